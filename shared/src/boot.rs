@@ -1,0 +1,196 @@
+//! The boot page: what a guest knows of its world before its first instruction.
+//!
+//! The host writes it at [`map::BOOT_PAGE`], read-only for the guest, and
+//! passes its address in `RDI` (the first argument of the System V calling convention).
+
+use crate::map;
+
+/// The first field of the boot page: `CHITON` and the ABI's letter.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"CHITON\0\x01");
+
+/// How many queues of a device the boot page describes.
+pub const QUEUES_PER_DEVICE: usize = 4;
+
+/// How many bytes of a device's configuration the boot page shows.
+pub const CONFIG_BYTES: usize = 32;
+
+/// The boot page.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct BootPage {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// [`ABI_VERSION`](crate::ABI_VERSION).
+    pub abi: u32,
+    /// Size of this structure, in bytes.
+    pub size: u32,
+    /// The ring the guest runs in: 0 or 3.
+    pub ring: u32,
+    /// The most detailed [level](crate::doorbell::LogLevel) the host wants to hear; 0 for none.
+    pub log_level: u32,
+    /// Size of guest memory, in bytes.
+    pub memory: u64,
+    /// What was added to the addresses of a position-independent image.
+    pub load_bias: u64,
+    /// First address of the heap.
+    pub heap_start: u64,
+    /// Size of the heap, in bytes.
+    pub heap_size: u64,
+    /// Lowest address of the stack.
+    pub stack_start: u64,
+    /// Size of the stack, in bytes; it grows down from its end.
+    pub stack_size: u64,
+    /// Arguments: see [`Strings`]. The first is the guest's name.
+    pub args: Strings,
+    /// Environment, as `KEY=VALUE` strings.
+    pub env: Strings,
+    /// Frequency of the time-stamp counter, in kHz.
+    pub tsc_khz: u64,
+    /// Wall-clock time at start, in nanoseconds since 1970-01-01 00:00 UTC.
+    pub wall_clock_ns: u64,
+    /// Random bytes, different at each start.
+    pub seed: [u8; 32],
+    /// How many entries of `devices` are in use.
+    pub device_count: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+    /// The devices.
+    pub devices: [DeviceEntry; map::DEVICE_MAX],
+}
+
+/// A list of strings: `count` of them, one after the other from `start`, each ended by a NUL.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strings {
+    /// Address of the first byte.
+    pub start: u64,
+    /// Length of all of them with their NULs, in bytes.
+    pub len: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// A device that is ready for use: status, features and queues are set as if a driver had gone
+/// through the initialization of virtio 1.3 section 3.1 up to DRIVER_OK.
+///
+/// A driver that would rather do that itself resets the device through its registers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeviceEntry {
+    /// The virtio device ID (virtio 1.3 section 5); 0 for none.
+    pub id: u32,
+    /// How many entries of `queues` are in use.
+    pub queue_count: u16,
+    /// The [doorbell](crate::doorbell::KICK) of this device.
+    pub kick: u16,
+    /// The register block.
+    pub registers: u64,
+    /// The features that are negotiated.
+    pub features: u64,
+    /// The first bytes of the device's configuration space, as at start.
+    pub config: [u8; CONFIG_BYTES],
+    /// The queues.
+    pub queues: [QueueEntry; QUEUES_PER_DEVICE],
+}
+
+/// A split virtqueue that is ready for use.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueEntry {
+    /// Number of descriptors; a power of two.
+    pub size: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+    /// Address of the descriptor table.
+    pub descriptors: u64,
+    /// Address of the driver area (the available ring).
+    pub driver: u64,
+    /// Address of the device area (the used ring).
+    pub device: u64,
+}
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<QueueEntry>() == 32);
+    assert!(size_of::<DeviceEntry>() == 184);
+    assert!(offset_of!(BootPage, memory) == 24);
+    assert!(offset_of!(BootPage, args) == 72);
+    assert!(offset_of!(BootPage, seed) == 120);
+    assert!(offset_of!(BootPage, devices) == 160);
+    assert!(size_of::<BootPage>() <= map::PAGE as usize);
+};
+
+impl BootPage {
+    /// Size of the structure, in bytes.
+    pub const SIZE: usize = size_of::<Self>();
+
+    /// A page with its header filled in and everything else zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            magic: MAGIC,
+            abi: crate::ABI_VERSION,
+            size: Self::SIZE as u32,
+            ring: 0,
+            log_level: 0,
+            memory: 0,
+            load_bias: 0,
+            heap_start: 0,
+            heap_size: 0,
+            stack_start: 0,
+            stack_size: 0,
+            args: Strings::default(),
+            env: Strings::default(),
+            tsc_khz: 0,
+            wall_clock_ns: 0,
+            seed: [0; 32],
+            device_count: 0,
+            reserved: 0,
+            devices: [DeviceEntry::default(); map::DEVICE_MAX],
+        }
+    }
+
+    /// The page as the bytes that go into guest memory.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; Self::SIZE] {
+        // SAFETY: `repr(C)` with no padding between or after the fields (every field is aligned
+        // where the one before it ends, asserted above by offsets and size), so each byte is
+        // initialized; the length is the structure's own.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+
+    /// The devices in use.
+    #[must_use]
+    pub fn devices(&self) -> &[DeviceEntry] {
+        let count = (self.device_count as usize).min(self.devices.len());
+        &self.devices[..count]
+    }
+}
+
+impl Default for BootPage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_is_where_a_reader_in_another_language_looks_for_it() {
+        let page = BootPage::new();
+        let bytes = page.as_bytes();
+        assert_eq!(&bytes[..6], b"CHITON");
+        assert_eq!(bytes[8..12], crate::ABI_VERSION.to_le_bytes());
+    }
+
+    #[test]
+    fn a_device_count_that_lies_is_cut_to_the_table() {
+        let page = BootPage {
+            device_count: 1000,
+            ..BootPage::new()
+        };
+        assert_eq!(page.devices().len(), map::DEVICE_MAX);
+    }
+}

@@ -1,0 +1,336 @@
+//! Our driver side against our device side: whatever they do in whatever order, every chain
+//! arrives once and as it was sent, and nobody sleeps while there is something to do.
+
+use std::collections::{HashMap, VecDeque};
+
+use proptest::prelude::*;
+
+use super::layout::{DESCRIPTOR, avail, used};
+use super::testing::Memory;
+use super::{Areas, Buffer, Chain, DeviceQueue, DriverError, DriverQueue, MAX_SIZE, QueueConfig};
+use crate::memory::GuestMemory;
+use crate::virtio::feature;
+
+const N: usize = MAX_SIZE as usize;
+
+/// What one side does next. Numbers pick among what is possible.
+#[derive(Clone, Debug)]
+enum Step {
+    Add { buffers: Vec<Buffer>, indirect: bool },
+    Kick,
+    Take,
+    Disarm,
+    DriverSleeps,
+    Pop,
+    Push { which: usize, written: u32 },
+    Notify,
+    DisableKicks,
+    DeviceSleeps,
+}
+
+fn buffers() -> impl Strategy<Value = Vec<Buffer>> {
+    let lens = || prop::collection::vec((any::<u64>(), 0..=70_000u32), 0..5);
+    (lens(), lens()).prop_map(|(readable, writable)| {
+        let readable = readable
+            .into_iter()
+            .map(|(address, len)| Buffer::readable(address, len));
+        readable
+            .chain(
+                writable
+                    .into_iter()
+                    .map(|(address, len)| Buffer::writable(address, len)),
+            )
+            .collect()
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (buffers(), any::<bool>()).prop_map(|(buffers, indirect)| Step::Add { buffers, indirect }),
+        3 => Just(Step::Kick),
+        4 => Just(Step::Take),
+        1 => Just(Step::Disarm),
+        1 => Just(Step::DriverSleeps),
+        5 => Just(Step::Pop),
+        5 => (any::<usize>(), any::<u32>()).prop_map(|(which, written)| Step::Push { which, written }),
+        3 => Just(Step::Notify),
+        1 => Just(Step::DisableKicks),
+        1 => Just(Step::DeviceSleeps),
+    ]
+}
+
+/// A queue with both its sides, and what they ought to know of each other.
+struct Pair<'m> {
+    memory: &'m Memory,
+    /// Indirect tables that no chain uses.
+    tables: Vec<u64>,
+    size: u16,
+    indirect: bool,
+    driver: DriverQueue<'m, N>,
+    device: DeviceQueue,
+    available: VecDeque<u16>,
+    sent: HashMap<u16, (Vec<Buffer>, u64)>,
+    popped: Vec<u16>,
+    pushed: VecDeque<(u16, u32)>,
+    driver_sleeps: bool,
+    device_sleeps: bool,
+}
+
+const TABLES: u64 = 0x4000;
+const TABLE: u64 = 16 * DESCRIPTOR as u64;
+
+fn memory() -> Memory {
+    Memory::new(TABLES as usize + (N + 1) * TABLE as usize)
+}
+
+impl<'m> Pair<'m> {
+    /// Both sides of a queue of which `start` chains have come and gone.
+    fn new(memory: &'m Memory, size: u16, features: u64, start: u16) -> Self {
+        let (config, end) = QueueConfig::packed_at(0x100, size);
+        assert!(end <= TABLES);
+        let areas = Areas::find(memory, &config).expect("a good queue");
+        areas.driver.store_u16(avail::IDX, start);
+        areas.driver.store_u16(avail::used_event(size), start);
+        areas.device.store_u16(used::IDX, start);
+        areas.device.store_u16(used::avail_event(size), start);
+        let mut driver = DriverQueue::new(areas, size, features).expect("a good queue");
+        driver.start_at(start);
+        let mut device = DeviceQueue::new(config, features);
+        device.start_at(start);
+        Self {
+            memory,
+            tables: (0..=N as u64).map(|i| TABLES + i * TABLE).collect(),
+            size,
+            indirect: features & feature::INDIRECT_DESC != 0,
+            driver,
+            device,
+            available: VecDeque::new(),
+            sent: HashMap::new(),
+            popped: Vec::new(),
+            pushed: VecDeque::new(),
+            driver_sleeps: false,
+            device_sleeps: false,
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Add { buffers, indirect } if !self.driver_sleeps => self.add(buffers, *indirect),
+            Step::Kick if !self.driver_sleeps => self.kick(),
+            Step::Take if !self.driver_sleeps => self.take(),
+            Step::Disarm if !self.driver_sleeps => self.driver.disarm(),
+            Step::DriverSleeps if !self.driver_sleeps => {
+                self.kick();
+                self.driver_sleeps = !self.driver.arm();
+                assert_eq!(self.driver_sleeps, self.pushed.is_empty());
+            }
+            Step::Pop if !self.device_sleeps => self.pop(),
+            Step::Push { which, written } if !self.device_sleeps => self.push(*which, *written),
+            Step::Notify if !self.device_sleeps => self.notify(),
+            Step::DisableKicks if !self.device_sleeps => self.attached(|q| q.disable_kicks()),
+            Step::DeviceSleeps if !self.device_sleeps => {
+                self.notify();
+                self.device_sleeps = !self.attached(|q| q.enable_kicks());
+                assert_eq!(self.device_sleeps, self.available.is_empty());
+            }
+            _ => {}
+        }
+    }
+
+    fn attached<R>(&mut self, f: impl FnOnce(&mut super::device::Attached<'_, 'm, Memory>) -> R) -> R {
+        f(&mut self.device.attach(self.memory).expect("a good queue"))
+    }
+
+    fn add(&mut self, buffers: &[Buffer], indirect: bool) {
+        let free = self.driver.free();
+        let table = self
+            .tables
+            .pop()
+            .expect("a table for each chain that can be in flight, and one");
+        let added = if indirect {
+            let window = self.memory.window(table, TABLE as usize).expect("a table in memory");
+            self.driver.add_indirect(window, table, buffers)
+        } else {
+            self.driver.add(buffers)
+        };
+        let needed = if indirect { 1 } else { buffers.len() };
+        match added {
+            Ok(head) => {
+                assert_eq!(self.driver.free(), free - needed as u16);
+                assert!(
+                    self.sent.insert(head, (buffers.to_vec(), table)).is_none(),
+                    "head {head} was in flight"
+                );
+                self.available.push_back(head);
+                return;
+            }
+            Err(DriverError::Full) => assert!(needed > usize::from(free)),
+            Err(DriverError::Buffers(n)) => {
+                let possible = (1..=usize::from(self.size)).contains(&n) && (!indirect || self.indirect);
+                assert!(n == buffers.len() && !possible);
+            }
+            Err(other) => panic!("{other}"),
+        }
+        self.tables.push(table);
+    }
+
+    fn kick(&mut self) {
+        if self.driver.wants_kick() {
+            self.device_sleeps = false;
+        }
+        assert!(
+            !self.device_sleeps || self.available.is_empty(),
+            "the device sleeps over new chains"
+        );
+    }
+
+    fn take(&mut self) {
+        let free = self.driver.free();
+        let taken = self.driver.take().expect("our own device");
+        assert_eq!(taken, self.pushed.pop_front());
+        if let Some((head, _)) = taken {
+            let (_, table) = self.sent.remove(&head).expect("a chain in flight");
+            self.tables.push(table);
+            assert!(self.driver.free() > free);
+        }
+        if self.sent.is_empty() {
+            assert_eq!(self.driver.free(), self.size);
+        }
+    }
+
+    fn pop(&mut self) {
+        let mut chain = Chain::new();
+        let popped = self.attached(|q| q.pop(&mut chain)).expect("our own driver");
+        assert_eq!(popped.then(|| chain.head()), self.available.pop_front());
+        if popped {
+            assert_eq!(
+                [chain.readable(), chain.writable()].concat(),
+                self.sent[&chain.head()].0
+            );
+            self.popped.push(chain.head());
+        }
+    }
+
+    fn push(&mut self, which: usize, written: u32) {
+        if self.popped.is_empty() {
+            return;
+        }
+        let head = self.popped.swap_remove(which % self.popped.len());
+        let room: u32 = self.sent[&head].0.iter().filter(|b| b.write).map(|b| b.len).sum();
+        let written = written % (room + 1);
+        self.attached(|q| q.push(head, written));
+        self.pushed.push_back((head, written));
+    }
+
+    fn notify(&mut self) {
+        if self.attached(|q| q.wants_notification()) {
+            self.driver_sleeps = false;
+        }
+        assert!(
+            !self.driver_sleeps || self.pushed.is_empty(),
+            "the driver sleeps over used chains"
+        );
+    }
+
+    /// Lets both sides work until nothing is left, by the protocol alone.
+    fn finish(&mut self) {
+        for _ in 0..4 * N {
+            if self.sent.is_empty() && self.driver_sleeps && self.device_sleeps {
+                return;
+            }
+            for step in [
+                Step::Kick,
+                Step::Take,
+                Step::DriverSleeps,
+                Step::Pop,
+                Step::Push { which: 0, written: 0 },
+            ] {
+                self.step(&step);
+            }
+            self.step(&Step::Notify);
+            if self.available.is_empty() {
+                self.step(&Step::DeviceSleeps);
+            }
+            if self.device_sleeps && !self.popped.is_empty() {
+                // The device's own work wakes it.
+                self.device_sleeps = false;
+            }
+        }
+        panic!("{} chains did not come back", self.sent.len());
+    }
+}
+
+fn features() -> impl Strategy<Value = u64> {
+    prop::sample::select(vec![0, feature::EVENT_IDX, feature::INDIRECT_DESC, feature::RING])
+}
+
+fn start() -> impl Strategy<Value = u16> {
+    prop_oneof![Just(0), 65_000..=u16::MAX, any::<u16>()]
+}
+
+fn config() -> ProptestConfig {
+    let cases = if cfg!(miri) { 2 } else { 256 };
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+const STEPS: usize = if cfg!(miri) { 100 } else { 600 };
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn every_chain_arrives_once_and_nobody_sleeps_too_long(
+        log2 in 0..=8u32,
+        features in features(),
+        start in start(),
+        steps in prop::collection::vec(step(), 1..STEPS),
+    ) {
+        let memory = memory();
+        let mut pair = Pair::new(&memory, 1 << log2, features, start);
+        for step in &steps {
+            pair.step(step);
+        }
+        pair.finish();
+    }
+}
+
+#[test]
+fn the_index_wraps_with_the_queue_full() {
+    let memory = memory();
+    let mut pair = Pair::new(&memory, 4, feature::RING, u16::MAX - 1);
+    for round in 0..4 {
+        for i in 0..4 {
+            pair.add(&[Buffer::readable(i, 1)], false);
+        }
+        pair.add(&[Buffer::readable(9, 1)], false);
+        assert_eq!(pair.available.len(), 4, "round {round}");
+        for _ in 0..4 {
+            pair.pop();
+            pair.push(0, 0);
+        }
+        for _ in 0..4 {
+            pair.take();
+        }
+    }
+    pair.finish();
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "long, and nothing in it that Miri could object to")]
+fn a_turn_of_65536_steps_without_asking_is_not_taken_for_none() {
+    let (mut index, mut told) = (7, 7);
+    for _ in 0..1 << 16 {
+        super::step(&mut index, &mut told);
+    }
+    // All events but one have come up; that one is the next.
+    assert_eq!(
+        (0..=u16::MAX)
+            .filter(|event| !super::passes(*event, told, index))
+            .collect::<Vec<_>>(),
+        [index]
+    );
+}

@@ -1,0 +1,197 @@
+//! Every interleaving of a driver and a device on one queue, by the loom model checker:
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test -p chiton-shared --release --test loom
+//! ```
+#![cfg(loom)]
+
+use chiton_shared::memory::{GuestMemory, Memory};
+use chiton_shared::virtio::feature::EVENT_IDX;
+use chiton_shared::virtio::ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, QueueConfig};
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::thread;
+
+/// A queue of two descriptors, and behind it a buffer.
+const QUEUE: (QueueConfig, u64) = QueueConfig::packed_at(0, 2);
+const BUFFER: u64 = QUEUE.1.next_multiple_of(2);
+const LEN: u32 = 2;
+
+fn memory() -> Arc<Memory> {
+    Arc::new(Memory::new((BUFFER + 2 * u64::from(LEN)) as usize))
+}
+
+fn driver(memory: &Memory, features: u64) -> DriverQueue<'_, 2> {
+    let areas = Areas::find(memory, &QUEUE.0).expect("a good queue");
+    DriverQueue::new(areas, 2, features).expect("a good queue")
+}
+
+/// Takes the next chain into `chain`, which is boxed because the threads of a model have small
+/// stacks.
+fn pop(queue: &mut DeviceQueue, memory: &Memory, chain: &mut Chain) -> bool {
+    queue
+        .attach(memory)
+        .expect("a good queue")
+        .pop(chain)
+        .expect("our own driver")
+}
+
+#[test]
+fn what_is_published_is_there_in_full() {
+    loom::model(|| {
+        let memory = memory();
+        let device = thread::spawn({
+            let memory = Arc::clone(&memory);
+            move || {
+                let (mut queue, mut chain) = (DeviceQueue::new(QUEUE.0, 0), Box::new(Chain::new()));
+                if !pop(&mut queue, &memory, &mut chain) {
+                    return;
+                }
+                assert_eq!(chain.readable(), [Buffer::readable(BUFFER, LEN)]);
+                assert_eq!(chain.writable(), [Buffer::writable(BUFFER + u64::from(LEN), LEN)]);
+                let window = |b: &Buffer| memory.window(b.address, b.len as usize).expect("a buffer in memory");
+                let mut request = [0; 2];
+                window(&chain.readable()[0]).read(0, &mut request);
+                assert_eq!(request, [1, 2]);
+                window(&chain.writable()[0]).write(0, &[3, 4]);
+                queue.attach(&*memory).expect("a good queue").push(chain.head(), LEN);
+            }
+        });
+        let mut driver = driver(&memory, 0);
+        let window = memory.window(BUFFER, 2 * LEN as usize).expect("a buffer in memory");
+        window.write(0, &[1, 2]);
+        let buffers = [
+            Buffer::readable(BUFFER, LEN),
+            Buffer::writable(BUFFER + u64::from(LEN), LEN),
+        ];
+        let head = driver.add(&buffers).expect("room for both");
+        if let Some(taken) = driver.take().expect("our own device") {
+            assert_eq!(taken, (head, LEN));
+            let mut answer = [0; 2];
+            window.read(LEN as usize, &mut answer);
+            assert_eq!(answer, [3, 4]);
+            // The descriptors may be written again.
+            driver.add(&buffers).expect("room for both");
+        }
+        device.join().expect("no panic");
+    });
+}
+
+/// The driver adds a chain while the device goes to sleep.
+fn device_never_sleeps_over_a_chain(features: u64) {
+    loom::model(move || {
+        let memory = memory();
+        let kicked = Arc::new(AtomicBool::new(false));
+        let mut driver = driver(&memory, features);
+        let (mut queue, mut chain) = (DeviceQueue::new(QUEUE.0, features), Box::new(Chain::new()));
+        // One chain before, so that what the device wants to hear of is out of date.
+        driver.add(&[Buffer::readable(BUFFER, LEN)]).expect("room");
+        let _ = driver.wants_kick();
+        assert!(pop(&mut queue, &memory, &mut chain));
+        queue.attach(&*memory).expect("a good queue").disable_kicks();
+        let device = thread::spawn({
+            let memory = Arc::clone(&memory);
+            move || {
+                let asleep = !queue.attach(&*memory).expect("a good queue").enable_kicks();
+                (asleep, queue)
+            }
+        });
+        driver.add(&[Buffer::readable(BUFFER, LEN)]).expect("room");
+        if driver.wants_kick() {
+            kicked.store(true, Ordering::Relaxed);
+        }
+        let (asleep, mut queue) = device.join().expect("no panic");
+        assert!(
+            !asleep || kicked.load(Ordering::Relaxed),
+            "asleep, not kicked, and a chain is there"
+        );
+        assert!(pop(&mut queue, &memory, &mut chain));
+    });
+}
+
+#[test]
+fn the_device_never_sleeps_over_a_chain_with_flags() {
+    device_never_sleeps_over_a_chain(0);
+}
+
+#[test]
+fn the_device_never_sleeps_over_a_chain_with_event_index() {
+    device_never_sleeps_over_a_chain(EVENT_IDX);
+}
+
+/// The device gives a chain back while the driver goes to sleep.
+fn driver_never_sleeps_over_a_used_chain(features: u64) {
+    loom::model(move || {
+        let memory = memory();
+        let (mut queue, mut chain) = (DeviceQueue::new(QUEUE.0, features), Box::new(Chain::new()));
+        let mut driver = driver(&memory, features);
+        // One chain came and went, so that what the driver wants to hear of is out of date.
+        driver.add(&[Buffer::readable(BUFFER, LEN)]).expect("room");
+        assert!(pop(&mut queue, &memory, &mut chain));
+        let mut attached = queue.attach(&*memory).expect("a good queue");
+        attached.push(chain.head(), 0);
+        let _ = attached.wants_notification();
+        assert!(driver.take().expect("our own device").is_some());
+        driver.disarm();
+        driver.add(&[Buffer::readable(BUFFER, LEN)]).expect("room");
+        let device = thread::spawn({
+            let memory = Arc::clone(&memory);
+            move || {
+                assert!(pop(&mut queue, &memory, &mut chain));
+                let mut attached = queue.attach(&*memory).expect("a good queue");
+                attached.push(chain.head(), 0);
+                attached.wants_notification()
+            }
+        });
+        let asleep = !driver.arm();
+        let notified = device.join().expect("no panic");
+        assert!(!asleep || notified, "asleep, not notified, and a chain is there");
+        assert!(driver.take().expect("our own device").is_some());
+    });
+}
+
+#[test]
+fn the_driver_never_sleeps_over_a_used_chain_with_flags() {
+    driver_never_sleeps_over_a_used_chain(0);
+}
+
+#[test]
+fn the_driver_never_sleeps_over_a_used_chain_with_event_index() {
+    driver_never_sleeps_over_a_used_chain(EVENT_IDX);
+}
+
+#[test]
+fn two_chains_at_full_overlap_come_back_whole() {
+    loom::model(|| {
+        let memory = memory();
+        let device = thread::spawn({
+            let memory = Arc::clone(&memory);
+            move || {
+                let (mut queue, mut chain) = (DeviceQueue::new(QUEUE.0, EVENT_IDX), Box::new(Chain::new()));
+                let mut attached = queue.attach(&*memory).expect("a good queue");
+                let mut done = 0;
+                for _ in 0..2 {
+                    if attached.pop(&mut chain).expect("our own driver") {
+                        attached.push(chain.head(), 0);
+                        done += 1;
+                    }
+                }
+                done
+            }
+        });
+        let mut driver = driver(&memory, EVENT_IDX);
+        let mut heads = Vec::new();
+        for _ in 0..2 {
+            heads.push(driver.add(&[Buffer::readable(BUFFER, LEN)]).expect("room"));
+        }
+        let mut taken = Vec::new();
+        while let Some((head, _)) = driver.take().expect("our own device") {
+            taken.push(head);
+        }
+        let done = device.join().expect("no panic");
+        while let Some((head, _)) = driver.take().expect("our own device") {
+            taken.push(head);
+        }
+        assert_eq!(taken, heads[..done]);
+    });
+}
