@@ -1,0 +1,420 @@
+//! The block driver (virtio 1.3 section 5.2).
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::fmt;
+
+use chiton_shared::virtio::block::{Config, F_FLUSH, F_RO, ID_BYTES, RequestHeader, RequestType, SECTOR, status};
+use chiton_shared::virtio::feature;
+use chiton_shared::virtio::ring::{Buffer, MAX_SIZE};
+
+use super::DiskError;
+use super::slots::{BUFFERS, Slots};
+use crate::host::Host;
+use crate::queue::{Exits, Queue};
+
+/// The most sectors that one request can have.
+pub(super) const MAX_SECTORS: u64 = (1 << 30) / SECTOR;
+
+/// Names a request in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// A request that is done.
+#[derive(Debug)]
+pub struct Completion {
+    /// The request.
+    pub ticket: Ticket,
+    /// Its first sector.
+    pub sector: u64,
+    /// Its buffer.
+    pub buffer: Vec<u8>,
+    /// How it ended; unless well, the buffer of a read holds anything.
+    pub result: Result<(), DiskError>,
+}
+
+/// A request that was not accepted, with its buffer.
+pub struct Rejected {
+    /// Why not.
+    pub error: DiskError,
+    /// The buffer, as it was handed over.
+    pub buffer: Vec<u8>,
+}
+
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.error, f)
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl From<Rejected> for DiskError {
+    fn from(rejected: Rejected) -> Self {
+        rejected.error
+    }
+}
+
+/// What a slot is in use for.
+#[derive(Debug)]
+enum Pending {
+    /// Someone sleeps until it is done, and lends the memory until then.
+    Lent,
+    /// A request with a buffer of its own.
+    Owned {
+        ticket: Ticket,
+        sector: u64,
+        buffer: Vec<u8>,
+    },
+}
+
+/// A driver for one disk.
+#[derive(Debug)]
+pub struct Driver<'m, H: Host> {
+    queue: Queue<'m, H>,
+    sectors: u64,
+    read_only: bool,
+    can_flush: bool,
+    indirect: bool,
+    slots: Slots<'m>,
+    pending: Vec<Option<Pending>>,
+    free: Vec<usize>,
+    /// The slot of the chain with this head.
+    owner: [u16; MAX_SIZE as usize],
+    /// What completed while someone slept for something else.
+    done: VecDeque<Completion>,
+    next_ticket: u64,
+}
+
+impl<'m, H: Host> Driver<'m, H> {
+    /// A driver for the device with this queue, configuration and features, with so many requests
+    /// in flight as there are slots, or as the queue holds.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError::Configuration`].
+    pub fn new(queue: Queue<'m, H>, config: &[u8], features: u64, slots: Slots<'m>) -> Result<Self, DiskError> {
+        let config = Config::from_bytes(config).ok_or(DiskError::Configuration)?;
+        let indirect = features & feature::INDIRECT_DESC != 0;
+        let descriptors = if indirect { 1 } else { BUFFERS };
+        let depth = slots.count().min(usize::from(queue.size()) / descriptors);
+        Ok(Self {
+            queue,
+            sectors: config.capacity,
+            read_only: features & F_RO != 0,
+            can_flush: features & F_FLUSH != 0,
+            // A table may not be longer than its queue (virtio 1.3 section 2.7.5.3.1).
+            indirect,
+            slots,
+            pending: (0..depth).map(|_| None).collect(),
+            free: (0..depth).rev().collect(),
+            owner: [0; MAX_SIZE as usize],
+            done: VecDeque::new(),
+            next_ticket: 0,
+        })
+    }
+
+    /// Size of the disk, in sectors of [`SECTOR`] bytes.
+    #[must_use]
+    pub const fn sectors(&self) -> u64 {
+        self.sectors
+    }
+
+    /// Whether it cannot be written.
+    #[must_use]
+    pub const fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// How many requests can be in flight.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// How many requests have been submitted and not taken back.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.pending.len() - self.free.len() + self.done.len()
+    }
+
+    /// How often the driver rang so far.
+    #[must_use]
+    pub const fn exits(&self) -> Exits {
+        self.queue.exits()
+    }
+
+    /// Reads whole sectors from `sector` on, and sleeps until that is done.
+    ///
+    /// # Errors
+    ///
+    /// Any [`DiskError`] but those of opening; the buffer then holds anything.
+    pub fn read(&mut self, sector: u64, to: &mut [u8]) -> Result<(), DiskError> {
+        self.check(sector, to.len())?;
+        let mut sector = sector;
+        for piece in to.chunks_mut((MAX_SECTORS * SECTOR) as usize) {
+            let data = Buffer::writable(piece.as_mut_ptr().expose_provenance() as u64, piece.len() as u32);
+            // SAFETY: the piece is borrowed until the call returns.
+            unsafe { self.run(RequestType::Read, sector, Some(data)) }?;
+            sector += MAX_SECTORS;
+        }
+        Ok(())
+    }
+
+    /// Writes whole sectors from `sector` on, and sleeps until that is done. It is durable after
+    /// the next [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// Any [`DiskError`] but those of opening; the sectors then hold anything.
+    pub fn write(&mut self, sector: u64, from: &[u8]) -> Result<(), DiskError> {
+        self.check_writable()?;
+        self.check(sector, from.len())?;
+        let mut sector = sector;
+        for piece in from.chunks((MAX_SECTORS * SECTOR) as usize) {
+            let data = Buffer::readable(piece.as_ptr().expose_provenance() as u64, piece.len() as u32);
+            // SAFETY: the piece is borrowed until the call returns.
+            unsafe { self.run(RequestType::Write, sector, Some(data)) }?;
+            sector += MAX_SECTORS;
+        }
+        Ok(())
+    }
+
+    /// Makes durable every write that completed before, and sleeps until that is done.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError::Failed`] if what was written may be lost; [`DiskError::Device`].
+    pub fn flush(&mut self) -> Result<(), DiskError> {
+        // A device without the feature makes each write durable (section 5.2.6.2).
+        if self.read_only || !self.can_flush {
+            return Ok(());
+        }
+        // SAFETY: there is no buffer.
+        unsafe { self.run(RequestType::Flush, 0, None) }
+    }
+
+    /// The disk's name as the host gave it, padded with zeros.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Self::flush); [`DiskError::Unsupported`].
+    pub fn name(&mut self) -> Result<[u8; ID_BYTES], DiskError> {
+        let mut name = [0; ID_BYTES];
+        let data = Buffer::writable(name.as_mut_ptr().expose_provenance() as u64, ID_BYTES as u32);
+        // SAFETY: the buffer lives until the call returns.
+        unsafe { self.run(RequestType::GetId, 0, Some(data)) }?;
+        Ok(name)
+    }
+
+    /// Submits a read of as many whole sectors as fill the buffer. It starts at the next
+    /// [`kick`](Self::kick) or [`wait`](Self::wait).
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`], with the buffer: any [`DiskError`] but those of opening.
+    pub fn submit_read(&mut self, sector: u64, mut buffer: Vec<u8>) -> Result<Ticket, Rejected> {
+        let data = Buffer::writable(buffer.as_mut_ptr().expose_provenance() as u64, buffer.len() as u32);
+        match self.check(sector, buffer.len()) {
+            Ok(()) => self.submit(RequestType::Read, sector, data, buffer),
+            Err(error) => Err(Rejected { error, buffer }),
+        }
+    }
+
+    /// Submits a write of the buffer, as [`submit_read`](Self::submit_read) does a read.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`], with the buffer: any [`DiskError`] but those of opening.
+    pub fn submit_write(&mut self, sector: u64, buffer: Vec<u8>) -> Result<Ticket, Rejected> {
+        let data = Buffer::readable(buffer.as_ptr().expose_provenance() as u64, buffer.len() as u32);
+        match self.check_writable().and_then(|()| self.check(sector, buffer.len())) {
+            Ok(()) => self.submit(RequestType::Write, sector, data, buffer),
+            Err(error) => Err(Rejected { error, buffer }),
+        }
+    }
+
+    /// Starts what was submitted, with one kick at the most.
+    pub fn kick(&mut self) {
+        self.queue.kick();
+    }
+
+    /// A request that is done, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError::Device`].
+    pub fn poll(&mut self) -> Result<Option<Completion>, DiskError> {
+        loop {
+            if let Some(completion) = self.done.pop_front() {
+                return Ok(Some(completion));
+            }
+            let Some((head, _)) = self.queue.take()? else {
+                return Ok(None);
+            };
+            self.complete(head);
+        }
+    }
+
+    /// A request that is done, after starting what was submitted and sleeping until one is.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError::Idle`] if nothing was submitted; [`DiskError::Device`].
+    pub fn wait(&mut self) -> Result<Completion, DiskError> {
+        loop {
+            if let Some(completion) = self.done.pop_front() {
+                return Ok(completion);
+            }
+            if self.in_flight() == 0 {
+                return Err(DiskError::Idle);
+            }
+            let (head, _) = self.queue.wait()?;
+            self.complete(head);
+        }
+    }
+
+    /// Has [`time::wait`](crate::time::wait) return when a request is done, and tells whether one
+    /// is already.
+    pub fn arm(&mut self) -> bool {
+        !self.done.is_empty() || self.queue.arm()
+    }
+
+    fn check_writable(&self) -> Result<(), DiskError> {
+        if self.read_only {
+            Err(DiskError::ReadOnly)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn check(&self, sector: u64, bytes: usize) -> Result<(), DiskError> {
+        let len = bytes as u64;
+        if len == 0 || !len.is_multiple_of(SECTOR) {
+            return Err(DiskError::Length(bytes));
+        }
+        let count = len / SECTOR;
+        if sector.checked_add(count).is_none_or(|end| end > self.sectors) {
+            return Err(DiskError::Range {
+                sector,
+                count,
+                sectors: self.sectors,
+            });
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, kind: RequestType, sector: u64, data: Buffer, buffer: Vec<u8>) -> Result<Ticket, Rejected> {
+        if buffer.len() as u64 > MAX_SECTORS * SECTOR {
+            return Err(Rejected {
+                error: DiskError::Length(buffer.len()),
+                buffer,
+            });
+        }
+        // SAFETY: the buffer's memory stays where it is while it is kept in `pending`, untouched,
+        // until the chain comes back or the queue is given up.
+        match unsafe { self.start(kind, sector, Some(data)) } {
+            Ok(slot) => {
+                let ticket = Ticket(self.next_ticket);
+                self.next_ticket += 1;
+                self.pending[slot] = Some(Pending::Owned { ticket, sector, buffer });
+                Ok(ticket)
+            }
+            Err(error) => Err(Rejected { error, buffer }),
+        }
+    }
+
+    /// Runs a request to its end.
+    ///
+    /// # Safety
+    ///
+    /// The data must be memory that nobody accesses before the call returns.
+    unsafe fn run(&mut self, kind: RequestType, sector: u64, data: Option<Buffer>) -> Result<(), DiskError> {
+        while self.free.is_empty() {
+            let (head, _) = self.queue.wait()?;
+            self.complete(head);
+        }
+        // SAFETY: the caller's promise, and this call returns when the request is done or the
+        // queue is given up.
+        let slot = unsafe { self.start(kind, sector, data) }?;
+        while self.pending[slot].is_some() {
+            let (head, _) = self.queue.wait()?;
+            self.complete(head);
+        }
+        self.result(slot)
+    }
+
+    /// Makes a request available.
+    ///
+    /// # Safety
+    ///
+    /// The data must stay memory that nobody accesses until the request is complete or the queue
+    /// is given up.
+    unsafe fn start(&mut self, kind: RequestType, sector: u64, data: Option<Buffer>) -> Result<usize, DiskError> {
+        let slot = *self.free.last().ok_or(DiskError::Full(self.pending.len()))?;
+        let header = RequestHeader {
+            kind: kind as u32,
+            reserved: 0,
+            sector,
+        };
+        let (header, status) = self.slots.begin(slot, header);
+        let with_data;
+        let buffers: &[Buffer] = match data {
+            Some(data) => {
+                with_data = [header, data, status];
+                &with_data
+            }
+            None => &[header, status],
+        };
+        let (table, address) = self.slots.table(slot);
+        // SAFETY: the caller's promise for the data; header, status and table are the slot's,
+        // which is not free until the chain comes back.
+        let head = unsafe {
+            if self.indirect {
+                self.queue.add_indirect(table, address, buffers)
+            } else {
+                self.queue.add(buffers)
+            }
+        }?;
+        self.free.pop();
+        self.owner[usize::from(head)] = slot as u16;
+        self.pending[slot] = Some(Pending::Lent);
+        Ok(slot)
+    }
+
+    fn complete(&mut self, head: u16) {
+        let slot = usize::from(self.owner[usize::from(head)]);
+        self.free.push(slot);
+        if let Some(Pending::Owned { ticket, sector, buffer }) = self.pending[slot].take() {
+            self.done.push_back(Completion {
+                ticket,
+                sector,
+                buffer,
+                result: self.result(slot),
+            });
+        }
+    }
+
+    /// How the last request in this slot ended.
+    fn result(&self, slot: usize) -> Result<(), DiskError> {
+        match self.slots.status(slot) {
+            status::OK => Ok(()),
+            status::IOERR => Err(DiskError::Failed),
+            status::UNSUPP => Err(DiskError::Unsupported),
+            other => Err(DiskError::Status(other)),
+        }
+    }
+}
+
+impl<H: Host> Drop for Driver<'_, H> {
+    /// The device may still be writing into buffers that end here.
+    fn drop(&mut self) {
+        if self.pending.iter().any(Option::is_some) {
+            self.queue.give_up();
+        }
+    }
+}

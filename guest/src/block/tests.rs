@@ -1,0 +1,228 @@
+//! The block driver against a disk in memory that follows the specification.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use chiton_shared::memory::GuestMemory;
+use chiton_shared::virtio::block::{Config, F_FLUSH, F_RO, ID_BYTES, RequestHeader, status};
+use chiton_shared::virtio::feature;
+use chiton_shared::virtio::ring::Chain;
+
+use super::*;
+use crate::testing::{Identity, Machine, bytes};
+
+const SECTORS: u64 = 64;
+
+/// What the disk did.
+#[derive(Default)]
+struct Log {
+    data: Vec<u8>,
+    flushes: usize,
+    indirect_buffers: usize,
+    /// The answer to the next requests, if not the right one.
+    answer: Option<u8>,
+}
+
+fn serve(log: &mut Log, chain: &Chain, memory: &Identity) -> Option<u32> {
+    let header = chain.readable()[0];
+    let header = RequestHeader::from_bytes(&bytes(&header).try_into().ok()?);
+    let (last, to) = chain.writable().split_last()?;
+    assert_eq!(last.len, 1);
+    let at = (header.sector * SECTOR) as usize;
+    let mut written = 1;
+    let mut status = status::OK;
+    match header.kind {
+        0 => {
+            let len = to[0].len as usize;
+            memory.window(to[0].address, len)?.write(0, &log.data[at..at + len]);
+            written += len as u32;
+        }
+        1 => {
+            let from = bytes(&chain.readable()[1]);
+            log.data[at..at + from.len()].copy_from_slice(&from);
+        }
+        4 => log.flushes += 1,
+        8 => {
+            memory
+                .window(to[0].address, ID_BYTES)?
+                .write(0, b"chiton-disk-number-7");
+            written += ID_BYTES as u32;
+        }
+        _ => status = status::UNSUPP,
+    }
+    log.indirect_buffers += chain.readable().len() + chain.writable().len();
+    memory
+        .window(last.address, 1)?
+        .write(0, &[log.answer.unwrap_or(status)]);
+    Some(written)
+}
+
+struct Bench {
+    machine: Machine,
+    log: Rc<RefCell<Log>>,
+    features: u64,
+}
+
+impl Bench {
+    fn new(size: u16, features: u64) -> Self {
+        let data = (0..SECTORS * SECTOR).map(|i| (i / SECTOR) as u8).collect();
+        let log = Rc::new(RefCell::new(Log { data, ..Log::default() }));
+        let shared = Rc::clone(&log);
+        let machine = Machine::with_features(size, features, move |chain, memory| {
+            serve(&mut shared.borrow_mut(), chain, memory)
+        });
+        Self { machine, log, features }
+    }
+
+    fn disk(&self) -> Driver<'_, &Machine> {
+        let config = Config {
+            capacity: SECTORS,
+            ..Config::default()
+        }
+        .to_bytes();
+        let queue = self.machine.queue();
+        let slots = Slots::leak(usize::from(queue.size()));
+        Driver::new(queue, &config, self.features, slots).unwrap()
+    }
+}
+
+const ALL: u64 = feature::RING | F_FLUSH;
+
+#[test]
+fn reads_and_writes_move_the_sectors_they_name() {
+    for features in [ALL, feature::VERSION_1 | F_FLUSH] {
+        let bench = Bench::new(16, features);
+        let mut disk = bench.disk();
+        let mut sectors = [0; 1024];
+        disk.read(3, &mut sectors).unwrap();
+        assert_eq!((sectors[0], sectors[512]), (3, 4));
+        disk.write(10, &[0xEE; 512]).unwrap();
+        disk.flush().unwrap();
+        let log = bench.log.borrow();
+        assert_eq!(log.data[10 * 512..11 * 512], [0xEE; 512]);
+        assert_eq!((log.data[10 * 512 - 1], log.data[11 * 512], log.flushes), (9, 11, 1));
+        // Whoever sleeps need not kick.
+        assert_eq!((bench.machine.kicks(), bench.machine.waits()), (0, 3));
+    }
+}
+
+#[test]
+fn a_full_queue_of_requests_takes_one_exit() {
+    let bench = Bench::new(32, ALL);
+    let mut disk = bench.disk();
+    assert_eq!(disk.depth(), 32);
+    let tickets: Vec<_> = (0..32).map(|i| disk.submit_read(i, vec![0; 512]).unwrap()).collect();
+    let full = disk.submit_read(0, vec![7; 512]).unwrap_err();
+    assert_eq!((full.error, full.buffer), (DiskError::Full(32), vec![7; 512]));
+    for (i, ticket) in tickets.into_iter().enumerate() {
+        let done = disk.wait().unwrap();
+        assert_eq!((done.ticket, done.sector, done.result), (ticket, i as u64, Ok(())));
+        assert_eq!(done.buffer, vec![i as u8; 512]);
+    }
+    assert_eq!(disk.wait().unwrap_err(), DiskError::Idle);
+    assert_eq!((bench.machine.kicks(), bench.machine.waits()), (0, 1));
+}
+
+#[test]
+fn a_kick_starts_everything_and_polling_needs_no_exit() {
+    let bench = Bench::new(32, ALL);
+    let mut disk = bench.disk();
+    for i in 0..8 {
+        disk.submit_write(i, vec![i as u8 + 100; 512]).unwrap();
+    }
+    assert!(disk.poll().unwrap().is_none());
+    disk.kick();
+    let mut done = 0;
+    while let Some(completion) = disk.poll().unwrap() {
+        completion.result.unwrap();
+        done += 1;
+    }
+    assert_eq!(
+        (done, disk.in_flight(), bench.machine.kicks(), bench.machine.waits()),
+        (8, 0, 1, 0)
+    );
+    assert_eq!(bench.log.borrow().data[7 * 512], 107);
+}
+
+#[test]
+fn sleeping_for_one_request_keeps_the_completions_of_others() {
+    let bench = Bench::new(8, ALL);
+    let mut disk = bench.disk();
+    disk.submit_read(1, vec![0; 512]).unwrap();
+    let mut sector = [0; 512];
+    disk.read(2, &mut sector).unwrap();
+    assert_eq!(sector[0], 2);
+    assert!(disk.arm());
+    assert_eq!(disk.poll().unwrap().map(|done| done.buffer[0]), Some(1));
+}
+
+#[test]
+fn without_indirect_descriptors_a_request_takes_three() {
+    let bench = Bench::new(8, feature::VERSION_1);
+    assert_eq!(bench.disk().depth(), 2);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_without_asking_the_device() {
+    let bench = Bench::new(8, ALL | F_RO);
+    let mut disk = bench.disk();
+    let mut sector = [0; 512];
+    assert_eq!(disk.read(0, &mut sector[..100]), Err(DiskError::Length(100)));
+    assert_eq!(disk.read(0, &mut []), Err(DiskError::Length(0)));
+    let range = |sector| DiskError::Range {
+        sector,
+        count: 1,
+        sectors: SECTORS,
+    };
+    assert_eq!(disk.read(SECTORS, &mut sector), Err(range(SECTORS)));
+    assert_eq!(disk.read(u64::MAX, &mut sector), Err(range(u64::MAX)));
+    assert_eq!(disk.write(0, &sector), Err(DiskError::ReadOnly));
+    assert_eq!(
+        disk.submit_write(0, vec![0; 512]).unwrap_err().error,
+        DiskError::ReadOnly
+    );
+    disk.flush().unwrap();
+    assert_eq!(bench.machine.waits(), 0);
+}
+
+#[test]
+fn every_answer_of_the_device_is_told() {
+    let bench = Bench::new(8, ALL);
+    let mut disk = bench.disk();
+    let cases = [
+        (1, DiskError::Failed),
+        (2, DiskError::Unsupported),
+        (77, DiskError::Status(77)),
+    ];
+    for (answer, error) in cases {
+        bench.log.borrow_mut().answer = Some(answer);
+        assert_eq!(disk.read(0, &mut [0; 512]), Err(error));
+        disk.submit_read(0, vec![0; 512]).unwrap();
+        assert_eq!(disk.wait().unwrap().result, Err(error));
+    }
+    bench.log.borrow_mut().answer = None;
+    assert_eq!(disk.read(0, &mut [0; 512]), Ok(()));
+    assert_eq!(&disk.name().unwrap(), b"chiton-disk-number-7");
+}
+
+#[test]
+fn a_device_that_stops_is_an_error_and_no_endless_sleep() {
+    let bench = Bench::new(8, ALL);
+    let mut disk = bench.disk();
+    disk.submit_read(0, vec![0; 512]).unwrap();
+    bench.machine.stop();
+    assert_eq!(disk.wait().unwrap_err(), DiskError::Device(QueueError::NeedsReset));
+    assert_eq!(disk.read(0, &mut [0; 512]), Err(DiskError::Device(QueueError::GivenUp)));
+    assert_eq!(bench.machine.resets(), 1);
+}
+
+#[test]
+fn a_disk_that_is_dropped_with_requests_in_flight_is_reset_first() {
+    let bench = Bench::new(8, ALL);
+    let mut disk = bench.disk();
+    disk.submit_read(0, vec![0; 512]).unwrap();
+    drop(disk);
+    assert_eq!(bench.machine.resets(), 1);
+    drop(bench.disk());
+    assert_eq!(bench.machine.resets(), 1);
+}

@@ -1,0 +1,131 @@
+//! The way to the host: doorbells and the mailbox.
+
+use core::arch::asm;
+
+use chiton_shared::doorbell::{self, LogLevel, MAILBOX_TEXT, Mailbox};
+use chiton_shared::map;
+use chiton_shared::virtio::mmio::Register;
+use chiton_shared::virtio::status;
+
+/// What a driver asks of the machine around it. [`Doorbells`] is the real one; tests have others.
+pub trait Host {
+    /// Tells the device behind doorbell `port` that queue `queue` has new buffers.
+    fn kick(&self, port: u16, queue: u16);
+
+    /// Sleeps until a queue that is armed has news, or for `ns` nanoseconds ([`u64::MAX`]: for
+    /// ever). The host works on all queues first, so nobody need kick before waiting.
+    fn wait(&self, ns: u64);
+
+    /// Whether the device whose registers are at `registers` has stopped at an error.
+    fn needs_reset(&self, registers: u64) -> bool;
+
+    /// Resets the device whose registers are at `registers`: it touches no buffer afterwards.
+    fn reset(&self, registers: u64);
+}
+
+/// The host of a running guest.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Doorbells;
+
+impl Host for Doorbells {
+    fn kick(&self, port: u16, queue: u16) {
+        ring(port, u32::from(queue));
+    }
+
+    fn wait(&self, ns: u64) {
+        let mailbox = map::MAILBOX as *mut Mailbox;
+        // SAFETY: the page at `MAILBOX` is mapped writable by the contract, and reached through
+        // raw pointers only.
+        unsafe { (&raw mut (*mailbox).wait_ns).write_volatile(ns) };
+        ring(doorbell::WAIT, 0);
+    }
+
+    fn needs_reset(&self, registers: u64) -> bool {
+        let status = (registers + Register::Status as u64) as *const u32;
+        // SAFETY: register blocks are mapped by the contract; reading Status has no effect.
+        unsafe { status.read_volatile() & status::DEVICE_NEEDS_RESET != 0 }
+    }
+
+    fn reset(&self, registers: u64) {
+        let status = (registers + Register::Status as u64) as *mut u32;
+        // SAFETY: register blocks are mapped by the contract. The write ends the device's access
+        // to memory and grants none.
+        unsafe { status.write_volatile(0) };
+        // The reset is over when Status reads as 0 (virtio 1.3 section 4.2.3.1).
+        // SAFETY: as above.
+        while unsafe { status.read_volatile() } != 0 {}
+    }
+}
+
+/// Rings a doorbell. What was written to memory before is visible to the host, and what the host
+/// writes meanwhile is visible afterwards.
+#[inline]
+pub fn ring(port: u16, value: u32) {
+    // `x86_64::instructions::port` promises the compiler that memory is not touched, which is
+    // wrong for a doorbell: the host reads and writes memory while it is rung.
+    // SAFETY: the port is a doorbell of the contract or has no effect; the host writes memory that
+    // was given to it for that, and changes no register.
+    unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags)) };
+}
+
+/// Text on its way into the mailbox; what does not fit is cut off.
+pub(crate) struct MailboxText {
+    len: usize,
+}
+
+impl MailboxText {
+    /// Empty text.
+    pub(crate) const fn new() -> Self {
+        Self { len: 0 }
+    }
+
+    /// Leaves the text for the host to find, with the number that belongs to it, and rings.
+    pub(crate) fn send(&self, detail: u32, port: u16) {
+        let mailbox = map::MAILBOX as *mut Mailbox;
+        // SAFETY: the page at `MAILBOX` is mapped writable by the contract, and reached through
+        // raw pointers only.
+        unsafe {
+            (&raw mut (*mailbox).len).write_volatile(self.len as u32);
+            (&raw mut (*mailbox).detail).write_volatile(detail);
+        }
+        ring(port, 0);
+    }
+
+    /// Whether the text begins with `prefix`.
+    pub(crate) fn starts_with(&self, prefix: &str) -> bool {
+        let text = text_start();
+        // SAFETY: as in `write_str`; `i` stays below `len`.
+        prefix.len() <= self.len
+            && prefix
+                .bytes()
+                .enumerate()
+                .all(|(i, b)| unsafe { text.add(i).read_volatile() } == b)
+    }
+}
+
+impl core::fmt::Write for MailboxText {
+    fn write_str(&mut self, s: &str) -> core::fmt::Result {
+        let text = text_start();
+        for byte in s.bytes().take(MAILBOX_TEXT - self.len) {
+            // SAFETY: the mailbox is mapped writable by the contract, is reached through raw
+            // pointers only, and `len` stays below the length of its text.
+            unsafe { text.add(self.len).write_volatile(byte) };
+            self.len += 1;
+        }
+        Ok(())
+    }
+}
+
+fn text_start() -> *mut u8 {
+    let mailbox = map::MAILBOX as *mut Mailbox;
+    // SAFETY: within the mailbox, which is mapped.
+    unsafe { (&raw mut (*mailbox).text).cast() }
+}
+
+/// Sends one log line, whatever level the host wants to hear.
+pub(crate) fn log(level: LogLevel, args: core::fmt::Arguments<'_>) {
+    let mut text = MailboxText::new();
+    // Writing into the mailbox cannot fail; a `Display` that fails leaves what it wrote.
+    let _ = core::fmt::Write::write_fmt(&mut text, args);
+    text.send(level as u32, doorbell::LOG);
+}

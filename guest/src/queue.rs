@@ -1,0 +1,339 @@
+//! A virtqueue that the host has set up, with the means to wait for it.
+
+use core::ptr::NonNull;
+
+use chiton_shared::boot::{DeviceEntry, QueueEntry};
+use chiton_shared::memory::Window;
+use chiton_shared::virtio::ring::layout::{descriptor_bytes, device_bytes, driver_bytes};
+use chiton_shared::virtio::ring::{Areas, Buffer, DriverError, DriverQueue, MAX_SIZE};
+
+use crate::host::Host;
+
+/// Why a device does not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// The device has no such queue.
+    #[error("the device has no queue {0}")]
+    Missing(usize),
+    /// The ring is broken, or was used against its rules.
+    #[error(transparent)]
+    Ring(#[from] DriverError),
+    /// The device has met an error and stopped.
+    #[error("the device has stopped at an error and needs a reset")]
+    NeedsReset,
+    /// The device was given up after an earlier error.
+    #[error("the device was given up after an earlier error")]
+    GivenUp,
+}
+
+/// Where a device is.
+#[derive(Clone, Copy, Debug)]
+pub struct Port {
+    /// Its doorbell.
+    pub kick: u16,
+    /// Its registers.
+    pub registers: u64,
+}
+
+impl From<&DeviceEntry> for Port {
+    fn from(entry: &DeviceEntry) -> Self {
+        Self {
+            kick: entry.kick,
+            registers: entry.registers,
+        }
+    }
+}
+
+/// How often a driver rang for a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exits {
+    /// Kicks.
+    pub kicks: u64,
+    /// Times it slept.
+    pub waits: u64,
+}
+
+/// The driver side of a queue.
+///
+/// Nothing is kicked unless [`kick`](Self::kick) is called, and the device notifies only while
+/// the driver waits in [`wait`](Self::wait).
+#[derive(Debug)]
+pub struct Queue<'m, H> {
+    ring: DriverQueue<'m, { MAX_SIZE as usize }>,
+    index: u16,
+    port: Port,
+    host: H,
+    given_up: bool,
+    exits: Exits,
+}
+
+impl<H: Host> Queue<'static, H> {
+    /// Queue number `index` of a device.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Missing`] if the entry has no such queue, [`DriverError::Size`] if its size
+    /// is not usable.
+    ///
+    /// # Safety
+    ///
+    /// The entry must describe queues as the contract has it: memory that is mapped, is never
+    /// unmapped, is zero, and nobody else uses.
+    pub unsafe fn open(entry: &DeviceEntry, index: usize, host: H) -> Result<Self, QueueError> {
+        let count = usize::from(entry.queue_count);
+        let queue = entry
+            .queues
+            .iter()
+            .take(count)
+            .nth(index)
+            .ok_or(QueueError::Missing(index))?;
+        let size = u16::try_from(queue.size).unwrap_or(u16::MAX);
+        // SAFETY: the caller's promise.
+        let areas = unsafe { areas(queue, size) }.ok_or(DriverError::Size(size))?;
+        Self::new(areas, size, entry.features, index as u16, entry.into(), host)
+    }
+}
+
+impl<'m, H: Host> Queue<'m, H> {
+    /// The queue in these areas, whose memory is zero.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Size`].
+    pub fn new(
+        areas: Areas<'m>,
+        size: u16,
+        features: u64,
+        index: u16,
+        port: Port,
+        host: H,
+    ) -> Result<Self, QueueError> {
+        let mut ring = DriverQueue::new(areas, size, features)?;
+        ring.disarm();
+        Ok(Self {
+            ring,
+            index,
+            port,
+            host,
+            given_up: false,
+            exits: Exits::default(),
+        })
+    }
+
+    /// How many descriptors are free.
+    #[must_use]
+    pub const fn free(&self) -> u16 {
+        self.ring.free()
+    }
+
+    /// How many descriptors there are.
+    #[must_use]
+    pub const fn size(&self) -> u16 {
+        self.ring.size()
+    }
+
+    /// How often the driver rang so far.
+    #[must_use]
+    pub const fn exits(&self) -> Exits {
+        self.exits
+    }
+
+    /// Makes a chain of buffers available, without a kick, and returns its head.
+    ///
+    /// # Errors
+    ///
+    /// As [`DriverQueue::add`]; [`QueueError::GivenUp`].
+    ///
+    /// # Safety
+    ///
+    /// Until the chain is taken back or the queue is [given up](Self::give_up), the buffers must
+    /// stay memory that nobody else changes or, where writable, accesses.
+    pub unsafe fn add(&mut self, buffers: &[Buffer]) -> Result<u16, QueueError> {
+        self.check()?;
+        Ok(self.ring.add(buffers)?)
+    }
+
+    /// Like [`add`](Self::add), through a table of descriptors.
+    ///
+    /// # Errors
+    ///
+    /// As [`DriverQueue::add_indirect`]; [`QueueError::GivenUp`].
+    ///
+    /// # Safety
+    ///
+    /// As [`add`](Self::add), for the table too.
+    pub unsafe fn add_indirect(
+        &mut self,
+        table: Window<'_>,
+        address: u64,
+        buffers: &[Buffer],
+    ) -> Result<u16, QueueError> {
+        self.check()?;
+        Ok(self.ring.add_indirect(table, address, buffers)?)
+    }
+
+    /// Kicks the device if it wants that.
+    pub fn kick(&mut self) {
+        if !self.given_up && self.ring.wants_kick() {
+            self.exits.kicks += 1;
+            self.host.kick(self.port.kick, self.index);
+        }
+    }
+
+    /// Takes back the next chain the device is done with: its head, and how many bytes the device
+    /// wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Device`], and the device is given up; [`QueueError::GivenUp`].
+    pub fn take(&mut self) -> Result<Option<(u16, u32)>, QueueError> {
+        self.check()?;
+        self.ring.take().map_err(|error| {
+            self.give_up();
+            error.into()
+        })
+    }
+
+    /// Like [`take`](Self::take), but sleeps until there is a chain. Something must be in flight.
+    /// This also does the work of a kick.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take); [`QueueError::NeedsReset`], and the device is given up.
+    pub fn wait(&mut self) -> Result<(u16, u32), QueueError> {
+        loop {
+            if let Some(taken) = self.take()? {
+                return Ok(taken);
+            }
+            if self.arm() {
+                continue;
+            }
+            self.exits.waits += 1;
+            self.host.wait(u64::MAX);
+            self.ring.disarm();
+            if let Some(taken) = self.take()? {
+                return Ok(taken);
+            }
+            // Something else had news, or this device has stopped.
+            if self.host.needs_reset(self.port.registers) {
+                self.give_up();
+                return Err(QueueError::NeedsReset);
+            }
+        }
+    }
+
+    /// Has the device report its next completion to whoever [waits](crate::time::wait), and tells
+    /// whether there is one already.
+    pub fn arm(&mut self) -> bool {
+        self.ring.arm()
+    }
+
+    /// Stops the device for good. No buffer is the device's any more.
+    pub fn give_up(&mut self) {
+        if !self.given_up {
+            self.given_up = true;
+            self.host.reset(self.port.registers);
+        }
+    }
+
+    const fn check(&self) -> Result<(), QueueError> {
+        if self.given_up {
+            Err(QueueError::GivenUp)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The windows of a queue; `None` if an address is null.
+///
+/// # Safety
+///
+/// As [`Queue::open`].
+unsafe fn areas(queue: &QueueEntry, size: u16) -> Option<Areas<'static>> {
+    let window = |address: u64, len: usize| {
+        let start = NonNull::new(address as *mut u8)?;
+        // SAFETY: memory of the contract for as long as the guest runs, which only the driver of
+        // this queue reaches, and only through windows.
+        Some(unsafe { Window::new(start, len) })
+    };
+    Some(Areas {
+        descriptors: window(queue.descriptors, descriptor_bytes(size))?,
+        driver: window(queue.driver, driver_bytes(size))?,
+        device: window(queue.device, device_bytes(size))?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Machine;
+
+    fn add(queue: &mut Queue<'_, &Machine>) -> u16 {
+        // SAFETY: no device of these tests touches the buffer.
+        unsafe { queue.add(&[Buffer::writable(0x1000, 16)]) }.unwrap()
+    }
+
+    #[test]
+    fn sleeping_needs_no_kick_and_takes_what_is_there_without_sleeping() {
+        let machine = Machine::new(8, |_, _| Some(16));
+        let mut queue = machine.queue();
+        let head = add(&mut queue);
+        assert_eq!(queue.wait(), Ok((head, 16)));
+        let head = add(&mut queue);
+        queue.kick();
+        assert_eq!(queue.wait(), Ok((head, 16)));
+        assert_eq!((machine.kicks(), machine.waits()), (1, 1));
+    }
+
+    #[test]
+    fn a_driver_that_does_not_sleep_hears_nothing() {
+        let machine = Machine::new(8, |_, _| Some(0));
+        let mut queue = machine.queue();
+        for _ in 0..1000 {
+            add(&mut queue);
+            assert!(!machine.serve());
+            assert!(queue.take().unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn a_device_that_breaks_the_ring_is_given_up() {
+        let machine = Machine::new(8, |_, _| Some(17));
+        let mut queue = machine.queue();
+        let id = add(&mut queue).into();
+        queue.kick();
+        assert_eq!(queue.take(), Err(QueueError::Ring(DriverError::Device { id })));
+        assert_eq!(machine.resets(), 1);
+        assert_eq!(queue.take(), Err(QueueError::GivenUp));
+        assert_eq!(queue.wait(), Err(QueueError::GivenUp));
+    }
+
+    #[test]
+    fn whatever_a_device_writes_into_the_used_ring_is_survived() {
+        let mut random = crate::random::Random::seeded(1);
+        for _ in 0..2000 {
+            let machine = Machine::new(8, |_, _| None);
+            let mut queue = machine.queue();
+            let mut in_flight = 0;
+            for _ in 0..8 {
+                if random.below(2) == 0 && queue.free() > 0 {
+                    add(&mut queue);
+                    in_flight += 1;
+                }
+                let used = machine.areas().device;
+                used.store_u16(2, random.below(12) as u16);
+                used.write_u32(4 + 8 * random.below(8) as usize, random.below(10) as u32);
+                used.write_u32(8 + 8 * random.below(8) as usize, random.below(20) as u32);
+                match queue.take() {
+                    Ok(Some((head, written))) => {
+                        assert!(head < 8 && written <= 16 && in_flight > 0);
+                        in_flight -= 1;
+                    }
+                    Ok(None) => {}
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+}

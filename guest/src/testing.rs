@@ -1,0 +1,179 @@
+//! A machine for tests: one device whose queue is served when the driver kicks or sleeps.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+
+use chiton_shared::memory::{GuestMemory, Window};
+use chiton_shared::virtio::feature;
+use chiton_shared::virtio::ring::{Areas, Buffer, Chain, DeviceQueue, QueueConfig};
+
+use crate::host::Host;
+use crate::queue::{Port, Queue};
+
+/// The test process's own memory at its own addresses, as a guest sees its own.
+pub(crate) struct Identity;
+
+impl GuestMemory for Identity {
+    fn window(&self, address: u64, len: usize) -> Option<Window<'_>> {
+        let start = NonNull::new(core::ptr::with_exposed_provenance_mut(address as usize))?;
+        // SAFETY: the drivers under test pass buffers that live, which is what their tests are
+        // about (and what Miri checks).
+        Some(unsafe { Window::new(start, len) })
+    }
+}
+
+/// What the driver gave a device to read, which may be memory that nobody may write.
+pub(crate) fn bytes(buffer: &Buffer) -> Vec<u8> {
+    let start: *const u8 = core::ptr::with_exposed_provenance(buffer.address as usize);
+    // SAFETY: as in `Identity`.
+    (0..buffer.len as usize)
+        .map(|i| unsafe { start.add(i).read_volatile() })
+        .collect()
+}
+
+/// What a device does with a chain: how many bytes it wrote, or `None` to keep it.
+type Serve = Box<dyn FnMut(&Chain, &Identity) -> Option<u32>>;
+
+struct Device {
+    queue: DeviceQueue,
+    serve: Serve,
+}
+
+/// A machine with one device.
+pub(crate) struct Machine {
+    memory: NonNull<u8>,
+    layout: Layout,
+    config: QueueConfig,
+    features: u64,
+    device: RefCell<Device>,
+    kicks: Cell<usize>,
+    waits: Cell<usize>,
+    resets: Cell<usize>,
+    stopped: Cell<bool>,
+}
+
+impl Machine {
+    /// A device with all features of the ring and a queue of this size.
+    pub(crate) fn new(size: u16, serve: impl FnMut(&Chain, &Identity) -> Option<u32> + 'static) -> Self {
+        Self::with_features(size, feature::RING, serve)
+    }
+
+    /// A device with these features.
+    pub(crate) fn with_features(
+        size: u16,
+        features: u64,
+        serve: impl FnMut(&Chain, &Identity) -> Option<u32> + 'static,
+    ) -> Self {
+        let layout = Layout::from_size_align(1 << 14, 4096).unwrap();
+        // SAFETY: the layout has a size.
+        let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
+        let (config, _) = QueueConfig::packed_at(memory.as_ptr().expose_provenance() as u64, size);
+        let device = Device {
+            queue: DeviceQueue::new(config, features),
+            serve: Box::new(serve),
+        };
+        Self {
+            memory,
+            layout,
+            config,
+            features,
+            device: RefCell::new(device),
+            kicks: Cell::new(0),
+            waits: Cell::new(0),
+            resets: Cell::new(0),
+            stopped: Cell::new(false),
+        }
+    }
+
+    /// The driver's side of the queue.
+    pub(crate) fn queue(&self) -> Queue<'_, &Self> {
+        let areas = Areas::find(&Identity, &self.config).unwrap();
+        Queue::new(
+            areas,
+            self.config.size,
+            self.features,
+            0,
+            Port {
+                kick: 0xC40,
+                registers: 0,
+            },
+            self,
+        )
+        .unwrap()
+    }
+
+    /// The parts of the queue, for a device that breaks the rules.
+    pub(crate) fn areas(&self) -> Areas<'_> {
+        Areas::find(&Identity, &self.config).unwrap()
+    }
+
+    /// From now on the device does nothing, and says that it needs a reset.
+    pub(crate) fn stop(&self) {
+        self.stopped.set(true);
+    }
+
+    pub(crate) fn kicks(&self) -> usize {
+        self.kicks.get()
+    }
+
+    pub(crate) fn waits(&self) -> usize {
+        self.waits.get()
+    }
+
+    pub(crate) fn resets(&self) -> usize {
+        self.resets.get()
+    }
+
+    /// Works on the queue; whether the driver wants to know.
+    pub(crate) fn serve(&self) -> bool {
+        if self.stopped.get() {
+            return false;
+        }
+        let Device { queue, serve } = &mut *self.device.borrow_mut();
+        let mut queue = queue.attach(&Identity).unwrap();
+        let mut chain = Chain::new();
+        loop {
+            while queue.pop(&mut chain).unwrap() {
+                if let Some(written) = serve(&chain, &Identity) {
+                    queue.push(chain.head(), written);
+                }
+            }
+            if !queue.enable_kicks() {
+                return queue.wants_notification();
+            }
+        }
+    }
+}
+
+impl Host for &Machine {
+    fn kick(&self, port: u16, queue: u16) {
+        assert_eq!((port, queue), (0xC40, 0));
+        self.kicks.set(self.kicks.get() + 1);
+        self.serve();
+    }
+
+    fn wait(&self, _ns: u64) {
+        self.waits.set(self.waits.get() + 1);
+        let news = self.serve();
+        assert!(
+            news || self.stopped.get(),
+            "the driver sleeps and nothing would ever wake it"
+        );
+    }
+
+    fn needs_reset(&self, _registers: u64) -> bool {
+        self.stopped.get()
+    }
+
+    fn reset(&self, _registers: u64) {
+        self.resets.set(self.resets.get() + 1);
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout in `with_features`.
+        unsafe { dealloc(self.memory.as_ptr(), self.layout) }
+    }
+}
