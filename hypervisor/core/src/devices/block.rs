@@ -1,0 +1,229 @@
+//! Block device (virtio 1.3 section 5.2): a disk of 512-byte sectors.
+//!
+//! A request is read as a stream of bytes, however the driver cut it into descriptors (section
+//! 2.7.4): the first 16 readable bytes are the header, the last writable byte is the status, and
+//! the data are what is between.
+//!
+//! ```text
+//!  pop ─▶ Request::parse ─▶ advance, advance, … ─▶ status byte, push
+//!              │ refused        one bounded piece a call    ▲
+//!              └────────────────────────────────────────────┘
+//! ```
+
+mod request;
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+use alloc::boxed::Box;
+
+use chiton_shared::memory::{GuestMemory, Window};
+use chiton_shared::virtio::block::{
+    Config, F_BLK_SIZE, F_FLUSH, F_RO, F_SEG_MAX, ID_BYTES, RequestType, SECTOR, status,
+};
+use chiton_shared::virtio::id;
+use chiton_shared::virtio::ring::Chain;
+
+use super::buffers::Windows;
+use super::{Device, DeviceError, Progress, Ring};
+use request::{Refused, Request, status_byte};
+
+/// Size of the queue: 128 requests of one indirect descriptor each in flight.
+const QUEUE_SIZE: u16 = 128;
+
+/// How many bytes one call moves at most, so that large requests leave others their turn.
+const BYTES_PER_CALL: usize = 4 << 20;
+
+/// What a flush counts as: it may take as long as writing so many bytes.
+const FLUSH_COST: usize = 1 << 20;
+
+/// What the sectors are kept in. Offsets are bytes, and windows of any length and number up to 64
+/// follow one another there; what they name lies within the capacity.
+pub trait Disk: Send {
+    /// Capacity, in sectors of 512 bytes. It does not change.
+    fn sectors(&self) -> u64;
+
+    /// Whether writing is not allowed. It does not change.
+    fn is_read_only(&self) -> bool;
+
+    /// A name: up to 20 bytes of ASCII, the rest zero.
+    fn name(&self) -> [u8; ID_BYTES];
+
+    /// Fills all of the windows from byte `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// If not all could be read. What the windows then hold does not matter.
+    fn read_at(&mut self, offset: u64, to: &[Window<'_>]) -> Result<(), DiskError>;
+
+    /// Writes all of the windows from byte `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// If not all could be written. Which part was does not matter.
+    fn write_at(&mut self, offset: u64, from: &[Window<'_>]) -> Result<(), DiskError>;
+
+    /// Makes durable what was written.
+    ///
+    /// # Errors
+    ///
+    /// If what was written may be lost.
+    fn flush(&mut self) -> Result<(), DiskError>;
+}
+
+/// A disk could not do as told. The guest learns no more than that; who implements a disk logs
+/// the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the disk failed")]
+pub struct DiskError;
+
+/// The block device.
+pub struct Block<D> {
+    disk: D,
+    chain: Box<Chain>,
+    /// The request in `chain`, if one is not finished.
+    current: Option<Request>,
+    /// Whether each write is made durable before it completes, for a driver that cannot flush
+    /// (section 5.2.6.2, condition 1).
+    writethrough: bool,
+    failures: u64,
+}
+
+impl<D: Disk> Block<D> {
+    /// A block device on this disk.
+    #[must_use]
+    pub fn new(disk: D) -> Self {
+        Self {
+            disk,
+            chain: Box::default(),
+            current: None,
+            writethrough: false,
+            failures: 0,
+        }
+    }
+
+    /// Goes on with a request until it is done or the budget is spent.
+    fn advance<'m>(
+        &mut self,
+        request: &mut Request,
+        memory: &'m (dyn GuestMemory + 'm),
+        windows: &mut Windows<'m>,
+        budget: &mut usize,
+    ) -> Result<(), Refused> {
+        let buffers = if request.kind == RequestType::Write {
+            self.chain.readable()
+        } else {
+            self.chain.writable()
+        };
+        while request.left > 0 && *budget > 0 {
+            request
+                .cursor
+                .gather(buffers, memory, (request.left as usize).min(*budget), windows)?;
+            match request.kind {
+                RequestType::Read => self.disk.read_at(request.offset, windows.as_slice())?,
+                RequestType::Write => self.disk.write_at(request.offset, windows.as_slice())?,
+                RequestType::GetId => {
+                    windows.write(self.disk.name().get(request.filled as usize..).unwrap_or_default());
+                }
+                RequestType::Flush => {}
+            }
+            request.moved(&self.chain, windows.bytes());
+            *budget -= windows.bytes();
+        }
+        let flush = match request.kind {
+            RequestType::Flush => true,
+            RequestType::Write => self.writethrough && request.left == 0,
+            RequestType::Read | RequestType::GetId => false,
+        };
+        if flush {
+            self.disk.flush()?;
+            *budget = budget.saturating_sub(FLUSH_COST);
+        }
+        Ok(())
+    }
+}
+
+impl<D: Disk> Device for Block<D> {
+    fn id(&self) -> u32 {
+        id::BLOCK
+    }
+
+    fn features(&self) -> u64 {
+        F_SEG_MAX | F_BLK_SIZE | F_FLUSH | if self.disk.is_read_only() { F_RO } else { 0 }
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &[QUEUE_SIZE]
+    }
+
+    fn read_config(&self, offset: usize, data: &mut [u8]) {
+        let config = Config {
+            capacity: self.disk.sectors(),
+            // A request also has a header and a status.
+            seg_max: u32::from(QUEUE_SIZE) - 2,
+            blk_size: SECTOR as u32,
+            ..Config::default()
+        };
+        super::read_bytes(&config.to_bytes(), offset, data);
+    }
+
+    fn negotiated(&mut self, features: u64) {
+        self.writethrough = features & F_FLUSH == 0;
+    }
+
+    fn process(&mut self, _queue: usize, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
+        let memory = ring.memory();
+        let mut windows = Windows::new();
+        let mut budget = BYTES_PER_CALL;
+        for _ in 0..QUEUE_SIZE {
+            let begun = self.current.take();
+            if begun.is_none() && !ring.pop(&mut self.chain)? {
+                return Ok(Progress::Drained);
+            }
+            let status_byte = status_byte(&self.chain, memory)?;
+            let request = match begun {
+                Some(request) => Ok(request),
+                None => Request::parse(&self.chain, &self.disk, memory, &mut windows),
+            };
+            let (status, filled) = match request {
+                Ok(mut request) => {
+                    let result = self.advance(&mut request, memory, &mut windows, &mut budget);
+                    if result.is_ok() && request.left > 0 {
+                        self.current = Some(request);
+                        return Ok(Progress::More);
+                    }
+                    (
+                        result.map_or_else(|Refused(status)| status, |()| status::OK),
+                        request.filled,
+                    )
+                }
+                Err(Refused(status)) => (status, 0),
+            };
+            self.failures += u64::from(status != status::OK);
+            status_byte.write(0, &[status]);
+            // The used length counts from the first writable byte on (section 2.7.8.2): the
+            // status belongs to it only if nothing before it was left out.
+            let whole = u64::from(filled) + 1 == self.chain.writable_bytes();
+            ring.push(self.chain.head(), filled + u32::from(whole));
+            if budget == 0 {
+                break;
+            }
+        }
+        Ok(Progress::More)
+    }
+
+    fn stop(&mut self, _queue: usize) {
+        self.current = None;
+    }
+
+    fn reset(&mut self) {
+        self.current = None;
+        self.writethrough = false;
+    }
+
+    fn failures(&self) -> u64 {
+        self.failures
+    }
+}

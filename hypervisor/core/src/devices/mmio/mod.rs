@@ -1,0 +1,232 @@
+//! Virtio over MMIO (virtio 1.3 section 4.2): what stands between a driver and a [`Device`].
+//!
+//! - `registers`: the register block, as the driver reads and writes it;
+//! - `preset`: the same outcome without a driver, for guests that read the boot page;
+//! - here: the state both lead to, and the work on the queues.
+
+mod preset;
+mod registers;
+
+#[cfg(test)]
+mod tests;
+
+pub use preset::{PresetError, preset_all};
+pub use registers::{Effect, Ignored};
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use chiton_shared::memory::GuestMemory;
+use chiton_shared::virtio::mmio::interrupt;
+use chiton_shared::virtio::ring::{DeviceQueue, QueueConfig};
+use chiton_shared::virtio::{feature, status};
+
+use super::{Device, DeviceError, Interest, Progress};
+
+/// What a call of [`Transport::process`] asks of the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Outcome {
+    /// Send the guest a notification: a waiting guest has news.
+    pub notify: bool,
+    /// Call again, after everyone else had a turn, without waiting for a kick.
+    pub more: bool,
+}
+
+/// Why a device needs a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("queue {queue}: {error}")]
+pub struct Broken {
+    /// The queue it happened on.
+    pub queue: usize,
+    /// What the driver did.
+    #[source]
+    pub error: DeviceError,
+}
+
+/// A queue as the registers describe it.
+#[derive(Default)]
+struct Queue {
+    /// What the driver wrote; fixed while the queue is ready.
+    config: QueueConfig,
+    /// The queue at work, while it is ready.
+    ready: Option<DeviceQueue>,
+}
+
+/// A device behind a virtio-mmio register block of version 2.
+pub struct Transport {
+    device: Box<dyn Device>,
+    queues: Vec<Queue>,
+    status: u32,
+    interrupt: u32,
+    generation: u32,
+    device_features_select: u32,
+    driver_features_select: u32,
+    driver_features: u64,
+    /// The driver accepted a bit beyond 63, where nothing is offered.
+    beyond_features: bool,
+    queue_select: u32,
+    broken: Option<Broken>,
+}
+
+impl Transport {
+    /// A device in the state after reset.
+    #[must_use]
+    pub fn new(device: Box<dyn Device>) -> Self {
+        let queues = device.queue_sizes().iter().map(|_| Queue::default()).collect();
+        Self {
+            device,
+            queues,
+            status: 0,
+            interrupt: 0,
+            generation: 0,
+            device_features_select: 0,
+            driver_features_select: 0,
+            driver_features: 0,
+            beyond_features: false,
+            queue_select: 0,
+            broken: None,
+        }
+    }
+
+    /// The device ID of virtio 1.3 section 5.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.device.id()
+    }
+
+    /// The greatest size of each of the device's queues.
+    #[must_use]
+    pub fn queue_sizes(&self) -> &[u16] {
+        self.device.queue_sizes()
+    }
+
+    /// Every feature offered.
+    #[must_use]
+    pub fn features(&self) -> u64 {
+        self.device.features() | feature::RING
+    }
+
+    /// Works on every queue that is ready. Does nothing unless the device is live.
+    pub fn process(&mut self, memory: &dyn GuestMemory) -> Outcome {
+        let mut outcome = Outcome::default();
+        for queue in 0..self.queues.len() {
+            let one = self.process_queue(queue, memory);
+            outcome.notify |= one.notify;
+            outcome.more |= one.more;
+        }
+        outcome
+    }
+
+    /// Works on one queue, if there is such a queue and it is ready.
+    pub fn process_queue(&mut self, queue: usize, memory: &dyn GuestMemory) -> Outcome {
+        if !self.is_live() {
+            return Outcome::default();
+        }
+        let Some(ready) = self.queues.get_mut(queue).and_then(|q| q.ready.as_mut()) else {
+            return Outcome::default();
+        };
+        match work(self.device.as_mut(), queue, ready, memory) {
+            Ok(outcome) => {
+                self.interrupt |= if outcome.notify { interrupt::USED_BUFFER } else { 0 };
+                outcome
+            }
+            Err(error) => self.break_down(Broken { queue, error }),
+        }
+    }
+
+    /// What the host has to watch for the device; nothing unless it is live.
+    #[must_use]
+    pub fn interest(&self) -> Interest {
+        if self.is_live() {
+            self.device.interest()
+        } else {
+            Interest::default()
+        }
+    }
+
+    /// Whether the device works: the driver has set DRIVER_OK and not FAILED, and no reset is due.
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        self.status & (status::DRIVER_OK | status::FAILED | status::DEVICE_NEEDS_RESET) == status::DRIVER_OK
+    }
+
+    /// Why the device needs a reset, if it does.
+    #[must_use]
+    pub const fn broken(&self) -> Option<&Broken> {
+        self.broken.as_ref()
+    }
+
+    /// Whether the interrupt line is asserted: some bit of InterruptStatus is set.
+    #[must_use]
+    pub const fn interrupt_pending(&self) -> bool {
+        self.interrupt != 0
+    }
+
+    /// How many requests the device has answered with a failure.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.device.failures()
+    }
+
+    /// The backend's part of the configuration (such as a terminal's size) has changed: lets the
+    /// driver see that, and tells it if it is live.
+    pub fn config_changed(&mut self) -> Outcome {
+        self.generation = self.generation.wrapping_add(1);
+        let notify = self.is_live();
+        self.interrupt |= if notify { interrupt::CONFIGURATION } else { 0 };
+        Outcome { notify, more: false }
+    }
+
+    /// Back to the state at start (section 2.4).
+    fn reset(&mut self) {
+        self.device.reset();
+        self.queues.fill_with(Queue::default);
+        self.status = 0;
+        self.interrupt = 0;
+        self.device_features_select = 0;
+        self.driver_features_select = 0;
+        self.driver_features = 0;
+        self.beyond_features = false;
+        self.queue_select = 0;
+        self.broken = None;
+    }
+
+    /// Stops the device and asks the driver for a reset (section 2.1.2).
+    fn break_down(&mut self, broken: Broken) -> Outcome {
+        self.broken = Some(broken);
+        self.status |= status::DEVICE_NEEDS_RESET;
+        self.interrupt |= interrupt::CONFIGURATION;
+        Outcome {
+            notify: true,
+            more: false,
+        }
+    }
+}
+
+/// Has a device work on a queue once, with kicks suppressed meanwhile (section 2.7.10).
+fn work(
+    device: &mut dyn Device,
+    index: usize,
+    queue: &mut DeviceQueue,
+    memory: &dyn GuestMemory,
+) -> Result<Outcome, DeviceError> {
+    let mut ring = queue.attach(memory)?;
+    ring.disable_kicks();
+    let more = match device.process(index, &mut ring)? {
+        // What came in before the driver knew that kicks count again brings no kick of its own.
+        Progress::Drained => {
+            let came_in = ring.enable_kicks();
+            if came_in {
+                ring.disable_kicks();
+            }
+            came_in
+        }
+        Progress::More => true,
+        Progress::Waiting => false,
+    };
+    Ok(Outcome {
+        notify: ring.wants_notification(),
+        more,
+    })
+}

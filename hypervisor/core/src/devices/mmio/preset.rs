@@ -1,0 +1,132 @@
+//! A device made ready by the host, as the boot page describes it.
+
+use alloc::vec::Vec;
+
+use chiton_shared::boot::{CONFIG_BYTES, DeviceEntry, QUEUES_PER_DEVICE, QueueEntry};
+use chiton_shared::virtio::ring::{DeviceQueue, QueueConfig};
+use chiton_shared::virtio::{feature, status};
+use chiton_shared::{doorbell, map};
+
+use super::Transport;
+use super::registers::is_usable;
+
+/// Why a device cannot be made ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PresetError {
+    /// More devices than the map has register blocks and doorbells for.
+    #[error("device number {0} is one too many: at most {max} devices are possible", max = map::DEVICE_MAX)]
+    TooManyDevices(usize),
+    /// The device has another number of queues, or more than the boot page can describe.
+    #[error(
+        "{given} queues given to a device with {has}, of which the boot page describes at most {max}",
+        max = QUEUES_PER_DEVICE
+    )]
+    QueueCount {
+        /// How many were given.
+        given: usize,
+        /// How many the device has.
+        has: usize,
+    },
+    /// A queue that is not valid, or too large for the device.
+    #[error("queue {queue} is not usable: {config:x?}")]
+    Queue {
+        /// Index of the queue.
+        queue: usize,
+        /// What was given.
+        config: QueueConfig,
+    },
+    /// VERSION_1 is not among the features.
+    #[error("the features {0:#x} lack VERSION_1 (bit 32)")]
+    Features(u64),
+    /// The queues need more memory than the map has for them.
+    #[error("the queues of the devices end at {end:#x}, beyond their memory, which ends at {max:#x}", max = map::QUEUES_END)]
+    OutOfQueueMemory {
+        /// The first address behind the queue that did not fit.
+        end: u64,
+    },
+}
+
+impl Transport {
+    /// Puts the device, from whatever state it is in, where a driver would have brought it by the
+    /// initialization of section 3.1: DRIVER_OK, with the offered ones of `features` negotiated
+    /// and every queue ready. The memory of the queues has to be zero.
+    ///
+    /// `index` is the number of the device, which fixes its registers and doorbell.
+    ///
+    /// # Errors
+    ///
+    /// Any [`PresetError`] but [`OutOfQueueMemory`](PresetError::OutOfQueueMemory); the device is
+    /// then as after a reset.
+    pub fn preset(&mut self, index: usize, features: u64, queues: &[QueueConfig]) -> Result<DeviceEntry, PresetError> {
+        self.reset();
+        if index >= map::DEVICE_MAX {
+            return Err(PresetError::TooManyDevices(index));
+        }
+        let features = features & self.features();
+        if features & feature::VERSION_1 == 0 {
+            return Err(PresetError::Features(features));
+        }
+        if queues.len() != self.queues.len() || queues.len() > QUEUES_PER_DEVICE {
+            return Err(PresetError::QueueCount {
+                given: queues.len(),
+                has: self.queues.len(),
+            });
+        }
+        let mut entry = DeviceEntry {
+            id: self.id(),
+            queue_count: queues.len() as u16,
+            kick: doorbell::kick(index),
+            registers: map::device_registers(index),
+            features,
+            config: [0; CONFIG_BYTES],
+            queues: [QueueEntry::default(); QUEUES_PER_DEVICE],
+        };
+        self.device.read_config(0, &mut entry.config);
+        for (queue, (config, max)) in queues.iter().zip(self.device.queue_sizes()).enumerate() {
+            if !is_usable(config, *max) {
+                return Err(PresetError::Queue { queue, config: *config });
+            }
+            entry.queues[queue] = QueueEntry {
+                size: u32::from(config.size),
+                reserved: 0,
+                descriptors: config.descriptors,
+                driver: config.driver,
+                device: config.device,
+            };
+        }
+        for (queue, config) in self.queues.iter_mut().zip(queues) {
+            queue.config = *config;
+            queue.ready = Some(DeviceQueue::new(*config, features));
+        }
+        self.driver_features = features;
+        self.device.negotiated(features);
+        self.status = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK | status::DRIVER_OK;
+        Ok(entry)
+    }
+}
+
+/// Makes every device ready, in order, with all features it offers and with queues of the
+/// greatest size, one after the other from [`map::QUEUES`] on. Returns the entries of the boot
+/// page. The memory of the queues has to be zero.
+///
+/// # Errors
+///
+/// Any [`PresetError`].
+pub fn preset_all(transports: &mut [Transport]) -> Result<Vec<DeviceEntry>, PresetError> {
+    let mut start = map::QUEUES;
+    let mut entries = Vec::with_capacity(transports.len());
+    for (index, transport) in transports.iter_mut().enumerate() {
+        let mut queues = Vec::with_capacity(transport.queue_sizes().len());
+        for size in transport.queue_sizes() {
+            let (queue, end) = QueueConfig::packed_at(start, *size);
+            if end > map::QUEUES_END {
+                return Err(PresetError::OutOfQueueMemory { end });
+            }
+            queues.push(queue);
+            // No two queues share a line of the cache.
+            start = end.next_multiple_of(64);
+        }
+        entries.push(transport.preset(index, u64::MAX, &queues)?);
+    }
+    Ok(entries)
+}

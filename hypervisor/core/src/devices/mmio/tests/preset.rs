@@ -1,0 +1,121 @@
+//! Devices made ready by the host.
+
+use std::vec::Vec;
+
+use chiton_shared::virtio::ring::QueueConfig;
+use chiton_shared::virtio::ring::layout::{descriptor_bytes, device_bytes, driver_bytes};
+use chiton_shared::{doorbell, map};
+
+use super::super::super::testing::WORLD;
+use super::super::{PresetError, preset_all};
+use super::driver::*;
+use super::registers::{block, console, entropy};
+
+#[test]
+fn the_registers_and_the_boot_page_tell_the_same() {
+    let (console, port) = console();
+    port.state().size = (132, 43);
+    let mut transports = [console, block(9).0, entropy()];
+    let entries = preset_all(&mut transports).unwrap();
+    for (index, (transport, entry)) in transports.iter_mut().zip(&entries).enumerate() {
+        assert_eq!(
+            (entry.kick, entry.registers),
+            (doorbell::kick(index), map::device_registers(index))
+        );
+        assert_eq!(read(transport, DEVICE_ID), entry.id);
+        assert_eq!(read(transport, STATUS), 15);
+        assert!(transport.is_live());
+        let mut config = [0; 32];
+        transport.read(CONFIG, &mut config);
+        assert_eq!(entry.config, config);
+        assert_eq!(entry.features, transport.features());
+        for queue in 0..4 {
+            set(transport, QUEUE_SEL, queue);
+            let there = queue < u32::from(entry.queue_count);
+            assert_eq!(read(transport, QUEUE_READY), u32::from(there));
+            assert_eq!(read(transport, QUEUE_SIZE_MAX), entry.queues[queue as usize].size);
+        }
+    }
+    assert_eq!(entries[0].config[..4], [132, 0, 43, 0]);
+}
+
+#[test]
+fn as_many_devices_as_the_map_holds_have_queues_that_do_not_touch() {
+    let mut transports: Vec<_> = (0..map::DEVICE_MAX)
+        .map(|i| if i % 2 == 0 { block(1).0 } else { console().0 })
+        .collect();
+    let entries = preset_all(&mut transports).unwrap();
+    let mut parts = Vec::new();
+    for entry in &entries {
+        for queue in &entry.queues[..usize::from(entry.queue_count)] {
+            let size = queue.size as u16;
+            parts.push((queue.descriptors, descriptor_bytes(size)));
+            parts.push((queue.driver, driver_bytes(size)));
+            parts.push((queue.device, device_bytes(size)));
+        }
+    }
+    parts.sort_unstable();
+    assert!(parts.first().is_some_and(|first| first.0 >= map::QUEUES));
+    assert!(
+        parts
+            .last()
+            .is_some_and(|last| last.0 + last.1 as u64 <= map::QUEUES_END)
+    );
+    assert!(parts.windows(2).all(|two| two[0].0 + two[0].1 as u64 <= two[1].0));
+
+    transports.push(entropy());
+    assert_eq!(
+        preset_all(&mut transports).unwrap_err(),
+        PresetError::TooManyDevices(map::DEVICE_MAX)
+    );
+}
+
+#[test]
+fn a_preset_that_cannot_be_leaves_the_device_as_after_a_reset() {
+    let good = QueueConfig::packed_at(map::QUEUES, 8).0;
+    let large = QueueConfig::packed_at(map::QUEUES, 16).0;
+    let low = QueueConfig::packed_at(WORLD, 8).0;
+    let cases = [
+        (
+            map::DEVICE_MAX,
+            u64::MAX,
+            vec![good],
+            PresetError::TooManyDevices(map::DEVICE_MAX),
+        ),
+        (0, u64::MAX, vec![], PresetError::QueueCount { given: 0, has: 1 }),
+        (
+            0,
+            u64::MAX,
+            vec![good, good],
+            PresetError::QueueCount { given: 2, has: 1 },
+        ),
+        (
+            0,
+            u64::MAX,
+            vec![large],
+            PresetError::Queue {
+                queue: 0,
+                config: large,
+            },
+        ),
+        (0, u64::MAX, vec![low], PresetError::Queue { queue: 0, config: low }),
+        (0, EVENT_IDX, vec![good], PresetError::Features(EVENT_IDX)),
+    ];
+    for (index, features, queues, error) in cases {
+        let mut transport = entropy();
+        transport.preset(0, u64::MAX, &[good]).unwrap();
+        assert_eq!(transport.preset(index, features, &queues).unwrap_err(), error);
+        assert_eq!(read(&transport, STATUS), 0);
+        assert_eq!(read(&transport, QUEUE_READY), 0);
+    }
+}
+
+#[test]
+fn a_driver_may_start_over_from_the_registers() {
+    let mut transports = [block(1).0];
+    preset_all(&mut transports).unwrap();
+    let [mut transport] = transports;
+    assert_eq!(negotiate(&mut transport, VERSION_1), Some(VERSION_1));
+    set(&mut transport, QUEUE_SEL, 0);
+    assert_eq!(read(&transport, QUEUE_READY), 0);
+}

@@ -1,0 +1,191 @@
+//! Counting exits by cause.
+
+use core::fmt;
+use core::time::Duration;
+
+macro_rules! causes {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// Why the guest needed the host.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Cause {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Cause {
+            /// Every cause, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// What the table calls it.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+        }
+    };
+}
+
+causes! {
+    /// Doorbell: new buffers in a queue, when no other thread listens for it.
+    Kick = "doorbell kick",
+    /// Doorbell: sleep until there is news.
+    Wait = "doorbell wait",
+    /// Doorbell: a log line.
+    Log = "doorbell log",
+    /// Doorbell: nothing, the cost of an exit.
+    Nop = "doorbell nop",
+    /// Doorbell: the end.
+    End = "doorbell exit",
+    /// Doorbell: a panic.
+    Panic = "doorbell panic",
+    /// Doorbell: an exception, from a trap stub.
+    Trap = "doorbell trap",
+    /// A read of a device register.
+    MmioRead = "MMIO read",
+    /// A write to a device register.
+    MmioWrite = "MMIO write",
+    /// `in` from a port that is no doorbell.
+    PortIn = "port in",
+    /// `out` to a port that is no doorbell.
+    PortOut = "port out",
+    /// `hlt`.
+    Halt = "hlt",
+    /// A triple fault.
+    Shutdown = "triple fault",
+    /// The host interrupted the guest.
+    Interrupted = "interrupted",
+    /// Anything the backend could not deal with.
+    Failure = "failure",
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// How many exits.
+    pub exits: u64,
+    /// Time the host took to handle them, in nanoseconds; 0 if nobody measured.
+    pub total_ns: u64,
+    /// The longest of them, in nanoseconds.
+    pub max_ns: u64,
+}
+
+/// Exits by cause, with the time the host spent on them.
+#[derive(Clone, Debug)]
+pub struct ExitTable {
+    counts: [Count; Cause::ALL.len()],
+    /// Time spent in the guest and in the kernel below, in nanoseconds; 0 if nobody measured.
+    pub guest_ns: u64,
+}
+
+impl ExitTable {
+    /// A table with nothing in it.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            counts: [Count {
+                exits: 0,
+                total_ns: 0,
+                max_ns: 0,
+            }; Cause::ALL.len()],
+            guest_ns: 0,
+        }
+    }
+
+    /// Counts an exit.
+    #[inline]
+    pub fn count(&mut self, cause: Cause) {
+        self.counts[cause as usize].exits += 1;
+    }
+
+    /// Adds the time the host took for an exit that was [counted](Self::count).
+    pub fn add_time(&mut self, cause: Cause, ns: u64) {
+        let count = &mut self.counts[cause as usize];
+        count.total_ns += ns;
+        count.max_ns = count.max_ns.max(ns);
+    }
+
+    /// The line of one cause.
+    #[must_use]
+    pub const fn get(&self, cause: Cause) -> Count {
+        self.counts[cause as usize]
+    }
+
+    /// All exits together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.iter().map(|c| c.exits).sum()
+    }
+}
+
+impl Default for ExitTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for ExitTable {
+    /// The table as people read it: causes that occurred, most frequent first.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<16} {:>9} {:>12} {:>10} {:>10}",
+            "exit to host", "count", "total", "mean", "max"
+        )?;
+        let mut order: alloc::vec::Vec<_> = Cause::ALL.iter().map(|c| (*c, self.get(*c))).collect();
+        order.retain(|(_, count)| count.exits > 0);
+        order.sort_by_key(|(_, count)| core::cmp::Reverse(count.exits));
+        for (cause, count) in order {
+            let mean = count.total_ns / count.exits;
+            writeln!(
+                f,
+                "{:<16} {:>9} {:>12} {:>10} {:>10}",
+                cause.label(),
+                count.exits,
+                Micros(count.total_ns),
+                Micros(mean),
+                Micros(count.max_ns)
+            )?;
+        }
+        write!(f, "{:<16} {:>9}", "all", self.total())
+    }
+}
+
+/// Nanoseconds, shown as microseconds with one decimal.
+#[derive(Clone, Copy, Debug)]
+pub struct Micros(pub u64);
+
+impl From<Duration> for Micros {
+    fn from(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = self.0 / 100;
+        f.pad_integral(true, "", &alloc::format!("{}.{} µs", tenths / 10, tenths % 10))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_lists_what_occurred_most_frequent_first() {
+        let mut table = ExitTable::new();
+        table.count(Cause::End);
+        for ns in [1_000, 3_000] {
+            table.count(Cause::Wait);
+            table.add_time(Cause::Wait, ns);
+        }
+        let text = table.to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines[1].starts_with("doorbell wait") && lines[1].ends_with("4.0 µs    2.0 µs    3.0 µs"),
+            "{text}"
+        );
+        assert!(lines[2].starts_with("doorbell exit"));
+        assert!(lines[3].starts_with("all") && lines[3].ends_with('3'));
+        assert_eq!(lines.len(), 4);
+    }
+}

@@ -1,0 +1,12 @@
+//! What does not care who runs the vCPU.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod boot;
+pub mod devices;
+pub mod exits;
+pub mod explain;
+pub mod loader;
+pub mod machine;
+pub mod vcpu;
