@@ -1,0 +1,111 @@
+//! What a KVM machine's processor is plugged into: the hub, as [`Board`] asks for it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chiton_core::machine::Board;
+use chiton_shared::doorbell::{self, LogLevel};
+use chiton_shared::map;
+use chiton_shared::memory::GuestMemory;
+use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
+
+use crate::hub::Hub;
+
+/// How many kicks of a device are exits before the kernel is asked to turn them into events.
+///
+/// An event costs a tenth of an exit. But a machine that has a single one takes a grace period of
+/// the kernel longer to take down, 12 ms on Linux 6.18: as much as some hundred exits. So a guest
+/// that says a few words and ends never pays for events, and one that works hard gets them early.
+const KICKS_BEFORE_EVENTS: u32 = 256;
+
+/// The board of one vCPU.
+pub(crate) struct HubBoard {
+    pub(crate) hub: Arc<Hub>,
+    vm: VmFd,
+    log_level: Option<LogLevel>,
+    kicks: [u32; map::DEVICE_MAX],
+    start: Instant,
+}
+
+impl HubBoard {
+    pub(crate) fn new(hub: Arc<Hub>, vm: VmFd, log_level: Option<LogLevel>) -> Self {
+        Self {
+            hub,
+            vm,
+            log_level,
+            kicks: [0; map::DEVICE_MAX],
+            start: Instant::now(),
+        }
+    }
+
+    /// Makes the kernel turn a device's kicks into events for the device loop. Where it cannot,
+    /// they stay exits, which work too.
+    fn listen(&self, device: usize) {
+        let Some(slot) = self.hub.slots().get(device) else {
+            return;
+        };
+        let port = IoEventAddress::Pio(doorbell::kick(device).into());
+        if let Err(error) = self.vm.register_ioevent(&slot.kick, &port, NoDatamatch) {
+            self.hub.log(&format!(
+                "kicks of device {device} stay exits: KVM_IOEVENTFD failed: {error}"
+            ));
+        }
+    }
+}
+
+impl Board for HubBoard {
+    fn memory(&self) -> &dyn GuestMemory {
+        self.hub.ram.as_ref()
+    }
+
+    fn mmio_read(&mut self, address: u64, data: &mut [u8]) {
+        self.hub.mmio_read(address, data);
+    }
+
+    fn mmio_write(&mut self, address: u64, data: &[u8]) {
+        self.hub.mmio_write(address, data);
+    }
+
+    fn kick(&mut self, device: usize) {
+        self.hub.process(device);
+        if let Some(kicks) = self.kicks.get_mut(device) {
+            *kicks = kicks.saturating_add(1);
+            if *kicks == KICKS_BEFORE_EVENTS {
+                self.listen(device);
+            }
+        }
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) {
+        self.hub.wait(timeout);
+    }
+
+    fn log(&mut self, level: LogLevel, text: &str) {
+        // The guest is told the level in its boot page, and need not keep to it.
+        if self.log_level.is_none_or(|most| level > most) {
+            return;
+        }
+        let name = match level {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warning",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        };
+        for line in text.lines() {
+            self.hub.log(&format!("{name}: {line}"));
+        }
+    }
+
+    fn drain(&mut self) {
+        self.hub.drain();
+    }
+
+    fn stopped(&self) -> bool {
+        self.hub.stopped()
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}

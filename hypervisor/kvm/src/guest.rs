@@ -1,0 +1,227 @@
+//! A guest to be run: its file, what it is given, and how it ended.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use chiton_shared::doorbell::LogLevel;
+use chiton_shared::manifest::Ring;
+
+use crate::host::console::Console;
+use crate::host::disk::Disk;
+use crate::host::stderr;
+use crate::outcome::Outcome;
+use crate::timeline::Timeline;
+use crate::{Error, instance};
+
+/// The memory a guest gets if nobody says otherwise, in bytes.
+pub const DEFAULT_MEMORY: u64 = 16 << 20;
+
+/// A guest program and everything it is given. See the [crate's page](crate) for an example.
+pub struct Guest {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) memory: u64,
+    pub(crate) ring: Option<Ring>,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<String>,
+    pub(crate) disks: Vec<Disk>,
+    pub(crate) console: Console,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) timed: bool,
+    pub(crate) end_signals: bool,
+    pub(crate) log_level: Option<LogLevel>,
+    pub(crate) log: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    pub(crate) kvm: PathBuf,
+    pub(crate) timeline: Timeline,
+}
+
+impl Guest {
+    /// The guest in this file. Its first argument is the file's name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Guest`] if the file cannot be read. What it holds is looked at by
+    /// [`run`](Self::run).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let bytes = read_file(path).map_err(|source| Error::Guest {
+            path: path.to_owned(),
+            source,
+        })?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Self::new(&name, bytes))
+    }
+
+    /// Reads a guest file as [`open`](Self::open) does, without making a guest of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Guest`].
+    pub fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+        read_file(path).map_err(|source| Error::Guest {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// The guest with this name and these bytes, an ELF file.
+    #[must_use]
+    pub fn new(name: &str, bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            memory: DEFAULT_MEMORY,
+            ring: None,
+            args: vec![name.to_owned()],
+            env: Vec::new(),
+            disks: Vec::new(),
+            console: Console::none(),
+            timeout: None,
+            timed: false,
+            end_signals: false,
+            log_level: Some(LogLevel::Warn),
+            log: Box::new(|line| stderr::write_line(line, Duration::ZERO)),
+            kvm: platform_path(),
+            timeline: Timeline::start(),
+        }
+    }
+
+    /// With so many bytes of memory, a whole number of pages.
+    #[must_use]
+    pub const fn memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// In this ring, whatever its manifest says.
+    #[must_use]
+    pub const fn ring(mut self, ring: Ring) -> Self {
+        self.ring = Some(ring);
+        self
+    }
+
+    /// With one more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// With one more environment variable, `KEY=VALUE`.
+    #[must_use]
+    pub fn env(mut self, variable: impl Into<String>) -> Self {
+        self.env.push(variable.into());
+        self
+    }
+
+    /// With one more disk.
+    #[must_use]
+    pub fn disk(mut self, disk: Disk) -> Self {
+        self.disks.push(disk);
+        self
+    }
+
+    /// With this console instead of none.
+    #[must_use]
+    pub fn console(mut self, console: Console) -> Self {
+        self.console = console;
+        self
+    }
+
+    /// For this long at the most.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// With the time of each exit measured.
+    #[must_use]
+    pub const fn timed(mut self, timed: bool) -> Self {
+        self.timed = timed;
+        self
+    }
+
+    /// Ended by SIGINT, SIGTERM and SIGHUP, which are blocked in the calling thread from then on.
+    #[must_use]
+    pub const fn end_on_signals(mut self) -> Self {
+        self.end_signals = true;
+        self
+    }
+
+    /// With its log lines up to this level sent to `log`, which also hears of devices that a guest
+    /// broke. It must not wait, since the guest waits for it; it returns whether it took the line.
+    /// Without this, warnings and errors go to standard error.
+    #[must_use]
+    pub fn log(mut self, level: Option<LogLevel>, log: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.log_level = level;
+        self.log = Box::new(log);
+        self
+    }
+
+    /// On the KVM at this path instead of `/dev/kvm`.
+    #[must_use]
+    pub fn kvm(mut self, path: impl Into<PathBuf>) -> Self {
+        self.kvm = path.into();
+        self
+    }
+
+    /// With start-up phases counted from this moment on, for example the start of the process.
+    #[must_use]
+    pub fn started_at(mut self, start: Instant) -> Self {
+        self.timeline = Timeline::since(start);
+        self
+    }
+
+    /// Boots the guest and stays until it ends.
+    ///
+    /// The calling thread runs the guest, and is interrupted by the signal SIGRTMIN when the guest
+    /// has to end: this process's handler for that signal is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if it could not be started, or KVM itself failed. However a guest ends, even by
+    /// a fault, is an [`Outcome`].
+    pub fn run(self) -> Result<Outcome, Error> {
+        self.run_then(|outcome| outcome)
+    }
+
+    /// Like [`run`](Self::run), but calls `then` as soon as the guest has ended, before its machine
+    /// is taken down. A program that ends then and there leaves that to the kernel, which is quicker.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_then<R>(self, then: impl FnOnce(Outcome) -> R) -> Result<R, Error> {
+        instance::run(self, then)
+    }
+}
+
+fn platform_path() -> PathBuf {
+    PathBuf::from(crate::platform::DEV_KVM)
+}
+
+/// The most a guest file may have, in bytes.
+const MAX_FILE: u64 = 1 << 30;
+
+fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    if metadata.len() > MAX_FILE {
+        return Err(std::io::Error::other("it is larger than 1 GiB"));
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
+    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+impl std::fmt::Debug for Guest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guest")
+            .field("args", &self.args)
+            .field("memory", &self.memory)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,58 @@
+//! What the devices' bytes go to and come from on a Linux host.
+
+pub mod console;
+pub mod disk;
+pub(crate) mod random;
+pub mod stderr;
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use chiton_shared::memory::Window;
+
+/// A transfer between a descriptor and guest memory, without a copy in between.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Transfer {
+    Read,
+    Write,
+    ReadAt(u64),
+    WriteAt(u64),
+}
+
+/// Most windows one system call takes (`IOV_MAX` is 1024; a chain has at most 256).
+const BATCH: usize = 256;
+
+/// Does one system call's worth of a transfer; the count may be less than what the windows hold.
+pub(crate) fn transfer(fd: BorrowedFd<'_>, windows: &[Window<'_>], what: Transfer) -> io::Result<usize> {
+    let mut iovecs = [libc::iovec {
+        iov_base: std::ptr::null_mut(),
+        iov_len: 0,
+    }; BATCH];
+    let count = windows.len().min(BATCH);
+    for (iovec, window) in iovecs.iter_mut().zip(windows) {
+        *iovec = libc::iovec {
+            iov_base: window.as_ptr().cast(),
+            iov_len: window.len(),
+        };
+    }
+    let (fd, list, count) = (fd.as_raw_fd(), iovecs.as_ptr(), count as libc::c_int);
+    loop {
+        // SAFETY: each iovec is the range of a window, valid while the windows are borrowed; the
+        // kernel reads or writes it as a device would, which a window allows.
+        let done = unsafe {
+            match what {
+                Transfer::Read => libc::readv(fd, list, count),
+                Transfer::Write => libc::writev(fd, list, count),
+                Transfer::ReadAt(offset) => libc::preadv(fd, list, count, offset.cast_signed()),
+                Transfer::WriteAt(offset) => libc::pwritev(fd, list, count, offset.cast_signed()),
+            }
+        };
+        if done >= 0 {
+            return Ok(done.cast_unsigned());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}

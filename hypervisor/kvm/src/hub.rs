@@ -1,0 +1,521 @@
+//! The device loop: one thread that sleeps until a queue is kicked, input arrives, output can go
+//! on, a signal comes or time is up.
+//!
+//! ```text
+//!  vCPU thread                                  device loop
+//!  ───────────                                  ───────────
+//!  out KICK, the first ones: an exit, processes the device's queues itself
+//!  out KICK, later ─▶ kernel ─▶ ioeventfd ────▶ epoll ──▶ process the device's queues
+//!  out WAIT ──▶ processes queues itself,                     │
+//!               then sleeps on News  ◀───────────────────────┘ when the guest wants to know
+//! ```
+//!
+//! Either thread may work on a device; a lock for each device decides.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chiton_core::devices::{Interest, Transport};
+use chiton_shared::map;
+use chiton_shared::virtio::id::CONSOLE;
+use rustix::event::epoll;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::Error;
+use crate::host::console::Failures;
+use crate::log::Log;
+use crate::news::News;
+use crate::ram::Ram;
+use crate::signal::{EndSignals, Kick};
+
+/// Why the host ends a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StopReason {
+    /// This signal came.
+    Signal(i32),
+    /// The guest ran out of time.
+    Timeout(Duration),
+    /// Nobody reads the guest's output any more.
+    OutputClosed,
+    /// The host could not go on doing this, for the reason of this error number.
+    HostFailed { doing: &'static str, errno: i32 },
+}
+
+/// A device with what the host needs to drive it.
+pub(crate) struct Slot {
+    state: Mutex<SlotState>,
+    /// Written by the kernel when the guest kicks.
+    pub(crate) kick: EventFd,
+    input: Option<OwnedFd>,
+    output: Option<OwnedFd>,
+    failures: Arc<Failures>,
+    kicks: AtomicU64,
+}
+
+struct SlotState {
+    transport: Transport,
+    /// What epoll has been told.
+    watched: Interest,
+    reported: bool,
+}
+
+/// What a device needs besides its transport.
+#[derive(Default)]
+pub(crate) struct SlotFiles {
+    pub(crate) input: Option<OwnedFd>,
+    pub(crate) output: Option<OwnedFd>,
+    pub(crate) failures: Arc<Failures>,
+}
+
+/// When a guest has run out of time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    at: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    /// So long from now; `None` if the clock does not reach so far.
+    pub(crate) fn after(limit: Duration) -> Option<Self> {
+        Instant::now().checked_add(limit).map(|at| Self { at, limit })
+    }
+}
+
+/// Everything the vCPU thread and the device loop share.
+pub(crate) struct Hub {
+    pub(crate) ram: Arc<Ram>,
+    slots: Vec<Slot>,
+    news: News,
+    epoll: OwnedFd,
+    wake: EventFd,
+    signals: Option<EndSignals>,
+    over: AtomicBool,
+    stopping: AtomicBool,
+    stop: Mutex<Option<StopReason>>,
+    vcpu: Mutex<Option<Kick>>,
+    log: Log,
+}
+
+/// What an epoll event is about: a device and which of its descriptors, or one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Kick(usize),
+    Input(usize),
+    Output(usize),
+    Wake,
+    Signal,
+}
+
+impl Token {
+    fn encode(self) -> epoll::EventData {
+        epoll::EventData::new_u64(match self {
+            Self::Wake => 0,
+            Self::Signal => 1,
+            Self::Kick(slot) => 4 + 4 * slot as u64,
+            Self::Input(slot) => 5 + 4 * slot as u64,
+            Self::Output(slot) => 6 + 4 * slot as u64,
+        })
+    }
+
+    fn decode(data: epoll::EventData) -> Option<Self> {
+        let value = data.u64();
+        let slot = (value / 4).checked_sub(1).and_then(|s| usize::try_from(s).ok());
+        match (value % 4, slot) {
+            (0, None) => Some(Self::Wake),
+            (1, None) => Some(Self::Signal),
+            (0, Some(slot)) => Some(Self::Kick(slot)),
+            (1, Some(slot)) => Some(Self::Input(slot)),
+            (2, Some(slot)) => Some(Self::Output(slot)),
+            _ => None,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Slot {
+    /// Makes the device loop come back to this device after the others, as if the guest had
+    /// kicked; the count of kicks leaves it out.
+    fn come_back(&self) {
+        self.kicks.fetch_sub(1, Ordering::Relaxed);
+        let _ = self.kick.write(1);
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(
+        ram: Arc<Ram>,
+        devices: Vec<(Transport, SlotFiles)>,
+        signals: Option<EndSignals>,
+        log: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    ) -> Result<Self, Error> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create"))?;
+        let event = || EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(Error::system("eventfd"));
+        let wake = event()?;
+        add(&epoll, wake.as_raw_fd(), Token::Wake, epoll::EventFlags::IN)?;
+        if let Some(signals) = &signals {
+            add(
+                &epoll,
+                signals.as_fd().as_raw_fd(),
+                Token::Signal,
+                epoll::EventFlags::IN,
+            )?;
+        }
+        let mut slots = Vec::with_capacity(devices.len());
+        for (index, (transport, files)) in devices.into_iter().enumerate() {
+            let kick = event()?;
+            add(&epoll, kick.as_raw_fd(), Token::Kick(index), epoll::EventFlags::IN)?;
+            slots.push(Slot {
+                state: Mutex::new(SlotState {
+                    transport,
+                    watched: Interest::default(),
+                    reported: false,
+                }),
+                kick,
+                input: files.input,
+                output: files.output,
+                failures: files.failures,
+                kicks: AtomicU64::new(0),
+            });
+        }
+        Ok(Self {
+            ram,
+            slots,
+            news: News::default(),
+            epoll,
+            wake,
+            signals,
+            over: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            stop: Mutex::new(None),
+            vcpu: Mutex::new(None),
+            log: Log::new(log),
+        })
+    }
+
+    pub(crate) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    pub(crate) fn log(&self, line: &str) {
+        self.log.line(line);
+    }
+
+    /// How many kicks came through ioeventfds, for all devices.
+    pub(crate) fn kicks(&self) -> u64 {
+        let of = |slot: &Slot| {
+            slot.kicks
+                .load(Ordering::Relaxed)
+                .wrapping_add(slot.kick.read().unwrap_or(0))
+        };
+        self.slots.iter().map(of).fold(0, u64::wrapping_add)
+    }
+
+    /// Runs the device loop until [`finish`](Self::finish).
+    pub(crate) fn serve(&self, deadline: Option<Deadline>) {
+        let mut deadline = deadline;
+        let mut events = Vec::with_capacity(2 + 3 * self.slots.len());
+        while !self.over.load(Ordering::Acquire) {
+            let timeout = deadline.map(|d| timespec(d.at.saturating_duration_since(Instant::now())));
+            events.clear();
+            let spare = rustix::buffer::spare_capacity(&mut events);
+            if let Err(error) = epoll::wait(&self.epoll, spare, timeout.as_ref())
+                && error != rustix::io::Errno::INTR
+            {
+                self.stop(StopReason::HostFailed {
+                    doing: "wait for devices",
+                    errno: error.raw_os_error(),
+                });
+                return;
+            }
+            if let Some(Deadline { at, limit }) = deadline
+                && Instant::now() >= at
+            {
+                deadline = None;
+                self.stop(StopReason::Timeout(limit));
+            }
+            for event in &events {
+                self.handle(Token::decode(event.data));
+            }
+        }
+    }
+
+    fn handle(&self, token: Option<Token>) {
+        match token {
+            Some(Token::Kick(slot)) => {
+                if let Some(kicks) = self.slots.get(slot).and_then(|s| Some((s, s.kick.read().ok()?))) {
+                    kicks.0.kicks.fetch_add(kicks.1, Ordering::Relaxed);
+                }
+                self.process(slot);
+            }
+            Some(Token::Input(slot) | Token::Output(slot)) => self.process(slot),
+            Some(Token::Signal) => match self.signals.as_ref().and_then(EndSignals::take) {
+                Some(libc::SIGWINCH) => self.resized(),
+                Some(signal) => self.stop(StopReason::Signal(signal)),
+                None => {}
+            },
+            Some(Token::Wake) | None => {
+                let _ = self.wake.read();
+            }
+        }
+    }
+
+    /// The terminal has another size: tells the consoles' drivers.
+    fn resized(&self) {
+        for slot in &self.slots {
+            let mut state = lock(&slot.state);
+            if state.transport.id() == CONSOLE && state.transport.config_changed().notify {
+                self.news.post();
+            }
+        }
+    }
+
+    /// Works on the queues of one device; the loop comes back to it if there is more to do.
+    pub(crate) fn process(&self, index: usize) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let more = self.process_locked(index, slot, &mut lock(&slot.state));
+        if more {
+            slot.come_back();
+        }
+    }
+
+    fn process_locked(&self, index: usize, slot: &Slot, state: &mut SlotState) -> bool {
+        let outcome = state.transport.process(self.ram.as_ref());
+        self.after(index, slot, state);
+        if outcome.notify {
+            self.news.post();
+        }
+        outcome.more
+    }
+
+    /// What has to follow any call into a transport: watch what it waits for, tell what broke.
+    fn after(&self, index: usize, slot: &Slot, state: &mut SlotState) {
+        match slot.failures.output.load(Ordering::Relaxed) {
+            0 => {}
+            libc::EPIPE => self.stop(StopReason::OutputClosed),
+            errno => self.stop(StopReason::HostFailed {
+                doing: "write the guest's output",
+                errno,
+            }),
+        }
+        match slot.failures.input.load(Ordering::Relaxed) {
+            0 => {}
+            errno => self.stop(StopReason::HostFailed {
+                doing: "read the guest's input",
+                errno,
+            }),
+        }
+        match (state.transport.broken(), state.reported) {
+            (Some(broken), false) => {
+                self.log(&format!("device {index} needs a reset: {broken}"));
+                state.reported = true;
+                self.news.post();
+            }
+            (None, true) => state.reported = false,
+            _ => {}
+        }
+        let Interest { readable, writable } = state.transport.interest();
+        let watched = &mut state.watched;
+        self.watch(
+            slot,
+            slot.input.as_ref(),
+            Token::Input(index),
+            &mut watched.readable,
+            readable,
+        );
+        self.watch(
+            slot,
+            slot.output.as_ref(),
+            Token::Output(index),
+            &mut watched.writable,
+            writable,
+        );
+    }
+
+    /// Makes epoll watch a descriptor, or not; `watched` is whether it does.
+    fn watch(&self, slot: &Slot, fd: Option<&OwnedFd>, token: Token, watched: &mut bool, wanted: bool) {
+        let Some(fd) = fd.filter(|_| *watched != wanted) else {
+            return;
+        };
+        let flags = if matches!(token, Token::Output(_)) {
+            epoll::EventFlags::OUT
+        } else {
+            epoll::EventFlags::IN
+        };
+        let result = if wanted {
+            epoll::add(&self.epoll, fd, token.encode(), flags)
+        } else {
+            epoll::delete(&self.epoll, fd)
+        };
+        match result {
+            Ok(()) => *watched = wanted,
+            // A regular file cannot be watched: it is always ready.
+            Err(rustix::io::Errno::PERM) if wanted => slot.come_back(),
+            Err(error) => self.log(&format!("cannot watch a descriptor: {error}")),
+        }
+    }
+
+    /// The guest reads a device register.
+    pub(crate) fn mmio_read(&self, address: u64, data: &mut [u8]) {
+        match self.device_at(address) {
+            Some((slot, offset)) => lock(&slot.1.state).transport.read(offset, data),
+            None => data.fill(0xff),
+        }
+    }
+
+    /// The guest writes a device register.
+    pub(crate) fn mmio_write(&self, address: u64, data: &[u8]) {
+        use chiton_core::devices::Effect;
+        let Some(((index, slot), offset)) = self.device_at(address) else {
+            return;
+        };
+        let mut state = lock(&slot.state);
+        match state.transport.write(offset, data) {
+            Effect::Kick(queue) => {
+                let outcome = state.transport.process_queue(queue, self.ram.as_ref());
+                if outcome.notify {
+                    self.news.post();
+                }
+                if outcome.more {
+                    slot.come_back();
+                }
+            }
+            Effect::Live => {
+                if self.process_locked(index, slot, &mut state) {
+                    slot.come_back();
+                }
+            }
+            Effect::Ignored(why) => self.log(&format!("device {index}: {why}")),
+            Effect::None | Effect::Reset => {}
+        }
+        self.after(index, slot, &mut state);
+    }
+
+    fn device_at(&self, address: u64) -> Option<((usize, &Slot), u64)> {
+        let offset = address.checked_sub(map::DEVICES)?;
+        let index = usize::try_from(offset / map::DEVICE_STRIDE).ok()?;
+        Some(((index, self.slots.get(index)?), offset % map::DEVICE_STRIDE))
+    }
+
+    /// The vCPU has nothing to do: works on the queues, then sleeps until there is news.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) {
+        for index in 0..self.slots.len() {
+            self.process(index);
+        }
+        self.news.wait(timeout);
+    }
+
+    /// Lets the devices finish what the guest has given them, or until somebody wants it to end.
+    pub(crate) fn drain(&self) {
+        loop {
+            let mut more = false;
+            let mut blocked = None;
+            for (index, slot) in self.slots.iter().enumerate() {
+                let mut state = lock(&slot.state);
+                more |= self.process_locked(index, slot, &mut state);
+                if state.transport.interest().writable {
+                    blocked = slot.output.as_ref();
+                }
+            }
+            match blocked {
+                _ if self.stopped() => return,
+                // The device loop watches the descriptor too and works as soon as it is ready.
+                Some(output) => wait_writable(output.as_fd()),
+                None if !more => return,
+                None => {}
+            }
+        }
+    }
+
+    /// Asks the guest to end. The first reason counts.
+    pub(crate) fn stop(&self, reason: StopReason) {
+        lock(&self.stop).get_or_insert(reason);
+        self.stopping.store(true, Ordering::Release);
+        self.news.end();
+        if let Some(kick) = *lock(&self.vcpu) {
+            kick.kick();
+        }
+    }
+
+    /// Whether somebody asked the guest to end.
+    pub(crate) fn stopped(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Why, if so.
+    pub(crate) fn stop_reason(&self) -> Option<StopReason> {
+        *lock(&self.stop)
+    }
+
+    /// From now on, until `None` is set, [`stop`](Self::stop) interrupts this thread.
+    pub(crate) fn set_vcpu(&self, kick: Option<Kick>) {
+        *lock(&self.vcpu) = kick;
+    }
+
+    /// Says how many log lines were left out, if any.
+    pub(crate) fn flush_log(&self) {
+        self.log.flush();
+    }
+
+    /// Ends the device loop.
+    pub(crate) fn finish(&self) {
+        self.over.store(true, Ordering::Release);
+        self.news.end();
+        let _ = self.wake.write(1);
+    }
+
+    /// How many requests the devices answered with a failure.
+    pub(crate) fn failures(&self) -> u64 {
+        self.slots
+            .iter()
+            .map(|slot| lock(&slot.state).transport.failures())
+            .sum()
+    }
+}
+
+fn add(epoll: &OwnedFd, fd: i32, token: Token, flags: epoll::EventFlags) -> Result<(), Error> {
+    // SAFETY: the descriptor belongs to an object that the hub keeps as long as the epoll.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    epoll::add(epoll, fd, token.encode(), flags).map_err(|errno| Error::System {
+        what: "epoll_ctl",
+        source: io::Error::from(errno),
+    })
+}
+
+fn timespec(duration: Duration) -> rustix::event::Timespec {
+    rustix::event::Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+/// Sleeps until a descriptor can take output, but not long: somebody may want the guest to end.
+fn wait_writable(fd: BorrowedFd<'_>) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let timeout = timespec(Duration::from_millis(20));
+    let _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], Some(&timeout));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_survive_epoll() {
+        for token in [
+            Token::Wake,
+            Token::Signal,
+            Token::Kick(0),
+            Token::Input(3),
+            Token::Output(15),
+        ] {
+            assert_eq!(Token::decode(token.encode()), Some(token));
+        }
+        assert_eq!(Token::decode(epoll::EventData::new_u64(2)), None);
+    }
+}

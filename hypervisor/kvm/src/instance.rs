@@ -1,0 +1,246 @@
+//! One run of one guest: the steps in order.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use chiton_core::boot::World;
+use chiton_core::explain::View;
+use chiton_core::machine::{End, Machine};
+use chiton_core::vcpu::Vcpu;
+use kvm_bindings::{kvm_xcr, kvm_xcrs};
+use kvm_ioctls::{VcpuFd, VmFd};
+
+use crate::Error;
+use crate::board::HubBoard;
+use crate::cpuid::{GuestCpuid, XCR0};
+use crate::devices::Devices;
+use crate::guest::Guest;
+use crate::hub::{Deadline, Hub, StopReason};
+use crate::kernel_stats;
+use crate::outcome::{Ending, Outcome};
+use crate::platform::open_kvm;
+use crate::prepare::Plan;
+use crate::signal::{EndSignals, VcpuThread};
+use crate::timeline::Timeline;
+use crate::vcpu::KvmVcpu;
+
+/// Stack of the second thread, in bytes.
+const STACK: usize = 256 << 10;
+
+pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R, Error> {
+    let mut timeline = guest.timeline;
+    timeline.mark("options");
+    // Before there is a second thread, which then inherits the blocked signals.
+    let signals = guest.end_signals.then(EndSignals::open).transpose();
+    let (signals, _mask) = signals.map_err(Error::system("signalfd"))?.unzip();
+    let disks = guest.disks.len();
+    let mut devices = Devices::new(guest.console, guest.disks)?;
+    let entries = devices.preset()?;
+    timeline.mark("devices");
+
+    let plan = Plan {
+        file: &guest.bytes,
+        memory: guest.memory,
+        ring: guest.ring,
+        args: &guest.args,
+        env: &guest.env,
+        devices: &entries,
+        disks,
+        log_level: guest.log_level,
+    };
+    let (tell, told) = mpsc::sync_channel(1);
+    let (serve, to_serve) = mpsc::sync_channel::<(Arc<Hub>, Option<Deadline>)>(1);
+    let claimed = AtomicBool::new(false);
+    // Memory is prepared by whichever thread comes to it first: the other one while KVM makes the
+    // machine, or, if all processors are busy and it has not begun by then, this one.
+    let claim = || !claimed.swap(true, Ordering::Relaxed);
+    thread::scope(|scope| {
+        // Dropped with this closure, so that the other thread does not wait for ever after an error.
+        let serve = serve;
+        let (claim, plan) = (&claim, &plan);
+        let other = move || {
+            if claim() {
+                // Whoever does not listen any more has met an error of its own.
+                let _ = tell.send(plan.carry_out());
+            }
+            if let Ok((hub, deadline)) = to_serve.recv() {
+                hub.serve(deadline);
+            }
+        };
+        let builder = thread::Builder::new().name("devices".into()).stack_size(STACK);
+        builder
+            .spawn_scoped(scope, other)
+            .map_err(Error::system("start the second thread"))?;
+        timeline.mark("start thread");
+
+        let made = make_vm(&guest.kvm, &mut timeline);
+        let prepared = if claim() {
+            plan.carry_out()
+        } else {
+            told.recv().map_err(|_| Error::Died)?
+        };
+        // What is wrong with the guest is worth more to say than what is wrong with KVM.
+        let mut prepared = prepared?;
+        let (vm, fd) = made?;
+        timeline.mark("prepare memory");
+        prepared.ram.attach(&vm)?;
+        timeline.mark("attach memory");
+        set_cpuid(&fd, &prepared.cpuid)?;
+        let mut vcpu = KvmVcpu::new(fd);
+        let tsc_khz = vcpu.fd().get_tsc_khz().map_err(Error::kvm("KVM_GET_TSC_KHZ"))?;
+        prepared.set_clock(tsc_khz.into(), wall_clock_ns());
+        vcpu.set_registers(&prepared.world.registers, &prepared.world.system)?;
+        timeline.mark("set vCPU");
+
+        let hub = Arc::new(Hub::new(
+            Arc::clone(&prepared.ram),
+            devices.into_slots(),
+            signals,
+            guest.log,
+        )?);
+        let mut machine = Machine::new(vcpu, HubBoard::new(Arc::clone(&hub), vm, guest.log_level));
+        machine.timed = guest.timed;
+        let byte = machine.vcpu.immediate_exit();
+        // SAFETY: the byte is in the vCPU's shared page, which `machine` owns; being declared later,
+        // `running` is dropped earlier, on this thread.
+        let registered = unsafe { VcpuThread::register(byte) }.map_err(Error::system("sigaction"))?;
+        let running = Running::new(&hub, registered);
+        let deadline = guest.timeout.and_then(Deadline::after);
+        serve.send((Arc::clone(&hub), deadline)).map_err(|_| Error::Died)?;
+        timeline.mark("device loop");
+
+        let end = machine.run();
+        timeline.mark("guest");
+        hub.flush_log();
+        let ending = explain(end?, &mut machine, &prepared.world)?;
+        let kernel = if guest.timed {
+            kernel_stats::read(machine.vcpu.fd())
+        } else {
+            Vec::new()
+        };
+        timeline.mark("end");
+        let outcome = Outcome {
+            ending,
+            exits: machine.exits.clone(),
+            kicks: hub.kicks(),
+            kernel,
+            device_failures: hub.failures(),
+            timeline,
+        };
+        let result = then(outcome);
+        drop(running);
+        Ok(result)
+    })
+}
+
+/// A guest that can be interrupted and whose devices are served, until this is dropped.
+struct Running<'h> {
+    hub: &'h Hub,
+    _registered: VcpuThread,
+}
+
+impl<'h> Running<'h> {
+    fn new(hub: &'h Hub, registered: VcpuThread) -> Self {
+        hub.set_vcpu(Some(registered.handle()));
+        Self {
+            hub,
+            _registered: registered,
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.hub.set_vcpu(None);
+        self.hub.finish();
+    }
+}
+
+/// Has KVM make a machine with one vCPU.
+fn make_vm(path: &Path, timeline: &mut Timeline) -> Result<(VmFd, VcpuFd), Error> {
+    let kvm = open_kvm(path)?;
+    timeline.mark("open KVM");
+    let vm = kvm.create_vm().map_err(Error::kvm("KVM_CREATE_VM"))?;
+    timeline.mark("create VM");
+    let vcpu = vm.create_vcpu(0).map_err(Error::kvm("KVM_CREATE_VCPU"))?;
+    timeline.mark("create vCPU");
+    Ok((vm, vcpu))
+}
+
+fn set_cpuid(vcpu: &VcpuFd, cpuid: &GuestCpuid) -> Result<(), Error> {
+    let too_long = || Error::KvmCapability("room for the CPUID table");
+    vcpu.set_cpuid2(&cpuid.for_kvm().ok_or_else(too_long)?)
+        .map_err(Error::kvm("KVM_SET_CPUID2"))?;
+    if cpuid.avx {
+        let mut xcrs = kvm_xcrs {
+            nr_xcrs: 1,
+            ..kvm_xcrs::default()
+        };
+        xcrs.xcrs[0] = kvm_xcr {
+            xcr: 0,
+            reserved: 0,
+            value: XCR0,
+        };
+        vcpu.set_xcrs(&xcrs).map_err(Error::kvm("KVM_SET_XCRS"))?;
+    }
+    Ok(())
+}
+
+fn wall_clock_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Puts the end of a guest into words.
+fn explain(end: End, machine: &mut Machine<KvmVcpu, HubBoard>, world: &World<'_>) -> Result<Ending, Error> {
+    let hub = Arc::clone(&machine.board.hub);
+    let symbols = world.image().symbols();
+    let view = View::new(world, &symbols, hub.ram.as_ref());
+    let mut place = || Ok::<_, Error>(view.place(&machine.vcpu.registers()?).to_string());
+    Ok(match end {
+        End::Exit(code) => Ending::Exit(code),
+        End::Panic { message } => Ending::Panic {
+            message,
+            place: place()?,
+        },
+        End::Trap(frame) => Ending::Fault {
+            report: view.fault(&frame).to_string(),
+        },
+        End::TripleFault => Ending::Fault {
+            report: format!(
+                "a triple fault: the processor could not deliver an exception\n{}",
+                place()?
+            ),
+        },
+        End::Halted => Ending::Fault {
+            report: format!(
+                "it executed `hlt`, and nothing can wake it: use wait() or exit()\n{}",
+                place()?
+            ),
+        },
+        End::EntryFailed { reason } => Ending::Fault {
+            report: format!(
+                "the processor refused to enter the guest (hardware reason {reason:#x})\n{}",
+                place()?
+            ),
+        },
+        End::Broken(_) => {
+            let place = place()?;
+            Ending::Fault {
+                report: format!("KVM cannot go on: {}\n{place}", machine.vcpu.why_broken()),
+            }
+        }
+        End::Stopped => match hub.stop_reason() {
+            Some(StopReason::Signal(signal)) => Ending::Signal(signal),
+            Some(StopReason::OutputClosed) => Ending::OutputClosed,
+            Some(StopReason::HostFailed { doing, errno }) => Ending::HostFailed { doing, errno },
+            Some(StopReason::Timeout(limit)) => Ending::Timeout { limit, place: place()? },
+            None => Ending::Fault {
+                report: "it was stopped for no reason".into(),
+            },
+        },
+    })
+}

@@ -1,0 +1,55 @@
+//! Runs a Chiton guest under KVM.
+//!
+//! ```text
+//!  Guest ──run──▶ instance ──┬─ KvmVcpu   KVM_RUN, registers in the shared page
+//!                            ├─ Ram       guest memory (vm-memory)
+//!                            ├─ HubBoard  the board of chiton-core's run loop
+//!                            └─ Hub       devices and the thread that serves them
+//!                                 └─ host::{console, disk, random}
+//! ```
+//!
+//! # Example
+//!
+//! ```no_run
+//! use chiton_kvm::{Console, Ending, Guest};
+//!
+//! # fn main() -> Result<(), chiton_kvm::Error> {
+//! let (console, output) = Console::captured();
+//! let outcome = Guest::open("target/guests/hello")?.arg("world").console(console).run()?;
+//! assert_eq!(outcome.ending, Ending::Exit(0));
+//! println!("the guest said: {}", output.text());
+//! println!("{}", outcome.exits);
+//! # Ok(())
+//! # }
+//! ```
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+mod board;
+mod cpuid;
+mod devices;
+mod error;
+mod guest;
+pub mod host;
+mod hub;
+mod instance;
+mod kernel_stats;
+mod log;
+mod news;
+mod outcome;
+pub mod platform;
+mod prepare;
+mod ram;
+mod signal;
+mod timeline;
+mod vcpu;
+
+pub use error::Error;
+pub use guest::{DEFAULT_MEMORY, Guest};
+pub use host::console::{Captured, Console};
+pub use host::disk::{Disk, DiskOpenError};
+pub use kernel_stats::KernelStat;
+pub use outcome::{Ending, Outcome};
+pub use ram::Ram;
+pub use timeline::Timeline;
+pub use vcpu::KvmVcpu;

@@ -1,0 +1,154 @@
+//! What this machine's KVM is, and what it can do.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::path::{Path, PathBuf};
+
+use kvm_ioctls::{Cap, Kvm};
+
+use crate::Error;
+
+/// Where KVM is.
+pub const DEV_KVM: &str = "/dev/kvm";
+
+/// Who runs guest code under this KVM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvmKind {
+    /// Intel VMX.
+    Vmx,
+    /// AMD SVM.
+    Svm,
+    /// No hardware at all: ring 3 runs natively, ring 0 is interpreted.
+    Software,
+}
+
+impl KvmKind {
+    /// Finds out, by the modules that are loaded and the processor's flags.
+    #[must_use]
+    pub fn detect() -> Self {
+        Self::from_facts(|module| Path::new("/sys/module").join(module).exists(), &cpu_flags())
+    }
+
+    fn from_facts(loaded: impl Fn(&str) -> bool, flags: &str) -> Self {
+        let has = |flag| flags.split_ascii_whitespace().any(|f| f == flag);
+        if loaded("kvm_intel") && has("vmx") {
+            Self::Vmx
+        } else if loaded("kvm_amd") && has("svm") {
+            Self::Svm
+        } else if loaded("kvm_pvm") {
+            Self::Software
+        } else if has("vmx") {
+            Self::Vmx
+        } else if has("svm") {
+            Self::Svm
+        } else {
+            Self::Software
+        }
+    }
+
+    /// Whether ring 0 runs at hardware speed, SSE included.
+    #[must_use]
+    pub const fn runs_ring_0(self) -> bool {
+        !matches!(self, Self::Software)
+    }
+
+    /// In words.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Vmx => "hardware KVM on Intel VMX",
+            Self::Svm => "hardware KVM on AMD SVM",
+            Self::Software => "software KVM (ring 3 native, ring 0 interpreted)",
+        }
+    }
+}
+
+/// The processor's flags, as `/proc/cpuinfo` lists them for the first processor.
+#[must_use]
+pub fn cpu_flags() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = info.lines().find(|line| line.starts_with("flags"));
+    line.and_then(|line| line.split_once(':'))
+        .map(|(_, flags)| flags.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// Opens KVM and checks that it is one Chiton can use.
+///
+/// # Errors
+///
+/// [`Error::NoKvm`], [`Error::KvmPermission`], [`Error::KvmOpen`], [`Error::KvmVersion`],
+/// [`Error::KvmCapability`].
+pub fn open_kvm(path: &Path) -> Result<Kvm, Error> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|source| open_error(path, source))?;
+    let kvm = kvm_from(file);
+    let version = kvm.get_api_version();
+    if version == -1 {
+        let source = std::io::Error::from_raw_os_error(libc::ENOTTY);
+        return Err(Error::KvmOpen {
+            path: path.to_owned(),
+            source,
+        });
+    }
+    if version != 12 {
+        return Err(Error::KvmVersion(version));
+    }
+    for (cap, name) in [
+        (Cap::SyncRegs, "KVM_CAP_SYNC_REGS"),
+        (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+    ] {
+        if kvm.check_extension_int(cap) <= 0 {
+            return Err(Error::KvmCapability(name));
+        }
+    }
+    Ok(kvm)
+}
+
+fn open_error(path: &Path, source: std::io::Error) -> Error {
+    let path = PathBuf::from(path);
+    match source.kind() {
+        ErrorKind::NotFound => Error::NoKvm(path),
+        ErrorKind::PermissionDenied => Error::KvmPermission(path),
+        _ if source.raw_os_error() == Some(libc::ENODEV) || source.raw_os_error() == Some(libc::ENXIO) => {
+            Error::NoKvm(path)
+        }
+        _ => Error::KvmOpen { path, source },
+    }
+}
+
+fn kvm_from(file: File) -> Kvm {
+    // SAFETY: the descriptor is open and owned by nobody else; `Kvm` closes it.
+    unsafe { Kvm::from_raw_fd(file.into_raw_fd()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_follows_from_modules_and_flags() {
+        let kind = |modules: &[&str], flags: &str| KvmKind::from_facts(|m| modules.contains(&m), flags);
+        assert_eq!(kind(&["kvm_intel"], "fpu vmx sse"), KvmKind::Vmx);
+        assert_eq!(kind(&["kvm_amd"], "svm"), KvmKind::Svm);
+        assert_eq!(kind(&["kvm_pvm"], "fpu"), KvmKind::Software);
+        assert_eq!(kind(&[], "fpu svm"), KvmKind::Svm, "built into the kernel");
+        assert_eq!(kind(&[], "fpu"), KvmKind::Software);
+    }
+
+    #[test]
+    fn a_missing_device_is_told_with_what_to_do() {
+        let error = open_kvm(Path::new("/nonexistent/kvm")).unwrap_err();
+        assert!(error.to_string().contains("does not exist: load the module"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_kvm_is_refused() {
+        let error = open_kvm(Path::new("/dev/null")).unwrap_err();
+        assert!(error.to_string().starts_with("/dev/null cannot be used"), "{error}");
+    }
+}

@@ -1,0 +1,87 @@
+//! The half of a start that needs no KVM: from the guest's file to its memory.
+//!
+//! It runs on the thread that later serves the devices, while the caller's thread has KVM make the
+//! machine; each half takes about as long as the other.
+
+use std::sync::Arc;
+
+use chiton_core::boot::{Options, World};
+use chiton_core::loader::Image;
+use chiton_shared::boot::{BootPage, DeviceEntry};
+use chiton_shared::doorbell::LogLevel;
+use chiton_shared::manifest::{Feature, Ring};
+use chiton_shared::map;
+use chiton_shared::memory::GuestMemory;
+
+use crate::Error;
+use crate::cpuid::GuestCpuid;
+use crate::host::random::random;
+use crate::platform::KvmKind;
+use crate::ram::Ram;
+
+/// What a guest is given, as far as its memory shows it.
+pub(crate) struct Plan<'g> {
+    pub(crate) file: &'g [u8],
+    pub(crate) memory: u64,
+    pub(crate) ring: Option<Ring>,
+    pub(crate) args: &'g [String],
+    pub(crate) env: &'g [String],
+    pub(crate) devices: &'g [DeviceEntry],
+    pub(crate) disks: usize,
+    pub(crate) log_level: Option<LogLevel>,
+}
+
+/// A guest in memory.
+pub(crate) struct Prepared<'g> {
+    pub(crate) world: World<'g>,
+    pub(crate) ram: Arc<Ram>,
+    pub(crate) cpuid: GuestCpuid,
+}
+
+impl<'g> Plan<'g> {
+    /// Checks the file, builds the world, and writes it into new memory.
+    pub(crate) fn carry_out(&self) -> Result<Prepared<'g>, Error> {
+        let image = Image::parse(self.file)?;
+        self.check_needs(&image)?;
+        let cpuid = GuestCpuid::of_host();
+        let options = Options {
+            ring: self.ring,
+            args: self.args,
+            env: self.env,
+            devices: self.devices,
+            log_level: self.log_level,
+            xsave: cpuid.avx,
+            ..Options::new(self.memory)
+        };
+        let mut world = World::build(&image, &options)?;
+        random(&mut world.boot_page.seed).map_err(Error::system("getrandom"))?;
+        let ram = Arc::new(Ram::new(self.memory)?);
+        world.write_to(ram.as_ref())?;
+        Ok(Prepared { world, ram, cpuid })
+    }
+
+    /// Refuses what the manifest requires and this run or this machine does not have.
+    fn check_needs(&self, image: &Image<'_>) -> Result<(), Error> {
+        let manifest = image.manifest();
+        if manifest.required.contains(Feature::BLOCK) && self.disks == 0 {
+            return Err(Error::DiskRequired);
+        }
+        let ring = self.ring.or(manifest.ring()).unwrap_or(Ring::User);
+        let sse = manifest.required.contains(Feature::SSE);
+        if ring == Ring::Kernel && sse && !KvmKind::detect().runs_ring_0() {
+            return Err(Error::SseInRing0);
+        }
+        Ok(())
+    }
+}
+
+impl Prepared<'_> {
+    /// Sets the clock, which is known only once there is a vCPU.
+    pub(crate) fn set_clock(&mut self, tsc_khz: u64, wall_clock_ns: u64) {
+        self.world.boot_page.tsc_khz = tsc_khz;
+        self.world.boot_page.wall_clock_ns = wall_clock_ns;
+        if let Some(page) = self.ram.window(map::BOOT_PAGE, BootPage::SIZE) {
+            page.write(0, self.world.boot_page.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Guest memory: anonymous pages of this process, which the kernel gives to the guest too.
+
+use std::ptr::NonNull;
+
+use chiton_shared::map;
+use chiton_shared::memory::{GuestMemory, Window};
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+
+use crate::Error;
+
+/// Guest memory. Pages cost nothing until the guest or the loader touches them.
+#[derive(Debug)]
+pub struct Ram {
+    memory: GuestMemoryMmap,
+}
+
+impl Ram {
+    /// Reserves `bytes` of guest memory, laid out as [`map`] says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if this process cannot have so much.
+    pub fn new(bytes: u64) -> Result<Self, Error> {
+        let failed = |reason: String| Error::Memory {
+            mib: bytes >> 20,
+            reason,
+        };
+        let low = bytes.min(map::LOW_MEMORY_END);
+        let mut ranges = vec![(GuestAddress(0), low as usize)];
+        if bytes > low {
+            ranges.push((GuestAddress(map::HIGH_MEMORY), (bytes - low) as usize));
+        }
+        let memory = GuestMemoryMmap::from_ranges(&ranges).map_err(|e| failed(e.to_string()))?;
+        Ok(Self { memory })
+    }
+
+    /// Gives the memory to a virtual machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Kvm`].
+    pub(crate) fn attach(&self, vm: &VmFd) -> Result<(), Error> {
+        for (slot, region) in self.memory.iter().enumerate() {
+            let start = region.start_addr();
+            let place = region
+                .get_host_address(vm_memory::MemoryRegionAddress(0))
+                .map_err(|e| Error::Memory {
+                    mib: region.len() >> 20,
+                    reason: e.to_string(),
+                })?;
+            let region = kvm_userspace_memory_region {
+                slot: slot as u32,
+                flags: 0,
+                guest_phys_addr: start.raw_value(),
+                memory_size: region.len(),
+                userspace_addr: place as u64,
+            };
+            // SAFETY: the range is mapped memory of this process; it stays so while the guest
+            // runs, since `instance::run` keeps the memory longer than the VM; nobody makes Rust
+            // references into it.
+            unsafe { vm.set_user_memory_region(region) }.map_err(Error::kvm("KVM_SET_USER_MEMORY_REGION"))?;
+        }
+        Ok(())
+    }
+}
+
+impl GuestMemory for Ram {
+    fn window(&self, address: u64, len: usize) -> Option<Window<'_>> {
+        let slice = self.memory.get_slice(GuestAddress(address), len).ok()?;
+        let start = NonNull::new(slice.ptr_guard_mut().as_ptr())?;
+        // SAFETY: vm-memory has checked that the range is mapped, readable and writable; the
+        // mapping lives as long as `self`; nobody makes Rust references into guest memory.
+        Some(unsafe { Window::new(start, len) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_must_lie_in_memory_as_a_whole() {
+        let ram = Ram::new(4 << 20).unwrap();
+        assert_eq!(ram.window(0, 4 << 20).map(|w| w.len()), Some(4 << 20));
+        assert!(ram.window(1, 4 << 20).is_none());
+        assert!(ram.window(u64::MAX, 1).is_none());
+        assert!(ram.window(map::DEVICES, 4).is_none());
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let ram = Ram::new(1 << 20).unwrap();
+        ram.window(0x1000, 3).unwrap().write(0, b"abc");
+        let mut bytes = [0; 3];
+        ram.window(0x1000, 3).unwrap().read(0, &mut bytes);
+        assert_eq!(&bytes, b"abc");
+    }
+}

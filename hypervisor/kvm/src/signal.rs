@@ -1,0 +1,178 @@
+//! Signals: those that get a vCPU thread out of `KVM_RUN`, and those that ask the program to end.
+
+use std::cell::Cell;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+thread_local! {
+    /// The `immediate_exit` byte of the vCPU that this thread runs.
+    static IMMEDIATE_EXIT: Cell<*mut u8> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// The signal that gets a vCPU out of the guest.
+fn kick_signal() -> libc::c_int {
+    libc::SIGRTMIN()
+}
+
+extern "C" fn on_kick(_: libc::c_int) {
+    let byte = IMMEDIATE_EXIT.get();
+    if !byte.is_null() {
+        // SAFETY: `register` got the address of a byte in the vCPU's shared page, which outlives
+        // the registration; only the kernel reads it.
+        unsafe { byte.write_volatile(1) };
+    }
+}
+
+/// A thread that runs a vCPU, for as long as this value lives.
+pub(crate) struct VcpuThread {
+    handle: Kick,
+    _mask: OldMask,
+}
+
+/// The signal mask a thread had, which it gets back when this is dropped.
+pub(crate) struct OldMask {
+    mask: libc::sigset_t,
+    /// A mask belongs to its thread.
+    not_send: PhantomData<*const ()>,
+}
+
+impl OldMask {
+    /// Blocks or unblocks (`SIG_BLOCK`, `SIG_UNBLOCK`) signals in the calling thread.
+    fn change(how: libc::c_int, signals: &libc::sigset_t) -> io::Result<Self> {
+        let mut mask = empty_set();
+        // SAFETY: both sets are initialized.
+        match unsafe { libc::pthread_sigmask(how, signals, &raw mut mask) } {
+            0 => Ok(Self {
+                mask,
+                not_send: PhantomData,
+            }),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+impl Drop for OldMask {
+    fn drop(&mut self) {
+        // SAFETY: the set is initialized; the old one is not asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.mask, ptr::null_mut()) };
+    }
+}
+
+fn empty_set() -> libc::sigset_t {
+    // SAFETY: an all-zero `sigset_t` is a valid value, and the empty set.
+    unsafe { std::mem::zeroed() }
+}
+
+fn set_of(signals: impl IntoIterator<Item = libc::c_int>) -> libc::sigset_t {
+    let mut set = empty_set();
+    for signal in signals {
+        // SAFETY: the set is initialized and the number is that of a signal.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    set
+}
+
+/// Whether this process ignores a signal, as one started by `nohup` does SIGHUP.
+fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: an all-zero `sigaction` is a valid value of the structure.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: only asks; `action` has room for the answer.
+    let asked = unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
+/// The means to interrupt a vCPU thread from another one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kick {
+    process: libc::pid_t,
+    thread: libc::pid_t,
+}
+
+impl VcpuThread {
+    /// Registers the calling thread. A kick makes `KVM_RUN` return even if it comes just before
+    /// the thread enters the guest: the handler sets the byte that `KVM_RUN` looks at.
+    ///
+    /// # Safety
+    ///
+    /// `immediate_exit` must be valid until the value is dropped, on the same thread.
+    pub(crate) unsafe fn register(immediate_exit: *mut u8) -> io::Result<Self> {
+        // SAFETY: an all-zero `sigaction` is a valid value of the structure.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = on_kick as extern "C" fn(libc::c_int) as usize;
+        // SAFETY: the handler does nothing but read a thread-local without initializer and write
+        // a byte, both of which are safe in a signal handler.
+        if unsafe { libc::sigaction(kick_signal(), &raw const action, ptr::null_mut()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // Whoever started this program may have blocked the signal, and that is inherited.
+        let mask = OldMask::change(libc::SIG_UNBLOCK, &set_of([kick_signal()]))?;
+        IMMEDIATE_EXIT.set(immediate_exit);
+        // SAFETY: neither call has preconditions.
+        let handle = unsafe {
+            Kick {
+                process: libc::getpid(),
+                thread: libc::gettid(),
+            }
+        };
+        Ok(Self { handle, _mask: mask })
+    }
+
+    pub(crate) const fn handle(&self) -> Kick {
+        self.handle
+    }
+}
+
+impl Drop for VcpuThread {
+    fn drop(&mut self) {
+        IMMEDIATE_EXIT.set(ptr::null_mut());
+    }
+}
+
+impl Kick {
+    /// Interrupts the thread, if it still exists.
+    pub(crate) fn kick(self) {
+        // SAFETY: no memory is involved; the signal has a handler since `register`, and the process
+        // is this one, so that a thread id which is in use again is at worst interrupted in vain.
+        unsafe { libc::syscall(libc::SYS_tgkill, self.process, self.thread, kick_signal()) };
+    }
+}
+
+/// The signals that ask a program to end, read from a descriptor instead of by a handler.
+#[derive(Debug)]
+pub(crate) struct EndSignals(OwnedFd);
+
+impl EndSignals {
+    /// Blocks SIGINT, SIGTERM and SIGHUP in the calling thread, and so in threads it makes later,
+    /// and opens the descriptor that has them instead; SIGWINCH too, which a thread may block
+    /// freely. What the process ignores it goes on ignoring.
+    pub(crate) fn open() -> io::Result<(Self, OldMask)> {
+        let wanted = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP]
+            .into_iter()
+            .filter(|signal| !is_ignored(*signal));
+        let set = set_of(wanted.chain([libc::SIGWINCH]));
+        let mask = OldMask::change(libc::SIG_BLOCK, &set)?;
+        // SAFETY: `set` is initialized; -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new and owned by nobody else.
+        Ok((Self(unsafe { OwnedFd::from_raw_fd(fd) }), mask))
+    }
+
+    /// The number of the next signal, if one has come.
+    pub(crate) fn take(&self) -> Option<i32> {
+        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+        let len = rustix::io::read(&self.0, &mut info).ok()?;
+        // The first field of the structure is the signal's number, an u32.
+        (len == info.len()).then(|| i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))
+    }
+}
+
+impl AsFd for EndSignals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
