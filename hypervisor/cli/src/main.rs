@@ -1,0 +1,69 @@
+//! The `chiton` command line: a thin layer over the `chiton-kvm` library.
+
+mod doctor;
+mod inspect;
+mod options;
+mod run;
+
+use std::error::Error;
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use chiton_kvm::host::stderr;
+use clap::Parser;
+use options::{Command, Options};
+
+/// The status of a chiton that could not do what it was asked, as with `docker run`.
+const FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let start = Instant::now();
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(FAILED)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let verbose = options.verbose;
+    let result = match options.command {
+        Command::Run(run) => run::run(run, verbose, start).map(|never| match never {}),
+        Command::Inspect(inspect) => inspect::run(&inspect).map(|()| 0),
+        Command::Doctor => doctor::run().map(|usable| u8::from(!usable)),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            report(error.as_ref(), verbose);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Writes to standard output; a reader that has seen enough is no error.
+fn say(text: &str) -> std::io::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes a line to standard error, which may be closed, or full and read by nobody.
+fn complain(line: &str) {
+    stderr::write_line(line, Duration::from_secs(2));
+}
+
+/// One sentence; with `-v` what caused it too.
+fn report(error: &(dyn Error + 'static), verbose: u8) {
+    complain(&format!("chiton: {error}"));
+    let mut cause = error.source();
+    while let Some(error) = cause.filter(|_| verbose > 0) {
+        complain(&format!("  because: {error}"));
+        cause = error.source();
+    }
+}

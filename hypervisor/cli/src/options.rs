@@ -1,0 +1,265 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs small no_std guests under KVM, each a machine of its own.
+#[derive(Debug, Parser)]
+#[command(name = "chiton", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub(crate) struct Options {
+    /// Say more: start-up phases in microseconds, what caused an error, and the guest's log of
+    /// level info; twice debug, three times trace.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+A guest is an ELF file made with the chiton-guest library: `cargo xtask new NAME` writes one.
+
+Examples:
+  chiton run hello world             boot a guest, pass it an argument
+  chiton run --exits hello           the same, and count its exits to the host
+  chiton run --disk data.img:ro sha256
+  echo text | chiton run cat         the console is standard input and output
+  chiton inspect hello               what the host would build for this guest
+  chiton doctor                      what this machine can do
+
+Exit status: the guest's own; 101 if it panicked, 102 if it met a fault, 124 if it ran out of
+time, 125 if chiton could not run it, 128+N if signal N ended it.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Boot a guest and stay until it ends.
+    Run(RunOptions),
+    /// Show a guest's manifest, segments and the page-table map the host would build.
+    Inspect(InspectOptions),
+    /// Show what this machine offers and what will work on it.
+    Doctor,
+}
+
+/// The ring that guest code runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RingOption {
+    /// Privileged: may break its own page tables.
+    #[value(name = "0")]
+    Kernel,
+    /// Unprivileged: the default.
+    #[value(name = "3")]
+    User,
+}
+
+impl From<RingOption> for chiton_shared::manifest::Ring {
+    fn from(ring: RingOption) -> Self {
+        match ring {
+            RingOption::Kernel => Self::Kernel,
+            RingOption::User => Self::User,
+        }
+    }
+}
+
+/// A disk as given on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DiskOption {
+    pub(crate) path: PathBuf,
+    pub(crate) read_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    /// Guest memory: bytes, or a number with K, M, G or T. Pages cost nothing until touched.
+    #[arg(short, long, value_name = "SIZE", default_value = "16M", value_parser = size)]
+    pub(crate) memory: u64,
+
+    /// A raw disk image; with :ro behind it read-only. May be given several times. (A name that
+    /// itself ends in :ro needs :rw behind it.)
+    #[arg(short, long, value_name = "PATH[:ro]", value_parser = disk)]
+    pub(crate) disk: Vec<DiskOption>,
+
+    /// An environment variable for the guest. May be given several times.
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]
+    pub(crate) env: Vec<String>,
+
+    /// End the guest after this long: seconds, or a number with ms, s, m or h.
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Run the guest's code in this ring, whatever its manifest says.
+    #[arg(long, value_name = "RING")]
+    pub(crate) ring: Option<RingOption>,
+
+    /// Count exits to the host by cause, measure them, and print the table at the end.
+    #[arg(short = 'x', long)]
+    pub(crate) exits: bool,
+
+    /// The KVM device.
+    #[arg(long, value_name = "PATH", default_value = chiton_kvm::platform::DEV_KVM)]
+    pub(crate) kvm: PathBuf,
+
+    /// The guest, an ELF file, and its arguments: what follows GUEST belongs to the guest.
+    #[arg(value_names = ["GUEST", "ARGS"], required = true, num_args = 1.., trailing_var_arg = true,
+          allow_hyphen_values = true)]
+    pub(crate) guest: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectOptions {
+    /// Guest memory to plan for.
+    #[arg(short, long, value_name = "SIZE", default_value = "16M", value_parser = size)]
+    pub(crate) memory: u64,
+
+    /// The ring to plan for, whatever the manifest says.
+    #[arg(long, value_name = "RING")]
+    pub(crate) ring: Option<RingOption>,
+
+    /// Show the page-table entries that lead to this address too.
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub(crate) walk: Option<u64>,
+
+    /// The guest: an ELF file.
+    #[arg(value_name = "GUEST")]
+    pub(crate) guest: PathBuf,
+}
+
+/// Splits a number from the unit behind it.
+fn split_unit(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_unit(text.trim());
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("`{text}` is not a size: write 64M, 1G or a number of bytes"))?;
+    let shift = match unit
+        .trim_end_matches("iB")
+        .trim_end_matches('B')
+        .to_ascii_uppercase()
+        .as_str()
+    {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(format!("`{unit}` is not a unit of size: use K, M, G or T")),
+    };
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| format!("`{text}` is more than any machine has"))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(text.trim());
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("`{text}` is not a time: write 500ms, 10s or 2m"))?;
+    let ms = match unit {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1_000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => return Err(format!("`{unit}` is not a unit of time: use ms, s, m or h")),
+    };
+    match ms {
+        Some(0) => Err("a guest with no time at all cannot run: write at least 1ms".into()),
+        Some(ms) => Ok(Duration::from_millis(ms)),
+        None => Err(format!("`{text}` is longer than any guest will run")),
+    }
+}
+
+fn disk(text: &str) -> Result<DiskOption, String> {
+    let (path, read_only) = match text.strip_suffix(":ro") {
+        Some(path) => (path, true),
+        None => (text.strip_suffix(":rw").unwrap_or(text), false),
+    };
+    if path.is_empty() {
+        return Err("a disk needs the path of an image".into());
+    }
+    Ok(DiskOption {
+        path: path.into(),
+        read_only,
+    })
+}
+
+fn variable(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.is_empty() && !text.contains('\0') => Ok(text.to_owned()),
+        _ => Err(format!("`{text}` is not KEY=VALUE")),
+    }
+}
+
+fn address(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u64::from_str_radix(&digits.replace('_', ""), 16).map_err(|_| format!("`{text}` is not a hexadecimal address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("64K", 65536),
+            ("16M", 16 << 20),
+            ("2GiB", 2 << 30),
+            ("1g", 1 << 30),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "-1", "1.5M", "3X", "99999999999999T"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
+        for text in ["", "0", "5d", "ms", "99999999999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn disks_and_variables() {
+        assert_eq!(
+            disk("a.img:ro"),
+            Ok(DiskOption {
+                path: "a.img".into(),
+                read_only: true
+            })
+        );
+        assert_eq!(
+            disk("a.img"),
+            Ok(DiskOption {
+                path: "a.img".into(),
+                read_only: false
+            })
+        );
+        assert!(disk(":ro").is_err());
+        assert!(variable("A=").is_ok() && variable("=b").is_err() && variable("AB").is_err());
+    }
+
+    #[test]
+    fn what_follows_the_guest_is_the_guests() {
+        let options = Options::parse_from(["chiton", "run", "--exits", "hello", "--exits", "-v", "--", "x"]);
+        let Command::Run(run) = options.command else { panic!() };
+        assert!(run.exits);
+        assert_eq!(options.verbose, 0);
+        assert_eq!(run.guest, ["hello", "--exits", "-v", "--", "x"]);
+    }
+}
