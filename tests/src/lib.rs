@@ -1,0 +1,468 @@
+//! What the end-to-end tests need: the programs under test, a place to work in, and a watch over
+//! what a run leaves behind.
+//!
+//! | variable | meaning | without it |
+//! |---|---|---|
+//! | `CHITON_BIN` | the `chiton` program | where `cargo xtask` builds it |
+//! | `CHITON_GUESTS` | the folder of guest programs | where `cargo xtask guests` puts them |
+//! | `CHITON_STRICT` | a missing facility fails the test | it skips, and says why |
+//! | `CHITON_SLOW` | the machine is emulated: fewer seeds, rounds and sizes | all of them |
+//!
+//! Every run is a process group of its own, in an empty folder of its own that is its TMPDIR too.
+//! When it is over, [`finish`] checks that nobody of the group is left and that the folder is
+//! still empty, and compares the [`Traces`].
+//!
+//! ```no_run
+//! let run = chiton_tests::Chiton::new().args(["run"]).guest("hello").run();
+//! run.assert_status(0);
+//! assert!(run.stdout_text().contains("hello"));
+//! ```
+
+mod folder;
+mod traces;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::ops::{Deref, DerefMut};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+pub use folder::Folder;
+pub use traces::{Traces, disk_is_free, processes_in_group};
+
+/// The longest a run may take before the test gives up on it.
+///
+/// Generous: emulated machines are slow.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+fn from_env(name: &str, otherwise: &str) -> PathBuf {
+    let path = std::env::var_os(name).map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(otherwise),
+        PathBuf::from,
+    );
+    // Runs have another working directory.
+    std::path::absolute(path).expect("a path that is not empty")
+}
+
+/// The `chiton` program.
+#[must_use]
+pub fn chiton_path() -> PathBuf {
+    from_env("CHITON_BIN", "target/x86_64-unknown-linux-musl/release/chiton")
+}
+
+/// A guest program.
+#[must_use]
+pub fn guest_path(name: &str) -> PathBuf {
+    from_env("CHITON_GUESTS", "target/guests").join(name)
+}
+
+/// Whether guests can run here; if not, says why on standard output, for a test to skip itself.
+///
+/// # Panics
+///
+/// If they cannot and `CHITON_STRICT` is set.
+#[must_use]
+pub fn kvm_works() -> bool {
+    let opened = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
+    let Err(error) = opened else { return true };
+    assert!(
+        std::env::var_os("CHITON_STRICT").is_none(),
+        "/dev/kvm is required here: {error}"
+    );
+    println!("SKIPPED: /dev/kvm cannot be opened: {error}");
+    false
+}
+
+/// Whether the machine is emulated, so that tests should do with little.
+#[must_use]
+pub fn slow() -> bool {
+    std::env::var_os("CHITON_SLOW").is_some_and(|value| value == "1")
+}
+
+/// The first few of these where the machine is [`slow`], else all.
+#[must_use]
+pub fn few<T>(all: &[T], few: usize) -> &[T] {
+    if slow() { &all[..few.min(all.len())] } else { all }
+}
+
+/// Whether this machine's KVM runs ring 0 at hardware speed (it has VMX or SVM).
+#[must_use]
+pub fn hardware_kvm() -> bool {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = info.lines().find(|l| l.starts_with("flags")).unwrap_or_default();
+    flags
+        .split_ascii_whitespace()
+        .any(|flag| flag == "vmx" || flag == "svm")
+}
+
+/// An invocation of `chiton`.
+#[derive(Debug)]
+pub struct Chiton {
+    command: Command,
+    stdin: Vec<u8>,
+    stdout: Option<Stdio>,
+    stderr: Option<Stdio>,
+}
+
+impl Chiton {
+    /// `chiton` without arguments.
+    #[must_use]
+    pub fn new() -> Self {
+        let path = chiton_path();
+        assert!(
+            path.exists(),
+            "{} is missing: run these tests by `cargo xtask test`",
+            path.display()
+        );
+        let mut command = Command::new(path);
+        // Whoever runs the tests may ignore signals, as `nohup` does.
+        let as_usual = || {
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+                // SAFETY: `signal` is safe to call between fork and exec, and touches no memory.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
+            Ok(())
+        };
+        // SAFETY: as said there.
+        unsafe { command.pre_exec(as_usual) };
+        Self {
+            command,
+            stdin: Vec::new(),
+            stdout: None,
+            stderr: None,
+        }
+    }
+
+    /// With these arguments.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// With the path of this guest as the next argument.
+    #[must_use]
+    pub fn guest(self, name: &str) -> Self {
+        let path = guest_path(name);
+        assert!(
+            path.exists(),
+            "{} is missing: run these tests by `cargo xtask test`",
+            path.display()
+        );
+        self.args([path])
+    }
+
+    /// With this as standard input, then its end.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// With this as standard output, instead of a pipe.
+    #[must_use]
+    pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {
+        self.stdout = Some(to.into());
+        self
+    }
+
+    /// With this as standard error, instead of a pipe.
+    #[must_use]
+    pub fn stderr(mut self, to: impl Into<Stdio>) -> Self {
+        self.stderr = Some(to.into());
+        self
+    }
+
+    /// With this signal ignored, as by `nohup` or for a job in the background of a shell.
+    #[must_use]
+    pub fn ignoring(mut self, signal: i32) -> Self {
+        // SAFETY: `signal` is safe to call between fork and exec, and touches no memory.
+        unsafe {
+            self.command
+                .pre_exec(move || match libc::signal(signal, libc::SIG_IGN) {
+                    libc::SIG_ERR => Err(std::io::Error::last_os_error()),
+                    _ => Ok(()),
+                })
+        };
+        self
+    }
+
+    /// With every signal blocked that can be.
+    #[must_use]
+    pub fn all_signals_blocked(mut self) -> Self {
+        let block = || {
+            // SAFETY: an all-zero `sigset_t` is a valid value for `sigfillset` to overwrite.
+            let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+            // SAFETY: `set` is a valid set; the old mask is not asked for.
+            let result = unsafe {
+                libc::sigfillset(&raw mut set);
+                libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut())
+            };
+            if result == 0 {
+                Ok(())
+            } else {
+                Err(std::io::Error::last_os_error())
+            }
+        };
+        // SAFETY: what `block` calls is safe between fork and exec, and touches its stack only.
+        unsafe { self.command.pre_exec(block) };
+        self
+    }
+
+    /// Starts it, with pipes for input, and for output that was not given another way.
+    #[must_use]
+    pub fn spawn(mut self) -> Running {
+        let place = Folder::new();
+        let before = Traces::now();
+        self.command
+            .stdin(Stdio::piped())
+            .stdout(self.stdout.unwrap_or_else(Stdio::piped))
+            .stderr(self.stderr.unwrap_or_else(Stdio::piped))
+            .process_group(0)
+            .current_dir(place.path(""))
+            .env("TMPDIR", place.path(""));
+        Running {
+            child: self.command.spawn().expect("chiton starts"),
+            place,
+            before,
+        }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end within [`PATIENCE`], or leaves anything behind.
+    #[must_use]
+    #[track_caller]
+    pub fn run(mut self) -> Run {
+        let input = std::mem::take(&mut self.stdin);
+        let mut child = self.spawn();
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let writer = std::thread::spawn(move || {
+            // The guest may end before it has read everything.
+            let _ = stdin.write_all(&input);
+        });
+        let run = finish(child);
+        writer.join().expect("the writer ends");
+        run
+    }
+}
+
+impl Default for Chiton {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A `chiton` at work, which is a [`Child`].
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    place: Folder,
+    before: Traces,
+}
+
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.child
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.child
+    }
+}
+
+impl Running {
+    /// Checks that the run, which is over, has left nothing behind.
+    #[track_caller]
+    fn assert_left_nothing(&self) {
+        let group = self.child.id();
+        let left = processes_in_group(group);
+        assert!(left.is_empty(), "processes of the group {group} are left: {left:?}");
+        let files = self.place.names();
+        assert!(files.is_empty(), "left in the working directory or TMPDIR: {files:?}");
+        assert_eq!(Traces::now(), self.before, "left on the host");
+    }
+}
+
+/// Waits for a run whose output nobody reads before it is over.
+///
+/// # Panics
+///
+/// As [`finish`].
+#[must_use]
+#[track_caller]
+pub fn finish_unread(mut child: Running) -> Run {
+    wait(&mut child);
+    finish(child)
+}
+
+/// Waits for a run whose input is nobody's business any more.
+///
+/// # Panics
+///
+/// If it does not end within [`PATIENCE`], or leaves anything behind.
+#[must_use]
+#[track_caller]
+pub fn finish(mut child: Running) -> Run {
+    let reader = |pipe: Option<Box<dyn Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            if let Some(mut pipe) = pipe {
+                pipe.read_to_end(&mut bytes).expect("the pipe can be read");
+            }
+            bytes
+        })
+    };
+    let stdout = reader(child.stdout.take().map(|p| Box::new(p) as _));
+    let stderr = reader(child.stderr.take().map(|p| Box::new(p) as _));
+    let status = wait(&mut child);
+    child.assert_left_nothing();
+    Run {
+        status,
+        stdout: stdout.join().expect("the reader ends"),
+        stderr: stderr.join().expect("the reader ends"),
+    }
+}
+
+fn wait(child: &mut Child) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("the child can be waited for") {
+            return status;
+        }
+        if start.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("chiton did not end within {PATIENCE:?}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub struct Run {
+    /// Its status.
+    pub status: ExitStatus,
+    /// Its output: the guest's console.
+    pub stdout: Vec<u8>,
+    /// What chiton itself said.
+    pub stderr: Vec<u8>,
+}
+
+impl Run {
+    /// The output as text.
+    #[must_use]
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// What chiton itself said, as text.
+    #[must_use]
+    pub fn stderr_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// Checks the status.
+    ///
+    /// # Panics
+    ///
+    /// If it is another one; the message has the output.
+    #[track_caller]
+    pub fn assert_status(&self, status: i32) -> &Self {
+        assert_eq!(self.status.code(), Some(status), "{self}");
+        self
+    }
+
+    /// Checks that chiton did not say this.
+    ///
+    /// # Panics
+    ///
+    /// If it did; the message has the output.
+    #[track_caller]
+    pub fn assert_silent_about(&self, words: &str) -> &Self {
+        assert!(!self.stderr_text().contains(words), "said: {words}\n{self}");
+        self
+    }
+
+    /// The count in a line of the table of `--exits`; 0 if there is none.
+    ///
+    /// # Panics
+    ///
+    /// If the line has no count.
+    #[must_use]
+    pub fn exits(&self, cause: &str) -> u64 {
+        let text = self.stderr_text();
+        let count = text.lines().find_map(|line| line.strip_prefix(cause)).map(|rest| {
+            let count = rest.split_whitespace().next().and_then(|count| count.parse().ok());
+            count.unwrap_or_else(|| panic!("no count of {cause}: {self}"))
+        });
+        count.unwrap_or(0)
+    }
+
+    /// Checks that chiton said this.
+    ///
+    /// # Panics
+    ///
+    /// If it did not; the message has the output.
+    #[track_caller]
+    pub fn assert_says(&self, words: &str) -> &Self {
+        assert!(self.stderr_text().contains(words), "not said: {words}\n{self}");
+        self
+    }
+
+    /// Checks that chiton refused, with exactly one line that has these words.
+    ///
+    /// # Panics
+    ///
+    /// If it did anything else.
+    #[track_caller]
+    pub fn assert_refused(&self, words: &str) -> &Self {
+        self.assert_status(125).assert_says(words);
+        let said = self.stderr_text();
+        assert!(
+            said.starts_with("chiton: ") && said.trim_end().lines().count() == 1,
+            "not one sentence\n{self}"
+        );
+        assert!(self.stdout.is_empty(), "output of a guest that never ran\n{self}");
+        self
+    }
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}\n--- stdout\n{}\n--- stderr\n{}",
+            self.status,
+            self.stdout_text(),
+            self.stderr_text()
+        )
+    }
+}
+
+/// Sends a signal to a child.
+///
+/// # Panics
+///
+/// If the child does not exist.
+pub fn signal(child: &Child, signal: i32) {
+    let pid = libc::pid_t::try_from(child.id()).expect("a process id");
+    // SAFETY: no memory is involved; the child has not been waited for, so the id is its own.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "the child exists");
+}
+
+/// Whether the tests run as root.
+#[must_use]
+pub fn is_root() -> bool {
+    // SAFETY: the call has no preconditions.
+    unsafe { libc::geteuid() == 0 }
+}
