@@ -1,0 +1,150 @@
+//! Writes a few inputs for each target into `corpus/`, so that a fuzzer begins with rings that
+//! make sense: `cargo run --example seeds`.
+
+use std::fs;
+use std::path::Path;
+
+use chiton_shared::manifest::{Feature, Manifest, Ring};
+use chiton_shared::virtio::mmio::Register;
+use chiton_shared::virtio::ring::QueueConfig;
+
+fn main() -> std::io::Result<()> {
+    save(
+        "manifest",
+        "user",
+        &Manifest::new(Ring::User).require(Feature::CONSOLE).to_bytes(),
+    )?;
+    save("manifest", "another_abi", &[2; Manifest::SIZE])?;
+
+    save(
+        "ring_device",
+        "plain",
+        &scripted(&[2, 0, 0, 0, 0, 2, 9, 0, 0, 0, 4, 5, 0], &ring(false)),
+    )?;
+    save(
+        "ring_device",
+        "indirect",
+        &scripted(&[2, 0, 0, 3, 0, 2, 9, 0, 0, 0, 4, 6, 5, 0], &ring(true)),
+    )?;
+
+    // Size 4, both features; one chain of a readable and a writable buffer there and back, then
+    // one through a table.
+    let add = |indirect| [0, 2, 0, 1, 0, 0, 0, 0, 2, 0, 0, 1, indirect];
+    let back = |index| [4, 6, index, 0, 1, 2, 5];
+    save(
+        "ring_driver",
+        "there_and_back",
+        &[[2, 3].as_slice(), &add(0), &back(0), &add(1), &back(1)].concat(),
+    )?;
+
+    // Backend's first two bytes, then: an added chain of writable (2) or readable (0) buffers, and
+    // the device at work.
+    let chain = |queue, buffers: &[(u8, u16, u16)]| {
+        let mut bytes = vec![3, queue, buffers.len() as u8, 0];
+        for (i, (page, len, flags)) in buffers.iter().enumerate() {
+            let next = u16::from(i + 1 < buffers.len());
+            bytes.push(*page);
+            bytes.extend(u32::from(*len).to_le_bytes());
+            bytes.extend((flags | next).to_le_bytes());
+        }
+        bytes.push(6);
+        bytes
+    };
+    save(
+        "entropy",
+        "two_buffers",
+        &scripted(&[&[9, 0][..], &chain(0, &[(16, 64, 2), (17, 9, 2)])].concat(), &[]),
+    )?;
+    let talk = [
+        &[7, 0][..],
+        &chain(0, &[(16, 64, 2)]),
+        &chain(1, &[(17, 30, 0), (18, 5, 0)]),
+        &[6, 6],
+    ]
+    .concat();
+    save("console", "both_ways", &scripted(&talk, &[]))?;
+    // The header at page 16 is zero: read sector 0. Then its first byte says what else to do.
+    let request = |kind, data: (u8, u16, u16)| {
+        [
+            &[0, 0, 0x10, kind, 0, 0, 0, 0, 0, 0, 0][..],
+            &chain(0, &[(16, 16, 0), data, (30, 1, 2)]),
+        ]
+        .concat()
+    };
+    let requests = [
+        &[200][..],
+        &request(0, (17, 1024, 2)),
+        &request(1, (17, 512, 0)),
+        &request(4, (17, 0, 0)),
+        &request(8, (17, 20, 2)),
+        &request(3, (17, 1, 2)),
+    ];
+    save("block", "every_request", &scripted(&requests.concat(), &[]))?;
+    save("mmio", "negotiation", &scripted(&negotiation(), &[]))
+}
+
+/// A script with its length, and what memory holds.
+fn scripted(script: &[u8], image: &[u8]) -> Vec<u8> {
+    [&(script.len() as u16).to_le_bytes(), script, image].concat()
+}
+
+/// Memory with a queue of four descriptors, one chain available, direct or in a table.
+fn ring(indirect: bool) -> Vec<u8> {
+    let mut memory = vec![0; 0x140];
+    let (config, _) = QueueConfig::packed_at(0, 4);
+    let mut put = |at: u64, bytes: &[u8]| memory[at as usize..][..bytes.len()].copy_from_slice(bytes);
+    let descriptor = |address: u64, len: u32, flags: u16, next: u16| {
+        [
+            &address.to_le_bytes()[..],
+            &len.to_le_bytes(),
+            &flags.to_le_bytes(),
+            &next.to_le_bytes(),
+        ]
+        .concat()
+    };
+    let table = if indirect { 0x100 } else { config.descriptors };
+    put(table, &descriptor(0x800, 16, 1, 1));
+    put(table + 16, &descriptor(0x900, 16, 2, 0));
+    if indirect {
+        put(config.descriptors, &descriptor(table, 32, 4, 0));
+    }
+    put(config.driver + 2, &[1, 0]);
+    memory
+}
+
+/// The initialization of section 3.1, by registers, up to a kick.
+fn negotiation() -> Vec<u8> {
+    use Register::{
+        DriverFeatures, DriverFeaturesSel, QueueDescLow, QueueDeviceLow, QueueDriverLow, QueueNotify, QueueReady,
+        QueueSel, QueueSize, Status,
+    };
+    let writes = [
+        (Status, 1),
+        (Status, 3),
+        (DriverFeaturesSel, 1),
+        (DriverFeatures, 1),
+        (Status, 11),
+        (QueueSel, 1),
+        (QueueSize, 8),
+        (QueueDescLow, 0x10_2000),
+        (QueueDriverLow, 0x10_2100),
+        (QueueDeviceLow, 0x10_2200),
+        (QueueReady, 1),
+        (Status, 15),
+        (QueueNotify, 1),
+    ];
+    let mut script = vec![1];
+    for (register, value) in writes {
+        let number = Register::ALL.iter().position(|r| *r == register).unwrap_or_default();
+        script.extend([1, number as u8]);
+        script.extend(u32::to_le_bytes(value));
+    }
+    script.extend([5, 1, 6]);
+    script
+}
+
+fn save(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join(name), bytes)
+}

@@ -1,0 +1,173 @@
+//! A guest that may do anything.
+
+use chiton_core::devices::{Device, Transport, preset_all};
+use chiton_shared::boot::DeviceEntry;
+use chiton_shared::map;
+use chiton_shared::memory::{GuestMemory, Window};
+use chiton_shared::virtio::mmio::Register;
+use chiton_shared::virtio::status;
+
+use crate::memory::Memory;
+use crate::script::Script;
+
+/// How much memory there is from [`map::QUEUES`] on, in bytes.
+const QUEUES: usize = 0x4000;
+/// What the host built, which no device may write.
+const WORLD: u64 = map::BOOT_PAGE;
+const WORLD_BYTES: usize = 0x1000;
+const UNTOUCHED: u8 = 0xA5;
+
+/// A page of the host's world, and memory from the queues on.
+pub struct Ram {
+    world: Memory,
+    queues: Memory,
+}
+
+impl GuestMemory for Ram {
+    fn window(&self, address: u64, len: usize) -> Option<Window<'_>> {
+        let (memory, start) = if address < map::QUEUES {
+            (&self.world, WORLD)
+        } else {
+            (&self.queues, map::QUEUES)
+        };
+        memory.window(address.checked_sub(start)?, len)
+    }
+}
+
+/// A device and the guest it faces.
+pub struct Guest {
+    ram: Ram,
+    transport: Transport,
+    /// The queues as the boot page has them.
+    entry: DeviceEntry,
+}
+
+impl Guest {
+    /// A device made ready by the host, and memory that then holds `image` from the queues on.
+    pub fn new(device: impl Device + 'static, image: &[u8]) -> Self {
+        let mut transports = [Transport::new(Box::new(device))];
+        let entry = preset_all(&mut transports).expect("one device fits")[0];
+        let [transport] = transports;
+        let ram = Ram {
+            world: Memory::filled(&[UNTOUCHED; WORLD_BYTES]),
+            queues: Memory::new(QUEUES),
+        };
+        ram.queues.all().write(0, &image[..image.len().min(QUEUES)]);
+        Self { ram, transport, entry }
+    }
+
+    /// Does all that the script says.
+    pub fn play(mut self, mut script: Script<'_>) {
+        while !script.is_empty() {
+            self.step(&mut script);
+        }
+        let world = self.ram.world.bytes(0, WORLD_BYTES);
+        assert!(
+            world.iter().all(|byte| *byte == UNTOUCHED),
+            "the host's world was written"
+        );
+    }
+
+    fn step(&mut self, script: &mut Script<'_>) {
+        match script.u8() % 8 {
+            0 => {
+                let at = usize::from(script.u16()) % (QUEUES - 8);
+                let value = script.u64().to_le_bytes();
+                self.ram.queues.all().write(at, &value[..1 + at % 8]);
+            }
+            1 => {
+                let register = Register::ALL[usize::from(script.u8()) % Register::ALL.len()];
+                self.write(register as u64, &script.u32().to_le_bytes());
+            }
+            2 => {
+                let (offset, len) = (u64::from(script.u16()) % 0x200, usize::from(script.u8()) % 16);
+                self.write(offset, &script.u64().to_le_bytes()[..len.min(8)]);
+                self.transport.read(offset, &mut [0; 16][..len]);
+            }
+            3 => self.add(script),
+            4 => {
+                let _ = self.transport.config_changed();
+            }
+            5 => {
+                let _ = self.transport.process_queue(usize::from(script.u8() % 4), &self.ram);
+            }
+            _ => self.process(),
+        }
+        self.check();
+    }
+
+    /// Writes to the register block.
+    pub fn write(&mut self, offset: u64, data: &[u8]) {
+        let _ = self.transport.write(offset, data);
+    }
+
+    /// Makes a chain available where the boot page says, as a driver does; its descriptors are
+    /// the script's.
+    fn add(&mut self, script: &mut Script<'_>) {
+        let queue = self.entry.queues[usize::from(script.u8()) % usize::from(self.entry.queue_count)];
+        let size = queue.size as u16;
+        let count = script.u8() % 5;
+        let head = u16::from(script.u8()) % size;
+        for i in 0..u16::from(count) {
+            let address = match script.u8() {
+                kind @ 0..200 => map::QUEUES + u64::from(kind % 64) * 0x100,
+                200..220 => WORLD,
+                220..230 => u64::MAX - 8,
+                _ => script.u64(),
+            };
+            let (len, flags) = (script.u32(), script.u16());
+            let len = if flags & 0x8000 == 0 { len % 0x1000 } else { len };
+            let index = (head + i) % size;
+            let mut descriptor = [0; 16];
+            descriptor[..8].copy_from_slice(&address.to_le_bytes());
+            descriptor[8..12].copy_from_slice(&len.to_le_bytes());
+            descriptor[12..14].copy_from_slice(&(flags & 0xFF).to_le_bytes());
+            descriptor[14..].copy_from_slice(&((index + 1) % size).to_le_bytes());
+            self.put(queue.descriptors + 16 * u64::from(index), &descriptor);
+        }
+        let mut index = [0; 2];
+        if let Some(window) = self.ram.window(queue.driver + 2, 2) {
+            window.read(0, &mut index);
+        }
+        let index = u16::from_le_bytes(index);
+        self.put(queue.driver + 4 + 2 * u64::from(index % size), &head.to_le_bytes());
+        self.put(queue.driver + 2, &index.wrapping_add(1).to_le_bytes());
+    }
+
+    fn put(&self, address: u64, bytes: &[u8]) {
+        self.ram
+            .window(address, bytes.len())
+            .expect("the queues are in memory")
+            .write(0, bytes);
+    }
+
+    /// Has the device work until it says that there is no more, which it must in the end: the
+    /// memory does not change under it.
+    fn process(&mut self) {
+        for _ in 0..100_000 {
+            if !self.transport.process(&self.ram).more {
+                return;
+            }
+        }
+        panic!("the device never comes to an end");
+    }
+
+    /// What holds whatever the guest did.
+    fn check(&self) {
+        let read = |register| {
+            let mut value = [0; 4];
+            self.transport.read(register as u64, &mut value);
+            u32::from_le_bytes(value)
+        };
+        let now = read(Register::Status);
+        assert_eq!(self.transport.broken().is_some(), now & status::DEVICE_NEEDS_RESET != 0);
+        assert!(now & status::DRIVER_OK == 0 || now & status::FEATURES_OK != 0);
+        assert!(!self.transport.is_live() || now & status::DRIVER_OK != 0);
+        if !self.transport.is_live() {
+            let interest = self.transport.interest();
+            assert!(!interest.readable && !interest.writable);
+        }
+        assert_eq!(read(Register::InterruptStatus) != 0, self.transport.interrupt_pending());
+        assert_eq!(read(Register::MagicValue), chiton_shared::virtio::mmio::MAGIC);
+    }
+}
