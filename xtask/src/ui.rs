@@ -40,6 +40,16 @@ impl Task {
         }
     }
 
+    /// Work that shows nothing, because something beside it does.
+    #[must_use]
+    pub(crate) fn silent() -> Self {
+        Self {
+            bar: None,
+            what: String::new(),
+            start: Instant::now(),
+        }
+    }
+
     /// Shows what is being done right now.
     pub(crate) fn detail(&self, detail: &str) {
         if let Some(bar) = &self.bar {

@@ -142,6 +142,7 @@ fn traps_find_their_stacks_in_the_tss() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "looks at every port, in safe code")]
 fn the_io_permission_map_opens_the_doorbells_and_no_other_port() {
     assert_eq!(descriptors::TSS[102..104], [104, 0], "where the map begins");
     let is_open = |port: u16| {

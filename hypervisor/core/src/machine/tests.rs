@@ -8,16 +8,35 @@ use chiton_shared::memory::Window;
 use super::*;
 use crate::vcpu::{Registers, SystemRegisters};
 
-struct Script(Vec<Box<dyn FnMut() -> Exit<'static>>>);
+/// The processor: it leaves the guest for each step in turn, then halts.
+struct Script {
+    steps: Vec<Step>,
+    next: usize,
+}
+
+/// Why it leaves, with the bytes.
+enum Step {
+    Out(u16, [u8; 4]),
+    In(u16, Vec<u8>),
+    Interrupted,
+}
+
+impl Script {
+    fn new(steps: Vec<Step>) -> Self {
+        Self { steps, next: 0 }
+    }
+}
 
 impl Vcpu for Script {
     type Error = core::convert::Infallible;
 
     fn run(&mut self) -> Result<Exit<'_>, Self::Error> {
-        Ok(if self.0.is_empty() {
-            Exit::Halt
-        } else {
-            self.0.remove(0)()
+        self.next += 1;
+        Ok(match self.steps.get_mut(self.next - 1) {
+            Some(Step::Out(port, data)) => Exit::Out { port: *port, data },
+            Some(Step::In(port, data)) => Exit::In { port: *port, data },
+            Some(Step::Interrupted) => Exit::Interrupted,
+            None => Exit::Halt,
         })
     }
     fn registers(&mut self) -> Result<Registers, Self::Error> {
@@ -32,11 +51,11 @@ impl Vcpu for Script {
 }
 
 /// One MiB of memory from address 0 on.
-struct Memory(Box<[UnsafeCell<u64>]>);
+struct Memory(UnsafeCell<Vec<u64>>);
 
 impl Memory {
     fn new() -> Self {
-        Self((0..(1 << 20) / 8).map(|_| UnsafeCell::new(0)).collect())
+        Self(UnsafeCell::new(vec![0; (1 << 20) / 8]))
     }
 }
 
@@ -44,10 +63,11 @@ impl GuestMemory for Memory {
     fn window(&self, address: u64, len: usize) -> Option<Window<'_>> {
         let start = usize::try_from(address).ok()?;
         (start.checked_add(len)? <= 1 << 20).then(|| {
-            let base = NonNull::new(UnsafeCell::raw_get(self.0.as_ptr()))
+            // SAFETY: the one reference to the vector, which ends here; it never moves its elements.
+            let base = unsafe { NonNull::new((*self.0.get()).as_mut_ptr()) }
                 .expect("not null")
                 .cast::<u8>();
-            // SAFETY: in bounds (checked), in cells nobody holds references into, for the borrow.
+            // SAFETY: in bounds (checked), in elements nobody holds references to, for the borrow.
             unsafe { Window::new(base.add(start), len) }
         })
     }
@@ -90,21 +110,22 @@ impl Board for Notes {
     }
 }
 
-fn out(port: u16, value: u32) -> Box<dyn FnMut() -> Exit<'static>> {
-    Box::new(move || Exit::Out {
-        port,
-        data: Box::leak(Box::new(value.to_le_bytes())),
-    })
+fn out(port: u16, value: u32) -> Step {
+    Step::Out(port, value.to_le_bytes())
 }
 
-fn run(script: Vec<Box<dyn FnMut() -> Exit<'static>>>, prepare: impl FnOnce(&Memory)) -> (End, Vec<String>, ExitTable) {
+fn machine(steps: Vec<Step>, stop: bool) -> Machine<Script, Notes> {
     let board = Notes {
         memory: Memory::new(),
         told: vec![],
-        stop: false,
+        stop,
     };
-    prepare(&board.memory);
-    let mut machine = Machine::new(Script(script), board);
+    Machine::new(Script::new(steps), board)
+}
+
+fn run(steps: Vec<Step>, prepare: impl FnOnce(&Memory)) -> (End, Vec<String>, ExitTable) {
+    let mut machine = machine(steps, false);
+    prepare(&machine.board.memory);
     machine.timed = true;
     let end = machine.run().expect("cannot fail");
     (end, machine.board.told, machine.exits)
@@ -170,40 +191,22 @@ fn a_trap_frame_outside_memory_counts_as_a_triple_fault() {
 
 #[test]
 fn an_interruption_ends_the_guest_only_if_somebody_asked() {
-    let (end, _, exits) = run(vec![Box::new(|| Exit::Interrupted)], |_| ());
+    let (end, _, exits) = run(vec![Step::Interrupted], |_| ());
     assert_eq!((end, exits.get(Cause::Interrupted).exits), (End::Halted, 1));
-    let board = Notes {
-        memory: Memory::new(),
-        told: vec![],
-        stop: true,
-    };
-    let mut machine = Machine::new(Script(vec![Box::new(|| Exit::Interrupted)]), board);
-    assert_eq!(machine.run(), Ok(End::Stopped));
+    assert_eq!(machine(vec![Step::Interrupted], true).run(), Ok(End::Stopped));
 }
 
 #[test]
 fn reading_a_port_that_is_not_there_gives_all_ones() {
-    let place = Box::into_raw(Box::new([0_u8; 2]));
-    let script: Vec<Box<dyn FnMut() -> Exit<'static>>> = vec![Box::new(move || Exit::In {
-        port: 0x60,
-        // SAFETY: the script runs once, and nobody else looks at the bytes before it is gone.
-        data: unsafe { &mut *place },
-    })];
-    let (_, _, exits) = run(script, |_| ());
-    // SAFETY: the bytes came from a box, and the only reference to them went with the script.
-    assert_eq!(*unsafe { Box::from_raw(place) }, [0xff; 2]);
-    assert_eq!(exits.get(Cause::PortIn).exits, 1);
+    let mut machine = machine(vec![Step::In(0x60, vec![0; 2])], false);
+    machine.run().expect("cannot fail");
+    assert!(matches!(&machine.vcpu.steps[0], Step::In(_, data) if *data == [0xff; 2]));
+    assert_eq!(machine.exits.get(Cause::PortIn).exits, 1);
 }
 
 #[test]
 fn a_guest_that_is_stopped_while_it_ends_is_stopped() {
-    let board = Notes {
-        memory: Memory::new(),
-        told: vec![],
-        stop: true,
-    };
-    let mut machine = Machine::new(Script(vec![out(doorbell::EXIT, 0)]), board);
-    assert_eq!(machine.run(), Ok(End::Stopped));
+    assert_eq!(machine(vec![out(doorbell::EXIT, 0)], true).run(), Ok(End::Stopped));
 }
 
 #[test]
