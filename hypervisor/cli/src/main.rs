@@ -1,5 +1,6 @@
 //! The `chiton` command line: a thin layer over the `chiton-kvm` library.
 
+mod arena;
 mod doctor;
 mod inspect;
 mod options;
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant};
 use chiton_kvm::host::stderr;
 use clap::Parser;
 use options::{Command, Options};
+
+#[global_allocator]
+static ARENA: arena::Arena = arena::Arena::new();
 
 /// The status of a chiton that could not do what it was asked, as with `docker run`.
 const FAILED: u8 = 125;

@@ -1,0 +1,193 @@
+//! Where the first allocations of a process go: one behind the other.
+//!
+//! A general allocator keeps books, which pays off for blocks that are used again. During a start few
+//! are, so here a block costs an addition. What is freed is not used again; that is bounded, because
+//! once the arena is full everything comes from the system's allocator.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A start of a small guest takes 150 KiB.
+const SIZE: usize = 256 << 10;
+
+/// The allocator: `N` bytes, then the system's.
+#[repr(C, align(4096))]
+pub(crate) struct Arena<const N: usize = SIZE> {
+    bytes: UnsafeCell<[u8; N]>,
+    /// How many bytes have been given away.
+    used: AtomicUsize,
+}
+
+// SAFETY: a byte belongs to the one block that took it from `used`, which is atomic; the arena itself
+// never reads or writes one.
+unsafe impl<const N: usize> Sync for Arena<N> {}
+
+impl<const N: usize> Arena<N> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            bytes: UnsafeCell::new([0; N]),
+            used: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes a block that nobody has used before, if there is room for it.
+    fn take(&self, layout: Layout) -> Option<*mut u8> {
+        let base = self.bytes.get().cast::<u8>();
+        let mut used = self.used.load(Ordering::Relaxed);
+        loop {
+            let start = (base.addr() + used).checked_next_multiple_of(layout.align())? - base.addr();
+            let end = start.checked_add(layout.size()).filter(|end| *end <= N)?;
+            match self
+                .used
+                .compare_exchange_weak(used, end, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                // SAFETY: `start` is at most `end`, which is at most `N`.
+                Ok(_) => return Some(unsafe { base.add(start) }),
+                Err(now) => used = now,
+            }
+        }
+    }
+
+    fn holds(&self, block: *mut u8) -> bool {
+        let base = self.bytes.get().addr();
+        (base..base + N).contains(&block.addr())
+    }
+}
+
+// SAFETY: blocks of the arena are disjoint, aligned, and stay what they are; all others are the
+// system allocator's, which gets back exactly those.
+unsafe impl<const N: usize> GlobalAlloc for Arena<N> {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.take(layout).unwrap_or_else(|| {
+            // SAFETY: as promised to us.
+            unsafe { System.alloc(layout) }
+        })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // What nobody has used before is still zero.
+        self.take(layout).unwrap_or_else(|| {
+            // SAFETY: as promised to us.
+            unsafe { System.alloc_zeroed(layout) }
+        })
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if !self.holds(block) {
+            // SAFETY: as promised to us, and no block of ours.
+            unsafe { System.dealloc(block, layout) }
+        }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if !self.holds(block) {
+            // SAFETY: as promised to us, and no block of ours.
+            return unsafe { System.realloc(block, layout, size) };
+        }
+        if size <= layout.size() {
+            return block;
+        }
+        // The last block grows where it is.
+        let start = block.addr() - self.bytes.get().addr();
+        let (end, new_end) = (start + layout.size(), start.saturating_add(size));
+        if new_end <= N
+            && self
+                .used
+                .compare_exchange(end, new_end, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            return block;
+        }
+        // SAFETY: `size` is in range for this alignment, as promised to us.
+        let new = unsafe { self.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
+        if !new.is_null() {
+            // SAFETY: the old block has its whole length, the new one is longer, and they are apart.
+            unsafe { new.copy_from_nonoverlapping(block, layout.size()) };
+        }
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(size: usize, align: usize) -> Layout {
+        Layout::from_size_align(size, align).expect("a layout")
+    }
+
+    #[test]
+    fn blocks_are_aligned_and_follow_each_other() {
+        let arena = Arena::<4096>::new();
+        // SAFETY: the layouts are not empty.
+        let [a, b, c] = unsafe {
+            [
+                arena.alloc(layout(3, 1)),
+                arena.alloc(layout(8, 8)),
+                arena.alloc_zeroed(layout(64, 64)),
+            ]
+        };
+        assert_eq!(
+            [a, b, c].map(|block| block.addr() - arena.bytes.get().addr()),
+            [0, 8, 64]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_the_systems() {
+        let arena = Arena::<4096>::new();
+        // SAFETY: the layouts are not empty; each block is freed once, as it was allocated.
+        unsafe {
+            let large = arena.alloc(layout(4097, 1));
+            assert!(!arena.holds(large));
+            large.write_bytes(1, 4097);
+            let larger = arena.realloc(large, layout(4097, 1), 8192);
+            assert_eq!(larger.add(4096).read(), 1);
+            arena.dealloc(larger, layout(8192, 1));
+            assert!(
+                arena.holds(arena.alloc(layout(4096, 1))),
+                "and took nothing from the arena"
+            );
+            let zeroed = arena.alloc_zeroed(layout(1, 1));
+            assert_eq!((arena.holds(zeroed), zeroed.read()), (false, 0));
+            arena.dealloc(zeroed, layout(1, 1));
+        }
+    }
+
+    #[test]
+    fn the_last_block_grows_in_place_and_others_move_with_their_bytes() {
+        let arena = Arena::<64>::new();
+        // SAFETY: as above.
+        unsafe {
+            let first = arena.alloc(layout(4, 1));
+            first.write_bytes(7, 4);
+            let first = arena.realloc(first, layout(4, 1), 16);
+            assert_eq!(first.addr(), arena.bytes.get().addr());
+            arena.alloc(layout(1, 1));
+            let moved = arena.realloc(first, layout(16, 1), 20);
+            assert_eq!((arena.holds(moved), moved.add(3).read()), (true, 7));
+            assert_eq!(arena.realloc(moved, layout(20, 1), 2), moved, "less is still there");
+            let out = arena.realloc(moved, layout(20, 1), 100);
+            assert_eq!((arena.holds(out), out.read()), (false, 7));
+            arena.dealloc(out, layout(100, 1));
+        }
+    }
+
+    #[test]
+    fn threads_get_blocks_of_their_own() {
+        let arena = Arena::<{ 1 << 16 }>::new();
+        let take = || -> Vec<usize> {
+            // SAFETY: the layout is not empty.
+            (0..1000)
+                .map(|_| unsafe { arena.alloc(layout(16, 16)) }.addr())
+                .collect()
+        };
+        let mut all = std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(take));
+            threads.map(|thread| thread.join().expect("it does not panic")).concat()
+        });
+        all.sort_unstable();
+        assert!(all.array_windows().all(|[one, next]| next - one >= 16));
+    }
+}
