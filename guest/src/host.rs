@@ -2,10 +2,11 @@
 
 use core::arch::asm;
 
-use chiton_shared::doorbell::{self, LogLevel, MAILBOX_TEXT, Mailbox};
-use chiton_shared::map;
+use chiton_shared::doorbell::{self, LogLevel, MAILBOX_TEXT};
 use chiton_shared::virtio::mmio::Register;
 use chiton_shared::virtio::status;
+
+use crate::processors::own_mailbox;
 
 /// What a driver asks of the machine around it. [`Doorbells`] is the real one; tests have others.
 pub trait Host {
@@ -33,8 +34,8 @@ impl Host for Doorbells {
     }
 
     fn wait(&self, ns: u64) {
-        let mailbox = map::MAILBOX as *mut Mailbox;
-        // SAFETY: the page at `MAILBOX` is mapped writable by the contract, and reached through
+        let mailbox = own_mailbox();
+        // SAFETY: this processor's mailbox is mapped writable by the contract, and reached through
         // raw pointers only.
         unsafe { (&raw mut (*mailbox).wait_ns).write_volatile(ns) };
         ring(doorbell::WAIT, 0);
@@ -81,8 +82,8 @@ impl MailboxText {
 
     /// Leaves the text for the host to find, with the number that belongs to it, and rings.
     pub(crate) fn send(&self, detail: u32, port: u16) {
-        let mailbox = map::MAILBOX as *mut Mailbox;
-        // SAFETY: the page at `MAILBOX` is mapped writable by the contract, and reached through
+        let mailbox = own_mailbox();
+        // SAFETY: this processor's mailbox is mapped writable by the contract, and reached through
         // raw pointers only.
         unsafe {
             (&raw mut (*mailbox).len).write_volatile(self.len as u32);
@@ -117,7 +118,7 @@ impl core::fmt::Write for MailboxText {
 }
 
 fn text_start() -> *mut u8 {
-    let mailbox = map::MAILBOX as *mut Mailbox;
+    let mailbox = own_mailbox();
     // SAFETY: within the mailbox, which is mapped.
     unsafe { (&raw mut (*mailbox).text).cast() }
 }

@@ -47,6 +47,7 @@ mod lazy;
 mod logger;
 mod memory_functions;
 pub mod panic;
+pub mod processors;
 pub mod queue;
 pub mod random;
 pub mod time;

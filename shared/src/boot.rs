@@ -52,10 +52,14 @@ pub struct BootPage {
     pub seed: [u8; 32],
     /// How many entries of `devices` are in use.
     pub device_count: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
+    /// How many [processors](crate::processor) there are, this one included.
+    pub processors: u32,
     /// The devices.
     pub devices: [DeviceEntry; map::DEVICE_MAX],
+    /// The block of processor 1, if there is one.
+    pub processor_blocks: u64,
+    /// Distance from one processor's block to the next, in bytes.
+    pub processor_stride: u64,
 }
 
 /// A list of strings: `count` of them, one after the other from `start`, each ended by a NUL.
@@ -117,6 +121,8 @@ const _: () = {
     assert!(offset_of!(BootPage, args) == 72);
     assert!(offset_of!(BootPage, seed) == 120);
     assert!(offset_of!(BootPage, devices) == 160);
+    assert!(offset_of!(BootPage, processor_blocks) == 160 + 184 * map::DEVICE_MAX);
+    assert!(size_of::<BootPage>() == offset_of!(BootPage, processor_blocks) + 16);
     assert!(size_of::<BootPage>() <= map::PAGE as usize);
 };
 
@@ -145,8 +151,10 @@ impl BootPage {
             wall_clock_ns: 0,
             seed: [0; 32],
             device_count: 0,
-            reserved: 0,
+            processors: 1,
             devices: [DeviceEntry::default(); map::DEVICE_MAX],
+            processor_blocks: 0,
+            processor_stride: 0,
         }
     }
 

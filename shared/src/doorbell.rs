@@ -37,6 +37,19 @@ pub const LOG: u16 = 0xC10;
 /// Do nothing, and come back: the cost of one exit to the host. Value: ignored.
 pub const NOP: u16 = 0xC14;
 
+/// Start a [processor](crate::processor): value is its number, 1 or more. Its mailbox has the address
+/// of the first instruction in [`Mailbox::text`], 8 bytes, then 8 bytes for `RDI`; `RSP` is the end
+/// of its stack less 8, as after a call. A processor that still runs starts when it has
+/// [parked](PARK), once; what else cannot be has no effect but a line in the log.
+pub const START: u16 = 0xC18;
+
+/// The processor that rings it has nothing more to do, until it is [started](START) again. Value:
+/// ignored. Processor 0 cannot park: the guest ends as by `hlt`.
+pub const PARK: u16 = 0xC1C;
+
+/// Have the processor of this number come back from [`WAIT`], now or the next time it waits.
+pub const WAKE: u16 = 0xC20;
+
 /// First of the queue doorbells: a write to `KICK + n` tells device `n` that a queue of its own
 /// has new buffers. Value: the queue's index, as in the register
 /// [`QueueNotify`](crate::virtio::mmio::Register::QueueNotify).
@@ -56,7 +69,11 @@ pub const fn kick(index: usize) -> u16 {
 /// How many bytes of text the mailbox holds.
 pub const MAILBOX_TEXT: usize = 4096 - 24;
 
-/// The page at [`map::MAILBOX`], in which the guest leaves what does not fit a doorbell's value.
+/// Offset of the mailbox's text, in bytes.
+pub const MAILBOX_TEXT_OFFSET: usize = core::mem::offset_of!(Mailbox, text);
+
+/// The page in which a processor leaves what does not fit a doorbell's value: at [`map::MAILBOX`] for
+/// processor 0, in its [block](crate::processor) for any other.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Mailbox {
@@ -66,8 +83,8 @@ pub struct Mailbox {
     pub len: u32,
     /// For [`LOG`] the level, for [`PANIC`] the line number.
     pub detail: u32,
-    /// Reserved, zero.
-    pub reserved: u64,
+    /// The number of the processor whose mailbox it is. The host writes it before the start.
+    pub processor: u64,
     /// UTF-8 text; the host replaces what is not.
     pub text: [u8; MAILBOX_TEXT],
 }

@@ -38,6 +38,7 @@ pub mod doorbell;
 pub mod manifest;
 pub mod map;
 pub mod memory;
+pub mod processor;
 pub mod virtio;
 
 /// The version of this contract. A guest and a hypervisor of different versions refuse each other.

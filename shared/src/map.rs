@@ -9,6 +9,8 @@
 //! 0002_0000  GDT, TSS, IDT, trap stubs          supervisor, read-only
 //! 0003_0000  trap stacks, each between guards   supervisor, read-write
 //! 0004_0000  page tables                        not mapped at all
+//! 000D_8000  TSS of each further processor      supervisor, read-only
+//! 000D_C000  trap stacks of those               supervisor, read-write
 //! 000F_0000  mailbox                            user, read-write
 //! 0010_0000  virtqueues                         user, read-write
 //! 0020_0000  image │ guard │ stack │ guard │ heap … end of memory
@@ -51,7 +53,12 @@ pub const TRAP_STACK_COUNT: u64 = 5;
 /// Page tables, which are mapped nowhere: no guest instruction can reach them.
 pub const PAGE_TABLES: u64 = 0x4_0000;
 /// End of the page tables.
-pub const PAGE_TABLES_END: u64 = 0xF_0000;
+pub const PAGE_TABLES_END: u64 = 0xD_8000;
+
+/// The task state segments of the processors beyond the first: see [`crate::processor`].
+pub const PROCESSOR_TSS: u64 = 0xD_8000;
+/// The trap stacks of the processors beyond the first.
+pub const PROCESSOR_TRAP_STACKS: u64 = 0xD_C000;
 
 /// The [mailbox](crate::doorbell::Mailbox).
 pub const MAILBOX: u64 = 0xF_0000;

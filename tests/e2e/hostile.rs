@@ -14,6 +14,7 @@ const ATTACKS: &[(&str, &str)] = &[
     ("kicks", "20"),
     ("registers", "2000"),
     ("ports", "500"),
+    ("processors", "200"),
     ("setup", "100"),
     ("mailbox", "50"),
     ("waits", "200"),

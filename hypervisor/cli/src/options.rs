@@ -75,6 +75,11 @@ pub(crate) struct RunOptions {
     #[arg(short, long, value_name = "SIZE", default_value = "16M", value_parser = size)]
     pub(crate) memory: u64,
 
+    /// How many processors the guest has, 1 to 32. Those beyond the first cost nothing until the
+    /// guest starts them.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub(crate) cpus: u32,
+
     /// A raw disk image; with :ro behind it read-only. May be given several times. (A name that
     /// itself ends in :ro needs :rw behind it.)
     #[arg(short, long, value_name = "PATH[:ro]", value_parser = disk)]

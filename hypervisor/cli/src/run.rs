@@ -30,6 +30,7 @@ pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<In
     let mut guest = Guest::open(&path)?
         .started_at(start)
         .memory(options.memory)
+        .processors(options.cpus)
         .kvm(options.kvm)
         .console(Console::stdio()?)
         .timed(options.exits)

@@ -33,6 +33,12 @@ causes! {
     Log = "doorbell log",
     /// Doorbell: nothing, the cost of an exit.
     Nop = "doorbell nop",
+    /// Doorbell: another processor begins.
+    Start = "doorbell start",
+    /// Doorbell: a processor has nothing more to do.
+    Park = "doorbell park",
+    /// Doorbell: another processor ends its wait.
+    Wake = "doorbell wake",
     /// Doorbell: the end.
     End = "doorbell exit",
     /// Doorbell: a panic.
@@ -101,6 +107,16 @@ impl ExitTable {
         let count = &mut self.counts[cause as usize];
         count.total_ns += ns;
         count.max_ns = count.max_ns.max(ns);
+    }
+
+    /// Adds another processor's exits.
+    pub fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            count.exits += more.exits;
+            count.total_ns += more.total_ns;
+            count.max_ns = count.max_ns.max(more.max_ns);
+        }
+        self.guest_ns += other.guest_ns;
     }
 
     /// The line of one cause.

@@ -27,6 +27,17 @@ pub trait Board {
     /// Guest memory.
     fn memory(&self) -> &dyn GuestMemory;
 
+    /// Address of the mailbox of this processor.
+    fn mailbox(&self) -> u64 {
+        map::MAILBOX
+    }
+
+    /// The guest starts another processor.
+    fn start(&mut self, processor: u32);
+
+    /// The guest wakes another processor from its wait.
+    fn wake(&mut self, processor: u32);
+
     /// The guest reads a device register, or an address where nothing is (then all ones).
     fn mmio_read(&mut self, address: u64, data: &mut [u8]);
 
@@ -68,6 +79,8 @@ pub enum End {
     TripleFault,
     /// It halted, and nothing is there to wake it.
     Halted,
+    /// It rang [`doorbell::PARK`]: this processor may be started again.
+    Parked,
     /// The host asked it to end.
     Stopped,
     /// The processor refused to enter it.
@@ -185,7 +198,7 @@ fn ring<B: Board>(port: u16, data: &[u8], board: &mut B) -> (Cause, Option<End>)
     match port {
         doorbell::NOP => (Cause::Nop, None),
         doorbell::WAIT => {
-            let ns = mailbox_u64(board.memory(), 0).unwrap_or(u64::MAX);
+            let ns = mailbox_u64(board, 0).unwrap_or(u64::MAX);
             board.wait((ns != u64::MAX).then(|| Duration::from_nanos(ns)));
             (Cause::Wait, board.stopped().then_some(End::Stopped))
         }
@@ -204,7 +217,7 @@ fn ring<B: Board>(port: u16, data: &[u8], board: &mut B) -> (Cause, Option<End>)
             (
                 Cause::Panic,
                 Some(End::Panic {
-                    message: mailbox_text(board.memory()),
+                    message: mailbox_text(board),
                 }),
             )
         }
@@ -214,12 +227,24 @@ fn ring<B: Board>(port: u16, data: &[u8], board: &mut B) -> (Cause, Option<End>)
             (Cause::Trap, Some(frame.map_or(End::TripleFault, End::Trap)))
         }
         doorbell::LOG => {
-            let level = mailbox_u32(board.memory(), 12)
+            let level = mailbox_u32(board, 12)
                 .and_then(LogLevel::from_u32)
                 .unwrap_or(LogLevel::Info);
-            let text = mailbox_text(board.memory());
+            let text = mailbox_text(board);
             board.log(level, &text);
             (Cause::Log, None)
+        }
+        doorbell::START => {
+            board.start(value);
+            (Cause::Start, None)
+        }
+        doorbell::PARK => {
+            let end = if board.stopped() { End::Stopped } else { End::Parked };
+            (Cause::Park, Some(end))
+        }
+        doorbell::WAKE => {
+            board.wake(value);
+            (Cause::Wake, None)
         }
         _ => {
             let device = usize::from(port.wrapping_sub(doorbell::KICK)) / 4;
@@ -233,19 +258,20 @@ fn ring<B: Board>(port: u16, data: &[u8], board: &mut B) -> (Cause, Option<End>)
     }
 }
 
-fn mailbox_u32(memory: &dyn GuestMemory, offset: usize) -> Option<u32> {
-    Some(memory.window(map::MAILBOX, map::PAGE as usize)?.read_u32(offset))
+fn mailbox_u32(board: &impl Board, offset: usize) -> Option<u32> {
+    let window = board.memory().window(board.mailbox(), map::PAGE as usize)?;
+    Some(window.read_u32(offset))
 }
 
-fn mailbox_u64(memory: &dyn GuestMemory, offset: usize) -> Option<u64> {
-    let (low, high) = (mailbox_u32(memory, offset)?, mailbox_u32(memory, offset + 4)?);
+fn mailbox_u64(board: &impl Board, offset: usize) -> Option<u64> {
+    let (low, high) = (mailbox_u32(board, offset)?, mailbox_u32(board, offset + 4)?);
     Some(u64::from(low) | u64::from(high) << 32)
 }
 
-fn mailbox_text(memory: &dyn GuestMemory) -> String {
+fn mailbox_text(board: &impl Board) -> String {
     let mut text = [0; MAILBOX_TEXT];
-    let len = (mailbox_u32(memory, 8).unwrap_or(0) as usize).min(MAILBOX_TEXT);
-    if let Some(window) = memory.window(map::MAILBOX + 24, len) {
+    let len = (mailbox_u32(board, 8).unwrap_or(0) as usize).min(MAILBOX_TEXT);
+    if let Some(window) = board.memory().window(board.mailbox() + 24, len) {
         window.read(0, &mut text[..len]);
     }
     printable(&String::from_utf8_lossy(&text[..len]))

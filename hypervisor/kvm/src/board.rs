@@ -1,6 +1,7 @@
 //! What a KVM machine's processor is plugged into: the hub, as [`Board`] asks for it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use chiton_core::machine::Board;
@@ -10,6 +11,7 @@ use chiton_shared::memory::GuestMemory;
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 
 use crate::hub::Hub;
+use crate::processors::Processors;
 
 /// How many kicks of a device are exits before the kernel is asked to turn them into events.
 ///
@@ -18,22 +20,42 @@ use crate::hub::Hub;
 /// that says a few words and ends never pays for events, and one that works hard gets them early.
 const KICKS_BEFORE_EVENTS: u32 = 256;
 
-/// The board of one vCPU.
-pub(crate) struct HubBoard {
+/// What the boards of all processors share.
+pub(crate) struct Mainboard {
     pub(crate) hub: Arc<Hub>,
-    vm: VmFd,
+    pub(crate) vm: VmFd,
     log_level: Option<LogLevel>,
-    kicks: [u32; map::DEVICE_MAX],
+    kicks: [AtomicU32; map::DEVICE_MAX],
     start: Instant,
 }
 
+/// The board of one processor.
+pub(crate) struct HubBoard {
+    main: Arc<Mainboard>,
+    processors: Arc<Processors>,
+    /// Which processor it is.
+    number: u32,
+    mailbox: u64,
+}
+
 impl HubBoard {
+    pub(crate) const fn new(main: Arc<Mainboard>, processors: Arc<Processors>, number: u32, mailbox: u64) -> Self {
+        Self {
+            main,
+            processors,
+            number,
+            mailbox,
+        }
+    }
+}
+
+impl Mainboard {
     pub(crate) fn new(hub: Arc<Hub>, vm: VmFd, log_level: Option<LogLevel>) -> Self {
         Self {
             hub,
             vm,
             log_level,
-            kicks: [0; map::DEVICE_MAX],
+            kicks: [const { AtomicU32::new(0) }; map::DEVICE_MAX],
             start: Instant::now(),
         }
     }
@@ -55,34 +77,47 @@ impl HubBoard {
 
 impl Board for HubBoard {
     fn memory(&self) -> &dyn GuestMemory {
-        self.hub.ram.as_ref()
+        self.main.hub.ram.as_ref()
+    }
+
+    fn mailbox(&self) -> u64 {
+        self.mailbox
+    }
+
+    fn start(&mut self, processor: u32) {
+        Processors::start(&self.processors, &self.main, processor);
+    }
+
+    fn wake(&mut self, processor: u32) {
+        if processor < self.processors.count() {
+            self.main.hub.wake(processor);
+        }
     }
 
     fn mmio_read(&mut self, address: u64, data: &mut [u8]) {
-        self.hub.mmio_read(address, data);
+        self.main.hub.mmio_read(address, data);
     }
 
     fn mmio_write(&mut self, address: u64, data: &[u8]) {
-        self.hub.mmio_write(address, data);
+        self.main.hub.mmio_write(address, data);
     }
 
     fn kick(&mut self, device: usize) {
-        self.hub.process(device);
-        if let Some(kicks) = self.kicks.get_mut(device) {
-            *kicks = kicks.saturating_add(1);
-            if *kicks == KICKS_BEFORE_EVENTS {
-                self.listen(device);
-            }
+        self.main.hub.process(device);
+        if let Some(kicks) = self.main.kicks.get(device)
+            && kicks.fetch_add(1, Ordering::Relaxed) + 1 == KICKS_BEFORE_EVENTS
+        {
+            self.main.listen(device);
         }
     }
 
     fn wait(&mut self, timeout: Option<Duration>) {
-        self.hub.wait(timeout);
+        self.main.hub.wait(self.number, timeout);
     }
 
     fn log(&mut self, level: LogLevel, text: &str) {
         // The guest is told the level in its boot page, and need not keep to it.
-        if self.log_level.is_none_or(|most| level > most) {
+        if self.main.log_level.is_none_or(|most| level > most) {
             return;
         }
         let name = match level {
@@ -93,19 +128,19 @@ impl Board for HubBoard {
             LogLevel::Trace => "trace",
         };
         for line in text.lines() {
-            self.hub.log(&format!("{name}: {line}"));
+            self.main.hub.log(&format!("{name}: {line}"));
         }
     }
 
     fn drain(&mut self) {
-        self.hub.drain();
+        self.main.hub.drain();
     }
 
     fn stopped(&self) -> bool {
-        self.hub.stopped()
+        self.main.hub.stopped()
     }
 
     fn now_ns(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(self.main.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }

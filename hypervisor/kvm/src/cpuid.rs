@@ -9,7 +9,10 @@
 
 use std::arch::x86_64::{__cpuid_count, CpuidResult};
 
-use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
+use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2, kvm_xcr, kvm_xcrs};
+use kvm_ioctls::VcpuFd;
+
+use crate::Error;
 
 /// Extended states the guest may use: x87, SSE, AVX (SDM volume 1, section 13.1).
 pub(crate) const XCR0: u64 = 0b111;
@@ -54,6 +57,26 @@ impl GuestCpuid {
     /// Cuts the host's features down to the list.
     pub(crate) fn of_host() -> Self {
         Self::from(__cpuid_count)
+    }
+
+    /// Makes it the table of a vCPU.
+    pub(crate) fn give_to(&self, vcpu: &VcpuFd) -> Result<(), Error> {
+        let too_long = || Error::KvmCapability("room for the CPUID table");
+        vcpu.set_cpuid2(&self.for_kvm().ok_or_else(too_long)?)
+            .map_err(Error::kvm("KVM_SET_CPUID2"))?;
+        if self.avx {
+            let mut xcrs = kvm_xcrs {
+                nr_xcrs: 1,
+                ..kvm_xcrs::default()
+            };
+            xcrs.xcrs[0] = kvm_xcr {
+                xcr: 0,
+                reserved: 0,
+                value: XCR0,
+            };
+            vcpu.set_xcrs(&xcrs).map_err(Error::kvm("KVM_SET_XCRS"))?;
+        }
+        Ok(())
     }
 
     fn from(host: impl Fn(u32, u32) -> CpuidResult) -> Self {

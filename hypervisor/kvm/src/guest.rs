@@ -22,6 +22,7 @@ pub const DEFAULT_MEMORY: u64 = 16 << 20;
 pub struct Guest {
     pub(crate) bytes: Vec<u8>,
     pub(crate) memory: u64,
+    pub(crate) processors: u32,
     pub(crate) ring: Option<Ring>,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
@@ -71,6 +72,7 @@ impl Guest {
         Self {
             bytes,
             memory: DEFAULT_MEMORY,
+            processors: 1,
             ring: None,
             args: vec![name.to_owned()],
             env: Vec::new(),
@@ -90,6 +92,14 @@ impl Guest {
     #[must_use]
     pub const fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
+        self
+    }
+
+    /// With so many processors, 1 to 32. Those beyond the first begin when the guest starts them, each
+    /// on a thread of its own, and cost nothing before.
+    #[must_use]
+    pub const fn processors(mut self, count: u32) -> Self {
+        self.processors = count;
         self
     }
 

@@ -40,6 +40,8 @@ pub(crate) enum StopReason {
     Timeout(Duration),
     /// Nobody reads the guest's output any more.
     OutputClosed,
+    /// Another processor came to the end of the guest.
+    Processor,
     /// The host could not go on doing this, for the reason of this error number.
     HostFailed { doing: &'static str, errno: i32 },
 }
@@ -95,7 +97,7 @@ pub(crate) struct Hub {
     over: AtomicBool,
     stopping: AtomicBool,
     stop: Mutex<Option<StopReason>>,
-    vcpu: Mutex<Option<Kick>>,
+    vcpus: Mutex<Vec<Kick>>,
     log: Log,
 }
 
@@ -193,7 +195,7 @@ impl Hub {
             over: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stop: Mutex::new(None),
-            vcpu: Mutex::new(None),
+            vcpus: Mutex::new(Vec::new()),
             log: Log::new(log),
         })
     }
@@ -402,12 +404,12 @@ impl Hub {
         Some(((index, self.slots.get(index)?), offset % map::DEVICE_STRIDE))
     }
 
-    /// The vCPU has nothing to do: works on the queues, then sleeps until there is news.
-    pub(crate) fn wait(&self, timeout: Option<Duration>) {
+    /// A processor has nothing to do: works on the queues, then sleeps until there is news for it.
+    pub(crate) fn wait(&self, processor: u32, timeout: Option<Duration>) {
         for index in 0..self.slots.len() {
             self.process(index);
         }
-        self.news.wait(timeout);
+        self.news.wait(processor, timeout);
     }
 
     /// Lets the devices finish what the guest has given them, or until somebody wants it to end.
@@ -437,7 +439,7 @@ impl Hub {
         lock(&self.stop).get_or_insert(reason);
         self.stopping.store(true, Ordering::Release);
         self.news.end();
-        if let Some(kick) = *lock(&self.vcpu) {
+        for kick in &*lock(&self.vcpus) {
             kick.kick();
         }
     }
@@ -452,9 +454,24 @@ impl Hub {
         *lock(&self.stop)
     }
 
-    /// From now on, until `None` is set, [`stop`](Self::stop) interrupts this thread.
-    pub(crate) fn set_vcpu(&self, kick: Option<Kick>) {
-        *lock(&self.vcpu) = kick;
+    /// From now on, until [`forget_vcpus`](Self::forget_vcpus), [`stop`](Self::stop) interrupts this
+    /// thread too.
+    pub(crate) fn add_vcpu(&self, kick: Kick) {
+        let mut vcpus = lock(&self.vcpus);
+        vcpus.push(kick);
+        if self.stopped() {
+            kick.kick();
+        }
+    }
+
+    /// No thread runs a vCPU any more.
+    pub(crate) fn forget_vcpus(&self) {
+        lock(&self.vcpus).clear();
+    }
+
+    /// Ends another processor's wait.
+    pub(crate) fn wake(&self, processor: u32) {
+        self.news.wake(processor);
     }
 
     /// Says how many log lines were left out, if any.

@@ -10,19 +10,18 @@ use chiton_core::boot::World;
 use chiton_core::explain::View;
 use chiton_core::machine::{End, Machine};
 use chiton_core::vcpu::Vcpu;
-use kvm_bindings::{kvm_xcr, kvm_xcrs};
+use chiton_shared::map;
 use kvm_ioctls::{VcpuFd, VmFd};
 
 use crate::Error;
-use crate::board::HubBoard;
-use crate::cpuid::{GuestCpuid, XCR0};
+use crate::board::{HubBoard, Mainboard};
 use crate::devices::Devices;
 use crate::guest::Guest;
 use crate::hub::{Deadline, Hub, StopReason};
-use crate::kernel_stats;
 use crate::outcome::{Ending, Outcome};
 use crate::platform::open_kvm;
 use crate::prepare::Plan;
+use crate::processors::{Last, Processors};
 use crate::signal::{EndSignals, VcpuThread};
 use crate::timeline::Timeline;
 use crate::vcpu::KvmVcpu;
@@ -44,6 +43,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
     let plan = Plan {
         file: &guest.bytes,
         memory: guest.memory,
+        processors: guest.processors,
         ring: guest.ring,
         args: &guest.args,
         env: &guest.env,
@@ -88,7 +88,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         timeline.mark("prepare memory");
         prepared.ram.attach(&vm)?;
         timeline.mark("attach memory");
-        set_cpuid(&fd, &prepared.cpuid)?;
+        prepared.cpuid.give_to(&fd)?;
         let mut vcpu = KvmVcpu::new(fd);
         let tsc_khz = vcpu.fd().get_tsc_khz().map_err(Error::kvm("KVM_GET_TSC_KHZ"))?;
         prepared.set_clock(tsc_khz.into(), wall_clock_ns());
@@ -101,13 +101,16 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
             signals,
             guest.log,
         )?);
-        let mut machine = Machine::new(vcpu, HubBoard::new(Arc::clone(&hub), vm, guest.log_level));
+        let states = prepared.world.processor_registers().collect();
+        let processors = Arc::new(Processors::new(states, prepared.cpuid, guest.timed));
+        let main = Arc::new(Mainboard::new(Arc::clone(&hub), vm, guest.log_level));
+        let mut machine = Machine::new(vcpu, HubBoard::new(main, Arc::clone(&processors), 0, map::MAILBOX));
         machine.timed = guest.timed;
         let byte = machine.vcpu.immediate_exit();
         // SAFETY: the byte is in the vCPU's shared page, which `machine` owns; being declared later,
         // `running` is dropped earlier, on this thread.
         let registered = unsafe { VcpuThread::register(byte) }.map_err(Error::system("sigaction"))?;
-        let running = Running::new(&hub, registered);
+        let running = Running::new(&hub, &processors, registered);
         let deadline = guest.timeout.and_then(Deadline::after);
         serve.send((Arc::clone(&hub), deadline)).map_err(|_| Error::Died)?;
         timeline.mark("device loop");
@@ -115,18 +118,15 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         let end = machine.run();
         timeline.mark("guest");
         hub.flush_log();
-        let ending = explain(end?, &mut machine, &prepared.world)?;
-        let kernel = if guest.timed {
-            kernel_stats::read(machine.vcpu.fd())
-        } else {
-            Vec::new()
-        };
+        let mut all = vec![Last::of(0, end?, &mut machine)?];
+        all.extend(running.end_others()?);
+        let ending = explain(ended_by(&all), &hub, &prepared.world);
         timeline.mark("end");
         let outcome = Outcome {
             ending,
-            exits: machine.exits.clone(),
+            exits: Last::exits(&all),
             kicks: hub.kicks(),
-            kernel,
+            kernel: Last::kernel(&all),
             device_failures: hub.failures(),
             timeline,
         };
@@ -139,22 +139,34 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
 /// A guest that can be interrupted and whose devices are served, until this is dropped.
 struct Running<'h> {
     hub: &'h Hub,
+    processors: &'h Processors,
     _registered: VcpuThread,
 }
 
 impl<'h> Running<'h> {
-    fn new(hub: &'h Hub, registered: VcpuThread) -> Self {
-        hub.set_vcpu(Some(registered.handle()));
+    fn new(hub: &'h Hub, processors: &'h Processors, registered: VcpuThread) -> Self {
+        hub.add_vcpu(registered.handle());
         Self {
             hub,
+            processors,
             _registered: registered,
         }
+    }
+
+    /// Ends the processors beyond the first.
+    fn end_others(&self) -> Result<Vec<Last>, Error> {
+        if self.processors.count() > 1 {
+            self.hub.stop(StopReason::Processor);
+        }
+        self.processors.end()
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.hub.set_vcpu(None);
+        // What another processor has to say matters no more.
+        let _ = self.end_others();
+        self.hub.forget_vcpus();
         self.hub.finish();
     }
 }
@@ -170,77 +182,69 @@ fn make_vm(path: &Path, timeline: &mut Timeline) -> Result<(VmFd, VcpuFd), Error
     Ok((vm, vcpu))
 }
 
-fn set_cpuid(vcpu: &VcpuFd, cpuid: &GuestCpuid) -> Result<(), Error> {
-    let too_long = || Error::KvmCapability("room for the CPUID table");
-    vcpu.set_cpuid2(&cpuid.for_kvm().ok_or_else(too_long)?)
-        .map_err(Error::kvm("KVM_SET_CPUID2"))?;
-    if cpuid.avx {
-        let mut xcrs = kvm_xcrs {
-            nr_xcrs: 1,
-            ..kvm_xcrs::default()
-        };
-        xcrs.xcrs[0] = kvm_xcr {
-            xcr: 0,
-            reserved: 0,
-            value: XCR0,
-        };
-        vcpu.set_xcrs(&xcrs).map_err(Error::kvm("KVM_SET_XCRS"))?;
-    }
-    Ok(())
-}
-
 fn wall_clock_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The processor that ended the guest: not one that was only stopped because of it.
+fn ended_by(all: &[Last]) -> &Last {
+    let of_itself = |last: &&Last| !matches!(last.end, End::Stopped) && (last.number == 0 || last.end != End::Parked);
+    all.iter().find(of_itself).unwrap_or(&all[0])
+}
+
 /// Puts the end of a guest into words.
-fn explain(end: End, machine: &mut Machine<KvmVcpu, HubBoard>, world: &World<'_>) -> Result<Ending, Error> {
-    let hub = Arc::clone(&machine.board.hub);
+fn explain(last: &Last, hub: &Hub, world: &World<'_>) -> Ending {
     let symbols = world.image().symbols();
     let view = View::new(world, &symbols, hub.ram.as_ref());
-    let mut place = || Ok::<_, Error>(view.place(&machine.vcpu.registers()?).to_string());
-    Ok(match end {
-        End::Exit(code) => Ending::Exit(code),
+    let place = || view.place(&last.registers).to_string();
+    match &last.end {
+        End::Exit(code) => Ending::Exit(*code),
         End::Panic { message } => Ending::Panic {
-            message,
-            place: place()?,
+            message: message.clone(),
+            place: place(),
         },
         End::Trap(frame) => Ending::Fault {
-            report: view.fault(&frame).to_string(),
+            report: view.fault(frame).to_string(),
         },
         End::TripleFault => Ending::Fault {
             report: format!(
                 "a triple fault: the processor could not deliver an exception\n{}",
-                place()?
+                place()
             ),
         },
         End::Halted => Ending::Fault {
             report: format!(
                 "it executed `hlt`, and nothing can wake it: use wait() or exit()\n{}",
-                place()?
+                place()
+            ),
+        },
+        End::Parked => Ending::Fault {
+            report: format!(
+                "it parked its first processor, and nothing can start it: use wait() or exit()\n{}",
+                place()
             ),
         },
         End::EntryFailed { reason } => Ending::Fault {
             report: format!(
                 "the processor refused to enter the guest (hardware reason {reason:#x})\n{}",
-                place()?
+                place()
             ),
         },
         End::Broken(_) => {
-            let place = place()?;
+            let why = last.broken.as_deref().unwrap_or_default();
             Ending::Fault {
-                report: format!("KVM cannot go on: {}\n{place}", machine.vcpu.why_broken()),
+                report: format!("KVM cannot go on: {why}\n{}", place()),
             }
         }
         End::Stopped => match hub.stop_reason() {
             Some(StopReason::Signal(signal)) => Ending::Signal(signal),
             Some(StopReason::OutputClosed) => Ending::OutputClosed,
             Some(StopReason::HostFailed { doing, errno }) => Ending::HostFailed { doing, errno },
-            Some(StopReason::Timeout(limit)) => Ending::Timeout { limit, place: place()? },
-            None => Ending::Fault {
+            Some(StopReason::Timeout(limit)) => Ending::Timeout { limit, place: place() },
+            Some(StopReason::Processor) | None => Ending::Fault {
                 report: "it was stopped for no reason".into(),
             },
         },
-    })
+    }
 }

@@ -39,6 +39,7 @@ mod news;
 mod outcome;
 pub mod platform;
 mod prepare;
+mod processors;
 mod ram;
 mod signal;
 mod timeline;

@@ -1,9 +1,9 @@
-//! The bell that a waiting vCPU sleeps beside.
+//! The bell that waiting vCPUs sleep beside.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Remembers that a queue had news until a vCPU asks, and wakes one that sleeps.
+/// Remembers for each processor that there was news until it asks, and wakes those that sleep.
 #[derive(Debug, Default)]
 pub(crate) struct News {
     state: Mutex<State>,
@@ -12,8 +12,8 @@ pub(crate) struct News {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Something happened since the last [`News::wait`].
-    pending: bool,
+    /// A bit for each processor: something happened since its last [`News::wait`].
+    pending: u64,
     /// Nobody shall sleep any more.
     over: bool,
 }
@@ -23,9 +23,15 @@ impl News {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There is news.
+    /// There is news for everyone.
     pub(crate) fn post(&self) {
-        self.state().pending = true;
+        self.state().pending = u64::MAX;
+        self.changed.notify_all();
+    }
+
+    /// There is news for one processor.
+    pub(crate) fn wake(&self, processor: u32) {
+        self.state().pending |= bit(processor);
         self.changed.notify_all();
     }
 
@@ -35,11 +41,11 @@ impl News {
         self.changed.notify_all();
     }
 
-    /// Sleeps until there is news or the time is up, and forgets the news.
-    pub(crate) fn wait(&self, timeout: Option<Duration>) {
+    /// Sleeps until there is news for this processor or the time is up, and forgets the news.
+    pub(crate) fn wait(&self, processor: u32, timeout: Option<Duration>) {
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         let mut state = self.state();
-        while !state.pending && !state.over {
+        while state.pending & bit(processor) == 0 && !state.over {
             state = match deadline {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
@@ -54,9 +60,16 @@ impl News {
                 }
             };
         }
-        state.pending = false;
+        state.pending &= !bit(processor);
     }
 }
+
+/// There are at most 64 processors.
+const fn bit(processor: u32) -> u64 {
+    1_u64.rotate_left(processor)
+}
+
+const _: () = assert!(chiton_shared::processor::MAX <= u64::BITS);
 
 #[cfg(test)]
 mod tests {
@@ -67,9 +80,9 @@ mod tests {
         let news = News::default();
         news.post();
         news.post();
-        news.wait(None);
+        news.wait(0, None);
         let start = Instant::now();
-        news.wait(Some(Duration::from_millis(20)));
+        news.wait(0, Some(Duration::from_millis(20)));
         assert!(start.elapsed() >= Duration::from_millis(20));
     }
 
@@ -77,7 +90,7 @@ mod tests {
     fn news_wakes_a_sleeper() {
         let news = News::default();
         std::thread::scope(|scope| {
-            scope.spawn(|| news.wait(None));
+            scope.spawn(|| news.wait(0, None));
             std::thread::sleep(Duration::from_millis(5));
             news.post();
         });
@@ -87,7 +100,21 @@ mod tests {
     fn nobody_sleeps_after_the_end() {
         let news = News::default();
         news.end();
-        news.wait(None);
-        news.wait(None);
+        news.wait(0, None);
+        news.wait(0, None);
+    }
+
+    #[test]
+    fn a_call_reaches_one_processor_and_news_all() {
+        let news = News::default();
+        news.wake(31);
+        news.wait(31, None);
+        news.post();
+        news.wait(0, None);
+        news.wait(31, None);
+        let start = Instant::now();
+        news.wake(1);
+        news.wait(0, Some(Duration::from_millis(20)));
+        assert!(start.elapsed() >= Duration::from_millis(20));
     }
 }

@@ -23,6 +23,7 @@ use crate::ram::Ram;
 pub(crate) struct Plan<'g> {
     pub(crate) file: &'g [u8],
     pub(crate) memory: u64,
+    pub(crate) processors: u32,
     pub(crate) ring: Option<Ring>,
     pub(crate) args: &'g [String],
     pub(crate) env: &'g [String],
@@ -45,6 +46,7 @@ impl<'g> Plan<'g> {
         self.check_needs(&image)?;
         let cpuid = GuestCpuid::of_host();
         let options = Options {
+            processors: self.processors,
             ring: self.ring,
             args: self.args,
             env: self.env,

@@ -1,4 +1,5 @@
-//! Does what a guest should not, by the cause named: `fault CAUSE`. Without a cause it lists them.
+//! Does what a guest should not, by the cause named: `fault CAUSE [PROCESSOR]`. Without a cause it
+//! lists them.
 //!
 //! The faults are single instructions in assembly, so that the compiler has no say in them.
 #![no_std]
@@ -10,7 +11,8 @@ use alloc::vec::Vec;
 use core::arch::asm;
 use core::hint::black_box;
 
-use chiton_guest::{ExitCode, env, println, time};
+use chiton_guest::shared::doorbell;
+use chiton_guest::{ExitCode, env, host, println, processors, time};
 
 chiton_guest::entry!(main);
 
@@ -29,16 +31,28 @@ const CAUSES: &[(&str, &str, fn())] = &[
     ("heap", "allocate without end", exhaust_heap),
     ("loop", "spin for ever", spin),
     ("sleep", "wait for what never comes", sleep),
+    ("park", "park the processor", park),
+    ("exit", "end the guest with code 9", end),
 ];
 
 fn main() -> ExitCode {
     let wanted = env::args().nth(1).unwrap_or_default();
     if let Some((.., deed)) = CAUSES.iter().find(|(name, ..)| *name == wanted) {
-        deed();
+        match env::args().nth(2).map(|number| number.parse()) {
+            None => deed(),
+            Some(Ok(number)) => match processors::spawn_on(number, *deed) {
+                Ok(task) => task.join(),
+                Err(error) => {
+                    println!("{error}");
+                    return ExitCode::from(3_u8);
+                }
+            },
+            Some(Err(_)) => return ExitCode::from(2_u8),
+        }
         println!("`{wanted}` went unnoticed");
         return ExitCode::FAILURE;
     }
-    println!("usage: fault CAUSE, where CAUSE is one of");
+    println!("usage: fault CAUSE [PROCESSOR], where CAUSE is one of");
     for (name, description, _) in CAUSES {
         println!("  {name:<16}{description}");
     }
@@ -133,4 +147,12 @@ fn sleep() {
     loop {
         time::wait(None);
     }
+}
+
+fn park() {
+    host::ring(doorbell::PARK, 0);
+}
+
+fn end() {
+    chiton_guest::exit(9);
 }

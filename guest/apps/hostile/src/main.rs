@@ -74,6 +74,12 @@ const ATTACKS: &[Entry] = &[
         registers::scribble,
     ),
     (
+        "processors",
+        "start and wake processors that are not there",
+        1_000,
+        memory::processors,
+    ),
+    (
         "setup",
         "set queues up from random values, and kick",
         200,

@@ -79,7 +79,6 @@ pub fn mailbox(attack: &mut Attack) {
         unsafe {
             (&raw mut (*mailbox).len).write_volatile(len);
             (&raw mut (*mailbox).detail).write_volatile(attack.random.below(8) as u32);
-            (&raw mut (*mailbox).reserved).write_volatile(attack.random.next_u64());
         }
         host::ring(doorbell::LOG, attack.random.next_u64() as u32);
     }
@@ -114,4 +113,19 @@ pub fn panic(_attack: &mut Attack) {
         (&raw mut (*mailbox).text).write_volatile([0xFE; MAILBOX_TEXT]);
     }
     host::ring(doorbell::PANIC, 0);
+}
+
+/// Needs more than one processor: what cannot be started is not, and the others sleep on.
+pub fn processors(attack: &mut Attack) {
+    let count = u64::from(chiton_guest::processors::count());
+    for _ in 0..attack.rounds {
+        let any = attack.random.next_u64() as u32;
+        let near = attack.random.below(count + 2) as u32;
+        host::ring(doorbell::WAKE, any);
+        host::ring(doorbell::WAKE, near);
+        // Beyond the last, and the first; those between would run on without end.
+        host::ring(doorbell::START, 0);
+        host::ring(doorbell::START, count as u32 + near);
+        host::ring(doorbell::START, any.saturating_add(count as u32));
+    }
 }

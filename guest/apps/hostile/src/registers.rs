@@ -128,14 +128,19 @@ pub fn ports(attack: &mut Attack) {
     let end = doorbell::kick(map::DEVICE_MAX - 1);
     for _ in 0..attack.rounds {
         let port = doorbell::NOP + attack.random.below(u64::from(end - doorbell::NOP)) as u16;
-        port_access(port, attack.random.next_u64() as u32, attack.random.below(6));
+        if !STOPPING.contains(&port) {
+            port_access(port, attack.random.next_u64() as u32, attack.random.below(6));
+        }
     }
 }
+
+/// The doorbells by which a processor begins or stops, with the bytes before that reach them.
+const STOPPING: core::ops::Range<u16> = doorbell::START - 3..doorbell::PARK + 4;
 
 pub fn foreign_ports(attack: &mut Attack) {
     for _ in 0..attack.rounds {
         let port = attack.random.next_u64() as u16;
-        if !(doorbell::EXIT - 4..doorbell::NOP).contains(&port) {
+        if !(doorbell::EXIT - 4..doorbell::NOP).contains(&port) && !STOPPING.contains(&port) {
             port_access(port, attack.random.next_u64() as u32, attack.random.below(6));
         }
     }

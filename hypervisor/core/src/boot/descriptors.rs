@@ -3,7 +3,7 @@
 //! They are mapped read-only. The processor would write the accessed bits of the GDT and the busy
 //! bit of the TSS, so these are set from the start.
 
-use chiton_shared::{doorbell, map};
+use chiton_shared::{doorbell, map, processor};
 use x86_64::PrivilegeLevel;
 use x86_64::structures::gdt::DescriptorFlags;
 use x86_64::structures::gdt::SegmentSelector;
@@ -35,7 +35,7 @@ const TSS_FIXED: usize = 104;
 const IO_MAP_PORTS: usize = doorbell::kick(map::DEVICE_MAX - 1) as usize + 4;
 /// Size of the TSS with its I/O permission map, and the byte of ones behind that (SDM volume 1,
 /// section 20.5.2).
-const TSS_SIZE: usize = TSS_FIXED + IO_MAP_PORTS / 8 + 1;
+pub(super) const TSS_SIZE: usize = TSS_FIXED + IO_MAP_PORTS / 8 + 1;
 
 const DESCRIPTORS: [u64; 7] = [
     0,
@@ -52,12 +52,20 @@ pub(super) static GDT: [u8; DESCRIPTORS.len() * 8] = flatten(&DESCRIPTORS);
 
 /// The task state segment: the stacks of traps, and an I/O permission map that opens the doorbells
 /// to ring 3. (IOPL 3 opens them too, and the rest, where a KVM does not forget it.)
-pub(super) static TSS: [u8; TSS_SIZE] = {
+pub(super) static TSS: [u8; TSS_SIZE] = tss(
+    map::trap_stack(0).1,
+    map::trap_stack(1).1,
+    map::trap_stack(2).1 - map::trap_stack(1).1,
+);
+
+/// A task state segment with these ends of stacks: for RSP0, for IST 1, and so far from there to
+/// each of the next.
+pub(super) const fn tss(rsp0: u64, ist: u64, step: u64) -> [u8; TSS_SIZE] {
     let mut tss = [0; TSS_SIZE];
-    tss = put(tss, 4, map::trap_stack(0).1);
+    tss = put(tss, 4, rsp0);
     let mut entry = 1;
     while entry < map::TRAP_STACK_COUNT {
-        tss = put(tss, 36 + 8 * (entry as usize - 1), map::trap_stack(entry).1);
+        tss = put(tss, 36 + 8 * (entry as usize - 1), ist + (entry - 1) * step);
         entry += 1;
     }
     tss[102] = TSS_FIXED as u8;
@@ -69,7 +77,7 @@ pub(super) static TSS: [u8; TSS_SIZE] = {
         byte += 1;
     }
     tss
-};
+}
 
 /// The interrupt descriptor table: a gate for each exception, and none for anything else.
 pub(super) static IDT: [u8; traps::VECTORS * 16] = {
@@ -93,7 +101,7 @@ pub(super) static IDT: [u8; traps::VECTORS * 16] = {
 };
 
 const _: () = assert!(doorbell::EXIT.is_multiple_of(8) && IO_MAP_PORTS.is_multiple_of(8));
-const _: () = assert!(TSS_SIZE <= map::PAGE as usize);
+const _: () = assert!(TSS_SIZE <= processor::TSS_STRIDE as usize);
 const _: () = assert!(GDT_LIMIT < map::PAGE as u16);
 const GDT_LIMIT: u16 = DESCRIPTORS.len() as u16 * 8 - 1;
 
@@ -120,13 +128,16 @@ pub(super) fn segment(selector: SegmentSelector) -> Segment {
     }
 }
 
-/// The task register.
-pub(super) const TASK_REGISTER: Segment = Segment {
-    selector: TASK.0,
-    base: map::TSS,
-    limit: TSS_SIZE as u32 - 1,
-    access: (DESCRIPTORS[5] >> 40) as u16 & 0xf0ff,
-};
+/// The task register, for a task state segment at this address. The GDT's own entry is that of
+/// processor 0; nobody loads it again.
+pub(super) const fn task_register(base: u64) -> Segment {
+    Segment {
+        selector: TASK.0,
+        base,
+        limit: TSS_SIZE as u32 - 1,
+        access: (DESCRIPTORS[5] >> 40) as u16 & 0xf0ff,
+    }
+}
 
 const fn put<const N: usize>(mut bytes: [u8; N], at: usize, value: u64) -> [u8; N] {
     let value = value.to_le_bytes();

@@ -1,6 +1,6 @@
 //! Why a world cannot be built.
 
-use chiton_shared::map;
+use chiton_shared::{map, processor};
 use thiserror::Error;
 
 use super::MAX_MEMORY;
@@ -71,8 +71,14 @@ pub enum BootError {
     /// More devices than register blocks.
     #[error("{0} devices are too many: the most is {max}", max = map::DEVICE_MAX)]
     TooManyDevices(usize),
+    /// No processor, or too many.
+    #[error("a guest cannot have {0} processors: choose 1 to {max}", max = processor::MAX)]
+    Processors(u32),
+    /// The blocks of the other processors do not end below 3 GiB.
+    #[error("the stacks of all processors end at {0:#x}, above 3 GiB: use fewer processors, or a smaller stack")]
+    ProcessorsTooHigh(u64),
     /// The area for page tables is full.
-    #[error("the page tables take more than the {} KiB there are for them: use less memory or fewer segments", (map::PAGE_TABLES_END - map::PAGE_TABLES) >> 10)]
+    #[error("the page tables take more than the {} KiB there are for them: use less memory, fewer processors or fewer segments", (map::PAGE_TABLES_END - map::PAGE_TABLES) >> 10)]
     TablesFull,
     /// The memory given is not the memory the world was built for.
     #[error("guest memory has no {len} bytes at {address:#x}: give the world the memory it was built for")]

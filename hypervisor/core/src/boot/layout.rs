@@ -1,7 +1,7 @@
 //! Where image, stack and heap lie.
 //!
 //! ```text
-//!   image │ guard page │ stack │ guard page │ heap … end of memory
+//!   image │ guard page │ stack │ guard page │ blocks of other processors │ heap … end of memory
 //! ```
 //!
 //! Memory beyond 3 GiB continues at 4 GiB ([`map::HIGH_MEMORY`]); nothing spans the hole. The heap
@@ -9,7 +9,7 @@
 
 use core::ops::Range;
 
-use chiton_shared::map;
+use chiton_shared::{map, processor};
 
 use super::BootError;
 use crate::loader::{Image, Kind, MAX_SEGMENTS};
@@ -40,19 +40,24 @@ pub struct Layout {
     pub image: Range<u64>,
     /// The stack.
     pub stack: Range<u64>,
+    /// The [blocks](processor) of the processors beyond the first; empty if there are none.
+    pub processors: Range<u64>,
     /// The heap.
     pub heap: Range<u64>,
 }
 
 impl Layout {
-    pub(super) fn new(image: &Image<'_>, memory: u64) -> Result<Self, BootError> {
+    pub(super) fn new(image: &Image<'_>, memory: u64, processors: u32) -> Result<Self, BootError> {
+        if !(1..=processor::MAX).contains(&processors) {
+            return Err(BootError::Processors(processors));
+        }
         if memory > MAX_MEMORY {
             return Err(BootError::MemoryTooLarge(memory));
         }
         if !memory.is_multiple_of(map::PAGE) {
             return Err(BootError::MemoryUnaligned(memory));
         }
-        let needs = minimum_memory(image);
+        let needs = minimum_memory(image, processors);
         let too_small = if needs > MAX_MEMORY {
             BootError::NeedsTooMuch(needs)
         } else {
@@ -74,7 +79,11 @@ impl Layout {
             return Err(too_small);
         }
         let stack = stack(image);
-        let behind = stack.end + map::PAGE..end_of_memory(stack.end, memory);
+        let blocks = blocks(&stack, processors);
+        if blocks.end > map::LOW_MEMORY_END && !blocks.is_empty() {
+            return Err(BootError::ProcessorsTooHigh(blocks.end));
+        }
+        let behind = blocks.end..end_of_memory(stack.end, memory);
         let above = map::HIGH_MEMORY..end_of_memory(map::HIGH_MEMORY, memory).max(map::HIGH_MEMORY);
         let size = |range: &Range<u64>| range.end.saturating_sub(range.start);
         let heap = if stack.end <= map::LOW_MEMORY_END && size(&above) > size(&behind) {
@@ -89,14 +98,22 @@ impl Layout {
             memory,
             image: image.pages(),
             stack,
+            processors: blocks,
             heap,
         })
     }
+
+    /// Where the blocks of the processors beyond the first begin, in their order.
+    pub fn blocks(&self) -> impl Iterator<Item = u64> + use<> {
+        let stride = processor::stride(self.stack.end - self.stack.start);
+        let Range { start, end } = self.processors;
+        (0..(end - start) / stride).map(move |n| start + n * stride)
+    }
 }
 
-/// The least memory an image runs in, in bytes.
-pub(super) fn minimum_memory(image: &Image<'_>) -> u64 {
-    let heap = place(stack(image).end + map::PAGE, heap_size(image));
+/// The least memory an image runs in on so many processors, in bytes.
+pub(super) fn minimum_memory(image: &Image<'_>, processors: u32) -> u64 {
+    let heap = place(blocks(&stack(image), processors).end, heap_size(image));
     let end = heap.end;
     if end <= map::LOW_MEMORY_END {
         end
@@ -125,6 +142,13 @@ fn stack(image: &Image<'_>) -> Range<u64> {
     // Its upper guard page has to fit too.
     let with_guard = place(image.pages().end + map::PAGE, size + map::PAGE);
     with_guard.start..with_guard.end - map::PAGE
+}
+
+/// The blocks of all processors but the first.
+fn blocks(stack: &Range<u64>, processors: u32) -> Range<u64> {
+    let start = stack.end + map::PAGE;
+    let size = processor::stride(stack.end - stack.start) * u64::from(processors.saturating_sub(1));
+    start..start + size
 }
 
 fn heap_size(image: &Image<'_>) -> u64 {

@@ -5,7 +5,7 @@ use core::fmt;
 use core::ops::Range;
 
 use chiton_shared::manifest::Ring;
-use chiton_shared::map;
+use chiton_shared::{map, processor};
 
 use super::{Layout, Place};
 use crate::loader::{Access, Image};
@@ -130,6 +130,7 @@ pub(super) fn all(image: &Image<'_>, layout: &Layout, ring: Ring) -> Vec<Mapping
     low(&mut list);
     segments(&mut list, image);
     list.guest(layout.stack.clone(), Access::Write, Place::Stack);
+    processors(&mut list, layout);
     list.guest(layout.heap.clone(), Access::Write, Place::Heap);
     let window = map::DEVICES..map::DEVICES + map::DEVICE_MAX as u64 * map::DEVICE_STRIDE;
     list.guest(window, Access::Write, Place::Devices);
@@ -152,6 +153,30 @@ fn low(list: &mut List) {
     }
     list.guest(page(map::MAILBOX), Access::Write, Place::Mailbox);
     list.guest(map::QUEUES..map::QUEUES_END, Access::Write, Place::Queues);
+}
+
+/// What the processors beyond the first have for themselves.
+fn processors(list: &mut List, layout: &Layout) {
+    let count = layout.blocks().count() as u64;
+    let pages = |start: u64, size: u64| start..start + size.next_multiple_of(map::PAGE);
+    let tss = pages(map::PROCESSOR_TSS, count * processor::TSS_STRIDE);
+    list.supervisor(tss, Access::Read, Place::Tss);
+    let size = count * processor::TRAP_STACKS * processor::TRAP_STACK_SIZE;
+    let stacks = pages(map::PROCESSOR_TRAP_STACKS, size);
+    list.supervisor(stacks, Access::Write, Place::ProcessorTrapStacks);
+    for block in layout.blocks() {
+        list.guest(
+            block + processor::MAILBOX..block + processor::MAILBOX + map::PAGE,
+            Access::Write,
+            Place::Mailbox,
+        );
+        let stack = block + processor::STACK;
+        list.guest(
+            stack..stack + (layout.stack.end - layout.stack.start),
+            Access::Write,
+            Place::Stack,
+        );
+    }
 }
 
 /// The image. Segments with the same permissions may share a page, which is mapped once.

@@ -17,6 +17,7 @@
 //! | `tables` | the page tables that say so |
 //! | `descriptors`, `traps` | what the processor does on an exception |
 //! | `registers` | the state in which the first instruction finds the processor |
+//! | `processor` | what processors beyond the first have for themselves |
 //! | `strings` | arguments and environment |
 //! | `place` | what an address is, in words |
 
@@ -25,6 +26,7 @@ mod error;
 mod layout;
 mod mapping;
 mod place;
+mod processor;
 mod registers;
 mod strings;
 mod tables;
@@ -39,6 +41,7 @@ use alloc::vec::Vec;
 use chiton_shared::boot::{BootPage, DeviceEntry};
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::manifest::Ring;
+use chiton_shared::processor as processor_area;
 
 use crate::loader::Image;
 use crate::vcpu::{Registers, SystemRegisters};
@@ -49,6 +52,7 @@ pub use mapping::{Mapping, PageSize};
 pub use place::Place;
 pub use write::Piece;
 
+use processor::Processor;
 use strings::StringArea;
 use tables::PageTables;
 
@@ -57,6 +61,8 @@ use tables::PageTables;
 pub struct Options<'a> {
     /// Guest memory, in bytes: a whole number of pages.
     pub memory: u64,
+    /// How many processors, 1 or more. Those beyond the first cost memory for a stack each.
+    pub processors: u32,
     /// The ring to run in; `None` for the one the manifest asks for.
     pub ring: Option<Ring>,
     /// Arguments, the guest's name first.
@@ -78,6 +84,7 @@ impl Options<'_> {
     pub const fn new(memory: u64) -> Self {
         Self {
             memory,
+            processors: 1,
             ring: None,
             args: &[],
             env: &[],
@@ -120,6 +127,7 @@ pub struct World<'a> {
     mappings: Vec<Mapping>,
     tables: PageTables,
     strings: StringArea,
+    processors: Vec<Processor>,
 }
 
 impl<'a> World<'a> {
@@ -129,13 +137,15 @@ impl<'a> World<'a> {
     ///
     /// [`BootError`] if image and options do not fit each other.
     pub fn build(image: &Image<'a>, options: &Options<'_>) -> Result<Self, BootError> {
-        let layout = Layout::new(image, options.memory)?;
+        let layout = Layout::new(image, options.memory, options.processors)?;
         let ring = options.ring.or(image.manifest().ring()).unwrap_or(Ring::User);
         let strings = StringArea::new(options.args, options.env)?;
         let mappings = mapping::all(image, &layout, ring);
         let tables = PageTables::of(&mappings)?;
         let boot_page = boot_page(image, &layout, ring, &strings, options)?;
         let (registers, system) = registers::at_entry(image, &layout, ring, options.xsave);
+        let processors = (1..).zip(layout.blocks()).map(|(n, block)| Processor::new(n, block));
+        let processors = processors.collect();
         Ok(Self {
             boot_page,
             registers,
@@ -145,13 +155,20 @@ impl<'a> World<'a> {
             mappings,
             tables,
             strings,
+            processors,
         })
     }
 
-    /// The least memory this guest runs in, in bytes: a whole number of pages.
+    /// The registers of each processor beyond the first, in their order, before it is started.
+    pub fn processor_registers(&self) -> impl Iterator<Item = (Registers, SystemRegisters)> {
+        let registers = |(number, block)| registers::of_processor(number, block, &self.layout, &self.system);
+        (1..).zip(self.layout.blocks()).map(registers)
+    }
+
+    /// The least memory this guest runs in on one processor, in bytes: a whole number of pages.
     #[must_use]
     pub fn minimum_memory(image: &Image<'_>) -> u64 {
-        layout::minimum_memory(image)
+        layout::minimum_memory(image, 1)
     }
 
     /// The program.
@@ -209,6 +226,9 @@ fn boot_page(
         args: strings.args,
         env: strings.env,
         device_count: options.devices.len() as u32,
+        processors: options.processors,
+        processor_blocks: layout.processors.start,
+        processor_stride: processor_area::stride(layout.stack.end - layout.stack.start),
         ..BootPage::new()
     };
     let slots = page.devices.get_mut(..options.devices.len());

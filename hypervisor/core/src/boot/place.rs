@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use chiton_shared::map;
+use chiton_shared::{map, processor};
 
 use super::World;
 use super::layout::is_memory;
@@ -24,7 +24,9 @@ pub enum Place {
     TrapStubs,
     /// The trap stack of this number.
     TrapStack(u64),
-    /// The mailbox.
+    /// The trap stacks of processors beyond the first.
+    ProcessorTrapStacks,
+    /// A mailbox.
     Mailbox,
     /// The virtqueues.
     Queues,
@@ -73,6 +75,7 @@ impl fmt::Display for Place {
             Self::Tss => "task state segment",
             Self::Idt => "interrupt descriptor table",
             Self::TrapStubs => "trap stubs",
+            Self::ProcessorTrapStacks => "trap stacks of other processors",
             Self::Mailbox => "mailbox",
             Self::Queues => "virtqueues",
             Self::Text => "code",
@@ -119,8 +122,20 @@ impl World<'_> {
             map::PAGE_TABLES..map::PAGE_TABLES_END => Place::PageTables,
             _ if (stack.start - map::PAGE..stack.start).contains(&address) => Place::BelowStack,
             _ if (stack.end..stack.end + map::PAGE).contains(&address) => Place::AboveStack,
+            _ if self.layout.processors.contains(&address) => self.describe_guard(address),
             _ if is_memory(address..address.saturating_add(1), memory) => Place::Unmapped,
             _ => Place::NoMemory,
+        }
+    }
+}
+
+impl World<'_> {
+    /// Which of the pages between the parts of a processor's block an address is in.
+    fn describe_guard(&self, address: u64) -> Place {
+        let stack = self.layout.stack.end - self.layout.stack.start;
+        match (address - self.layout.processors.start) % processor::stride(stack) {
+            offset if offset >= processor::STACK + stack => Place::AboveStack,
+            _ => Place::BelowStack,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The state in which the first instruction finds the processor.
 
 use chiton_shared::manifest::Ring;
-use chiton_shared::map;
+use chiton_shared::{map, processor};
 use x86_64::registers::control::{Cr0Flags, Cr4Flags, EferFlags};
 use x86_64::registers::rflags::RFlags;
 
@@ -32,8 +32,11 @@ const EFER: EferFlags = EferFlags::LONG_MODE_ENABLE
     .union(EferFlags::LONG_MODE_ACTIVE)
     .union(EferFlags::NO_EXECUTE_ENABLE);
 
-/// Bit 1 of RFLAGS is always set (SDM volume 1, section 3.4.3).
-const RFLAGS_RESERVED: u64 = 1 << 1;
+/// IOPL 3, and bit 1, which is always set (SDM volume 1, section 3.4.3).
+///
+/// Doorbells are opened twice: a software KVM forgets IOPL and looks at the I/O permission map
+/// only, and the SVM that QEMU emulates finds no map in a busy TSS and looks at IOPL only.
+const RFLAGS: u64 = 1 << 1 | RFlags::IOPL_LOW.union(RFlags::IOPL_HIGH).bits();
 
 /// Registers for direct entry: as if the entry function had been called with the boot page's
 /// address, from nowhere.
@@ -43,9 +46,7 @@ pub(super) fn at_entry(image: &Image<'_>, layout: &Layout, ring: Ring, xsave: bo
         rdi: map::BOOT_PAGE,
         // Where the return address of a call would be: zero, as all fresh memory.
         rsp: layout.stack.end - 8,
-        // Doorbells are opened twice: a software KVM forgets IOPL and looks at the I/O permission
-        // map only, and the SVM that QEMU emulates finds no map in a busy TSS and looks at IOPL only.
-        rflags: RFLAGS_RESERVED | (RFlags::IOPL_LOW | RFlags::IOPL_HIGH).bits(),
+        rflags: RFLAGS,
         ..Registers::default()
     };
     let (code, data) = match ring {
@@ -64,12 +65,39 @@ pub(super) fn at_entry(image: &Image<'_>, layout: &Layout, ring: Ring, xsave: bo
         ds: data,
         es: data,
         fs: data,
-        gs: data,
+        gs: Segment {
+            base: map::MAILBOX,
+            ..data
+        },
         ss: data,
-        tr: descriptors::TASK_REGISTER,
+        tr: descriptors::task_register(map::TSS),
         ldt: Segment::default(),
         gdt: descriptors::GDT_TABLE,
         idt: descriptors::IDT_TABLE,
+    };
+    (registers, system)
+}
+
+/// Registers of a processor beyond the first, as processor 0 has them but for what is its own.
+/// Where it begins is known when the guest starts it.
+pub(super) fn of_processor(
+    number: u32,
+    block: u64,
+    layout: &Layout,
+    first: &SystemRegisters,
+) -> (Registers, SystemRegisters) {
+    let registers = Registers {
+        rsp: block + processor::STACK + (layout.stack.end - layout.stack.start) - 8,
+        rflags: RFLAGS,
+        ..Registers::default()
+    };
+    let system = SystemRegisters {
+        tr: descriptors::task_register(processor::tss(number)),
+        gs: Segment {
+            base: block + processor::MAILBOX,
+            ..first.gs
+        },
+        ..*first
     };
     (registers, system)
 }

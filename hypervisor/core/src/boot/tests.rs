@@ -8,7 +8,7 @@ use chiton_shared::boot::{DeviceEntry, Strings};
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::manifest::{Manifest, Ring};
 use chiton_shared::memory::GuestMemory;
-use chiton_shared::{doorbell, map};
+use chiton_shared::{doorbell, map, processor};
 
 use proptest::prelude::*;
 
@@ -75,8 +75,8 @@ fn entry_is_like_a_call_in_ring_3() {
             (0x8001_0033, 0x620, 0xd00, map::PAGE_TABLES)
         );
         assert_eq!((s.cs.selector, s.cs.access, s.cs.limit), (0x23, 0xa0fb, u32::MAX));
-        for data in [s.ss, s.ds, s.es, s.fs, s.gs] {
-            assert_eq!((data.selector, data.access, data.base), (0x1b, 0xc0f3, 0));
+        for (data, base) in [(s.ss, 0), (s.ds, 0), (s.es, 0), (s.fs, 0), (s.gs, map::MAILBOX)] {
+            assert_eq!((data.selector, data.access, data.base), (0x1b, 0xc0f3, base));
         }
         assert_eq!(
             (s.tr.selector, s.tr.base, s.tr.limit, s.tr.access),
@@ -84,6 +84,73 @@ fn entry_is_like_a_call_in_ring_3() {
         );
         assert_eq!(s.ldt, crate::vcpu::Segment::default());
     });
+}
+
+#[test]
+fn each_further_processor_has_a_block_of_its_own() {
+    let options = Options {
+        processors: 3,
+        ..Options::new(MEMORY)
+    };
+    with_world(&Elf::good(), &options, |world| {
+        let (page, layout) = (&world.boot_page, world.layout());
+        assert_eq!(
+            (page.processors, page.processor_blocks),
+            (3, layout.stack.end + map::PAGE)
+        );
+        assert_eq!(layout.heap.start, page.processor_blocks + 2 * page.processor_stride);
+        let registers: Vec<_> = world.processor_registers().collect();
+        assert_eq!(registers.len(), 2);
+        for (n, (r, s)) in (0_u32..).zip(registers) {
+            let block = page.processor_blocks + u64::from(n) * page.processor_stride;
+            let (tss, stacks) = (processor::tss(n + 1), processor::trap_stacks(n + 1));
+            assert_eq!((s.tr.base, s.gs.base), (tss, block));
+            assert_eq!((s.cr3, s.cs), (world.system.cr3, world.system.cs));
+            assert_eq!(
+                (r.rsp, r.rflags),
+                (block + page.processor_stride - map::PAGE - 8, 0x3002)
+            );
+            let at = |address| world.describe(address);
+            let places = [at(tss), at(stacks), at(block), at(r.rsp)];
+            let expected = [Place::Tss, Place::ProcessorTrapStacks, Place::Mailbox, Place::Stack];
+            assert_eq!(places, expected);
+            assert_eq!(
+                [at(block + map::PAGE), at(r.rsp + 8)],
+                [Place::BelowStack, Place::AboveStack]
+            );
+            let piece = |address| {
+                world
+                    .pieces()
+                    .find(|piece| piece.address == address)
+                    .map(|p| p.bytes.to_vec())
+            };
+            assert_eq!(piece(block + 16), Some(u64::from(n + 1).to_le_bytes().to_vec()));
+            let tss = piece(tss).expect("a TSS");
+            for ist in 0..4 {
+                let end = stacks + (ist as u64 + 1) * 512;
+                assert_eq!(tss[36 + 8 * ist..44 + 8 * ist], end.to_le_bytes(), "IST {}", ist + 1);
+            }
+        }
+    });
+}
+
+#[test]
+fn there_is_a_bound_on_processors() {
+    let bytes = Elf::good().build();
+    let image = Image::parse(&bytes).unwrap();
+    let build = |processors, memory| {
+        let options = Options {
+            processors,
+            ..Options::new(memory)
+        };
+        World::build(&image, &options).map(|_| ()).unwrap_err().to_string()
+    };
+    assert_eq!(build(0, MEMORY), "a guest cannot have 0 processors: choose 1 to 32");
+    assert_eq!(build(33, MEMORY), "a guest cannot have 33 processors: choose 1 to 32");
+    assert!(
+        build(32, World::minimum_memory(&image)).contains("this guest needs at least"),
+        "no memory for so many stacks"
+    );
 }
 
 #[test]
@@ -319,7 +386,7 @@ fn needs_that_no_memory_can_meet_are_told_as_such() {
     let elf = Elf::good().manifest(Manifest::new(Ring::User).stack(1 << 45).heap(1 << 45));
     says(
         &refusal(&elf, &Options::new(MEMORY)),
-        "needs 67111937 MiB of memory, more than the 103424 MiB there can be",
+        "needs 67111937 MiB of memory, more than the 78848 MiB there can be",
     );
     let mut elf = Elf::good();
     elf.loads[3].size = 1 << 46;
@@ -334,7 +401,7 @@ fn needs_that_no_memory_can_meet_are_told_as_such() {
 fn absurd_memory_is_refused() {
     says(
         &refusal(&Elf::good(), &Options::new(MAX_MEMORY + map::PAGE)),
-        "are too much: the most is 103424 MiB",
+        "are too much: the most is 78848 MiB",
     );
     says(&refusal(&Elf::good(), &Options::new(u64::MAX)), "are too much");
     says(

@@ -3,7 +3,7 @@
 use chiton_shared::map;
 use chiton_shared::memory::{GuestMemory, Window};
 
-use super::{BootError, Place, World, descriptors, traps};
+use super::{BootError, Place, Processor, World, descriptors, traps};
 use crate::loader::Segment;
 
 /// Bytes that belong at an address.
@@ -42,6 +42,7 @@ impl World<'_> {
             .into_iter()
             .chain(tables)
             .chain(segments)
+            .chain(self.processors.iter().flat_map(Processor::pieces))
             .filter(|(_, bytes, _)| !bytes.is_empty())
             .map(|(address, bytes, place)| Piece { address, bytes, place })
     }

@@ -93,6 +93,12 @@ impl Board for Notes {
     fn kick(&mut self, device: usize) {
         self.told.push(format!("kick {device}"));
     }
+    fn start(&mut self, processor: u32) {
+        self.told.push(format!("start {processor}"));
+    }
+    fn wake(&mut self, processor: u32) {
+        self.told.push(format!("wake {processor}"));
+    }
     fn wait(&mut self, timeout: Option<Duration>) {
         self.told.push(format!("wait {timeout:?}"));
     }
@@ -179,6 +185,21 @@ fn a_kick_names_its_device_and_a_port_between_two_doorbells_does_nothing() {
         (End::Halted, vec!["kick 3".to_owned(), "drain".to_owned()])
     );
     assert_eq!(exits.get(Cause::PortOut).exits, 2);
+}
+
+#[test]
+fn processors_are_started_woken_and_parked() {
+    let (end, told, exits) = run(
+        vec![out(doorbell::START, 2), out(doorbell::WAKE, 1), out(doorbell::PARK, 0)],
+        |_| (),
+    );
+    assert_eq!(
+        (end, told),
+        (End::Parked, vec!["start 2".to_owned(), "wake 1".to_owned()])
+    );
+    for cause in [Cause::Start, Cause::Wake, Cause::Park] {
+        assert_eq!(exits.get(cause).exits, 1);
+    }
 }
 
 #[test]
