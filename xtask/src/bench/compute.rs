@@ -19,7 +19,7 @@ const ITERATIONS: &str = "10";
 pub(super) fn run(runs: usize) -> Result<()> {
     let chiton = build::chiton()?;
     let guest = guests::resolve("compute")?;
-    let native = native()?;
+    let native = example("native")?;
     let mut here = Command::new(native);
     here.arg(ITERATIONS);
     let mut inside = Command::new(chiton);
@@ -53,8 +53,8 @@ pub(super) fn run(runs: usize) -> Result<()> {
     Ok(())
 }
 
-/// The workload as a program of the host.
-fn native() -> Result<std::path::PathBuf> {
+/// The workload as a program of the host, an example of this name.
+pub(super) fn example(name: &str) -> Result<std::path::PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     let task = Task::start("building the workload for the host");
     let built = paths::target().join("guest-build");
@@ -65,13 +65,13 @@ fn native() -> Result<std::path::PathBuf> {
         "--package",
         "compute-workload",
         "--example",
-        "native",
+        name,
         "--target",
         TARGET,
     ]);
     command::quietly(&task, build.env("CARGO_TARGET_DIR", &built))?;
     task.done();
-    Ok(built.join(TARGET).join("release/examples/native"))
+    Ok(built.join(TARGET).join("release/examples").join(name))
 }
 
 /// The times in lines such as `iteration 3: 9120341 ns, checksum …`, in seconds.

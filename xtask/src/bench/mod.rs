@@ -8,6 +8,7 @@ mod compute;
 mod exits;
 mod floor;
 mod memory;
+mod processors;
 mod start;
 mod stats;
 
@@ -40,6 +41,15 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 15)]
         runs: usize,
     },
+    /// The same computation on several processors of a guest, and on as many threads of the host.
+    Processors {
+        /// How often each program runs.
+        #[arg(long, default_value_t = 15)]
+        runs: usize,
+        /// How many processors; as many as the machine has, if not said.
+        #[arg(long)]
+        processors: Option<usize>,
+    },
     /// Random reads of a disk by a guest, and by this process from the same file.
     Block {
         /// How often each program runs.
@@ -60,6 +70,10 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
         Bench::Start { runs } => start::run(runs),
         Bench::ExitsOverhead { runs, exits } => exits::run(runs, exits),
         Bench::Compute { runs } => compute::run(runs),
+        Bench::Processors { runs, processors } => {
+            let machine = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            processors::run(runs, processors.unwrap_or(machine.min(32)))
+        }
         Bench::Block { runs } => block::run(runs),
     }
 }
