@@ -43,7 +43,11 @@ fuzz_target!(|data: &[u8]| {
         let _ = image.symbols().find(symbol.address);
     }
     let _ = World::minimum_memory(&image);
-    let Ok(world) = World::build(&image, &Options::new(MEMORY)) else {
+    let options = Options {
+        processors: 1 + u32::from(data[data.len() - 1]) % 4,
+        ..Options::new(MEMORY)
+    };
+    let Ok(world) = World::build(&image, &options) else {
         return;
     };
     let mut end = 0;

@@ -13,6 +13,7 @@ pub(crate) fn run(options: &InspectOptions) -> Result<(), Box<dyn Error>> {
     let bytes = Guest::read_file(&options.guest)?;
     let image = Image::parse(&bytes)?;
     let plan = Options {
+        processors: options.cpus,
         ring: options.ring.map(Into::into),
         ..Options::new(options.memory)
     };

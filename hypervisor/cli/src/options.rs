@@ -117,6 +117,10 @@ pub(crate) struct InspectOptions {
     #[arg(short, long, value_name = "SIZE", default_value = "16M", value_parser = size)]
     pub(crate) memory: u64,
 
+    /// How many processors to plan for, 1 to 32.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub(crate) cpus: u32,
+
     /// The ring to plan for, whatever the manifest says.
     #[arg(long, value_name = "RING")]
     pub(crate) ring: Option<RingOption>,

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use chiton_shared::manifest::{Manifest, Ring};
-use chiton_shared::map;
+use chiton_shared::{map, processor};
 use goblin::elf::program_header::{PF_R, PF_W, PF_X};
 use proptest::prelude::*;
 
-use crate::boot::{MAX_MEMORY, Options, Place, World};
+use crate::boot::{BootError, MAX_MEMORY, Options, Place, World};
 use crate::loader::tests::cases;
 use crate::loader::tests::elf::{Elf, Load};
 use crate::loader::{Image, MAX_SEGMENTS};
@@ -140,6 +140,17 @@ fn expected_beside_the_image(world: &World<'_>, user: bool) -> Vec<Run> {
         },
     ];
     runs.extend((0..5).map(|n| run(0x3_1000 + 0x2000 * n, 0x1000, true, false, false)));
+    let others = u64::from(page.processors) - 1;
+    if others > 0 {
+        let pages = |bytes: u64| bytes.next_multiple_of(0x1000);
+        runs.push(run(0xd_8000, pages(512 * others), false, false, false));
+        runs.push(run(0xd_c000, pages(2048 * others), true, false, false));
+    }
+    for n in 0..others {
+        let block = page.processor_blocks + n * page.processor_stride;
+        runs.push(run(block, 0x1000, true, false, user));
+        runs.push(run(block + 0x2000, page.stack_size, true, false, user));
+    }
     runs
 }
 
@@ -234,11 +245,17 @@ proptest! {
 
     #[test]
     #[cfg_attr(miri, ignore = "maps many GiB, page by page")]
-    fn exactly_what_is_listed_is_mapped_and_exactly_so(plan in plan()) {
+    fn exactly_what_is_listed_is_mapped_and_exactly_so(plan in plan(), processors in 1..=processor::MAX) {
         let bytes = plan.elf.build();
         let image = Image::parse(&bytes).unwrap();
-        let memory = (World::minimum_memory(&image) + plan.memory).min(MAX_MEMORY) & !0xfff;
-        let world = World::build(&image, &Options::new(memory)).unwrap();
+        let least = World::minimum_memory(&image);
+        let memory = (least + plan.memory).min(MAX_MEMORY) & !0xfff;
+        let options = Options { processors, ..Options::new(memory) };
+        let world = match World::build(&image, &options) {
+            // Stacks of so many processors may be too much for the memory, or for the tables.
+            Err(BootError::MemoryTooSmall { .. } | BootError::TablesFull) if processors > 1 => return Ok(()),
+            world => world.unwrap(),
+        };
 
         let mut expected = plan.expected_image(image.bias());
         expected.extend(expected_beside_the_image(&world, plan.ring == Ring::User));
