@@ -56,6 +56,12 @@ pub trait Device: Send {
     /// [`MAX_SIZE`](chiton_shared::virtio::ring::MAX_SIZE).
     fn queue_sizes(&self) -> &[u16];
 
+    /// Whether it gives the chains of a queue back in the order in which it took them, always;
+    /// then `VIRTIO_F_IN_ORDER` is offered.
+    fn in_order(&self) -> bool {
+        false
+    }
+
     /// Reads the configuration space from `offset` on; what is beyond its end reads as zero.
     fn read_config(&self, offset: usize, data: &mut [u8]);
 

@@ -52,6 +52,7 @@ pub struct DeviceQueue {
 
 /// What the device remembers, by format.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is no heap to put the larger one on")]
 enum State {
     Split(split::device::Device),
     Packed(packed::device::Device),

@@ -104,7 +104,8 @@ impl Transport {
     /// Every feature offered.
     #[must_use]
     pub fn features(&self) -> u64 {
-        self.device.features() | feature::RING
+        let order = if self.device.in_order() { feature::IN_ORDER } else { 0 };
+        self.device.features() | feature::RING | feature::BY_REGISTERS | order
     }
 
     /// Works on every queue that is ready. Does nothing unless the device is live.
@@ -204,7 +205,7 @@ impl Transport {
     }
 }
 
-/// Has a device work on a queue once, with kicks suppressed meanwhile (section 2.7.10).
+/// Has a device work on a queue once, with kicks suppressed meanwhile (sections 2.7.10 and 2.8.10).
 fn work(
     device: &mut dyn Device,
     index: usize,

@@ -34,7 +34,7 @@ impl Position {
     pub(super) const fn from_start(descriptors: u16, size: u16) -> Self {
         Self {
             slot: descriptors % size,
-            wrap: descriptors / size % 2 == 0,
+            wrap: (descriptors / size).is_multiple_of(2),
         }
     }
 

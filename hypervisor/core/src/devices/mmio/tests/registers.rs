@@ -104,7 +104,13 @@ fn the_configuration_reads_alike_in_every_width() {
 #[test]
 fn features_are_offered_by_halves_and_nothing_beyond() {
     let (mut transport, _) = block(1);
-    for (select, bits) in [(0, 0x3000_0244), (1, 1), (2, 0), (3, 0), (u32::MAX, 0)] {
+    for (select, bits) in [
+        (0, 0x3000_0244),
+        (1, 1 | 1 << 2 | 1 << 6 | 1 << 8),
+        (2, 0),
+        (3, 0),
+        (u32::MAX, 0),
+    ] {
         set(&mut transport, DEVICE_FEATURES_SEL, select);
         assert_eq!(read(&transport, DEVICE_FEATURES), bits, "half {select}");
     }
@@ -199,7 +205,7 @@ fn a_change_of_configuration_is_seen_and_told() {
 fn a_reset_takes_everything_back() {
     let (mut transport, port) = console();
     let memory = Memory::new();
-    let features = negotiate(&mut transport, u64::MAX).expect("features are accepted");
+    let features = negotiate(&mut transport, !RING_PACKED).expect("features are accepted");
     let mut rings = [
         Ring::new(&memory, QUEUES, 16, features),
         Ring::new(&memory, QUEUES + 0x1000, 16, features),
