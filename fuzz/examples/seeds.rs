@@ -19,13 +19,16 @@ fn main() -> std::io::Result<()> {
     save(
         "ring_device",
         "plain",
-        &scripted(&[2, 0, 0, 0, 0, 2, 9, 0, 0, 0, 4, 5, 0], &ring(false)),
+        &scripted(&[2, 0, 0, 0, 0, 2, 0, 9, 0, 0, 0, 4, 5, 0], &ring(false)),
     )?;
     save(
         "ring_device",
         "indirect",
-        &scripted(&[2, 0, 0, 3, 0, 2, 9, 0, 0, 0, 4, 6, 5, 0], &ring(true)),
+        &scripted(&[2, 0, 0, 3, 0, 2, 0, 9, 0, 0, 0, 4, 6, 5, 0], &ring(true)),
     )?;
+
+    let script = [2, 0, 0, 3, 0, 0, 2, 1, 9, 0, 0, 0, 4, 6, 2, 0, 0, 0, 0, 0, 4, 5, 0];
+    save("packed_device", "chain_and_table", &scripted(&script, &packed()))?;
 
     // Size 4, both features; one chain of a readable and a writable buffer there and back, then
     // one through a table.
@@ -35,6 +38,18 @@ fn main() -> std::io::Result<()> {
         "ring_driver",
         "there_and_back",
         &[[2, 3].as_slice(), &add(0), &back(0), &add(1), &back(1)].concat(),
+    )?;
+    // The same in a packed ring, and once more in order, both chains used by one descriptor.
+    let used = |slot, id| [4, 6, slot, id, 1, 1, 2, 5];
+    save(
+        "packed_driver",
+        "there_and_back",
+        &[[3, 3].as_slice(), &add(0), &used(0, 0), &add(1), &used(2, 0)].concat(),
+    )?;
+    save(
+        "packed_driver",
+        "in_order",
+        &[[3, 7].as_slice(), &add(0), &add(1), &used(0, 2), &[2]].concat(),
     )?;
 
     // Backend's first two bytes, then: an added chain of writable (2) or readable (0) buffers, and
@@ -109,6 +124,23 @@ fn ring(indirect: bool) -> Vec<u8> {
         put(config.descriptors, &descriptor(table, 32, 4, 0));
     }
     put(config.driver + 2, &[1, 0]);
+    memory
+}
+
+/// Memory with a packed queue of four descriptors: a chain of two, and a table of two.
+fn packed() -> Vec<u8> {
+    let mut memory = vec![0; 0x140];
+    let mut put = |at: usize, address: u64, len: u32, id: u16, flags: u16| {
+        memory[at..at + 8].copy_from_slice(&address.to_le_bytes());
+        memory[at + 8..at + 12].copy_from_slice(&len.to_le_bytes());
+        memory[at + 12..at + 14].copy_from_slice(&id.to_le_bytes());
+        memory[at + 14..at + 16].copy_from_slice(&flags.to_le_bytes());
+    };
+    put(0, 0x800, 16, 0, 0x81);
+    put(16, 0x900, 16, 7, 0x82);
+    put(32, 0x100, 32, 9, 0x84);
+    put(0x100, 0x800, 16, 0, 0);
+    put(0x110, 0x900, 16, 0, 2);
     memory
 }
 
