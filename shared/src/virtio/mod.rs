@@ -6,10 +6,13 @@ pub mod block;
 pub mod console;
 pub mod entropy;
 pub mod mmio;
+pub mod net;
 pub mod ring;
 
 /// The device IDs of section 5 that Chiton has.
 pub mod id {
+    /// Network device (section 5.1).
+    pub const NET: u32 = 1;
     /// Block device (section 5.2).
     pub const BLOCK: u32 = 2;
     /// Console device (section 5.3).

@@ -197,11 +197,19 @@ impl<'m, M: GuestMemory + ?Sized> Attached<'_, 'm, M> {
 
     /// Gives a chain back: the device wrote `written` bytes into its writable buffers.
     pub fn push(&mut self, head: u16, written: u32) {
+        self.push_all([(head, written)]);
+    }
+
+    /// Gives several chains back at once, as [`push`](Self::push) does one: the driver sees all of
+    /// them or none.
+    pub fn push_all(&mut self, chains: impl IntoIterator<Item = (u16, u32)>) {
         let size = self.queue.config.size;
-        let entry = used::ring(self.queue.next_used % size);
-        self.areas.device.write_u32(entry, u32::from(head));
-        self.areas.device.write_u32(entry + 4, written);
-        step(&mut self.queue.next_used, &mut self.queue.told_used);
+        for (head, written) in chains {
+            let entry = used::ring(self.queue.next_used % size);
+            self.areas.device.write_u32(entry, u32::from(head));
+            self.areas.device.write_u32(entry + 4, written);
+            step(&mut self.queue.next_used, &mut self.queue.told_used);
+        }
         self.areas.device.store_u16(used::IDX, self.queue.next_used);
     }
 
