@@ -5,6 +5,7 @@
 //!         ◀══ rings ═════▶      │                                  console     Port
 //!                               ▼                                  block       Disk
 //!                     Outcome { notify, more }                     entropy     Source
+//!                                                                  net         Link
 //! ```
 //!
 //! A [`Device`] works on queues and knows nothing of registers; a [`Transport`] knows registers,
@@ -27,6 +28,7 @@ mod buffers;
 pub mod console;
 pub mod entropy;
 pub mod mmio;
+pub mod net;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -35,6 +37,7 @@ pub use block::{Block, Disk, DiskError};
 pub use console::{Console, Input, Output, Port};
 pub use entropy::{Entropy, Source, SourceError};
 pub use mmio::{Broken, Effect, Ignored, Outcome, PresetError, Transport, preset_all};
+pub use net::{Link, Net, Received, Sent};
 
 use chiton_shared::memory::GuestMemory;
 use chiton_shared::virtio::ring::QueueError;
@@ -77,6 +80,11 @@ pub trait Device: Send {
     /// What the host has to watch so that work which [waits](Progress::Waiting) goes on.
     fn interest(&self) -> Interest {
         Interest::default()
+    }
+
+    /// Whether the configuration has changed by itself since this was last asked.
+    fn config_changed(&mut self) -> bool {
+        false
     }
 
     /// The driver has stopped one queue: chains taken from it are no longer the device's.

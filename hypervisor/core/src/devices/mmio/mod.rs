@@ -127,8 +127,11 @@ impl Transport {
             return Outcome::default();
         };
         match work(self.device.as_mut(), queue, ready, memory) {
-            Ok(outcome) => {
+            Ok(mut outcome) => {
                 self.interrupt |= if outcome.notify { interrupt::USED_BUFFER } else { 0 };
+                if self.device.config_changed() {
+                    outcome.notify |= self.config_changed().notify;
+                }
                 outcome
             }
             Err(error) => self.break_down(Broken { queue, error }),
