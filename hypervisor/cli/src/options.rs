@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::net::{NetOption, net};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Runs small no_std guests under KVM, each a machine of its own.
@@ -25,6 +26,7 @@ Examples:
   chiton run hello world             boot a guest, pass it an argument
   chiton run --exits hello           the same, and count its exits to the host
   chiton run --disk data.img:ro sha256
+  chiton run --net tap=tap0,ip=10.0.0.2/24 httpd
   echo text | chiton run cat         the console is standard input and output
   chiton inspect hello               what the host would build for this guest
   chiton doctor                      what this machine can do
@@ -79,6 +81,11 @@ pub(crate) struct RunOptions {
     /// itself ends in :ro needs :rw behind it.)
     #[arg(short, long, value_name = "PATH[:ro]", value_parser = disk)]
     pub(crate) disk: Vec<DiskOption>,
+
+    /// A network interface of the guest: a TAP device, with its own address and MTU unless given, and
+    /// with an IP address and a gateway for the guest to find. May be given several times.
+    #[arg(short, long, value_name = "tap=NAME[,mac=MAC][,mtu=MTU][,ip=ADDR/PREFIX][,gateway=ADDR]", value_parser = net)]
+    pub(crate) net: Vec<NetOption>,
 
     /// An environment variable for the guest. May be given several times.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]

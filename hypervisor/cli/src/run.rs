@@ -47,6 +47,9 @@ pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<In
     for disk in options.disk {
         guest = guest.disk(Disk::open(&disk.path, disk.read_only)?);
     }
+    for net in options.net {
+        guest = guest.net(net.open()?);
+    }
     if let Some(ring) = options.ring {
         guest = guest.ring(ring.into());
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chiton_core::devices::block::Block;
 use chiton_core::devices::console::Console as ConsoleDevice;
 use chiton_core::devices::entropy::Entropy;
+use chiton_core::devices::net::Net as NetDevice;
 use chiton_core::devices::{Transport, preset_all};
 use chiton_shared::boot::DeviceEntry;
 use chiton_shared::map;
@@ -13,17 +14,18 @@ use crate::Error;
 use crate::host::console::{Console, HostPort};
 use crate::host::disk::Disk;
 use crate::host::random::KernelRandom;
+use crate::host::tap::{Net, TapLink};
 use crate::hub::SlotFiles;
 
-/// Console, entropy, then the disks in order; each has the register block of its place.
+/// Console, entropy, then the disks and the network interfaces in order; each has the register block of its place.
 pub(crate) struct Devices {
     transports: Vec<Transport>,
     files: Vec<SlotFiles>,
 }
 
 impl Devices {
-    pub(crate) fn new(console: Console, disks: Vec<Disk>) -> Result<Self, Error> {
-        let count = 2 + disks.len();
+    pub(crate) fn new(console: Console, disks: Vec<Disk>, nets: Vec<Net>) -> Result<Self, Error> {
+        let count = 2 + disks.len() + nets.len();
         if count > map::DEVICE_MAX {
             return Err(Error::TooManyDevices(count));
         }
@@ -44,6 +46,15 @@ impl Devices {
         );
         for disk in disks {
             devices.add(Transport::new(Box::new(Block::new(disk))), SlotFiles::default());
+        }
+        for net in nets {
+            let files = SlotFiles::default();
+            let link = TapLink::new(net, Arc::clone(&files.failures));
+            let input = Some(link.watched().map_err(Error::system("dup"))?);
+            devices.add(
+                Transport::new(Box::new(NetDevice::new(link))),
+                SlotFiles { input, ..files },
+            );
         }
         Ok(devices)
     }

@@ -310,6 +310,13 @@ impl Hub {
                 errno,
             }),
         }
+        match slot.failures.link.swap(0, Ordering::Relaxed) {
+            0 => {}
+            errno => self.log(&format!(
+                "device {index}: the network interface is gone, and the guest's link is down: {}",
+                io::Error::from_raw_os_error(errno)
+            )),
+        }
         match (state.transport.broken(), state.reported) {
             (Some(broken), false) => {
                 self.log(&format!("device {index} needs a reset: {broken}"));

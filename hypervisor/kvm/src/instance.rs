@@ -37,7 +37,12 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
     let signals = guest.end_signals.then(EndSignals::open).transpose();
     let (signals, _mask) = signals.map_err(Error::system("signalfd"))?.unzip();
     let disks = guest.disks.len();
-    let mut devices = Devices::new(guest.console, guest.disks)?;
+    let nets = guest.nets.len();
+    let mut env = guest.env;
+    for (index, net) in guest.nets.iter().enumerate() {
+        env.extend(net.environment(index));
+    }
+    let mut devices = Devices::new(guest.console, guest.disks, guest.nets)?;
     let entries = devices.preset()?;
     timeline.mark("devices");
 
@@ -46,9 +51,10 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         memory: guest.memory,
         ring: guest.ring,
         args: &guest.args,
-        env: &guest.env,
+        env: &env,
         devices: &entries,
         disks,
+        nets,
         log_level: guest.log_level,
     };
     let (tell, told) = mpsc::sync_channel(1);
