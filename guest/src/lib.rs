@@ -1,7 +1,7 @@
 //! The library a Chiton guest is written with.
 //!
 //! ```text
-//!   main ── println! · Disk · entropy · time · log · Vec, Box, String …
+//!   main ── println! · Disk · net · entropy · time · log · Vec, Box, String …
 //!             │
 //!             ▼
 //!   drivers ── Queue ── shared::virtio rings in memory ◀══▶ the host's devices
@@ -46,6 +46,8 @@ pub mod host;
 mod lazy;
 mod logger;
 mod memory_functions;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod panic;
 pub mod queue;
 pub mod random;
