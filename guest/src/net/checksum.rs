@@ -28,7 +28,12 @@ pub(super) fn find(frame: &[u8]) -> Option<Found> {
             if half(20)? & 0x3FFF != 0 || header < 20 {
                 return None;
             }
-            (*frame.get(23)?, 14 + header, total.checked_sub(header)?, frame.get(26..34)?)
+            (
+                *frame.get(23)?,
+                14 + header,
+                total.checked_sub(header)?,
+                frame.get(26..34)?,
+            )
         }
         0x86DD => (*frame.get(20)?, 54, usize::from(half(18)?), frame.get(22..54)?),
         _ => return None,
@@ -83,7 +88,9 @@ mod tests {
     /// A UDP datagram over IPv4 from 10.0.0.1:1 to 10.0.0.2:2 with three bytes, padded.
     fn datagram() -> Vec<u8> {
         let mut frame = vec![0; 12];
-        frame.extend([8, 0, 0x45, 0, 0, 31, 0, 0, 0, 0, 64, UDP, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        frame.extend([
+            8, 0, 0x45, 0, 0, 31, 0, 0, 0, 0, 64, UDP, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+        ]);
         frame.extend([0, 1, 0, 2, 0, 11, 0, 0, b'a', b'b', b'c', 0xEE]);
         frame
     }

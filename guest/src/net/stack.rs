@@ -156,9 +156,7 @@ impl Stack {
                 }
             }
         }
-        while let PollResult::SocketStateChanged = self
-            .interface
-            .poll_egress(now, &mut self.device, &mut self.sockets)
+        while let PollResult::SocketStateChanged = self.interface.poll_egress(now, &mut self.device, &mut self.sockets)
         {
             changed = true;
             if !self.device.transmit.has_room() {
