@@ -5,6 +5,7 @@ mod disks;
 mod endings;
 mod faults;
 mod hostile;
+mod net;
 mod refusals;
 mod run;
 mod said;

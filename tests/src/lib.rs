@@ -19,6 +19,7 @@
 //! ```
 
 mod folder;
+mod tap;
 mod traces;
 
 use std::ffi::OsStr;
@@ -31,6 +32,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 pub use folder::Folder;
+pub use tap::Tap;
 pub use traces::{Traces, disk_is_free, processes_in_group};
 
 /// The longest a run may take before the test gives up on it.

@@ -126,7 +126,7 @@ impl Net {
             })?;
         request.0.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
         request
-            .call(&tap, libc::TUNSETIFF as libc::Ioctl)
+            .call(&tap, libc::TUNSETIFF as libc::c_ulong)
             .map_err(|source| match source.raw_os_error() {
                 Some(libc::EBUSY) => NetOpenError::Busy(name.to_owned()),
                 Some(libc::EPERM) => NetOpenError::Permission { name: name.to_owned() },
@@ -272,9 +272,9 @@ impl Request {
         Ok(Self(request))
     }
 
-    fn call(&mut self, fd: &impl AsRawFd, call: libc::Ioctl) -> io::Result<()> {
+    fn call(&mut self, fd: &impl AsRawFd, call: libc::c_ulong) -> io::Result<()> {
         // SAFETY: every call made here reads and writes one `ifreq`.
-        match unsafe { libc::ioctl(fd.as_raw_fd(), call, &raw mut self.0) } {
+        match unsafe { libc::ioctl(fd.as_raw_fd(), call as libc::Ioctl, &raw mut self.0) } {
             0.. => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
