@@ -228,7 +228,7 @@ impl Stack {
     pub(super) fn connect(&mut self, to: core::net::SocketAddr, buffer: usize) -> Result<SocketHandle, NetError> {
         let port = self.next_port;
         self.next_port = port.checked_add(1).unwrap_or(0xC000);
-        let handle = self.sockets.add(super::tcp::socket(buffer));
+        let handle = self.sockets.add(super::tcp::socket(buffer, buffer));
         let socket = self.sockets.get_mut::<tcp::Socket<'_>>(handle);
         if socket.connect(self.interface.context(), to, port).is_err() {
             self.sockets.remove(handle);

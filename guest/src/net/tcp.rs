@@ -21,8 +21,10 @@ pub struct Options {
     pub backlog: usize,
     /// How many connections may wait to be accepted; a caller beyond is refused.
     pub waiting: usize,
-    /// Size of each connection's buffers, in bytes for each direction.
-    pub buffer: usize,
+    /// How many bytes of each connection can wait to be read.
+    pub receive: usize,
+    /// How many bytes of each connection can be on their way out.
+    pub send: usize,
 }
 
 impl Default for Options {
@@ -30,7 +32,8 @@ impl Default for Options {
         Self {
             backlog: 8,
             waiting: 128,
-            buffer: 16 << 10,
+            receive: 16 << 10,
+            send: 16 << 10,
         }
     }
 }
@@ -48,10 +51,10 @@ pub(super) struct Listening {
     begun: VecDeque<SocketHandle>,
 }
 
-pub(super) fn socket(buffer: usize) -> tcp::Socket<'static> {
+pub(super) fn socket(receive: usize, send: usize) -> tcp::Socket<'static> {
     let mut socket = tcp::Socket::new(
-        tcp::SocketBuffer::new(vec![0; buffer]),
-        tcp::SocketBuffer::new(vec![0; buffer]),
+        tcp::SocketBuffer::new(vec![0; receive]),
+        tcp::SocketBuffer::new(vec![0; send]),
     );
     socket.set_nagle_enabled(false);
     socket
@@ -78,7 +81,7 @@ impl Listening {
             !gone
         });
         while self.idle.len() < self.options.backlog && self.idle.len() + self.begun.len() < self.options.waiting {
-            let mut socket = socket(self.options.buffer);
+            let mut socket = socket(self.options.receive, self.options.send);
             if socket.listen(self.port).is_err() {
                 return;
             }

@@ -42,7 +42,7 @@ pub(crate) fn net(text: &str) -> Result<NetOption, String> {
             .split_once('=')
             .ok_or_else(|| format!("`{part}` is not KEY=VALUE: write tap=NAME,ip=10.0.0.2/24"))?;
         let given = match key {
-            "tap" => std::mem::replace(&mut net.tap, value.to_owned()) != "",
+            "tap" => !std::mem::replace(&mut net.tap, value.to_owned()).is_empty(),
             "mac" => net.mac.replace(mac(value)?).is_some(),
             "mtu" => net.mtu.replace(mtu(value)?).is_some(),
             "ip" => net.ip.replace(prefix(value)?).is_some(),

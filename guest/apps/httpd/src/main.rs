@@ -16,10 +16,18 @@ use chiton_guest::net::{self, Options, TcpListener};
 use chiton_guest::{console, env, heap, println, time};
 use connection::Connection;
 
-chiton_guest::entry!(main, heap = 8 * MIB, needs = &[NET]);
+chiton_guest::entry!(main, heap = 12 * MIB, needs = &[NET]);
 
 /// The most connections at a time; who comes later waits.
 const CONNECTIONS: usize = 256;
+
+/// Requests are short and answers are long.
+const OPTIONS: Options = Options {
+    backlog: 8,
+    waiting: 64,
+    receive: 4 << 10,
+    send: 32 << 10,
+};
 
 /// What there is to serve.
 static FILES: &[(&str, &str, &[u8])] = &[("/", "text/html", include_bytes!("files/index.html").as_slice())];
@@ -39,7 +47,7 @@ fn main() -> Result<(), String> {
 }
 
 fn serve(port: u16) -> Result<(), net::NetError> {
-    let listener = TcpListener::bind_with(port, Options::default())?;
+    let listener = TcpListener::bind_with(port, OPTIONS)?;
     println!("http://{}:{port}/", net::address()?.0);
     let _ = console::flush();
     let mut counts = Counts::default();
