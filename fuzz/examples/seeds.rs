@@ -63,6 +63,16 @@ fn main() -> std::io::Result<()> {
     ]
     .concat();
     save("console", "both_ways", &scripted(&talk, &[]))?;
+    // Headers of zeros and ones; room for a frame; a frame of 60 bytes.
+    let frames = [
+        &[8, 0][..],
+        &chain(0, &[(16, 2000, 2), (24, 100, 2)]),
+        &chain(1, &[(40, 12, 0), (41, 60, 0)]),
+        &chain(1, &[(40, 72, 0)]),
+        &[6, 6],
+    ]
+    .concat();
+    save("net", "both_ways", &scripted(&frames, &[]))?;
     // The header at page 16 is zero: read sector 0. Then its first byte says what else to do.
     let request = |kind, data: (u8, u16, u16)| {
         [

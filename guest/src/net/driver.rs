@@ -14,7 +14,10 @@ use crate::host::Host;
 use crate::queue::{Exits, Queue, QueueError};
 
 /// Length of a receive buffer, in bytes: an ordinary frame fits into one.
-pub(super) const BLOCK: usize = 2048;
+pub(super) const BLOCK: usize = 4096;
+
+/// How many receive buffers there are at most.
+pub(super) const BLOCKS: usize = 128;
 
 /// How many frames can be on their way out.
 const SENDING: usize = 64;
@@ -29,7 +32,9 @@ pub struct Receive<'m, H> {
     blocks: Vec<Window<'m>>,
     /// The block of the chain with this head.
     owner: [u16; MAX_SIZE as usize],
+    /// The frame that was received last, and room for any other.
     frame: Vec<u8>,
+    len: usize,
     check: bool,
     /// How many frames were dropped: too long, or with a wrong checksum.
     dropped: u64,
@@ -48,7 +53,8 @@ impl<'m, H: Host> Receive<'m, H> {
             queue,
             blocks,
             owner: [0; MAX_SIZE as usize],
-            frame: Vec::with_capacity(MAX_FRAME),
+            frame: vec![0; MAX_FRAME],
+            len: 0,
             check: features & F_GUEST_CSUM != 0,
             dropped: 0,
         };
@@ -77,7 +83,7 @@ impl<'m, H: Host> Receive<'m, H> {
             let Some((head, written)) = self.queue.take()? else {
                 return Ok(None);
             };
-            self.frame.clear();
+            self.len = 0;
             let mut bytes = [0; Header::SIZE];
             let block = usize::from(self.owner[usize::from(head)]);
             if (written as usize) < Header::SIZE {
@@ -101,23 +107,27 @@ impl<'m, H: Host> Receive<'m, H> {
             }
             self.dropped += 1;
         }
-        Ok(Some(&self.frame))
+        Ok(Some(self.frame()))
     }
 
     fn append(&mut self, block: usize, from: usize, to: usize) -> bool {
-        let old = self.frame.len();
-        if old + (to - from) > MAX_FRAME {
+        let end = self.len + (to - from);
+        let Some(room) = self.frame.get_mut(self.len..end) else {
             return false;
-        }
-        self.frame.resize(old + (to - from), 0);
-        self.blocks[block].read(from, &mut self.frame[old..]);
+        };
+        self.blocks[block].read(from, room);
+        self.len = end;
         true
+    }
+
+    fn frame(&self) -> &[u8] {
+        &self.frame[..self.len]
     }
 
     /// Whether the frame's checksum is right, or is the host's own business.
     fn is_right(&self, header: &Header) -> bool {
         let known = header.flags & (flags::NEEDS_CSUM | flags::DATA_VALID) != 0;
-        known || !self.check || checksum::find(&self.frame).is_none_or(|found| found.is_right(&self.frame))
+        known || !self.check || checksum::find(self.frame()).is_none_or(|found| found.is_right(self.frame()))
     }
 
     fn broken(&mut self) -> QueueError {

@@ -17,7 +17,7 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use spin::Mutex;
 
 use super::NetError;
-use super::driver::{BLOCK, Receive, Traits, Transmit};
+use super::driver::{BLOCK, BLOCKS, Receive, Traits, Transmit};
 use super::phy;
 use super::tcp::Listening;
 use crate::host::Doorbells;
@@ -261,7 +261,7 @@ fn open_device(entry: &DeviceEntry) -> Result<phy::Interface<'static, Doorbells>
             Queue::open(entry, TRANSMIT, Doorbells)?,
         )
     };
-    let memory = vec![0; usize::from(receive.size()) * BLOCK].leak();
+    let memory = vec![0; usize::from(receive.size()).min(BLOCKS) * BLOCK].leak();
     // SAFETY: leaked memory, reached through this window and by the device only.
     let memory = unsafe { Window::new(NonNull::from(&mut memory[0]), memory.len()) };
     Ok(phy::Interface {
