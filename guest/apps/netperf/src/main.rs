@@ -24,7 +24,9 @@ const OPTIONS: Options = Options {
 
 fn main() -> Result<(), String> {
     let port = env::args().nth(1).unwrap_or("5001");
-    let port = port.parse().map_err(|_| format!("usage: netperf [PORT], not `{port}`"))?;
+    let port = port
+        .parse()
+        .map_err(|_| format!("usage: netperf [PORT], not `{port}`"))?;
     serve(port).map_err(|error| format!("{error}"))
 }
 
