@@ -334,3 +334,127 @@ impl Traits {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Machine, bytes};
+    use chiton_shared::memory::GuestMemory;
+    use chiton_shared::virtio::feature;
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::rc::Rc;
+
+    /// A device that writes these bytes into one buffer after the other.
+    fn device(pieces: &[&[u8]]) -> Machine {
+        let mut pieces: VecDeque<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
+        Machine::new(8, move |chain, memory| {
+            let piece = pieces.pop_front()?;
+            memory
+                .window(chain.writable()[0].address, piece.len())?
+                .write(0, &piece);
+            Some(piece.len() as u32)
+        })
+    }
+
+    fn receive<'m>(machine: &'m Machine, features: u64) -> Receive<'m, &'m Machine> {
+        let memory = vec![0_u8; 8 * BLOCK].leak();
+        // SAFETY: leaked memory, reached through this window and by the device only.
+        let memory = unsafe { Window::new(core::ptr::NonNull::from(&mut memory[0]), memory.len()) };
+        let mut receive = Receive::new(machine.queue(), memory, feature::RING | features).unwrap();
+        receive.kick();
+        receive
+    }
+
+    fn header(num_buffers: u16, flags: u8) -> Vec<u8> {
+        let header = Header {
+            flags,
+            num_buffers,
+            ..Header::default()
+        };
+        header.to_bytes().to_vec()
+    }
+
+    #[test]
+    fn a_frame_is_put_together_from_its_buffers() {
+        let first = [header(3, 0), b"ab".to_vec()].concat();
+        let other = [header(1, 0), b"next".to_vec()].concat();
+        let machine = device(&[&first, b"cd", b"e", &other]);
+        let mut receive = receive(&machine, 0);
+        assert_eq!(receive.receive(), Ok(Some(&b"abcde"[..])));
+        assert_eq!(receive.receive(), Ok(Some(&b"next"[..])));
+        assert_eq!(receive.receive(), Ok(None));
+    }
+
+    #[test]
+    fn a_device_that_breaks_the_rules_is_given_up() {
+        for piece in [b"short".to_vec(), header(2, 0), header(u16::MAX, 0)] {
+            let machine = device(&[&piece]);
+            let mut receive = receive(&machine, 0);
+            assert_eq!(receive.receive(), Err(QueueError::GivenUp), "{piece:?}");
+            assert_eq!(machine.resets(), 1);
+            assert_eq!(receive.receive(), Err(QueueError::GivenUp));
+        }
+        // No buffer at all is one.
+        let machine = device(&[&header(0, 0)]);
+        assert_eq!(receive(&machine, 0).receive(), Ok(Some(&b""[..])));
+    }
+
+    /// A UDP datagram over IPv4 with a wrong checksum.
+    fn datagram() -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        frame.extend([8, 0, 0x45, 0, 0, 31, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        frame.extend([0, 1, 0, 2, 0, 11, 1, 1, b'a', b'b', b'c']);
+        frame
+    }
+
+    #[test]
+    fn a_wrong_checksum_counts_only_where_the_host_has_not_looked() {
+        let frame = |flags| [header(1, flags), datagram()].concat();
+        let machine = device(&[&frame(0), &frame(flags::DATA_VALID), &frame(flags::NEEDS_CSUM)]);
+        let mut receive = receive(&machine, F_GUEST_CSUM);
+        assert_eq!(receive.receive(), Ok(Some(&datagram()[..])));
+        assert_eq!(receive.receive(), Ok(Some(&datagram()[..])));
+        assert_eq!(receive.receive(), Ok(None));
+        assert_eq!(receive.dropped(), 1);
+    }
+
+    #[test]
+    fn what_is_sent_leaves_checksum_and_segments_to_the_device() {
+        let sent = Rc::new(RefCell::new(Vec::new()));
+        let machine = Machine::new(8, {
+            let sent = Rc::clone(&sent);
+            move |chain, _| {
+                sent.borrow_mut().push(bytes(&chain.readable()[0]));
+                Some(0)
+            }
+        });
+        let mut transmit = Transmit::new(machine.queue(), F_CSUM | F_HOST_TSO4);
+        for segment in [None, Some(1000)] {
+            assert!(transmit.has_room());
+            transmit.send(45, segment, |frame| frame.copy_from_slice(&datagram()));
+        }
+        transmit.kick();
+        transmit.collect();
+        let sent = sent.borrow();
+        let header = |i: usize| Header::from_bytes(sent[i][..Header::SIZE].try_into().unwrap());
+        assert_eq!((header(0).flags, header(0).gso_type), (flags::NEEDS_CSUM, gso::NONE));
+        assert_eq!((header(0).csum_start, header(0).csum_offset), (34, 6));
+        assert_eq!((header(1).gso_type, header(1).gso_size), (gso::TCPV4, 1000));
+        // 10.0.0.1, 10.0.0.2, protocol 17 and length 11.
+        assert_eq!(sent[0][Header::SIZE + 40..][..2], [0x14, 0x1F]);
+        assert_eq!((transmit.count, transmit.free.len()), (0, 2));
+    }
+
+    #[test]
+    fn more_than_the_device_takes_is_not_sent() {
+        let machine = Machine::new(8, |_, _| None);
+        let mut transmit = Transmit::new(machine.queue(), 0);
+        let mut count = 0;
+        while transmit.has_room() {
+            transmit.send(60, None, |frame| frame.fill(0));
+            count += 1;
+        }
+        assert_eq!((count, transmit.failed()), (8, None));
+    }
+}
