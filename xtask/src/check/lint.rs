@@ -23,7 +23,15 @@ const BARE: &[&str] = &["chiton-shared", "chiton-core", "chiton-guest"];
 pub(crate) fn run() -> Result<()> {
     let task = Task::start("linting the workspace");
     let mut all = cargo();
-    all.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    all.args([
+        "clippy",
+        "--workspace",
+        "--all-features",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]);
     command::quietly(&task, &mut all)?;
     task.done();
 
