@@ -2,6 +2,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ptr::NonNull;
 
 use chiton_shared::memory::Window;
 use chiton_shared::virtio::net::{
@@ -14,7 +15,7 @@ use crate::host::Host;
 use crate::queue::{Exits, Queue, QueueError};
 
 /// Length of a receive buffer, in bytes: an ordinary frame fits into one.
-pub(super) const BLOCK: usize = 4096;
+const BLOCK: usize = 4096;
 
 /// How many receive buffers there are at most.
 pub(super) const BLOCKS: usize = 128;
@@ -24,6 +25,13 @@ const SENDING: usize = 64;
 
 /// After so many frames the host is told, so that it works while the guest makes more.
 const KICK_AFTER: usize = 8;
+
+/// Memory for so many receive buffers, for ever.
+pub(super) fn leak_blocks(count: usize) -> Window<'static> {
+    let memory = NonNull::from(vec![0_u8; count * BLOCK].leak());
+    // SAFETY: leaked memory, reached through this window and by the device only.
+    unsafe { Window::new(memory.cast(), memory.len()) }
+}
 
 /// The receiving half of a driver.
 #[derive(Debug)]
@@ -358,10 +366,7 @@ mod tests {
     }
 
     fn receive<'m>(machine: &'m Machine, features: u64) -> Receive<'m, &'m Machine> {
-        let memory = vec![0_u8; 8 * BLOCK].leak();
-        // SAFETY: leaked memory, reached through this window and by the device only.
-        let memory = unsafe { Window::new(core::ptr::NonNull::from(&mut memory[0]), memory.len()) };
-        let mut receive = Receive::new(machine.queue(), memory, feature::RING | features).unwrap();
+        let mut receive = Receive::new(machine.queue(), leak_blocks(8), feature::RING | features).unwrap();
         receive.kick();
         receive
     }

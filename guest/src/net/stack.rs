@@ -1,14 +1,11 @@
 //! The stack that all sockets of a guest are on: smoltcp over the driver, and what it waits for.
 
 use alloc::collections::VecDeque;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
-use core::ptr::NonNull;
 use core::time::Duration;
 
 use chiton_shared::boot::DeviceEntry;
-use chiton_shared::memory::Window;
 use chiton_shared::virtio::id;
 use chiton_shared::virtio::net::{RECEIVE, TRANSMIT};
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
@@ -17,7 +14,7 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use spin::Mutex;
 
 use super::NetError;
-use super::driver::{BLOCK, BLOCKS, Receive, Traits, Transmit};
+use super::driver::{BLOCKS, Receive, Traits, Transmit, leak_blocks};
 use super::phy;
 use super::tcp::Listening;
 use crate::host::Doorbells;
@@ -261,9 +258,7 @@ fn open_device(entry: &DeviceEntry) -> Result<phy::Interface<'static, Doorbells>
             Queue::open(entry, TRANSMIT, Doorbells)?,
         )
     };
-    let memory = vec![0; usize::from(receive.size()).min(BLOCKS) * BLOCK].leak();
-    // SAFETY: leaked memory, reached through this window and by the device only.
-    let memory = unsafe { Window::new(NonNull::from(&mut memory[0]), memory.len()) };
+    let memory = leak_blocks(usize::from(receive.size()).min(BLOCKS));
     Ok(phy::Interface {
         receive: Receive::new(receive, memory, entry.features)?,
         transmit: Transmit::new(transmit, entry.features),

@@ -297,15 +297,10 @@ impl TapLink {
         self.net.tap.as_fd().try_clone_to_owned()
     }
 
-    /// Whether the interface is there no more.
-    fn is_gone(&self, error: &io::Error) -> bool {
+    /// The interface is there no more.
+    fn gone(&self, error: &io::Error) {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        // EIO says that the interface is not up, which may change.
-        let gone = matches!(errno, libc::EBADFD | libc::ENODEV | libc::ENXIO | libc::EBADF);
-        if gone {
-            self.failures.link.store(errno, Ordering::Relaxed);
-        }
-        gone
+        self.failures.link.store(errno, Ordering::Relaxed);
     }
 }
 
@@ -352,8 +347,12 @@ impl Link for TapLink {
                 Some(len) if len <= room => Received::Frame(len),
                 _ => Received::TooLong,
             },
-            Err(error) if self.is_gone(&error) => Received::Gone,
-            Err(_) => Received::Empty,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Empty,
+            // Whatever it is, it would be said again and again.
+            Err(error) => {
+                self.gone(&error);
+                Received::Gone
+            }
         }
     }
 
@@ -369,8 +368,14 @@ impl Link for TapLink {
         let result = unsafe { transfer_iovecs(self.net.tap.as_fd(), &iovecs[..=count], libc::writev) };
         match result {
             Ok(_) => Sent::Done,
-            Err(error) if self.is_gone(&error) => Sent::Gone,
-            Err(_) => Sent::Dropped,
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EBADFD | libc::ENODEV | libc::ENXIO) => {
+                    self.gone(&error);
+                    Sent::Gone
+                }
+                // The interface is not up, which may change; or the kernel has no use for the frame.
+                _ => Sent::Dropped,
+            },
         }
     }
 }
