@@ -1,7 +1,7 @@
 //! Network interfaces: real TCP between the host and a guest.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -169,6 +169,33 @@ fn what_is_larger_than_every_buffer_arrives_whole() {
     let (_, body) = server.connect().get(&format!("/bytes/{len}"));
     assert!(body.len() == len && body.iter().all(|byte| *byte == b'x'));
     server.stop();
+}
+
+#[test]
+fn datagrams_come_back_from_a_guest() {
+    let Some(tap) = tap() else { return };
+    let mut running = Chiton::new()
+        .args(["run", "--net", &tap.option()])
+        .guest("netperf")
+        .args(["7", "udp"])
+        .spawn();
+    // It says so when it listens.
+    let mut byte = [0];
+    while byte[0] != b'\n' {
+        let read = running.stdout.as_mut().expect("a pipe").read(&mut byte);
+        assert_eq!(read.expect("netperf speaks"), 1);
+    }
+    let socket = UdpSocket::bind((tap.host(), 0)).expect("a port");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time");
+    for len in [1, 2, 100, 1471, 1472, 0, 5] {
+        let sent: Vec<u8> = (0..len).map(|i| i as u8).collect();
+        socket.send_to(&sent, (tap.guest(), 7)).expect("it is sent");
+        let mut got = vec![0; 2000];
+        let (got_len, sender) = socket.recv_from(&mut got).expect("an answer");
+        assert_eq!((&got[..got_len], sender), (&sent[..], (tap.guest(), 7).into()));
+    }
+    signal(&running, libc::SIGTERM);
+    finish(running).assert_status(128 + libc::SIGTERM);
 }
 
 #[test]

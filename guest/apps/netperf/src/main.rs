@@ -1,5 +1,5 @@
 //! Measures TCP: `netperf [PORT]` takes what a client sends and throws it away. If the first byte is
-//! `s`, it sends instead, until the client goes.
+//! `s`, it sends instead, until the client goes. `netperf PORT udp` returns datagrams to their sender.
 #![no_std]
 #![no_main]
 
@@ -8,7 +8,7 @@ extern crate alloc;
 use alloc::string::String;
 use alloc::{format, vec};
 
-use chiton_guest::net::{NetError, Options, TcpListener, TcpStream};
+use chiton_guest::net::{NetError, Options, TcpListener, TcpStream, UdpSocket};
 use chiton_guest::time::Instant;
 use chiton_guest::{console, env, net, println};
 
@@ -27,7 +27,11 @@ fn main() -> Result<(), String> {
     let port = port
         .parse()
         .map_err(|_| format!("usage: netperf [PORT], not `{port}`"))?;
-    serve(port).map_err(|error| format!("{error}"))
+    let result = match env::args().nth(2) {
+        Some("udp") => echo(port),
+        _ => serve(port),
+    };
+    result.map_err(|error| format!("{error}"))
 }
 
 fn serve(port: u16) -> Result<(), NetError> {
@@ -46,6 +50,16 @@ fn serve(port: u16) -> Result<(), NetError> {
         };
         let ms = start.elapsed().as_millis().max(1) as u64;
         println!("{verb} {bytes} bytes in {ms} ms: {} Mbit/s", bytes * 8 / ms / 1000);
+    }
+}
+
+fn echo(port: u16) -> Result<(), NetError> {
+    let socket = UdpSocket::bind(port)?;
+    println!("{}:{port}", net::address()?.0);
+    let mut datagram = vec![0; 64 << 10];
+    loop {
+        let (len, sender) = socket.recv_from(&mut datagram)?;
+        socket.send_to(&datagram[..len], sender)?;
     }
 }
 
