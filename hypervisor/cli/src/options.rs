@@ -25,6 +25,7 @@ Examples:
   chiton run hello world             boot a guest, pass it an argument
   chiton run --exits hello           the same, and count its exits to the host
   chiton run --disk data.img:ro sha256
+  chiton run --vsock rpc.sock rpc    a guest that the host calls through a Unix socket
   echo text | chiton run cat         the console is standard input and output
   chiton inspect hello               what the host would build for this guest
   chiton doctor                      what this machine can do
@@ -69,6 +70,13 @@ pub(crate) struct DiskOption {
     pub(crate) read_only: bool,
 }
 
+/// A socket device as given on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VsockOption {
+    pub(crate) path: PathBuf,
+    pub(crate) cid: u64,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
     /// Guest memory: bytes, or a number with K, M, G or T. Pages cost nothing until touched.
@@ -79,6 +87,11 @@ pub(crate) struct RunOptions {
     /// itself ends in :ro needs :rw behind it.)
     #[arg(short, long, value_name = "PATH[:ro]", value_parser = disk)]
     pub(crate) disk: Vec<DiskOption>,
+
+    /// Sockets between guest and host: a host program connects to the Unix socket PATH and writes
+    /// `CONNECT port`; what the guest connects to is PATH_port. The guest's context ID is N, or 3.
+    #[arg(long, value_name = "PATH[,cid=N]", value_parser = vsock)]
+    pub(crate) vsock: Option<VsockOption>,
 
     /// An environment variable for the guest. May be given several times.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]
@@ -186,6 +199,23 @@ fn disk(text: &str) -> Result<DiskOption, String> {
     })
 }
 
+fn vsock(text: &str) -> Result<VsockOption, String> {
+    let (path, cid) = match text.rsplit_once(",cid=") {
+        Some((path, number)) => {
+            let cid = number.parse();
+            (
+                path,
+                cid.map_err(|_| format!("`{number}` is not a context ID: write cid=3"))?,
+            )
+        }
+        None => (text, chiton_kvm::host::vsock::DEFAULT_CID),
+    };
+    if path.is_empty() {
+        return Err("a socket device needs the path of a Unix socket".into());
+    }
+    Ok(VsockOption { path: path.into(), cid })
+}
+
 fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((key, _)) if !key.is_empty() && !text.contains('\0') => Ok(text.to_owned()),
@@ -252,6 +282,19 @@ mod tests {
         );
         assert!(disk(":ro").is_err());
         assert!(variable("A=").is_ok() && variable("=b").is_err() && variable("AB").is_err());
+    }
+
+    #[test]
+    fn socket_devices() {
+        let option = |path: &str, cid| {
+            let path = path.into();
+            Ok(VsockOption { path, cid })
+        };
+        assert_eq!(vsock("/run/a"), option("/run/a", 3));
+        assert_eq!(vsock("a,b,cid=77"), option("a,b", 77));
+        for text in ["", ",cid=3", "a,cid=", "a,cid=-1", "a,cid=x"] {
+            assert!(vsock(text).is_err(), "{text}");
+        }
     }
 
     #[test]

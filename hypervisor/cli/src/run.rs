@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chiton_core::exits::Micros;
 use chiton_kvm::host::stderr;
-use chiton_kvm::{Console, Disk, Ending, Guest, Outcome};
+use chiton_kvm::{Console, Disk, Ending, Guest, Outcome, Vsock};
 use chiton_shared::doorbell::LogLevel;
 
 use crate::complain;
@@ -46,6 +46,9 @@ pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<In
     }
     for disk in options.disk {
         guest = guest.disk(Disk::open(&disk.path, disk.read_only)?);
+    }
+    if let Some(vsock) = options.vsock {
+        guest = guest.vsock(Vsock::listen(&vsock.path, vsock.cid)?);
     }
     if let Some(ring) = options.ring {
         guest = guest.ring(ring.into());

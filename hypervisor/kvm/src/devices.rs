@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chiton_core::devices::block::Block;
 use chiton_core::devices::console::Console as ConsoleDevice;
 use chiton_core::devices::entropy::Entropy;
+use chiton_core::devices::vsock::Vsock as VsockDevice;
 use chiton_core::devices::{Transport, preset_all};
 use chiton_shared::boot::DeviceEntry;
 use chiton_shared::map;
@@ -13,23 +14,26 @@ use crate::Error;
 use crate::host::console::{Console, HostPort};
 use crate::host::disk::Disk;
 use crate::host::random::KernelRandom;
+use crate::host::vsock::{SocketFile, Vsock};
 use crate::hub::SlotFiles;
 
-/// Console, entropy, then the disks in order; each has the register block of its place.
+/// Console, entropy, the disks in order, then the socket device; each has the register block of its place.
 pub(crate) struct Devices {
     transports: Vec<Transport>,
     files: Vec<SlotFiles>,
+    socket_file: Option<SocketFile>,
 }
 
 impl Devices {
-    pub(crate) fn new(console: Console, disks: Vec<Disk>) -> Result<Self, Error> {
-        let count = 2 + disks.len();
+    pub(crate) fn new(console: Console, disks: Vec<Disk>, vsock: Option<Vsock>) -> Result<Self, Error> {
+        let count = 2 + disks.len() + usize::from(vsock.is_some());
         if count > map::DEVICE_MAX {
             return Err(Error::TooManyDevices(count));
         }
         let mut devices = Self {
             transports: Vec::with_capacity(count),
             files: Vec::with_capacity(count),
+            socket_file: None,
         };
         let files = SlotFiles::default();
         let port = HostPort::new(console, Arc::clone(&files.failures));
@@ -45,6 +49,19 @@ impl Devices {
         for disk in disks {
             devices.add(Transport::new(Box::new(Block::new(disk))), SlotFiles::default());
         }
+        if let Some(vsock) = vsock {
+            let cid = vsock.cid;
+            let (sockets, file) = vsock.open()?;
+            devices.socket_file = Some(file);
+            let input = Some(sockets.watched()?);
+            devices.add(
+                Transport::new(Box::new(VsockDevice::new(cid, sockets))),
+                SlotFiles {
+                    input,
+                    ..SlotFiles::default()
+                },
+            );
+        }
         Ok(devices)
     }
 
@@ -56,6 +73,11 @@ impl Devices {
     /// Makes every device ready for use; returns what the boot page says of them.
     pub(crate) fn preset(&mut self) -> Result<Vec<DeviceEntry>, Error> {
         Ok(preset_all(&mut self.transports)?)
+    }
+
+    /// The file of the socket device, if there is one, to be removed when the guest has ended.
+    pub(crate) const fn take_socket_file(&mut self) -> Option<SocketFile> {
+        self.socket_file.take()
     }
 
     pub(crate) fn into_slots(self) -> Vec<(Transport, SlotFiles)> {

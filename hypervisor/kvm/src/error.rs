@@ -71,6 +71,9 @@ pub enum Error {
     /// A disk cannot be used.
     #[error(transparent)]
     Disk(#[from] crate::host::disk::DiskOpenError),
+    /// There cannot be a socket device.
+    #[error(transparent)]
+    Vsock(#[from] crate::host::vsock::VsockError),
     /// Guest memory cannot be had.
     #[error("cannot reserve {mib} MiB of guest memory: {reason}")]
     Memory {

@@ -11,6 +11,7 @@ use chiton_shared::manifest::Ring;
 use crate::host::console::Console;
 use crate::host::disk::Disk;
 use crate::host::stderr;
+use crate::host::vsock::Vsock;
 use crate::outcome::Outcome;
 use crate::timeline::Timeline;
 use crate::{Error, instance};
@@ -26,6 +27,7 @@ pub struct Guest {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
     pub(crate) disks: Vec<Disk>,
+    pub(crate) vsock: Option<Vsock>,
     pub(crate) console: Console,
     pub(crate) timeout: Option<Duration>,
     pub(crate) timed: bool,
@@ -75,6 +77,7 @@ impl Guest {
             args: vec![name.to_owned()],
             env: Vec::new(),
             disks: Vec::new(),
+            vsock: None,
             console: Console::none(),
             timeout: None,
             timed: false,
@@ -118,6 +121,13 @@ impl Guest {
     #[must_use]
     pub fn disk(mut self, disk: Disk) -> Self {
         self.disks.push(disk);
+        self
+    }
+
+    /// With this socket device.
+    #[must_use]
+    pub fn vsock(mut self, vsock: Vsock) -> Self {
+        self.vsock = Some(vsock);
         self
     }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use chiton_core::devices::{Interest, Transport};
 use chiton_shared::map;
 use chiton_shared::virtio::id::CONSOLE;
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, epoll, poll};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::Error;
@@ -419,13 +419,15 @@ impl Hub {
                 let mut state = lock(&slot.state);
                 more |= self.process_locked(index, slot, &mut state);
                 if state.transport.interest().writable {
-                    blocked = slot.output.as_ref();
+                    // A device with many outputs has one descriptor that tells of them all.
+                    blocked = slot.output.as_ref().map(|fd| (fd, PollFlags::OUT));
+                    blocked = blocked.or(slot.input.as_ref().map(|fd| (fd, PollFlags::IN)));
                 }
             }
             match blocked {
                 _ if self.stopped() => return,
                 // The device loop watches the descriptor too and works as soon as it is ready.
-                Some(output) => wait_writable(output.as_fd()),
+                Some((fd, flags)) => wait_ready(fd.as_fd(), flags),
                 None if !more => return,
                 None => {}
             }
@@ -494,11 +496,10 @@ fn timespec(duration: Duration) -> rustix::event::Timespec {
     }
 }
 
-/// Sleeps until a descriptor can take output, but not long: somebody may want the guest to end.
-fn wait_writable(fd: BorrowedFd<'_>) {
-    use rustix::event::{PollFd, PollFlags, poll};
+/// Sleeps until a descriptor is ready, but not long: somebody may want the guest to end.
+fn wait_ready(fd: BorrowedFd<'_>, flags: PollFlags) {
     let timeout = timespec(Duration::from_millis(20));
-    let _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], Some(&timeout));
+    let _ = poll(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(&timeout));
 }
 
 #[cfg(test)]

@@ -37,7 +37,8 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
     let signals = guest.end_signals.then(EndSignals::open).transpose();
     let (signals, _mask) = signals.map_err(Error::system("signalfd"))?.unzip();
     let disks = guest.disks.len();
-    let mut devices = Devices::new(guest.console, guest.disks)?;
+    let mut devices = Devices::new(guest.console, guest.disks, guest.vsock)?;
+    let socket_file = devices.take_socket_file();
     let entries = devices.preset()?;
     timeline.mark("devices");
 
@@ -130,6 +131,8 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
             device_failures: hub.failures(),
             timeline,
         };
+        // `then` may end the process.
+        drop(socket_file);
         let result = then(outcome);
         drop(running);
         Ok(result)

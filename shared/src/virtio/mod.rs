@@ -7,6 +7,7 @@ pub mod console;
 pub mod entropy;
 pub mod mmio;
 pub mod ring;
+pub mod vsock;
 
 /// The device IDs of section 5 that Chiton has.
 pub mod id {
@@ -16,6 +17,8 @@ pub mod id {
     pub const CONSOLE: u32 = 3;
     /// Entropy device (section 5.4).
     pub const ENTROPY: u32 = 4;
+    /// Socket device (section 5.10).
+    pub const VSOCK: u32 = 19;
 }
 
 /// The bits of the device status field (section 2.1).

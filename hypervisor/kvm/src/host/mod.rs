@@ -4,6 +4,7 @@ pub mod console;
 pub mod disk;
 pub(crate) mod random;
 pub mod stderr;
+pub mod vsock;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
