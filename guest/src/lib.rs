@@ -1,7 +1,7 @@
 //! The library a Chiton guest is written with.
 //!
 //! ```text
-//!   main ── println! · Disk · entropy · time · log · Vec, Box, String …
+//!   main ── println! · Disk · vsock · entropy · time · log · Vec, Box, String …
 //!             │
 //!             ▼
 //!   drivers ── Queue ── shared::virtio rings in memory ◀══▶ the host's devices
@@ -50,6 +50,7 @@ pub mod panic;
 pub mod queue;
 pub mod random;
 pub mod time;
+pub mod vsock;
 
 #[cfg(test)]
 mod testing;
