@@ -9,3 +9,4 @@ mod refusals;
 mod run;
 mod said;
 mod spec_driver;
+mod vsock;
