@@ -7,6 +7,7 @@ use std::path::Path;
 use chiton_shared::manifest::{Feature, Manifest, Ring};
 use chiton_shared::virtio::mmio::Register;
 use chiton_shared::virtio::ring::QueueConfig;
+use chiton_shared::virtio::vsock::{HOST_CID, Header, TYPE_STREAM};
 
 fn main() -> std::io::Result<()> {
     save(
@@ -80,6 +81,42 @@ fn main() -> std::io::Result<()> {
         &request(3, (17, 1, 2)),
     ];
     save("block", "every_request", &scripted(&requests.concat(), &[]))?;
+    // A packet at page 40 of a guest that asks for port 0 of the host, then one with four bytes.
+    let packet = |op: u8, len: u8| {
+        let mut script = Vec::new();
+        let header = Header {
+            src_cid: 3,
+            dst_cid: HOST_CID,
+            len: len.into(),
+            kind: TYPE_STREAM,
+            op: op.into(),
+            buf_alloc: 4096,
+            ..Header::default()
+        };
+        for (i, bytes) in header.to_bytes().chunks(8).enumerate() {
+            // Later writes repair what earlier ones wrote too far.
+            for (j, byte) in bytes.iter().enumerate() {
+                let at = 0x2800 + 8 * i as u16 + j as u16;
+                script.push(0);
+                script.extend(at.to_le_bytes());
+                script.extend([*byte, 0, 0, 0, 0, 0, 0, 0]);
+            }
+        }
+        script.extend(chain(1, &[(40, 44 + u16::from(len), 0)]));
+        script
+    };
+    let room = chain(0, &[(48, 0x400, 2), (52, 0x400, 2)]);
+    let stream = [
+        &[5, 0][..],
+        &room,
+        &packet(1, 0),
+        &room,
+        &packet(5, 4),
+        &room,
+        &packet(4, 0),
+    ]
+    .concat();
+    save("vsock", "a_stream", &scripted(&stream, &[]))?;
     save("mmio", "negotiation", &scripted(&negotiation(), &[]))
 }
 

@@ -1,6 +1,5 @@
 //! The socket driver (virtio 1.3 section 5.10).
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
@@ -37,7 +36,7 @@ pub struct Driver<'m, H: Host> {
     transmit: Queue<'m, H>,
     cid: u64,
     /// The memory of the packets that come, by the head of their chain.
-    incoming: Vec<Option<Box<[u8]>>>,
+    incoming: Vec<Option<Vec<u8>>>,
     /// The packets on their way, by the head of their chain.
     outgoing: Vec<Option<Vec<u8>>>,
     in_flight: usize,
@@ -70,7 +69,7 @@ impl<'m, H: Host> Driver<'m, H> {
             next_port: FIRST_PORT,
         };
         for _ in 0..BUFFERS.min(usize::from(driver.receive.size())) {
-            driver.give_room(alloc::vec![0; BUFFER].into_boxed_slice())?;
+            driver.give_room(alloc::vec![0; BUFFER])?;
         }
         Ok(driver)
     }
@@ -341,7 +340,7 @@ impl<'m, H: Host> Driver<'m, H> {
         Ok(())
     }
 
-    fn give_room(&mut self, mut memory: Box<[u8]>) -> Result<(), QueueError> {
+    fn give_room(&mut self, mut memory: Vec<u8>) -> Result<(), QueueError> {
         let buffer = Buffer::writable(memory.as_mut_ptr().expose_provenance() as u64, memory.len() as u32);
         // SAFETY: the memory stands in `incoming`, untouched, until its chain comes back.
         let head = unsafe { self.receive.add(&[buffer]) }?;
@@ -446,5 +445,13 @@ impl<'m, H: Host> Driver<'m, H> {
             }
             None => self.reply(self.header(ports, op::RST)),
         }
+    }
+}
+
+impl<H: Host> Drop for Driver<'_, H> {
+    /// The packets on their way are about to be freed: the device must not touch them any more.
+    fn drop(&mut self) {
+        self.receive.give_up();
+        self.transmit.give_up();
     }
 }
