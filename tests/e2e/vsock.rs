@@ -308,7 +308,7 @@ fn the_socket_is_gone_however_the_guest_ends() {
     finish_unread(guest).assert_status(143);
     assert!(!socket.exists());
 
-    let guest = start(&socket, "fault", &["null"]);
+    let guest = start(&socket, "fault", &["null-read"]);
     finish(guest).assert_status(102);
     assert!(!socket.exists());
 }

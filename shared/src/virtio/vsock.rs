@@ -82,7 +82,7 @@ impl Config {
     }
 }
 
-/// An event (section 5.10.6.6).
+/// An event (section 5.10.6.7).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Event {

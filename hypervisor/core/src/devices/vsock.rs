@@ -3,7 +3,9 @@
 //! - [`sockets`]: the host's side, a trait;
 //! - `connection`: one connection and what is due to the guest about it;
 //! - `credit`: who may send how much;
-//! - here: packets in and out of the queues.
+//! - `receive`: packets to the guest;
+//! - `transmit`: packets from the guest;
+//! - here: the device, and its table of connections.
 //!
 //! Bytes for the guest stay in the host's socket until the guest has given both a buffer and
 //! credit. Bytes for the host wait here while its socket is full, [`ROOM`] for each connection at
@@ -19,19 +21,22 @@ mod tests;
 
 mod connection;
 mod credit;
+mod receive;
 pub mod sockets;
+mod transmit;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 
 use chiton_shared::virtio::id;
 use chiton_shared::virtio::ring::Chain;
-use chiton_shared::virtio::vsock::{Config, F_STREAM, HOST_CID, Header, RECEIVE, TRANSMIT, TYPE_STREAM, op, shutdown};
+use chiton_shared::virtio::vsock::{
+    Config, EVENT, F_STREAM, HOST_CID, Header, RECEIVE, TRANSMIT, TYPE_STREAM, op, shutdown,
+};
 
-use super::buffers::{Cursor, Windows};
-use super::console::{Input, Output};
+use super::console::Output;
 use super::{Device, DeviceError, Interest, Progress, Ring};
-use connection::{Connection, Due, Ports, ROOM, State};
+use connection::{Connection, Ports, ROOM, State};
 pub use sockets::{Event, Refused, Socket, Sockets};
 
 /// Size of the queues of packets.
@@ -75,6 +80,8 @@ pub struct Vsock<S> {
     /// A chain taken from the receive queue and not used yet.
     receive: Box<Chain>,
     held: bool,
+    /// A chain was taken from the queue of events, for an event that never comes.
+    event_held: bool,
     transmit: Box<Chain>,
     failures: u64,
 }
@@ -95,6 +102,7 @@ impl<S: Sockets> Vsock<S> {
             next_port: 0,
             receive: Box::default(),
             held: false,
+            event_held: false,
             transmit: Box::default(),
             failures: 0,
         }
@@ -223,273 +231,6 @@ impl<S: Sockets> Vsock<S> {
         }
         self.list(ports);
     }
-
-    fn receive(&mut self, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
-        let more_events = self.hear_host();
-        let mut budget = BYTES_PER_CALL;
-        let mut sent = 0;
-        while sent < QUEUE_SIZE && budget > 0 {
-            if self.resets.is_empty() && self.due.is_empty() {
-                return Ok(self.after_receive(more_events, Progress::Waiting));
-            }
-            if !self.held {
-                self.held = ring.pop(&mut self.receive)?;
-                if !self.held {
-                    return Ok(self.after_receive(more_events, Progress::Drained));
-                }
-            }
-            if let Some(written) = self.send(ring, budget)? {
-                self.held = false;
-                ring.push(self.receive.head(), written);
-                budget = budget.saturating_sub(written as usize);
-                sent += 1;
-            }
-        }
-        Ok(Progress::More)
-    }
-
-    fn after_receive(&mut self, more_events: bool, progress: Progress) -> Progress {
-        let resumes = self.stalled && self.resets.len() < MAX_RESETS;
-        self.stalled &= !resumes;
-        if more_events || resumes {
-            Progress::More
-        } else {
-            progress
-        }
-    }
-
-    /// Writes the next packet that is due into the chain held; its size, or `None` if what seemed
-    /// to be due is not.
-    fn send(&mut self, ring: &Ring<'_, '_>, budget: usize) -> Result<Option<u32>, DeviceError> {
-        let memory = ring.memory();
-        let buffers = self.receive.writable();
-        let mut head = Windows::new();
-        let mut cursor = Cursor::default();
-        cursor.gather(buffers, memory, Header::SIZE, &mut head)?;
-        let no_room = DeviceError::NoRoom {
-            head: self.receive.head(),
-        };
-        if head.bytes() < Header::SIZE {
-            return Err(no_room);
-        }
-        if let Some(header) = self.resets.pop_front() {
-            head.write(&header.to_bytes());
-            return Ok(Some(Header::SIZE as u32));
-        }
-        let Some(ports) = self.due.pop_front() else {
-            return Ok(None);
-        };
-        let mut header = self.header(ports, op::RW);
-        let Some(connection) = self.connections.get_mut(&ports) else {
-            return Ok(None);
-        };
-        connection.listed = false;
-        let sent = match connection.next_due() {
-            None => false,
-            Some(Due::Control { op, flags }) => {
-                (header.op, header.flags) = (op, flags);
-                true
-            }
-            Some(Due::Bytes) => {
-                let mut body = Windows::new();
-                cursor.advance(buffers, Header::SIZE);
-                let limit = connection.to_guest.available().min(budget);
-                cursor.gather(buffers, memory, limit, &mut body)?;
-                if body.bytes() == 0 {
-                    return Err(no_room);
-                }
-                match self.host.read(connection.socket, body.as_slice()) {
-                    Input::Bytes(bytes @ 1..) => {
-                        header.len = bytes.min(body.bytes()) as u32;
-                        connection.to_guest.sent(header.len);
-                        true
-                    }
-                    Input::Bytes(0) | Input::Empty => {
-                        connection.readable = false;
-                        false
-                    }
-                    Input::End => {
-                        connection.host_will_not(shutdown::SEND);
-                        false
-                    }
-                }
-            }
-        };
-        if sent {
-            header.buf_alloc = ROOM;
-            header.fwd_cnt = connection.from_guest.tell();
-            head.write(&header.to_bytes());
-        }
-        self.list(ports);
-        Ok(sent.then_some(Header::SIZE as u32 + header.len))
-    }
-
-    fn transmit(&mut self, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
-        self.new_due = false;
-        let mut budget = BYTES_PER_CALL;
-        let mut taken = 0;
-        while taken < QUEUE_SIZE && budget > 0 {
-            if self.resets.len() >= MAX_RESETS {
-                self.stalled = true;
-                return Ok(if self.new_due {
-                    Progress::More
-                } else {
-                    Progress::Waiting
-                });
-            }
-            if !ring.pop(&mut self.transmit)? {
-                return Ok(if self.new_due {
-                    Progress::More
-                } else {
-                    Progress::Drained
-                });
-            }
-            let bytes = self.take_packet(ring)?;
-            ring.push(self.transmit.head(), 0);
-            budget = budget.saturating_sub(bytes);
-            taken += 1;
-        }
-        Ok(Progress::More)
-    }
-
-    /// Does what the packet in the transmit chain asks for; how many bytes that moved.
-    fn take_packet(&mut self, ring: &Ring<'_, '_>) -> Result<usize, DeviceError> {
-        let mut windows = Windows::new();
-        let mut cursor = Cursor::default();
-        cursor.gather(self.transmit.readable(), ring.memory(), Header::SIZE, &mut windows)?;
-        let mut bytes = [0; Header::SIZE];
-        if windows.read(&mut bytes) < Header::SIZE {
-            self.failures += 1;
-            return Ok(0);
-        }
-        cursor.advance(self.transmit.readable(), Header::SIZE);
-        let header = Header::from_bytes(&bytes);
-        let Some(ports) = self.accept_header(&header) else {
-            return Ok(Header::SIZE);
-        };
-        match header.op {
-            op::REQUEST => self.request(ports, &header),
-            op::RST => self.remove(ports),
-            op::RW => self.bytes(ports, &header, cursor, ring)?,
-            _ => self.control(ports, &header),
-        }
-        Ok(Header::SIZE + header.len as usize)
-    }
-
-    /// Checks what holds for every packet; the ports if it is to be worked on.
-    fn accept_header(&mut self, header: &Header) -> Option<Ports> {
-        let ports = Ports {
-            guest: header.src_port,
-            host: header.dst_port,
-        };
-        if header.src_cid != self.cid {
-            // Whom should an answer go to?
-            self.failures += 1;
-            return None;
-        }
-        if header.dst_cid != HOST_CID || header.kind != TYPE_STREAM {
-            self.failures += 1;
-            if header.op != op::RST {
-                self.answer(Header {
-                    src_cid: header.dst_cid,
-                    kind: header.kind,
-                    ..self.header(ports, op::RST)
-                });
-            }
-            return None;
-        }
-        Some(ports)
-    }
-
-    /// The guest wants a connection.
-    fn request(&mut self, ports: Ports, header: &Header) {
-        if self.connections.contains_key(&ports) {
-            self.failures += 1;
-            return self.kill(ports);
-        }
-        let mut connection = Connection::new(Socket(0), State::Open);
-        if self.connections.len() >= MAX_CONNECTIONS || connection.to_guest.hear(header).is_err() {
-            return self.kill(ports);
-        }
-        match self.host.connect(ports.host) {
-            Ok(socket) => {
-                connection.socket = socket;
-                self.insert(ports, connection);
-            }
-            Err(Refused) => self.kill(ports),
-        }
-    }
-
-    /// Has the connection a packet belongs to hear of the guest's credit. If there is none, or it is
-    /// lost by that, the guest is told.
-    fn hear_guest(&mut self, ports: Ports, header: &Header) -> Option<&mut Connection> {
-        let heard = self.connections.get_mut(&ports).map(|connection| {
-            connection.heard();
-            connection.to_guest.hear(header)
-        });
-        if heard == Some(Ok(())) {
-            return self.connections.get_mut(&ports);
-        }
-        self.failures += u64::from(heard.is_some());
-        self.kill(ports);
-        None
-    }
-
-    /// A packet of an existing connection, without bytes.
-    fn control(&mut self, ports: Ports, header: &Header) {
-        let Some(connection) = self.hear_guest(ports, header) else {
-            return;
-        };
-        let socket = connection.socket;
-        match (header.op, connection.state) {
-            (op::RESPONSE, State::Asked) => {
-                connection.state = State::Open;
-                self.host.accepted(socket, ports.host);
-            }
-            (op::SHUTDOWN, State::Open) => connection.guest_shut |= header.flags & shutdown::BOTH,
-            (op::CREDIT_UPDATE, _) => {}
-            (op::CREDIT_REQUEST, _) => connection.want_update(),
-            _ => {
-                self.failures += 1;
-                return self.kill(ports);
-            }
-        }
-        self.flush(ports);
-    }
-
-    /// Bytes for the host.
-    fn bytes(
-        &mut self,
-        ports: Ports,
-        header: &Header,
-        mut cursor: Cursor,
-        ring: &Ring<'_, '_>,
-    ) -> Result<(), DeviceError> {
-        let len = header.len as usize;
-        let there = self.transmit.readable_bytes() - Header::SIZE as u64;
-        let Some(connection) = self.hear_guest(ports, header) else {
-            return Ok(());
-        };
-        let open = connection.state == State::Open && connection.guest_shut & shutdown::SEND == 0;
-        if !open || len > connection.room() || len as u64 > there {
-            self.failures += 1;
-            self.kill(ports);
-            return Ok(());
-        }
-        if let Some(connection) = self.connections.get_mut(&ports) {
-            let mut to = connection.append(len);
-            let buffers = self.transmit.readable();
-            let mut windows = Windows::new();
-            while !to.is_empty() {
-                cursor.gather(buffers, ring.memory(), to.len(), &mut windows)?;
-                let copied = windows.read(to);
-                cursor.advance(buffers, copied);
-                to = &mut to[copied..];
-            }
-        }
-        self.flush(ports);
-        Ok(())
-    }
 }
 
 impl<S: Sockets> Device for Vsock<S> {
@@ -513,8 +254,8 @@ impl<S: Sockets> Device for Vsock<S> {
         match queue {
             RECEIVE => self.receive(ring),
             TRANSMIT => self.transmit(ring),
-            // Nothing happens that would be an event.
-            _ => Ok(Progress::Waiting),
+            EVENT => self.event(ring),
+            _ => Ok(Progress::Drained),
         }
     }
 
@@ -526,8 +267,10 @@ impl<S: Sockets> Device for Vsock<S> {
     }
 
     fn stop(&mut self, queue: usize) {
-        if queue == RECEIVE {
-            self.held = false;
+        match queue {
+            RECEIVE => self.held = false,
+            EVENT => self.event_held = false,
+            _ => {}
         }
     }
 
@@ -536,7 +279,8 @@ impl<S: Sockets> Device for Vsock<S> {
             self.remove(ports);
         }
         self.resets.clear();
-        (self.held, self.stalled, self.new_due) = (false, false, false);
+        (self.held, self.event_held) = (false, false);
+        (self.stalled, self.new_due) = (false, false);
     }
 
     fn failures(&self) -> u64 {
