@@ -4,6 +4,7 @@
 //!   until it sends no more;
 //! - `sockets call PORT TEXT` connects to the host, sends the text, and prints what comes back;
 //! - `sockets gone PORT` writes to one client until that one is gone;
+//! - `sockets fill PORT` writes to one client as much as goes, says how much, and ends;
 //! - `sockets lie LIE` sends what no driver may: see `lies`.
 #![no_std]
 #![no_main]
@@ -15,7 +16,9 @@ mod lies;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
 
+use chiton_guest::time::Instant;
 use chiton_guest::vsock::{self, Shutdown, VsockError, VsockListener, VsockStream};
 use chiton_guest::{env, println};
 
@@ -28,9 +31,10 @@ fn main() -> Result<i32, VsockError> {
         Some(&"echo") => echo(number(1), number(2))?,
         Some(&"call") => call(number(1), words.get(2).unwrap_or(&""))?,
         Some(&"gone") => gone(number(1))?,
+        Some(&"fill") => fill(number(1))?,
         Some(&"lie") => return lies::tell(words.get(1).unwrap_or(&"")),
         _ => {
-            println!("sockets: echo PORT N, call PORT TEXT, gone PORT, or lie LIE");
+            println!("sockets: echo PORT N, call PORT TEXT, gone PORT, fill PORT, or lie LIE");
             return Ok(2);
         }
     }
@@ -141,4 +145,27 @@ fn gone(port: u32) -> Result<(), VsockError> {
             return Ok(());
         }
     }
+}
+
+fn fill(port: u32) -> Result<(), VsockError> {
+    let listener = VsockListener::bind(port)?;
+    let mut stream = listener.accept()?;
+    let bytes = vec![7; 4096];
+    let mut written = 0;
+    loop {
+        if let Some(len) = stream.try_write(&bytes)? {
+            written += len;
+            continue;
+        }
+        let deadline = Instant::now() + Duration::from_millis(100);
+        while Instant::now() < deadline {
+            vsock::wait(Some(deadline))?;
+        }
+        match stream.try_write(&bytes)? {
+            Some(len) => written += len,
+            None => break,
+        }
+    }
+    println!("{written}");
+    Ok(())
 }
