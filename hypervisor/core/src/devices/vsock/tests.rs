@@ -349,6 +349,7 @@ fn bytes_before_the_answer_after_the_end_or_beyond_the_chain_end_it() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hundreds of connections, in safe code")]
 fn a_flood_of_requests_ends_at_the_greatest_number_of_connections() {
     let memory = Memory::new();
     let mut guest = Guest::new(&memory);
