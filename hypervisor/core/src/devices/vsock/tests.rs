@@ -467,6 +467,7 @@ proptest! {
 
     /// Whatever comes from a driver that keeps the rules arrives, in order, in both directions.
     #[test]
+    #[cfg_attr(miri, ignore = "thousands of packets, in safe code")]
     fn bytes_arrive_once_and_in_order(steps in proptest::collection::vec(prop_oneof![
         any::<u8>().prop_map(Step::HostSends),
         any::<u8>().prop_map(Step::HostTakes),
