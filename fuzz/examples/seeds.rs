@@ -78,6 +78,9 @@ fn main() -> std::io::Result<()> {
         &request(4, (17, 0, 0)),
         &request(8, (17, 20, 2)),
         &request(3, (17, 1, 2)),
+        // Segments are zero: nothing, from sector 0 on.
+        &request(11, (18, 32, 0)),
+        &request(13, (18, 16, 0)),
     ];
     save("block", "every_request", &scripted(&requests.concat(), &[]))?;
     save("mmio", "negotiation", &scripted(&negotiation(), &[]))

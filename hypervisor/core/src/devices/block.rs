@@ -11,6 +11,7 @@
 //! ```
 
 mod request;
+mod segments;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -21,7 +22,8 @@ use alloc::boxed::Box;
 
 use chiton_shared::memory::{GuestMemory, Window};
 use chiton_shared::virtio::block::{
-    Config, F_BLK_SIZE, F_FLUSH, F_RO, F_SEG_MAX, ID_BYTES, RequestType, SECTOR, status,
+    Config, F_BLK_SIZE, F_DISCARD, F_FLUSH, F_RO, F_SEG_MAX, F_WRITE_ZEROES, ID_BYTES, RequestType, SECTOR,
+    SEGMENT_SECTORS, SEGMENTS, status,
 };
 use chiton_shared::virtio::id;
 use chiton_shared::virtio::ring::Chain;
@@ -29,6 +31,7 @@ use chiton_shared::virtio::ring::Chain;
 use super::buffers::Windows;
 use super::{Device, DeviceError, Progress, Ring};
 use request::{Refused, Request, status_byte};
+use segments::Segments;
 
 /// Size of the queue: 128 requests of one indirect descriptor each in flight.
 const QUEUE_SIZE: u16 = 128;
@@ -71,6 +74,22 @@ pub trait Disk: Send {
     ///
     /// If what was written may be lost.
     fn flush(&mut self) -> Result<(), DiskError>;
+
+    /// The `len` bytes from `offset` on, whole sectors, are not needed any more: what they read as
+    /// from now on is up to the disk.
+    ///
+    /// # Errors
+    ///
+    /// If the disk failed; not if it has no use for the hint.
+    fn discard(&mut self, offset: u64, len: u64) -> Result<(), DiskError>;
+
+    /// Fills the `len` bytes from `offset` on, whole sectors, with zeros; with `unmap` their place
+    /// need not be kept.
+    ///
+    /// # Errors
+    ///
+    /// If not all read as zero now. Which part does is of no matter.
+    fn write_zeroes(&mut self, offset: u64, len: u64, unmap: bool) -> Result<(), DiskError>;
 }
 
 /// A disk could not do as told. The guest learns no more than that; who implements a disk logs
@@ -85,6 +104,8 @@ pub struct Block<D> {
     chain: Box<Chain>,
     /// The request in `chain`, if one is not finished.
     current: Option<Request>,
+    /// What a discard or a fill with zeros has left to do.
+    segments: Segments,
     /// Whether each write is made durable before it completes, for a driver that cannot flush
     /// (section 5.2.6.2, condition 1).
     writethrough: bool,
@@ -99,6 +120,7 @@ impl<D: Disk> Block<D> {
             disk,
             chain: Box::default(),
             current: None,
+            segments: Segments::default(),
             writethrough: false,
             failures: 0,
         }
@@ -112,6 +134,9 @@ impl<D: Disk> Block<D> {
         windows: &mut Windows<'m>,
         budget: &mut usize,
     ) -> Result<(), Refused> {
+        if matches!(request.kind, RequestType::Discard | RequestType::WriteZeroes) {
+            self.erase(request, budget)?;
+        }
         let buffers = if request.kind == RequestType::Write {
             self.chain.readable()
         } else {
@@ -127,20 +152,38 @@ impl<D: Disk> Block<D> {
                 RequestType::GetId => {
                     windows.write(self.disk.name().get(request.filled as usize..).unwrap_or_default());
                 }
-                RequestType::Flush => {}
+                // These move no data; `left` of an unfinished one is met by the caller.
+                RequestType::Flush | RequestType::Discard | RequestType::WriteZeroes => return Ok(()),
             }
             request.moved(&self.chain, windows.bytes());
             *budget -= windows.bytes();
         }
         let flush = match request.kind {
             RequestType::Flush => true,
-            RequestType::Write => self.writethrough && request.left == 0,
-            RequestType::Read | RequestType::GetId => false,
+            RequestType::Write | RequestType::WriteZeroes => self.writethrough && request.left == 0,
+            RequestType::Read | RequestType::GetId | RequestType::Discard => false,
         };
         if flush {
             self.disk.flush()?;
             *budget = budget.saturating_sub(FLUSH_COST);
         }
+        Ok(())
+    }
+
+    /// Goes on with a discard or a fill with zeros.
+    fn erase(&mut self, request: &mut Request, budget: &mut usize) -> Result<(), Refused> {
+        while *budget > 0
+            && let Some(piece) = self.segments.next(BYTES_PER_CALL as u64)
+        {
+            if request.kind == RequestType::Discard {
+                self.disk.discard(piece.offset, piece.len)?;
+                *budget = budget.saturating_sub(FLUSH_COST);
+            } else {
+                self.disk.write_zeroes(piece.offset, piece.len, piece.unmap)?;
+                *budget = budget.saturating_sub(piece.len as usize);
+            }
+        }
+        request.left = self.segments.left();
         Ok(())
     }
 }
@@ -151,7 +194,12 @@ impl<D: Disk> Device for Block<D> {
     }
 
     fn features(&self) -> u64 {
-        F_SEG_MAX | F_BLK_SIZE | F_FLUSH | if self.disk.is_read_only() { F_RO } else { 0 }
+        let writes = if self.disk.is_read_only() {
+            F_RO
+        } else {
+            F_DISCARD | F_WRITE_ZEROES
+        };
+        F_SEG_MAX | F_BLK_SIZE | F_FLUSH | writes
     }
 
     fn queue_sizes(&self) -> &[u16] {
@@ -164,6 +212,13 @@ impl<D: Disk> Device for Block<D> {
             // A request also has a header and a status.
             seg_max: u32::from(QUEUE_SIZE) - 2,
             blk_size: SECTOR as u32,
+            max_discard_sectors: SEGMENT_SECTORS,
+            max_discard_seg: SEGMENTS as u32,
+            // Less frees nothing, where blocks have 4 KiB.
+            discard_sector_alignment: 8,
+            max_write_zeroes_sectors: SEGMENT_SECTORS,
+            max_write_zeroes_seg: SEGMENTS as u32,
+            write_zeroes_may_unmap: 1,
             ..Config::default()
         };
         super::read_bytes(&config.to_bytes(), offset, data);
@@ -185,7 +240,7 @@ impl<D: Disk> Device for Block<D> {
             let status_byte = status_byte(&self.chain, memory)?;
             let request = match begun {
                 Some(request) => Ok(request),
-                None => Request::parse(&self.chain, &self.disk, memory, &mut windows),
+                None => Request::parse(&self.chain, &self.disk, memory, &mut windows, &mut self.segments),
             };
             let (status, filled) = match request {
                 Ok(mut request) => {
