@@ -1,7 +1,11 @@
 //! The command line, as clap reads it.
 
+mod disk;
+
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub(crate) use disk::DiskOption;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -62,22 +66,16 @@ impl From<RingOption> for chiton_shared::manifest::Ring {
     }
 }
 
-/// A disk as given on the command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DiskOption {
-    pub(crate) path: PathBuf,
-    pub(crate) read_only: bool,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
     /// Guest memory: bytes, or a number with K, M, G or T. Pages cost nothing until touched.
     #[arg(short, long, value_name = "SIZE", default_value = "16M", value_parser = size)]
     pub(crate) memory: u64,
 
-    /// A raw disk image; with :ro behind it read-only. May be given several times. (A name that
-    /// itself ends in :ro needs :rw behind it.)
-    #[arg(short, long, value_name = "PATH[:ro]", value_parser = disk)]
+    /// A raw disk image; with :ro behind it read-only. May be given several times. Options behind
+    /// it: serial=NAME (what the guest reads as its name), direct (past the page cache), raw (do not
+    /// look for another format). A name that itself ends like that needs :rw behind it.
+    #[arg(short, long, value_name = "PATH[:ro][,OPTION…]", value_parser = disk::parse)]
     pub(crate) disk: Vec<DiskOption>,
 
     /// An environment variable for the guest. May be given several times.
@@ -172,20 +170,6 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn disk(text: &str) -> Result<DiskOption, String> {
-    let (path, read_only) = match text.strip_suffix(":ro") {
-        Some(path) => (path, true),
-        None => (text.strip_suffix(":rw").unwrap_or(text), false),
-    };
-    if path.is_empty() {
-        return Err("a disk needs the path of an image".into());
-    }
-    Ok(DiskOption {
-        path: path.into(),
-        read_only,
-    })
-}
-
 fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((key, _)) if !key.is_empty() && !text.contains('\0') => Ok(text.to_owned()),
@@ -235,22 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn disks_and_variables() {
-        assert_eq!(
-            disk("a.img:ro"),
-            Ok(DiskOption {
-                path: "a.img".into(),
-                read_only: true
-            })
-        );
-        assert_eq!(
-            disk("a.img"),
-            Ok(DiskOption {
-                path: "a.img".into(),
-                read_only: false
-            })
-        );
-        assert!(disk(":ro").is_err());
+    fn variables() {
         assert!(variable("A=").is_ok() && variable("=b").is_err() && variable("AB").is_err());
     }
 

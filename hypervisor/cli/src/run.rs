@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chiton_core::exits::Micros;
 use chiton_kvm::host::stderr;
-use chiton_kvm::{Console, Disk, Ending, Guest, Outcome};
+use chiton_kvm::{Console, Ending, Guest, Outcome};
 use chiton_shared::doorbell::LogLevel;
 
 use crate::complain;
@@ -45,7 +45,7 @@ pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<In
         guest = guest.env(variable);
     }
     for disk in options.disk {
-        guest = guest.disk(Disk::open(&disk.path, disk.read_only)?);
+        guest = guest.disk(disk.options.open(&disk.path)?);
     }
     if let Some(ring) = options.ring {
         guest = guest.ring(ring.into());

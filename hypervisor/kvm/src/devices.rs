@@ -43,7 +43,11 @@ impl Devices {
             SlotFiles::default(),
         );
         for disk in disks {
-            devices.add(Transport::new(Box::new(Block::new(disk))), SlotFiles::default());
+            let files = SlotFiles {
+                complaint: disk.complaint.clone(),
+                ..SlotFiles::default()
+            };
+            devices.add(Transport::new(Box::new(Block::new(disk))), files);
         }
         Ok(devices)
     }

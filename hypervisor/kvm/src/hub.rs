@@ -25,6 +25,7 @@ use rustix::event::epoll;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::Error;
+use crate::host::complaint::Complaint;
 use crate::host::console::Failures;
 use crate::log::Log;
 use crate::news::News;
@@ -52,6 +53,7 @@ pub(crate) struct Slot {
     input: Option<OwnedFd>,
     output: Option<OwnedFd>,
     failures: Arc<Failures>,
+    complaint: Complaint,
     kicks: AtomicU64,
 }
 
@@ -68,6 +70,8 @@ pub(crate) struct SlotFiles {
     pub(crate) input: Option<OwnedFd>,
     pub(crate) output: Option<OwnedFd>,
     pub(crate) failures: Arc<Failures>,
+    /// What the backend has to say.
+    pub(crate) complaint: Complaint,
 }
 
 /// When a guest has run out of time.
@@ -180,6 +184,7 @@ impl Hub {
                 input: files.input,
                 output: files.output,
                 failures: files.failures,
+                complaint: files.complaint,
                 kicks: AtomicU64::new(0),
             });
         }
@@ -309,6 +314,9 @@ impl Hub {
                 doing: "read the guest's input",
                 errno,
             }),
+        }
+        if let Some(complaint) = slot.complaint.take() {
+            self.log(&format!("device {index}: {complaint}"));
         }
         match (state.transport.broken(), state.reported) {
             (Some(broken), false) => {

@@ -47,7 +47,7 @@ mod vcpu;
 pub use error::Error;
 pub use guest::{DEFAULT_MEMORY, Guest};
 pub use host::console::{Captured, Console};
-pub use host::disk::{Disk, DiskOpenError};
+pub use host::disk::{Disk, DiskOpenError, DiskOptions, SerialError};
 pub use kernel_stats::KernelStat;
 pub use outcome::{Ending, Outcome};
 pub use ram::Ram;

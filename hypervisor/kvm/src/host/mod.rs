@@ -1,5 +1,6 @@
 //! What the devices' bytes go to and come from on a Linux host.
 
+pub(crate) mod complaint;
 pub mod console;
 pub mod disk;
 pub(crate) mod random;

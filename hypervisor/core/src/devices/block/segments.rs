@@ -62,10 +62,10 @@ impl Segments {
         (self.count - self.next) as u32
     }
 
-    /// The next piece of at most `limit` bytes, which is not less than a sector; it counts as done.
+    /// The next piece of at most `limit` bytes, or one sector; it counts as done.
     pub(super) fn next(&mut self, limit: u64) -> Option<Piece> {
         while let Some(segment) = self.list[..self.count].get_mut(self.next) {
-            let sectors = u64::from(segment.count).min(limit / SECTOR);
+            let sectors = u64::from(segment.count).min((limit / SECTOR).max(1));
             let piece = Piece {
                 offset: segment.sector * SECTOR,
                 len: sectors * SECTOR,
@@ -78,9 +78,6 @@ impl Segments {
             }
             if sectors > 0 {
                 return Some(piece);
-            }
-            if segment.count > 0 {
-                return None;
             }
         }
         None
