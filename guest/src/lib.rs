@@ -43,6 +43,7 @@ pub mod entry;
 pub mod env;
 pub mod heap;
 pub mod host;
+pub mod journal;
 mod lazy;
 mod logger;
 mod memory_functions;
