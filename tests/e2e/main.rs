@@ -1,10 +1,13 @@
 //! End-to-end tests: `chiton` itself, real guests, real KVM.
 
 mod command_line;
+mod disk_failures;
+mod disk_options;
 mod disks;
 mod endings;
 mod faults;
 mod hostile;
+mod journal;
 mod refusals;
 mod run;
 mod said;

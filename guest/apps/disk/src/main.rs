@@ -6,6 +6,7 @@
 //! disk zero SECTOR COUNT          fill them with zeros
 //! disk unmap SECTOR COUNT         the same, and the host need not keep their place
 //! disk read SECTOR COUNT          reads them one by one, and says how many could be
+//! disk wait SECTOR COUNT          the same, once there is console input
 //! disk write SECTOR COUNT         writes them one by one, and says how many could be
 //! ```
 #![no_std]
@@ -17,7 +18,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use chiton_guest::block::{Disk, DiskError, SECTOR};
-use chiton_guest::{env, println};
+use chiton_guest::{console, env, println};
 
 chiton_guest::entry!(main, needs = &[BLOCK]);
 
@@ -32,7 +33,11 @@ fn main() -> Result<(), String> {
         ("discard", (Some(sector), Some(count))) => disk.discard(sector, count),
         ("zero", (Some(sector), Some(count))) => disk.write_zeroes(sector, count, false),
         ("unmap", (Some(sector), Some(count))) => disk.write_zeroes(sector, count, true),
-        ("read", (Some(sector), Some(count))) => {
+        ("read" | "wait", (Some(sector), Some(count))) => {
+            if what == "wait" {
+                println!("ready");
+                console::read(&mut [0; 16]).map_err(|error| error.to_string())?;
+            }
             let mut buffer = [0; SECTOR as usize];
             each(sector, count, |sector| disk.read(sector, &mut buffer));
             Ok(())
@@ -41,7 +46,7 @@ fn main() -> Result<(), String> {
             each(sector, count, |sector| disk.write(sector, &[b'w'; SECTOR as usize]));
             disk.flush()
         }
-        _ => return Err("usage: disk [discard|zero|unmap|read|write SECTOR COUNT]".into()),
+        _ => return Err("usage: disk [discard|zero|unmap|read|wait|write SECTOR COUNT]".into()),
     }
     .map_err(|error| format!("{error}"))
 }
