@@ -89,6 +89,31 @@ fn direct_or_not_a_guest_reads_what_it_wrote() {
 }
 
 #[test]
+fn a_rate_limit_takes_the_time_it_says_and_no_other_device_waits() {
+    if !kvm_works() {
+        return;
+    }
+    let folder = Folder::new();
+    let image = folder.file("disk", vec![0; 64 << 10]);
+    let path = image.display();
+    for option in [format!("{path},ops=100/10"), format!("{path},bytes=50K/5K")] {
+        let start = std::time::Instant::now();
+        let run = disk(&option, &["read", "0", "60"]);
+        let took = start.elapsed().as_millis();
+        run.assert_status(0);
+        assert!(run.stdout_text().contains("60 of 60 sectors"), "{run}");
+        // 60 requests of 512 bytes, of which the burst has 10.
+        assert!(took >= 450, "{option}: {took} ms");
+    }
+    let run = Chiton::new()
+        .args(["run", "--timeout", "300ms", "--disk", &format!("{path},ops=1/1")])
+        .guest("disk")
+        .args(["read", "0", "60"])
+        .run();
+    run.assert_status(124);
+}
+
+#[test]
 fn options_and_images_that_make_no_disk_are_refused() {
     let folder = Folder::new();
     let refuse = |option: &str, words: &str| {

@@ -74,7 +74,8 @@ pub(crate) struct RunOptions {
 
     /// A raw disk image; with :ro behind it read-only. May be given several times. Options behind
     /// it: serial=NAME (what the guest reads as its name), direct (past the page cache), raw (do not
-    /// look for another format). A name that itself ends like that needs :rw behind it.
+    /// look for another format), ops=RATE and
+    /// bytes=RATE (so many requests and bytes a second; RATE/BURST for so many at once). A name that itself ends like that needs :rw behind it.
     #[arg(short, long, value_name = "PATH[:ro][,OPTION…]", value_parser = disk::parse)]
     pub(crate) disk: Vec<DiskOption>,
 

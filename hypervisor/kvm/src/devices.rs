@@ -10,6 +10,7 @@ use chiton_shared::boot::DeviceEntry;
 use chiton_shared::map;
 
 use crate::Error;
+use crate::clock;
 use crate::host::console::{Console, HostPort};
 use crate::host::disk::Disk;
 use crate::host::random::KernelRandom;
@@ -47,7 +48,9 @@ impl Devices {
                 complaint: disk.complaint.clone(),
                 ..SlotFiles::default()
             };
-            devices.add(Transport::new(Box::new(Block::new(disk))), files);
+            let limits = disk.limits;
+            let block = Block::new(disk).limited(limits, clock::now);
+            devices.add(Transport::new(Box::new(block)), files);
         }
         Ok(devices)
     }

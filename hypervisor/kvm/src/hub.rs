@@ -25,12 +25,19 @@ use rustix::event::epoll;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::Error;
+use crate::clock;
 use crate::host::complaint::Complaint;
 use crate::host::console::Failures;
 use crate::log::Log;
 use crate::news::News;
 use crate::ram::Ram;
 use crate::signal::{EndSignals, Kick};
+
+/// How long who drains the devices does not look whether somebody wants the guest to end.
+const SHORT: Duration = Duration::from_millis(20);
+
+/// No time at all.
+const NEVER: u64 = u64::MAX;
 
 /// Why the host ends a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +61,8 @@ pub(crate) struct Slot {
     output: Option<OwnedFd>,
     failures: Arc<Failures>,
     complaint: Complaint,
+    /// When the device loop has to come to it at the latest, by [`clock::now`]; [`NEVER`] else.
+    again: AtomicU64,
     kicks: AtomicU64,
 }
 
@@ -185,6 +194,7 @@ impl Hub {
                 output: files.output,
                 failures: files.failures,
                 complaint: files.complaint,
+                again: AtomicU64::new(NEVER),
                 kicks: AtomicU64::new(0),
             });
         }
@@ -226,7 +236,9 @@ impl Hub {
         let mut deadline = deadline;
         let mut events = Vec::with_capacity(2 + 3 * self.slots.len());
         while !self.over.load(Ordering::Acquire) {
-            let timeout = deadline.map(|d| timespec(d.at.saturating_duration_since(Instant::now())));
+            let timeout = deadline.map(|d| d.at.saturating_duration_since(Instant::now()));
+            let again = self.next_again().map(clock::until);
+            let timeout = timeout.into_iter().chain(again).min().map(timespec);
             events.clear();
             let spare = rustix::buffer::spare_capacity(&mut events);
             if let Err(error) = epoll::wait(&self.epoll, spare, timeout.as_ref())
@@ -246,6 +258,25 @@ impl Hub {
             }
             for event in &events {
                 self.handle(Token::decode(event.data));
+            }
+            if again.is_some() {
+                self.process_again();
+            }
+        }
+    }
+
+    /// The next time that a device waits for.
+    fn next_again(&self) -> Option<u64> {
+        let times = self.slots.iter().map(|slot| slot.again.load(Ordering::Acquire));
+        times.min().filter(|at| *at != NEVER)
+    }
+
+    /// Works on the devices whose time has come.
+    fn process_again(&self) {
+        let now = clock::now();
+        for (index, slot) in self.slots.iter().enumerate() {
+            if slot.again.load(Ordering::Acquire) <= now {
+                self.process(index);
             }
         }
     }
@@ -327,7 +358,12 @@ impl Hub {
             (None, true) => state.reported = false,
             _ => {}
         }
-        let Interest { readable, writable } = state.transport.interest();
+        let Interest { readable, writable, at } = state.transport.interest();
+        let at = at.unwrap_or(NEVER);
+        // The device loop may sleep for longer than that.
+        if slot.again.swap(at, Ordering::AcqRel) > at {
+            let _ = self.wake.write(1);
+        }
         let watched = &mut state.watched;
         self.watch(
             slot,
@@ -423,19 +459,25 @@ impl Hub {
         loop {
             let mut more = false;
             let mut blocked = None;
+            let mut again = None;
             for (index, slot) in self.slots.iter().enumerate() {
                 let mut state = lock(&slot.state);
                 more |= self.process_locked(index, slot, &mut state);
-                if state.transport.interest().writable {
+                let interest = state.transport.interest();
+                if interest.writable {
                     blocked = slot.output.as_ref();
                 }
+                again = again.into_iter().chain(interest.at).min();
             }
             match blocked {
                 _ if self.stopped() => return,
                 // The device loop watches the descriptor too and works as soon as it is ready.
                 Some(output) => wait_writable(output.as_fd()),
-                None if !more => return,
-                None => {}
+                None if more => {}
+                None => match again {
+                    Some(at) => std::thread::sleep(clock::until(at).min(SHORT)),
+                    None => return,
+                },
             }
         }
     }
@@ -505,7 +547,7 @@ fn timespec(duration: Duration) -> rustix::event::Timespec {
 /// Sleeps until a descriptor can take output, but not long: somebody may want the guest to end.
 fn wait_writable(fd: BorrowedFd<'_>) {
     use rustix::event::{PollFd, PollFlags, poll};
-    let timeout = timespec(Duration::from_millis(20));
+    let timeout = timespec(SHORT);
     let _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], Some(&timeout));
 }
 

@@ -26,6 +26,7 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod board;
+mod clock;
 mod cpuid;
 mod devices;
 mod error;
@@ -44,6 +45,7 @@ mod signal;
 mod timeline;
 mod vcpu;
 
+pub use chiton_core::devices::{Limits, Rate};
 pub use error::Error;
 pub use guest::{DEFAULT_MEMORY, Guest};
 pub use host::console::{Captured, Console};

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use chiton_kvm::DiskOptions;
+use chiton_kvm::{DiskOptions, Rate};
+
+use super::size;
 
 /// A disk as given on the command line.
 #[derive(Clone, Debug)]
@@ -12,7 +14,7 @@ pub(crate) struct DiskOption {
 }
 
 /// What can stand behind the path.
-const KNOWN: &str = "serial=NAME, direct and raw";
+const KNOWN: &str = "serial=NAME, ops=RATE, bytes=RATE, direct and raw";
 
 pub(super) fn parse(text: &str) -> Result<DiskOption, String> {
     let (path, read_only, words) = split(text);
@@ -24,6 +26,8 @@ pub(super) fn parse(text: &str) -> Result<DiskOption, String> {
         options = match word.split_once('=') {
             None if word == "direct" => options.direct(true),
             None if word == "raw" => options.raw(true),
+            Some(("ops", rate)) => options.limit_ops(self::rate(rate)?),
+            Some(("bytes", rate)) => options.limit_bytes(self::rate(rate)?),
             Some(("serial", serial)) => options.serial(serial).map_err(|error| error.to_string())?,
             _ => {
                 return Err(format!(
@@ -37,6 +41,15 @@ pub(super) fn parse(text: &str) -> Result<DiskOption, String> {
         path: path.into(),
         options,
     })
+}
+
+/// `RATE[/BURST]`: so many a second, and so many at once.
+fn rate(text: &str) -> Result<Rate, String> {
+    let rate = match text.split_once('/') {
+        Some((rate, burst)) => Rate::new(size(rate)?, size(burst)?),
+        None => Rate::per_second(size(text)?),
+    };
+    rate.ok_or_else(|| format!("with a rate of `{text}` nothing would ever be done: write at least 1"))
 }
 
 /// Path, whether it is read-only, and the options. Without `:ro` or `:rw` to end it, the path ends
@@ -90,9 +103,20 @@ mod tests {
 
     #[test]
     fn what_is_no_option_is_refused() {
-        for text in ["", ":ro", ",direct", "a,serial=", "a,cache=none", "a:ro,fast"] {
+        for text in [
+            "",
+            ":ro",
+            ",direct",
+            "a,serial=",
+            "a,cache=none",
+            "a:ro,fast",
+            "a,ops=0",
+            "a,ops=x",
+            "a,bytes=1M/0",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse("a:ro,serial=x,direct").is_ok());
+        assert!(parse("a,ops=1000,bytes=10M/1M").is_ok());
     }
 }

@@ -20,12 +20,14 @@
 //! 2. Deliver a used-buffer notification when it answers `notify`.
 //! 3. After every call, and after every register write, look at [`Transport::interest`], watch
 //!    exactly the descriptors it names (level-triggered; take the others out, since a hung-up
-//!    descriptor is always ready), and call `process` when one is ready.
+//!    descriptor is always ready), and call `process` when one is ready, or when the time it
+//!    names has come.
 
 pub mod block;
 mod buffers;
 pub mod console;
 pub mod entropy;
+pub mod limiter;
 pub mod mmio;
 
 #[cfg(test)]
@@ -34,6 +36,7 @@ pub(crate) mod testing;
 pub use block::{Block, Disk, DiskError};
 pub use console::{Console, Input, Output, Port};
 pub use entropy::{Entropy, Source, SourceError};
+pub use limiter::{Limiter, Limits, Rate};
 pub use mmio::{Broken, Effect, Ignored, Outcome, PresetError, Transport, preset_all};
 
 use chiton_shared::memory::GuestMemory;
@@ -110,6 +113,9 @@ pub struct Interest {
     pub readable: bool,
     /// Output: the guest has given bytes that did not fit.
     pub writable: bool,
+    /// A time, in nanoseconds of the clock that the device was made with: a rate limit has been
+    /// reached, and there is work to do then.
+    pub at: Option<u64>,
 }
 
 /// What a driver did that leaves a device nothing to answer to. The device needs a reset.

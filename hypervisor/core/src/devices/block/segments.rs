@@ -8,6 +8,7 @@ use super::request::{FAILED, Refused};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segments {
     list: [Segment; SEGMENTS],
+    /// How many there are; none of them is empty.
     count: usize,
     /// Index of the first that is not done.
     next: usize,
@@ -42,7 +43,7 @@ impl Segments {
         };
         let mut all = Self::default();
         let (segments, _) = bytes.as_chunks();
-        for (to, bytes) in all.list.iter_mut().zip(segments) {
+        for bytes in segments {
             let segment = Segment::from_bytes(bytes);
             if segment.flags & !allowed != 0 {
                 return Err(Refused(status::UNSUPP));
@@ -51,8 +52,12 @@ impl Segments {
             if segment.count > SEGMENT_SECTORS || end.is_none_or(|end| end > sectors) {
                 return Err(FAILED);
             }
-            *to = segment;
-            all.count += 1;
+            if segment.count > 0
+                && let Some(to) = all.list.get_mut(all.count)
+            {
+                *to = segment;
+                all.count += 1;
+            }
         }
         Ok(all)
     }
@@ -62,24 +67,26 @@ impl Segments {
         (self.count - self.next) as u32
     }
 
+    /// Length of what is left of the next segment, in bytes.
+    pub(super) fn len_of_next(&self) -> u64 {
+        let next = self.list[..self.count].get(self.next);
+        next.map_or(0, |segment| u64::from(segment.count) * SECTOR)
+    }
+
     /// The next piece of at most `limit` bytes, or one sector; it counts as done.
     pub(super) fn next(&mut self, limit: u64) -> Option<Piece> {
-        while let Some(segment) = self.list[..self.count].get_mut(self.next) {
-            let sectors = u64::from(segment.count).min((limit / SECTOR).max(1));
-            let piece = Piece {
-                offset: segment.sector * SECTOR,
-                len: sectors * SECTOR,
-                unmap: segment.flags & Segment::UNMAP != 0,
-            };
-            segment.sector += sectors;
-            segment.count -= sectors as u32;
-            if segment.count == 0 {
-                self.next += 1;
-            }
-            if sectors > 0 {
-                return Some(piece);
-            }
+        let segment = self.list[..self.count].get_mut(self.next)?;
+        let sectors = u64::from(segment.count).min((limit / SECTOR).max(1));
+        let piece = Piece {
+            offset: segment.sector * SECTOR,
+            len: sectors * SECTOR,
+            unmap: segment.flags & Segment::UNMAP != 0,
+        };
+        segment.sector += sectors;
+        segment.count -= sectors as u32;
+        if segment.count == 0 {
+            self.next += 1;
         }
-        None
+        Some(piece)
     }
 }

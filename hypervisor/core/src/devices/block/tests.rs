@@ -10,7 +10,7 @@ use chiton_shared::virtio::ring::{Buffer, QueueConfig};
 use proptest::prelude::*;
 
 use super::super::testing::{BUFFERS, END, Memory, Rig, WORLD, config};
-use super::super::{DeviceError, Transport};
+use super::super::{DeviceError, Limits, Rate, Transport};
 use super::fake::{DISCARDED, FakeDisk, NAME};
 use super::{BYTES_PER_CALL, Block, FLUSH_COST, QUEUE_SIZE};
 
@@ -387,6 +387,73 @@ fn a_large_fill_is_done_in_pieces_so_that_others_get_their_turn() {
     rig.process_all();
     assert_eq!((rig.take(REQUEST), rig.bytes(chain[2])), (Some(1), vec![OK]));
     assert_eq!(disk.state().bytes.iter().position(|byte| *byte != 0), None);
+}
+
+/// The time of the tests about limits, each on a thread of its own.
+fn now() -> u64 {
+    TIME.get()
+}
+
+std::thread_local! {
+    static TIME: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
+}
+
+#[test]
+fn a_limit_of_operations_is_kept_and_the_rest_follows_in_time() {
+    let (memory, disk) = (Memory::new(), FakeDisk::new(8));
+    let limits = Limits {
+        ops: Rate::new(10, 2),
+        bytes: None,
+    };
+    let mut rig = Rig::new(&memory, Block::new(disk.clone()).limited(limits, now));
+    for _ in 0..4 {
+        let chain = [rig.readable(&header(IN, 1)), rig.writable(512), rig.writable(1)];
+        rig.queues[REQUEST].add(&chain).unwrap();
+    }
+    assert!(!rig.process().more);
+    assert_eq!(disk.state().reads, 2);
+    assert_eq!(rig.transport.interest().at, Some(100_000_000));
+    assert!(!rig.process().more);
+    assert_eq!(disk.state().reads, 2);
+    TIME.set(100_000_000);
+    rig.process_all();
+    assert_eq!(disk.state().reads, 3);
+    TIME.set(10_000_000_000);
+    rig.process_all();
+    assert_eq!((disk.state().reads, rig.transport.interest().at), (4, None));
+}
+
+#[test]
+fn a_limit_of_bytes_cuts_a_request_that_is_larger_than_the_burst() {
+    let (memory, disk) = (Memory::new(), FakeDisk::new(8));
+    let limits = Limits {
+        ops: None,
+        bytes: Rate::new(10_240, 1024),
+    };
+    let mut rig = Rig::new(&memory, Block::new(disk.clone()).limited(limits, now));
+    let chain = [rig.readable(&header(IN, 0)), rig.writable(2560), rig.writable(1)];
+    assert!(!rig.submit(REQUEST, &chain).more);
+    for (read, at) in [(1, 100_000_000), (2, 150_000_000)] {
+        assert_eq!((disk.state().reads, rig.transport.interest().at), (read, Some(at)));
+        assert_eq!(rig.take(REQUEST), None);
+        TIME.set(at);
+        rig.process_all();
+    }
+    assert_eq!((rig.take(REQUEST), rig.bytes(chain[2])), (Some(2561), vec![OK]));
+    assert_eq!(rig.bytes(chain[1]), disk.state().bytes[..2560]);
+
+    let zeros = [
+        rig.readable(&header(ZEROES, 0)),
+        rig.readable(&segments(&[(0, 0, 0), (0, 3, 0)])),
+        rig.writable(1),
+    ];
+    TIME.set(1_000_000_000);
+    assert!(!rig.submit(REQUEST, &zeros).more);
+    assert_eq!(rig.take(REQUEST), None);
+    TIME.set(2_000_000_000);
+    rig.process_all();
+    assert_eq!((rig.take(REQUEST), rig.bytes(zeros[2])), (Some(1), vec![OK]));
+    assert_eq!(disk.state().bytes[..1537], [[0; 1536].as_slice(), &[4]].concat());
 }
 
 /// Cuts `len` bytes into pieces at `cuts`.

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use chiton_core::devices::Limits;
 use chiton_core::devices::block::{Disk as Backend, DiskError};
 use chiton_shared::memory::Window;
 use chiton_shared::virtio::block::{ID_BYTES, SECTOR};
@@ -94,6 +95,7 @@ pub struct Disk {
     name: [u8; ID_BYTES],
     direct: Option<Direct>,
     path: PathBuf,
+    pub(crate) limits: Limits,
     pub(crate) complaint: Complaint,
 }
 
@@ -173,6 +175,7 @@ impl Disk {
             name: options.serial.unwrap_or_else(|| name_of(path)),
             direct,
             path: path.to_owned(),
+            limits: options.limits,
             complaint: Complaint::default(),
         })
     }

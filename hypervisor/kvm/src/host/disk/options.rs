@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use chiton_core::devices::{Limits, Rate};
 use chiton_shared::virtio::block::ID_BYTES;
 
 use super::{Disk, DiskOpenError};
@@ -22,6 +23,7 @@ pub struct DiskOptions {
     pub(super) direct: bool,
     pub(super) raw: bool,
     pub(super) serial: Option<[u8; ID_BYTES]>,
+    pub(super) limits: Limits,
 }
 
 /// A serial that cannot be a disk's.
@@ -54,6 +56,20 @@ impl DiskOptions {
     #[must_use]
     pub const fn raw(mut self, yes: bool) -> Self {
         self.raw = yes;
+        self
+    }
+
+    /// With at most so many requests.
+    #[must_use]
+    pub const fn limit_ops(mut self, rate: Rate) -> Self {
+        self.limits.ops = Some(rate);
+        self
+    }
+
+    /// With at most so many bytes read and written.
+    #[must_use]
+    pub const fn limit_bytes(mut self, rate: Rate) -> Self {
+        self.limits.bytes = Some(rate);
         self
     }
 
