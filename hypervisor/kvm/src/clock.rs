@@ -1,4 +1,4 @@
-//! The clock of the devices: nanoseconds since the machine's start, which never run backwards.
+//! The clock of the devices: nanoseconds of the monotonic clock, which never run backwards.
 
 use std::time::Duration;
 

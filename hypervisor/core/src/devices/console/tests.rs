@@ -173,7 +173,7 @@ fn a_stopped_queue_forgets_the_chain_it_held() {
         rig.transport.interest(),
         Interest {
             readable: true,
-            writable: true
+            writable: true,
             at: None,
         }
     );

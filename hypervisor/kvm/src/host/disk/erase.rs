@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-/// Zeros to be written, on the stack of the calling thread.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// Zeros to be written.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Gives the bytes' place back. Whoever cannot do that leaves them as they are.
 pub(super) fn discard(file: &File, offset: u64, len: u64) -> io::Result<()> {
