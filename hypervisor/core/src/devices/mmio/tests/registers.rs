@@ -33,7 +33,7 @@ fn a_fresh_device_reads_as_the_specification_says() {
         ("Version", 0x004, 2),
         ("DeviceID", 0x008, 2),
         ("VendorID", 0x00c, u32::from_le_bytes(*b"CHIT")),
-        ("DeviceFeatures", 0x010, 1 << 2 | 1 << 6 | 1 << 9 | 1 << 28 | 1 << 29),
+        ("DeviceFeatures", 0x010, 1 << 2 | 1 << 6 | 1 << 9 | 3 << 13 | 3 << 28),
         ("DeviceFeaturesSel", 0x014, 0),
         ("DriverFeatures", 0x020, 0),
         ("DriverFeaturesSel", 0x024, 0),
