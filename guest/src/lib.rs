@@ -35,6 +35,7 @@
 
 extern crate alloc;
 
+pub mod balloon;
 pub mod block;
 pub mod boot;
 pub mod console;

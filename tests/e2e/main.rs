@@ -1,5 +1,6 @@
 //! End-to-end tests: `chiton` itself, real guests, real KVM.
 
+mod balloon;
 mod command_line;
 mod disk_failures;
 mod disk_options;

@@ -79,6 +79,12 @@ pub(crate) struct RunOptions {
     #[arg(short, long, value_name = "PATH[:ro][,OPTION…]", value_parser = disk::parse)]
     pub(crate) disk: Vec<DiskOption>,
 
+    /// A balloon, by which the guest can give memory back; with SIZE, how much the host would like
+    /// to have.
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "0",
+          value_parser = size)]
+    pub(crate) balloon: Option<u64>,
+
     /// An environment variable for the guest. May be given several times.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]
     pub(crate) env: Vec<String>,

@@ -47,6 +47,9 @@ pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<In
     for disk in options.disk {
         guest = guest.disk(disk.options.open(&disk.path)?);
     }
+    if let Some(bytes) = options.balloon {
+        guest = guest.balloon(bytes);
+    }
     if let Some(ring) = options.ring {
         guest = guest.ring(ring.into());
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chiton_core::devices::balloon::Balloon;
 use chiton_core::devices::block::Block;
 use chiton_core::devices::console::Console as ConsoleDevice;
 use chiton_core::devices::entropy::Entropy;
@@ -13,18 +14,19 @@ use crate::Error;
 use crate::clock;
 use crate::host::console::{Console, HostPort};
 use crate::host::disk::Disk;
+use crate::host::pages::KernelPages;
 use crate::host::random::KernelRandom;
 use crate::hub::SlotFiles;
 
-/// Console, entropy, then the disks in order; each has the register block of its place.
+/// Console, entropy, the disks in order, then the balloon; each has the register block of its place.
 pub(crate) struct Devices {
     transports: Vec<Transport>,
     files: Vec<SlotFiles>,
 }
 
 impl Devices {
-    pub(crate) fn new(console: Console, disks: Vec<Disk>) -> Result<Self, Error> {
-        let count = 2 + disks.len();
+    pub(crate) fn new(console: Console, disks: Vec<Disk>, balloon: Option<u64>) -> Result<Self, Error> {
+        let count = 2 + disks.len() + usize::from(balloon.is_some());
         if count > map::DEVICE_MAX {
             return Err(Error::TooManyDevices(count));
         }
@@ -51,6 +53,13 @@ impl Devices {
             let limits = disk.limits;
             let block = Block::new(disk).limited(limits, clock::now);
             devices.add(Transport::new(Box::new(block)), files);
+        }
+        if let Some(bytes) = balloon {
+            let files = SlotFiles::default();
+            let complaint = files.complaint.clone();
+            let target = u32::try_from(bytes / map::PAGE).unwrap_or(u32::MAX);
+            let balloon = Balloon::new(KernelPages { complaint }, target);
+            devices.add(Transport::new(Box::new(balloon)), files);
         }
         Ok(devices)
     }

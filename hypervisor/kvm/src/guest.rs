@@ -26,6 +26,7 @@ pub struct Guest {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
     pub(crate) disks: Vec<Disk>,
+    pub(crate) balloon: Option<u64>,
     pub(crate) console: Console,
     pub(crate) timeout: Option<Duration>,
     pub(crate) timed: bool,
@@ -75,6 +76,7 @@ impl Guest {
             args: vec![name.to_owned()],
             env: Vec::new(),
             disks: Vec::new(),
+            balloon: None,
             console: Console::none(),
             timeout: None,
             timed: false,
@@ -118,6 +120,13 @@ impl Guest {
     #[must_use]
     pub fn disk(mut self, disk: Disk) -> Self {
         self.disks.push(disk);
+        self
+    }
+
+    /// With a balloon, by which it can give memory back; the host would like to have so many bytes.
+    #[must_use]
+    pub const fn balloon(mut self, bytes: u64) -> Self {
+        self.balloon = Some(bytes);
         self
     }
 

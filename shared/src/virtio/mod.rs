@@ -2,6 +2,7 @@
 //!
 //! Section numbers are those of the OASIS specification "Virtual I/O Device (VIRTIO) Version 1.3".
 
+pub mod balloon;
 pub mod block;
 pub mod console;
 pub mod entropy;
@@ -16,6 +17,8 @@ pub mod id {
     pub const CONSOLE: u32 = 3;
     /// Entropy device (section 5.4).
     pub const ENTROPY: u32 = 4;
+    /// Memory balloon device (section 5.5).
+    pub const BALLOON: u32 = 5;
 }
 
 /// The bits of the device status field (section 2.1).

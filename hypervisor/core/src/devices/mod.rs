@@ -5,6 +5,7 @@
 //!         ◀══ rings ═════▶      │                                  console     Port
 //!                               ▼                                  block       Disk
 //!                     Outcome { notify, more }                     entropy     Source
+//!                                                                  balloon     Pages
 //! ```
 //!
 //! A [`Device`] works on queues and knows nothing of registers; a [`Transport`] knows registers,
@@ -23,6 +24,7 @@
 //!    descriptor is always ready), and call `process` when one is ready, or when the time it
 //!    names has come.
 
+pub mod balloon;
 pub mod block;
 mod buffers;
 pub mod console;
@@ -33,6 +35,7 @@ pub mod mmio;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use balloon::{Balloon, Pages, PagesError};
 pub use block::{Block, Disk, DiskError};
 pub use console::{Console, Input, Output, Port};
 pub use entropy::{Entropy, Source, SourceError};

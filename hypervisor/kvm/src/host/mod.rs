@@ -3,6 +3,7 @@
 pub(crate) mod complaint;
 pub mod console;
 pub mod disk;
+pub(crate) mod pages;
 pub(crate) mod random;
 pub mod stderr;
 
