@@ -63,6 +63,15 @@ fn main() -> std::io::Result<()> {
     ]
     .concat();
     save("console", "both_ways", &scripted(&talk, &[]))?;
+    // Page numbers of zero, a long list of them, pages taken back, and a free range.
+    let balloon = [
+        &[9, 0][..],
+        &chain(0, &[(16, 64, 0), (17, 2048, 0)]),
+        &chain(1, &[(16, 64, 0)]),
+        &chain(2, &[(18, 8192, 2)]),
+    ]
+    .concat();
+    save("balloon", "there_and_back", &scripted(&balloon, &[]))?;
     // The header at page 16 is zero: read sector 0. Then its first byte says what else to do.
     let request = |kind, data: (u8, u16, u16)| {
         [

@@ -12,7 +12,7 @@ struct Zeros(u16);
 
 impl Pages for Zeros {
     fn release(&mut self, pages: Window<'_>) -> Result<(), PagesError> {
-        assert!(pages.len() > 0 && pages.len().is_multiple_of(4096));
+        assert!(!pages.is_empty() && pages.len().is_multiple_of(4096));
         pages.write(0, &vec![0; pages.len()]);
         self.0 = self.0.checked_sub(1).ok_or(PagesError)?;
         Ok(())

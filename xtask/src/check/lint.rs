@@ -48,7 +48,7 @@ pub(crate) fn run() -> Result<()> {
         clippy.args(["clippy", "--release", "--target", target]);
         clippy.env("CARGO_TARGET_DIR", paths::target().join("guest-build"));
         for guest in all.iter().filter(|guest| guest.target == *target) {
-            clippy.args(["--package", &guest.name]);
+            clippy.args(["--bin", &guest.name]);
         }
         command::quietly(&task, clippy.args(["--", "-D", "warnings"]))?;
     }

@@ -28,7 +28,7 @@ fn main() -> Result<(), String> {
     let mut number = || args.next().and_then(|text| text.parse::<u64>().ok());
     let range = (number(), number());
     let mut disk = Disk::open(0).map_err(|error| error.to_string())?;
-    match (what.as_ref(), range) {
+    match (what, range) {
         ("", _) => about(&mut disk),
         ("discard", (Some(sector), Some(count))) => disk.discard(sector, count),
         ("zero", (Some(sector), Some(count))) => disk.write_zeroes(sector, count, false),

@@ -13,7 +13,7 @@ struct Noted(Arc<Mutex<Vec<usize>>>);
 
 impl Pages for Noted {
     fn release(&mut self, pages: Window<'_>) -> Result<(), PagesError> {
-        assert!(pages.len() > 0 && pages.len().is_multiple_of(PAGE as usize));
+        assert!(!pages.is_empty() && pages.len().is_multiple_of(PAGE as usize));
         pages.write(0, &vec![0; pages.len()]);
         self.0.lock().unwrap().push(pages.len());
         Ok(())
