@@ -69,6 +69,13 @@ pub(crate) struct DiskOption {
     pub(crate) read_only: bool,
 }
 
+/// A folder as given on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FolderOption {
+    pub(crate) path: PathBuf,
+    pub(crate) writable: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
     /// Guest memory: bytes, or a number with K, M, G or T. Pages cost nothing until touched.
@@ -84,6 +91,12 @@ pub(crate) struct RunOptions {
     /// itself ends in :ro needs :rw behind it.)
     #[arg(short, long, value_name = "PATH[:ro]", value_parser = disk)]
     pub(crate) disk: Vec<DiskOption>,
+
+    /// A folder whose files the guest can read, under the folder's own name; with :rw behind it
+    /// also create, write and remove. May be given several times. (A name that itself ends in :rw
+    /// needs :ro behind it.)
+    #[arg(short, long, value_name = "PATH[:rw]", value_parser = folder)]
+    pub(crate) folder: Vec<FolderOption>,
 
     /// An environment variable for the guest. May be given several times.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]
@@ -191,6 +204,20 @@ fn disk(text: &str) -> Result<DiskOption, String> {
     })
 }
 
+fn folder(text: &str) -> Result<FolderOption, String> {
+    let (path, writable) = match text.strip_suffix(":rw") {
+        Some(path) => (path, true),
+        None => (text.strip_suffix(":ro").unwrap_or(text), false),
+    };
+    if path.is_empty() {
+        return Err("a folder needs its path".into());
+    }
+    Ok(FolderOption {
+        path: path.into(),
+        writable,
+    })
+}
+
 fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((key, _)) if !key.is_empty() && !text.contains('\0') => Ok(text.to_owned()),
@@ -257,6 +284,19 @@ mod tests {
         );
         assert!(disk(":ro").is_err());
         assert!(variable("A=").is_ok() && variable("=b").is_err() && variable("AB").is_err());
+    }
+
+    #[test]
+    fn folders_are_read_only_unless_told_otherwise() {
+        let read = |text, path: &str, writable| {
+            let path = path.into();
+            assert_eq!(folder(text), Ok(FolderOption { path, writable }));
+        };
+        read("src", "src", false);
+        read("src:ro", "src", false);
+        read("src:rw", "src", true);
+        read("src:rw:ro", "src:rw", false);
+        assert!(folder(":rw").is_err() && folder("").is_err());
     }
 
     #[test]

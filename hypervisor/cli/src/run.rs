@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chiton_core::exits::Micros;
 use chiton_kvm::host::stderr;
-use chiton_kvm::{Console, Disk, Ending, Guest, Outcome};
+use chiton_kvm::{Console, Disk, Ending, Folder, Guest, Outcome};
 use chiton_shared::doorbell::LogLevel;
 
 use crate::complain;
@@ -47,6 +47,9 @@ pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<In
     }
     for disk in options.disk {
         guest = guest.disk(Disk::open(&disk.path, disk.read_only)?);
+    }
+    for folder in options.folder {
+        guest = guest.folder(Folder::open(&folder.path, folder.writable)?);
     }
     if let Some(ring) = options.ring {
         guest = guest.ring(ring.into());

@@ -71,6 +71,12 @@ pub enum Error {
     /// A disk cannot be used.
     #[error(transparent)]
     Disk(#[from] crate::host::disk::DiskOpenError),
+    /// A folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] crate::host::folder::FolderOpenError),
+    /// Two folders have the same name.
+    #[error("two folders are called {0}, and the guest could not tell them apart: rename one")]
+    FolderTwice(String),
     /// Guest memory cannot be had.
     #[error("cannot reserve {mib} MiB of guest memory: {reason}")]
     Memory {

@@ -10,6 +10,7 @@ use chiton_shared::manifest::Ring;
 
 use crate::host::console::Console;
 use crate::host::disk::Disk;
+use crate::host::folder::Folder;
 use crate::host::stderr;
 use crate::outcome::Outcome;
 use crate::timeline::Timeline;
@@ -27,6 +28,7 @@ pub struct Guest {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
     pub(crate) disks: Vec<Disk>,
+    pub(crate) folders: Vec<Folder>,
     pub(crate) console: Console,
     pub(crate) timeout: Option<Duration>,
     pub(crate) timed: bool,
@@ -77,6 +79,7 @@ impl Guest {
             args: vec![name.to_owned()],
             env: Vec::new(),
             disks: Vec::new(),
+            folders: Vec::new(),
             console: Console::none(),
             timeout: None,
             timed: false,
@@ -128,6 +131,13 @@ impl Guest {
     #[must_use]
     pub fn disk(mut self, disk: Disk) -> Self {
         self.disks.push(disk);
+        self
+    }
+
+    /// With one more folder, which the guest knows by its [name](Folder::name).
+    #[must_use]
+    pub fn folder(mut self, folder: Folder) -> Self {
+        self.folders.push(folder);
         self
     }
 

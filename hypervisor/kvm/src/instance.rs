@@ -36,7 +36,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
     let signals = guest.end_signals.then(EndSignals::open).transpose();
     let (signals, _mask) = signals.map_err(Error::system("signalfd"))?.unzip();
     let disks = guest.disks.len();
-    let mut devices = Devices::new(guest.console, guest.disks)?;
+    let mut devices = Devices::new(guest.console, guest.disks, guest.folders)?;
     let entries = devices.preset()?;
     timeline.mark("devices");
 

@@ -5,7 +5,7 @@
 //!                            ├─ Ram       guest memory (vm-memory)
 //!                            ├─ HubBoard  the board of chiton-core's run loop
 //!                            └─ Hub       devices and the thread that serves them
-//!                                 └─ host::{console, disk, random}
+//!                                 └─ host::{console, disk, folder, random}
 //! ```
 //!
 //! # Example
@@ -49,6 +49,7 @@ pub use error::Error;
 pub use guest::{DEFAULT_MEMORY, Guest};
 pub use host::console::{Captured, Console};
 pub use host::disk::{Disk, DiskOpenError};
+pub use host::folder::{Folder, FolderOpenError};
 pub use kernel_stats::KernelStat;
 pub use outcome::{Ending, Outcome};
 pub use ram::Ram;

@@ -6,6 +6,7 @@ pub mod block;
 pub mod console;
 pub mod entropy;
 pub mod mmio;
+pub mod p9;
 pub mod ring;
 
 /// The device IDs of section 5 that Chiton has.
@@ -16,6 +17,8 @@ pub mod id {
     pub const CONSOLE: u32 = 3;
     /// Entropy device (section 5.4).
     pub const ENTROPY: u32 = 4;
+    /// 9P transport.
+    pub const P9: u32 = 9;
 }
 
 /// The bits of the device status field (section 2.1).

@@ -5,6 +5,7 @@
 //!         ◀══ rings ═════▶      │                                  console     Port
 //!                               ▼                                  block       Disk
 //!                     Outcome { notify, more }                     entropy     Source
+//!                                                                  p9          Tree
 //! ```
 //!
 //! A [`Device`] works on queues and knows nothing of registers; a [`Transport`] knows registers,
@@ -27,6 +28,7 @@ mod buffers;
 pub mod console;
 pub mod entropy;
 pub mod mmio;
+pub mod p9;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -35,6 +37,7 @@ pub use block::{Block, Disk, DiskError};
 pub use console::{Console, Input, Output, Port};
 pub use entropy::{Entropy, Source, SourceError};
 pub use mmio::{Broken, Effect, Ignored, Outcome, PresetError, Transport, preset_all};
+pub use p9::{P9, Tree};
 
 use chiton_shared::memory::GuestMemory;
 use chiton_shared::virtio::ring::QueueError;

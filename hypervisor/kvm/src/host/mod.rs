@@ -2,6 +2,7 @@
 
 pub mod console;
 pub mod disk;
+pub mod folder;
 pub(crate) mod random;
 pub mod stderr;
 
