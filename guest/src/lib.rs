@@ -1,7 +1,7 @@
 //! The library a Chiton guest is written with.
 //!
 //! ```text
-//!   main ── println! · Disk · entropy · time · log · Vec, Box, String …
+//!   main ── println! · Disk · fs · entropy · time · log · Vec, Box, String …
 //!             │
 //!             ▼
 //!   drivers ── Queue ── shared::virtio rings in memory ◀══▶ the host's devices
@@ -41,6 +41,7 @@ pub mod console;
 pub mod entropy;
 pub mod entry;
 pub mod env;
+pub mod fs;
 pub mod heap;
 pub mod host;
 mod lazy;

@@ -143,6 +143,7 @@ impl<'a> Entry<'a> {
 /// An answer, of the same name as its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "fields are those of the protocol")]
+#[allow(clippy::large_enum_variant, reason = "there is no heap to put qids on")]
 pub enum Answer<'a> {
     /// The request failed.
     Error(Errno),

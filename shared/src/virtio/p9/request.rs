@@ -46,6 +46,7 @@ pub struct SetAttributes {
 /// A request. Strings are bytes as the other side sent them: unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "fields are those of the protocol")]
+#[allow(clippy::large_enum_variant, reason = "there is no heap to put names on")]
 pub enum Request<'a> {
     /// Begins a session: no fid is known any more.
     Version { msize: u32, version: &'a [u8] },
@@ -116,7 +117,6 @@ pub enum Refused {
 
 impl<'a> Request<'a> {
     /// Reads a message. The tag is there if the message is long enough for one.
-    #[must_use]
     pub fn decode(message: &'a [u8]) -> (u16, Result<Self, Refused>) {
         let tag = match message.get(5..HEAD) {
             Some(&[low, high]) => u16::from_le_bytes([low, high]),
