@@ -4,6 +4,7 @@ mod command_line;
 mod disks;
 mod endings;
 mod faults;
+mod folders;
 mod hostile;
 mod processors;
 mod refusals;
