@@ -80,6 +80,25 @@ fn main() -> std::io::Result<()> {
         &request(3, (17, 1, 2)),
     ];
     save("block", "every_request", &scripted(&requests.concat(), &[]))?;
+    // Messages from page 32 on, each at its own page, with room for the answer at page 48.
+    let fields =
+        |fields: &[u8], tag: u8, kind: u8| [&[fields.len() as u8 + 7, 0, 0, 0, kind, tag, 0][..], fields].concat();
+    let messages = [
+        fields(b"\0\x20\0\0\x08\x009P2000.L", 0, 100),
+        fields(b"\0\0\0\0\xff\xff\xff\xff\0\0\0\0\0\0\0\0", 1, 104),
+        fields(b"\0\0\0\0\x01\0\0\0\x01\0\x01\0x", 2, 110),
+        fields(b"\x01\0\0\0\0\0\0\0", 3, 12),
+        fields(b"\x01\0\0\0\0\0\0\0\0\0\0\0\x40\0\0\0", 4, 116),
+        fields(b"\x01\0\0\0\0\0\0\0\0\0\0\0\x40\x02\0\0", 5, 40),
+        fields(b"\0\0\0\0\0\0\0\0\0\0\0\0", 6, 24),
+        fields(b"\x01\0\0\0", 7, 120),
+    ];
+    let (mut script, mut image) = (vec![200], vec![0; 0x3000]);
+    for (i, message) in messages.iter().enumerate() {
+        image[0x2000 + i * 0x100..][..message.len()].copy_from_slice(message);
+        script.extend(chain(0, &[(32 + i as u8, message.len() as u16, 0), (48, 0x400, 2)]));
+    }
+    save("p9", "a_session", &scripted(&script, &image))?;
     save("mmio", "negotiation", &scripted(&negotiation(), &[]))
 }
 

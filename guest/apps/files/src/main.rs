@@ -14,7 +14,7 @@ use chiton_guest::env;
 use chiton_guest::fs::{self, File, FsError, Kind};
 use chiton_guest::println;
 
-chiton_guest::entry!(main, heap = 1 * MIB);
+chiton_guest::entry!(main, heap = MIB);
 
 fn main() -> Result<(), String> {
     let mut args = env::args().skip(1);
