@@ -232,6 +232,7 @@ fn folders_that_cannot_be_used_are_refused_with_what_to_do() {
     let path = |name: &str| place.outer.path(name).to_str().expect("utf-8").to_owned();
     refuse(&[&path("none")], "does not exist: make it with `mkdir");
     refuse(&[&path("secret")], "is not a folder");
+    refuse(&["/proc"], "is in /proc");
     refuse(&[&path("shared"), &path("shared")], "two folders are called shared");
     let long = path(&"x".repeat(40));
     fs::create_dir(&long).expect("a folder");

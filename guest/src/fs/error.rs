@@ -59,6 +59,9 @@ pub enum Reason {
     /// A device, socket or pipe of the host.
     #[error("it is neither a file nor a directory")]
     Special,
+    /// Another file system, mounted in the folder.
+    #[error("it is another file system, mounted there, which a guest cannot enter")]
+    Mount,
     /// The host's disk is full.
     #[error("the host has no space left")]
     NoSpace,
@@ -97,6 +100,7 @@ impl From<Errno> for Reason {
             Errno::PERM | Errno::ACCES => Self::Denied,
             Errno::LOOP => Self::Link,
             Errno::NXIO => Self::Special,
+            Errno::XDEV => Self::Mount,
             Errno::NOSPC => Self::NoSpace,
             Errno::NAMETOOLONG => Self::Path,
             Errno::MFILE => Self::TooManyOpen,

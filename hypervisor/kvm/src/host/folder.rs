@@ -35,6 +35,9 @@ pub enum FolderOpenError {
         /// Why.
         source: io::Error,
     },
+    /// It is in `/proc`.
+    #[error("the folder {0} is in /proc, whose files are no files: give the guest another one")]
+    Proc(PathBuf),
     /// Its name cannot be told to the guest.
     #[error("the guest cannot call the folder {0} by its name, which must be UTF-8 of 1 to {MAX_TAG} bytes: rename it")]
     Name(PathBuf),
@@ -68,6 +71,9 @@ impl Folder {
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(fs::CWD, path, flags, Mode::empty()).map_err(fail)?;
+        if fs::fstatfs(&root).map_err(fail)?.f_type == fs::PROC_SUPER_MAGIC {
+            return Err(FolderOpenError::Proc(path.to_owned()));
+        }
         let own = openat(fs::CWD, "/proc/self/fd", flags, Mode::empty()).map_err(|errno| FolderOpenError::Open {
             path: "/proc/self/fd".into(),
             source: errno.into(),
@@ -141,7 +147,8 @@ fn find(directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
 }
 
 fn beneath() -> ResolveFlags {
-    ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
+    // Without other file systems: a guest that is given `/` must not reach this process by `/proc`.
+    ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV
 }
 
 const fn qid(kind: FileType, inode: u64) -> Qid {
@@ -299,5 +306,95 @@ impl Tree for Folder {
             id: s.f_fsid,
             name_len: 255,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory that is gone with the test.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("chiton-folder-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(path.join("in/sub")).unwrap();
+            std::fs::write(path.join("secret"), "secret").unwrap();
+            std::fs::write(path.join("in/file"), "file").unwrap();
+            Self(path)
+        }
+
+        fn folder(&self, writable: bool) -> Folder {
+            Folder::open(self.0.join("in"), writable).unwrap()
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    const READ: Access = Access {
+        read: true,
+        write: false,
+        truncate: false,
+    };
+
+    #[test]
+    fn lookups_stay_beneath_even_with_names_that_are_paths() {
+        let place = Place::new("beneath");
+        std::os::unix::fs::symlink(place.0.join("secret"), place.0.join("in/link")).unwrap();
+        std::os::unix::fs::symlink("..", place.0.join("in/up")).unwrap();
+        let mut folder = place.folder(true);
+        let root = folder.root().unwrap();
+        assert_eq!(folder.child(&root, b"..").unwrap_err(), Errno::XDEV);
+        assert_eq!(folder.child(&root, b"../secret").unwrap_err(), Errno::XDEV);
+        assert_eq!(folder.child(&root, b"/etc").unwrap_err(), Errno::XDEV);
+        assert_eq!(folder.child(&root, b"up/secret").unwrap_err(), Errno::LOOP);
+        // A link is seen, and is neither opened nor a way to anywhere.
+        let link = folder.child(&root, b"link").unwrap();
+        assert_eq!(folder.attributes(&link).unwrap().qid.kind, Qid::LINK);
+        assert_eq!(folder.open(&link, READ).unwrap_err(), Errno::LOOP);
+        assert_eq!(folder.resize(&link, 0).unwrap_err(), Errno::LOOP);
+        let up = folder.child(&root, b"up").unwrap();
+        assert_eq!(folder.child(&up, b"secret").unwrap_err(), Errno::NOTDIR);
+        assert_eq!(folder.make_directory(&up, b"new", 0o700).unwrap_err(), Errno::NOTDIR);
+        assert_eq!(folder.remove(&up, b"secret", false).unwrap_err(), Errno::NOTDIR);
+    }
+
+    #[test]
+    fn a_read_only_folder_changes_nothing() {
+        let place = Place::new("ro");
+        let mut folder = place.folder(false);
+        let root = folder.root().unwrap();
+        let file = folder.child(&root, b"file").unwrap();
+        for access in [Access { write: true, ..READ }, Access { truncate: true, ..READ }] {
+            assert_eq!(folder.open(&file, access).unwrap_err(), Errno::ROFS);
+            assert_eq!(
+                folder.create(&root, b"new", access, false, 0o600).unwrap_err(),
+                Errno::ROFS
+            );
+        }
+        assert_eq!(folder.resize(&file, 0).unwrap_err(), Errno::ROFS);
+        assert_eq!(folder.make_directory(&root, b"new", 0o700).unwrap_err(), Errno::ROFS);
+        assert_eq!(folder.remove(&root, b"file", false).unwrap_err(), Errno::ROFS);
+        assert_eq!(folder.rename(&root, b"file", &root, b"new").unwrap_err(), Errno::ROFS);
+        let open = folder.open(&file, READ).unwrap();
+        assert!(folder.write_at(&open, 0, b"x").is_err());
+        assert_eq!(std::fs::read(place.0.join("in/file")).unwrap(), b"file");
+    }
+
+    #[test]
+    fn other_file_systems_and_proc_are_not_given() {
+        let mut folder = Folder::open("/", false).unwrap();
+        assert_eq!(folder.name(), "root");
+        let root = folder.root().unwrap();
+        assert_eq!(folder.child(&root, b"proc").unwrap_err(), Errno::XDEV);
+        assert!(matches!(
+            Folder::open("/proc/self", false),
+            Err(FolderOpenError::Proc(_))
+        ));
     }
 }

@@ -132,6 +132,8 @@ impl Errno {
     pub const ACCES: Self = Self(13);
     /// The fid or the file is there already.
     pub const EXIST: Self = Self(17);
+    /// Another file system.
+    pub const XDEV: Self = Self(18);
     /// Not a directory.
     pub const NOTDIR: Self = Self(20);
     /// A directory.
