@@ -40,7 +40,7 @@ pub use client::Client;
 pub use error::{FsError, Reason};
 pub use file::File;
 use folders::{names, with};
-use path::Path;
+pub use path::Path;
 
 /// What something in a folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
