@@ -7,6 +7,7 @@ use std::path::Path;
 use chiton_shared::manifest::{Feature, Manifest, Ring};
 use chiton_shared::virtio::mmio::Register;
 use chiton_shared::virtio::ring::QueueConfig;
+use chiton_shared::virtio::vsock::{HOST_CID, Header, TYPE_STREAM};
 
 fn main() -> std::io::Result<()> {
     save(
@@ -19,13 +20,16 @@ fn main() -> std::io::Result<()> {
     save(
         "ring_device",
         "plain",
-        &scripted(&[2, 0, 0, 0, 0, 2, 9, 0, 0, 0, 4, 5, 0], &ring(false)),
+        &scripted(&[2, 0, 0, 0, 0, 2, 0, 9, 0, 0, 0, 4, 5, 0], &ring(false)),
     )?;
     save(
         "ring_device",
         "indirect",
-        &scripted(&[2, 0, 0, 3, 0, 2, 9, 0, 0, 0, 4, 6, 5, 0], &ring(true)),
+        &scripted(&[2, 0, 0, 3, 0, 2, 0, 9, 0, 0, 0, 4, 6, 5, 0], &ring(true)),
     )?;
+
+    let script = [2, 0, 0, 3, 0, 0, 2, 1, 9, 0, 0, 0, 4, 6, 2, 0, 0, 0, 0, 0, 4, 5, 0];
+    save("packed_device", "chain_and_table", &scripted(&script, &packed()))?;
 
     // Size 4, both features; one chain of a readable and a writable buffer there and back, then
     // one through a table.
@@ -35,6 +39,18 @@ fn main() -> std::io::Result<()> {
         "ring_driver",
         "there_and_back",
         &[[2, 3].as_slice(), &add(0), &back(0), &add(1), &back(1)].concat(),
+    )?;
+    // The same in a packed ring, and once more in order, both chains used by one descriptor.
+    let used = |slot, id| [4, 6, slot, id, 1, 1, 2, 5];
+    save(
+        "packed_driver",
+        "there_and_back",
+        &[[3, 3].as_slice(), &add(0), &used(0, 0), &add(1), &used(2, 0)].concat(),
+    )?;
+    save(
+        "packed_driver",
+        "in_order",
+        &[[3, 7].as_slice(), &add(0), &add(1), &used(0, 2), &[2]].concat(),
     )?;
 
     // Backend's first two bytes, then: an added chain of writable (2) or readable (0) buffers, and
@@ -63,6 +79,25 @@ fn main() -> std::io::Result<()> {
     ]
     .concat();
     save("console", "both_ways", &scripted(&talk, &[]))?;
+    // Headers of zeros and ones; room for a frame; a frame of 60 bytes.
+    let frames = [
+        &[8, 0][..],
+        &chain(0, &[(16, 2000, 2), (24, 100, 2)]),
+        &chain(1, &[(40, 12, 0), (41, 60, 0)]),
+        &chain(1, &[(40, 72, 0)]),
+        &[6, 6],
+    ]
+    .concat();
+    save("net", "both_ways", &scripted(&frames, &[]))?;
+    // Page numbers of zero, a long list of them, pages taken back, and a free range.
+    let balloon = [
+        &[9, 0][..],
+        &chain(0, &[(16, 64, 0), (17, 2048, 0)]),
+        &chain(1, &[(16, 64, 0)]),
+        &chain(2, &[(18, 8192, 2)]),
+    ]
+    .concat();
+    save("balloon", "there_and_back", &scripted(&balloon, &[]))?;
     // The header at page 16 is zero: read sector 0. Then its first byte says what else to do.
     let request = |kind, data: (u8, u16, u16)| {
         [
@@ -78,8 +113,66 @@ fn main() -> std::io::Result<()> {
         &request(4, (17, 0, 0)),
         &request(8, (17, 20, 2)),
         &request(3, (17, 1, 2)),
+        // Segments are zero: nothing, from sector 0 on.
+        &request(11, (18, 32, 0)),
+        &request(13, (18, 16, 0)),
     ];
     save("block", "every_request", &scripted(&requests.concat(), &[]))?;
+    // A packet at page 40 of a guest that asks for port 0 of the host, then one with four bytes.
+    let packet = |op: u8, len: u8| {
+        let mut script = Vec::new();
+        let header = Header {
+            src_cid: 3,
+            dst_cid: HOST_CID,
+            len: len.into(),
+            kind: TYPE_STREAM,
+            op: op.into(),
+            buf_alloc: 4096,
+            ..Header::default()
+        };
+        for (i, bytes) in header.to_bytes().chunks(8).enumerate() {
+            // Later writes repair what earlier ones wrote too far.
+            for (j, byte) in bytes.iter().enumerate() {
+                let at = 0x2800 + 8 * i as u16 + j as u16;
+                script.push(0);
+                script.extend(at.to_le_bytes());
+                script.extend([*byte, 0, 0, 0, 0, 0, 0, 0]);
+            }
+        }
+        script.extend(chain(1, &[(40, 44 + u16::from(len), 0)]));
+        script
+    };
+    let room = chain(0, &[(48, 0x400, 2), (52, 0x400, 2)]);
+    let stream = [
+        &[5, 0][..],
+        &room,
+        &packet(1, 0),
+        &room,
+        &packet(5, 4),
+        &room,
+        &packet(4, 0),
+    ]
+    .concat();
+    save("vsock", "a_stream", &scripted(&stream, &[]))?;
+    // Messages from page 32 on, each at its own page, with room for the answer at page 48.
+    let fields =
+        |fields: &[u8], tag: u8, kind: u8| [&[fields.len() as u8 + 7, 0, 0, 0, kind, tag, 0][..], fields].concat();
+    let messages = [
+        fields(b"\0\x20\0\0\x08\x009P2000.L", 0, 100),
+        fields(b"\0\0\0\0\xff\xff\xff\xff\0\0\0\0\0\0\0\0", 1, 104),
+        fields(b"\0\0\0\0\x01\0\0\0\x01\0\x01\0x", 2, 110),
+        fields(b"\x01\0\0\0\0\0\0\0", 3, 12),
+        fields(b"\x01\0\0\0\0\0\0\0\0\0\0\0\x40\0\0\0", 4, 116),
+        fields(b"\x01\0\0\0\0\0\0\0\0\0\0\0\x40\x02\0\0", 5, 40),
+        fields(b"\0\0\0\0\0\0\0\0\0\0\0\0", 6, 24),
+        fields(b"\x01\0\0\0", 7, 120),
+    ];
+    let (mut script, mut image) = (vec![200], vec![0; 0x3000]);
+    for (i, message) in messages.iter().enumerate() {
+        image[0x2000 + i * 0x100..][..message.len()].copy_from_slice(message);
+        script.extend(chain(0, &[(32 + i as u8, message.len() as u16, 0), (48, 0x400, 2)]));
+    }
+    save("p9", "a_session", &scripted(&script, &image))?;
     save("mmio", "negotiation", &scripted(&negotiation(), &[]))
 }
 
@@ -109,6 +202,23 @@ fn ring(indirect: bool) -> Vec<u8> {
         put(config.descriptors, &descriptor(table, 32, 4, 0));
     }
     put(config.driver + 2, &[1, 0]);
+    memory
+}
+
+/// Memory with a packed queue of four descriptors: a chain of two, and a table of two.
+fn packed() -> Vec<u8> {
+    let mut memory = vec![0; 0x140];
+    let mut put = |at: usize, address: u64, len: u32, id: u16, flags: u16| {
+        memory[at..at + 8].copy_from_slice(&address.to_le_bytes());
+        memory[at + 8..at + 12].copy_from_slice(&len.to_le_bytes());
+        memory[at + 12..at + 14].copy_from_slice(&id.to_le_bytes());
+        memory[at + 14..at + 16].copy_from_slice(&flags.to_le_bytes());
+    };
+    put(0, 0x800, 16, 0, 0x81);
+    put(16, 0x900, 16, 7, 0x82);
+    put(32, 0x100, 32, 9, 0x84);
+    put(0x100, 0x800, 16, 0, 0);
+    put(0x110, 0x900, 16, 0, 2);
     memory
 }
 

@@ -59,6 +59,15 @@ impl Disk for Picky {
     fn flush(&mut self) -> Result<(), DiskError> {
         self.answer(0, &[])
     }
+
+    fn discard(&mut self, offset: u64, len: u64) -> Result<(), DiskError> {
+        assert!(!self.read_only && len > 0 && offset + len <= SECTORS * SECTOR);
+        self.answer(offset, &[])
+    }
+
+    fn write_zeroes(&mut self, offset: u64, len: u64, _unmap: bool) -> Result<(), DiskError> {
+        self.discard(offset, len)
+    }
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -4,6 +4,7 @@
 use chiton_shared::memory::{GuestMemory, Window};
 
 pub mod guest;
+pub mod ring;
 pub mod script;
 
 #[path = "../../shared/tests/common/memory.rs"]

@@ -74,8 +74,8 @@ const fn all(features: &[Feature]) -> Feature {
 /// Makes `main` the guest's first function, and states what the guest needs.
 ///
 /// `main` takes nothing and returns anything that is a [`Termination`]. The options are the fields
-/// of [`Options`], in any order; for features there are the names `CONSOLE`, `BLOCK`, `ENTROPY`
-/// and `SSE`.
+/// of [`Options`], in any order; for features there are the names `CONSOLE`, `BLOCK`, `ENTROPY`,
+/// `SSE` and `NET`.
 ///
 /// ```ignore
 /// chiton_guest::entry!(main, stack = 128 * KIB, heap = 4 * MIB, needs = &[BLOCK]);
@@ -134,6 +134,7 @@ pub mod options {
     pub const BLOCK: Feature = Feature::BLOCK;
     pub const ENTROPY: Feature = Feature::ENTROPY;
     pub const SSE: Feature = Feature::SSE;
+    pub const NET: Feature = Feature::NET;
 }
 
 /// What [`entry!`](crate::entry!) calls.

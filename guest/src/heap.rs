@@ -103,11 +103,12 @@ mod tests {
         let memory: &'static mut [u64] = Box::leak(vec![0; 1024].into_boxed_slice());
         // SAFETY: leaked memory of this size, given away once.
         unsafe { HEAP.init(memory.as_mut_ptr().cast(), 8192) };
-        let layout = Layout::from_size_align(4096, 64).unwrap();
+        // Two of them do not fit, wherever the memory begins.
+        let layout = Layout::from_size_align(4160, 64).unwrap();
         // SAFETY: the layout has a size.
         let block = unsafe { HEAP.alloc(layout) };
         assert!(!block.is_null() && block.is_aligned());
-        assert!(usage().is_some_and(|usage| usage.used >= 4096 && usage.size == 8192));
+        assert!(usage().is_some_and(|usage| usage.used >= 4160 && usage.size == 8192));
         // SAFETY: as above.
         assert!(unsafe { HEAP.alloc(layout) }.is_null() && ran_out());
         // SAFETY: allocated above with this layout.

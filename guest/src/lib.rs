@@ -1,7 +1,7 @@
 //! The library a Chiton guest is written with.
 //!
 //! ```text
-//!   main ── println! · Disk · entropy · time · log · Vec, Box, String …
+//!   main ── println! · Disk · fs · net · vsock · entropy · time · log · Vec, Box, String …
 //!             │
 //!             ▼
 //!   drivers ── Queue ── shared::virtio rings in memory ◀══▶ the host's devices
@@ -35,22 +35,28 @@
 
 extern crate alloc;
 
+pub mod balloon;
 pub mod block;
 pub mod boot;
 pub mod console;
 pub mod entropy;
 pub mod entry;
 pub mod env;
+pub mod fs;
 pub mod heap;
 pub mod host;
+pub mod journal;
 mod lazy;
 mod logger;
 mod memory_functions;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod panic;
 pub mod processors;
 pub mod queue;
 pub mod random;
 pub mod time;
+pub mod vsock;
 
 #[cfg(test)]
 mod testing;

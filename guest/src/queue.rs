@@ -228,6 +228,28 @@ impl<'m, H: Host> Queue<'m, H> {
         self.ring.arm()
     }
 
+    /// Sleeps until something that is armed has news, or for `ns` nanoseconds ([`u64::MAX`]: for
+    /// ever). This also does the work of a kick.
+    pub fn sleep(&mut self, ns: u64) {
+        self.exits.waits += 1;
+        self.host.wait(ns);
+        self.ring.disarm();
+    }
+
+    /// Asks the device whether it has stopped, which takes an exit.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::NeedsReset`], and the device is given up; [`QueueError::GivenUp`].
+    pub fn ask(&mut self) -> Result<(), QueueError> {
+        self.check()?;
+        if self.host.needs_reset(self.port.registers) {
+            self.give_up();
+            return Err(QueueError::NeedsReset);
+        }
+        Ok(())
+    }
+
     /// Stops the device for good. No buffer is the device's any more.
     pub fn give_up(&mut self) {
         if !self.given_up {

@@ -49,12 +49,14 @@ impl Feature {
     pub const ENTROPY: Self = Self(1 << 2);
     /// The code uses SSE registers, which a software KVM cannot run in ring 0.
     pub const SSE: Self = Self(1 << 3);
+    /// At least one virtio network device, that is `--net`.
+    pub const NET: Self = Self(1 << 4);
 
     /// Every feature this version knows.
-    pub const KNOWN: Self = Self(0b1111);
+    pub const KNOWN: Self = Self(0b1_1111);
 
     /// Names of the known features, lowest bit first.
-    pub const NAMES: [&str; 4] = ["console", "block", "entropy", "sse"];
+    pub const NAMES: [&str; 5] = ["console", "block", "entropy", "sse", "net"];
 
     /// Whether all of `other` is in this set.
     #[must_use]

@@ -6,15 +6,19 @@
 #![cfg(loom)]
 
 use chiton_shared::memory::{GuestMemory, Memory};
-use chiton_shared::virtio::feature::EVENT_IDX;
-use chiton_shared::virtio::ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, QueueConfig};
+use chiton_shared::virtio::feature::{EVENT_IDX, RING_PACKED};
+use chiton_shared::virtio::ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, Format, QueueConfig};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
-/// A queue of two descriptors, and behind it a buffer.
-const QUEUE: (QueueConfig, u64) = QueueConfig::packed_at(0, 2);
-const BUFFER: u64 = QUEUE.1.next_multiple_of(2);
+/// A queue of two descriptors, in the format of these features.
+const fn config(features: u64) -> QueueConfig {
+    QueueConfig::placed(Format::of(features), 0, 2).0
+}
+
+/// A buffer behind a queue of either format.
+const BUFFER: u64 = QueueConfig::placed(Format::Split, 0, 2).1.next_multiple_of(2);
 const LEN: u32 = 2;
 
 fn memory() -> Arc<Memory> {
@@ -22,8 +26,12 @@ fn memory() -> Arc<Memory> {
 }
 
 fn driver(memory: &Memory, features: u64) -> DriverQueue<'_, 2> {
-    let areas = Areas::find(memory, &QUEUE.0).expect("a good queue");
+    let areas = Areas::find_as(Format::of(features), memory, &config(features)).expect("a good queue");
     DriverQueue::new(areas, 2, features).expect("a good queue")
+}
+
+fn device(features: u64) -> DeviceQueue {
+    DeviceQueue::new(config(features), features)
 }
 
 /// Takes the next chain into `chain`, which is boxed because the threads of a model have small
@@ -36,14 +44,13 @@ fn pop(queue: &mut DeviceQueue, memory: &Memory, chain: &mut Chain) -> bool {
         .expect("our own driver")
 }
 
-#[test]
-fn what_is_published_is_there_in_full() {
-    loom::model(|| {
+fn what_is_published_is_there(features: u64) {
+    loom::model(move || {
         let memory = memory();
-        let device = thread::spawn({
+        let other = thread::spawn({
             let memory = Arc::clone(&memory);
             move || {
-                let (mut queue, mut chain) = (DeviceQueue::new(QUEUE.0, 0), Box::new(Chain::new()));
+                let (mut queue, mut chain) = (device(features), Box::new(Chain::new()));
                 if !pop(&mut queue, &memory, &mut chain) {
                     return;
                 }
@@ -57,7 +64,7 @@ fn what_is_published_is_there_in_full() {
                 queue.attach(&*memory).expect("a good queue").push(chain.head(), LEN);
             }
         });
-        let mut driver = driver(&memory, 0);
+        let mut driver = driver(&memory, features);
         let window = memory.window(BUFFER, 2 * LEN as usize).expect("a buffer in memory");
         window.write(0, &[1, 2]);
         let buffers = [
@@ -73,8 +80,18 @@ fn what_is_published_is_there_in_full() {
             // The descriptors may be written again.
             driver.add(&buffers).expect("room for both");
         }
-        device.join().expect("no panic");
+        other.join().expect("no panic");
     });
+}
+
+#[test]
+fn what_is_published_is_there_in_full() {
+    what_is_published_is_there(0);
+}
+
+#[test]
+fn what_is_published_in_a_packed_queue_is_there_in_full() {
+    what_is_published_is_there(RING_PACKED);
 }
 
 /// The driver adds a chain while the device goes to sleep.
@@ -83,13 +100,13 @@ fn device_never_sleeps_over_a_chain(features: u64) {
         let memory = memory();
         let kicked = Arc::new(AtomicBool::new(false));
         let mut driver = driver(&memory, features);
-        let (mut queue, mut chain) = (DeviceQueue::new(QUEUE.0, features), Box::new(Chain::new()));
+        let (mut queue, mut chain) = (device(features), Box::new(Chain::new()));
         // One chain before, so that what the device wants to hear of is out of date.
         driver.add(&[Buffer::readable(BUFFER, LEN)]).expect("room");
         let _ = driver.wants_kick();
         assert!(pop(&mut queue, &memory, &mut chain));
         queue.attach(&*memory).expect("a good queue").disable_kicks();
-        let device = thread::spawn({
+        let other = thread::spawn({
             let memory = Arc::clone(&memory);
             move || {
                 let asleep = !queue.attach(&*memory).expect("a good queue").enable_kicks();
@@ -100,7 +117,7 @@ fn device_never_sleeps_over_a_chain(features: u64) {
         if driver.wants_kick() {
             kicked.store(true, Ordering::Relaxed);
         }
-        let (asleep, mut queue) = device.join().expect("no panic");
+        let (asleep, mut queue) = other.join().expect("no panic");
         assert!(
             !asleep || kicked.load(Ordering::Relaxed),
             "asleep, not kicked, and a chain is there"
@@ -119,11 +136,17 @@ fn the_device_never_sleeps_over_a_chain_with_event_index() {
     device_never_sleeps_over_a_chain(EVENT_IDX);
 }
 
+#[test]
+fn the_device_never_sleeps_over_a_chain_of_a_packed_queue() {
+    device_never_sleeps_over_a_chain(RING_PACKED);
+    device_never_sleeps_over_a_chain(RING_PACKED | EVENT_IDX);
+}
+
 /// The device gives a chain back while the driver goes to sleep.
 fn driver_never_sleeps_over_a_used_chain(features: u64) {
     loom::model(move || {
         let memory = memory();
-        let (mut queue, mut chain) = (DeviceQueue::new(QUEUE.0, features), Box::new(Chain::new()));
+        let (mut queue, mut chain) = (device(features), Box::new(Chain::new()));
         let mut driver = driver(&memory, features);
         // One chain came and went, so that what the driver wants to hear of is out of date.
         driver.add(&[Buffer::readable(BUFFER, LEN)]).expect("room");
@@ -134,7 +157,7 @@ fn driver_never_sleeps_over_a_used_chain(features: u64) {
         assert!(driver.take().expect("our own device").is_some());
         driver.disarm();
         driver.add(&[Buffer::readable(BUFFER, LEN)]).expect("room");
-        let device = thread::spawn({
+        let other = thread::spawn({
             let memory = Arc::clone(&memory);
             move || {
                 assert!(pop(&mut queue, &memory, &mut chain));
@@ -144,7 +167,7 @@ fn driver_never_sleeps_over_a_used_chain(features: u64) {
             }
         });
         let asleep = !driver.arm();
-        let notified = device.join().expect("no panic");
+        let notified = other.join().expect("no panic");
         assert!(!asleep || notified, "asleep, not notified, and a chain is there");
         assert!(driver.take().expect("our own device").is_some());
     });
@@ -161,13 +184,28 @@ fn the_driver_never_sleeps_over_a_used_chain_with_event_index() {
 }
 
 #[test]
+fn the_driver_never_sleeps_over_a_used_chain_of_a_packed_queue() {
+    driver_never_sleeps_over_a_used_chain(RING_PACKED);
+    driver_never_sleeps_over_a_used_chain(RING_PACKED | EVENT_IDX);
+}
+
+#[test]
 fn two_chains_at_full_overlap_come_back_whole() {
-    loom::model(|| {
+    two_chains_come_back_whole(EVENT_IDX);
+}
+
+#[test]
+fn two_chains_of_a_packed_queue_come_back_whole() {
+    two_chains_come_back_whole(EVENT_IDX | RING_PACKED);
+}
+
+fn two_chains_come_back_whole(features: u64) {
+    loom::model(move || {
         let memory = memory();
-        let device = thread::spawn({
+        let other = thread::spawn({
             let memory = Arc::clone(&memory);
             move || {
-                let (mut queue, mut chain) = (DeviceQueue::new(QUEUE.0, EVENT_IDX), Box::new(Chain::new()));
+                let (mut queue, mut chain) = (device(features), Box::new(Chain::new()));
                 let mut attached = queue.attach(&*memory).expect("a good queue");
                 let mut done = 0;
                 for _ in 0..2 {
@@ -179,7 +217,7 @@ fn two_chains_at_full_overlap_come_back_whole() {
                 done
             }
         });
-        let mut driver = driver(&memory, EVENT_IDX);
+        let mut driver = driver(&memory, features);
         let mut heads = Vec::new();
         for _ in 0..2 {
             heads.push(driver.add(&[Buffer::readable(BUFFER, LEN)]).expect("room"));
@@ -188,7 +226,7 @@ fn two_chains_at_full_overlap_come_back_whole() {
         while let Some((head, _)) = driver.take().expect("our own device") {
             taken.push(head);
         }
-        let done = device.join().expect("no panic");
+        let done = other.join().expect("no panic");
         while let Some((head, _)) = driver.take().expect("our own device") {
             taken.push(head);
         }

@@ -11,7 +11,15 @@ fn help_teaches_with_examples() {
     }
     let run = Chiton::new().args(["run", "--help"]).run();
     run.assert_status(0);
-    for option in ["--memory", "--disk", "--env", "--timeout", "--ring", "--exits"] {
+    for option in [
+        "--memory",
+        "--disk",
+        "--vsock",
+        "--env",
+        "--timeout",
+        "--ring",
+        "--exits",
+    ] {
         assert!(run.stdout_text().contains(option), "{option}: {run}");
     }
 }

@@ -31,6 +31,7 @@ fn hostile_guests_end_by_themselves_and_leave_nothing() {
         for seed in few(&["1", "2"], 1) {
             let run = Chiton::new()
                 .args(["run", "--timeout", "120s", "--disk", disk.to_str().expect("utf-8")])
+                .args(["--vsock", "socket"])
                 .guest("hostile")
                 .args([attack, seed, rounds])
                 .run();

@@ -1,12 +1,19 @@
 //! End-to-end tests: `chiton` itself, real guests, real KVM.
 
+mod balloon;
 mod command_line;
+mod disk_failures;
+mod disk_options;
 mod disks;
 mod endings;
 mod faults;
+mod folders;
 mod hostile;
+mod journal;
+mod net;
 mod processors;
 mod refusals;
 mod run;
 mod said;
 mod spec_driver;
+mod vsock;

@@ -15,9 +15,12 @@ fn work_is_shared_among_all_processors() {
             .run();
         run.assert_status(0);
         let others = count.parse::<u64>().expect("a number") - 1;
-        for doorbell in ["doorbell start", "doorbell park", "doorbell wake"] {
-            assert_eq!(run.exits(doorbell), others, "{doorbell}: {run}");
-        }
+        assert_eq!(run.exits("doorbell start"), others, "{run}");
+        // The guest may end before the last of them has parked.
+        assert!(
+            run.exits("doorbell park") <= others && run.exits("doorbell wake") <= others,
+            "{run}"
+        );
         let text = run.stdout_text();
         let list = text.split(['[', ']']).nth(1).expect("how many pieces each did");
         let each: Vec<u32> = list.split(", ").map(|n| n.parse().expect("a number")).collect();

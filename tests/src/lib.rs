@@ -19,6 +19,7 @@
 //! ```
 
 mod folder;
+mod tap;
 mod traces;
 
 use std::ffi::OsStr;
@@ -31,6 +32,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 pub use folder::Folder;
+pub use tap::Tap;
 pub use traces::{Traces, disk_is_free, processes_in_group};
 
 /// The longest a run may take before the test gives up on it.
@@ -188,6 +190,27 @@ impl Chiton {
                 })
         };
         self
+    }
+
+    /// With files that cannot grow, or be written, beyond so many bytes, as on a disk that is full.
+    #[must_use]
+    pub fn file_limit(self, bytes: u64) -> Self {
+        // The signal that goes with it would end the process.
+        let mut this = self.ignoring(libc::SIGXFSZ);
+        let limit = move || {
+            let limit = libc::rlimit {
+                rlim_cur: bytes,
+                rlim_max: bytes,
+            };
+            // SAFETY: `setrlimit` is safe to call between fork and exec; the limit is on the stack.
+            match unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: as said there.
+        unsafe { this.command.pre_exec(limit) };
+        this
     }
 
     /// With every signal blocked that can be.

@@ -6,7 +6,8 @@ use std::path::Path;
 
 /// What a run could leave behind on the host, to be compared before and after.
 ///
-/// Shared memory counts where its name says that it is chiton's: other programs come and go.
+/// Shared memory counts where its name says that it is chiton's: other programs come and go. The
+/// tests' own TAP devices do not count: other tests make them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traces {
     mounts: String,
@@ -20,9 +21,11 @@ impl Traces {
     pub fn now() -> Self {
         let mut shared_memory = names("/dev/shm");
         shared_memory.retain(|name| name.contains("chiton"));
+        let mut interfaces = names("/sys/class/net");
+        interfaces.retain(|name| !name.starts_with(crate::tap::PREFIX));
         Self {
             mounts: fs::read_to_string("/proc/self/mounts").unwrap_or_default(),
-            interfaces: names("/sys/class/net"),
+            interfaces,
             shared_memory,
         }
     }

@@ -134,7 +134,8 @@ pub(crate) fn build(guests: &[Guest]) -> Result<()> {
             .args(["build", "--release", "--target", target])
             .env("CARGO_TARGET_DIR", &built);
         for name in &names {
-            build.args(["--package", name]);
+            // Not by package: a guest may have the name of a library that it uses.
+            build.args(["--bin", name]);
         }
         command::quietly(&task, &mut build)?;
         task.done();

@@ -4,7 +4,10 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
 
-use chiton_shared::virtio::block::{Config, F_FLUSH, F_RO, ID_BYTES, RequestHeader, RequestType, SECTOR, status};
+use chiton_shared::virtio::block::{
+    Config, F_DISCARD, F_FLUSH, F_RO, F_WRITE_ZEROES, ID_BYTES, RequestHeader, RequestType, SECTOR, SEGMENT_SECTORS,
+    Segment, status,
+};
 use chiton_shared::virtio::feature;
 use chiton_shared::virtio::ring::{Buffer, MAX_SIZE};
 
@@ -79,6 +82,7 @@ pub struct Driver<'m, H: Host> {
     sectors: u64,
     read_only: bool,
     can_flush: bool,
+    features: u64,
     indirect: bool,
     slots: Slots<'m>,
     pending: Vec<Option<Pending>>,
@@ -107,6 +111,7 @@ impl<'m, H: Host> Driver<'m, H> {
             sectors: config.capacity,
             read_only: features & F_RO != 0,
             can_flush: features & F_FLUSH != 0,
+            features,
             // A table may not be longer than its queue (virtio 1.3 section 2.7.5.3.1).
             indirect,
             slots,
@@ -196,6 +201,45 @@ impl<'m, H: Host> Driver<'m, H> {
         }
         // SAFETY: there is no buffer.
         unsafe { self.run(RequestType::Flush, 0, None) }
+    }
+
+    /// Tells the host that it need not keep these sectors, and sleeps until it knows. What they
+    /// read as from then on is up to the host.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError::Unsupported`] if the device cannot do that, and as [`write`](Self::write).
+    pub fn discard(&mut self, sector: u64, count: u64) -> Result<(), DiskError> {
+        self.erase(RequestType::Discard, F_DISCARD, sector, count, 0)
+    }
+
+    /// Fills sectors with zeros, and sleeps until that is done. With `unmap` the host need not
+    /// keep their place. It is durable after the next [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// As [`discard`](Self::discard).
+    pub fn write_zeroes(&mut self, sector: u64, count: u64, unmap: bool) -> Result<(), DiskError> {
+        let flags = if unmap { Segment::UNMAP } else { 0 };
+        self.erase(RequestType::WriteZeroes, F_WRITE_ZEROES, sector, count, flags)
+    }
+
+    fn erase(&mut self, kind: RequestType, feature: u64, sector: u64, count: u64, flags: u32) -> Result<(), DiskError> {
+        self.check_writable()?;
+        if self.features & feature == 0 {
+            return Err(DiskError::Unsupported);
+        }
+        self.check_range(sector, count)?;
+        let (mut sector, end) = (sector, sector + count);
+        while sector < end {
+            let count = (end - sector).min(SEGMENT_SECTORS.into()) as u32;
+            let segment = Segment { sector, count, flags }.to_bytes();
+            let data = Buffer::readable(segment.as_ptr().expose_provenance() as u64, Segment::SIZE as u32);
+            // SAFETY: the segment lives until the call returns.
+            unsafe { self.run(kind, 0, Some(data)) }?;
+            sector += u64::from(count);
+        }
+        Ok(())
     }
 
     /// The disk's name as the host gave it, padded with zeros.
@@ -297,7 +341,10 @@ impl<'m, H: Host> Driver<'m, H> {
         if len == 0 || !len.is_multiple_of(SECTOR) {
             return Err(DiskError::Length(bytes));
         }
-        let count = len / SECTOR;
+        self.check_range(sector, len / SECTOR)
+    }
+
+    fn check_range(&self, sector: u64, count: u64) -> Result<(), DiskError> {
         if sector.checked_add(count).is_none_or(|end| end > self.sectors) {
             return Err(DiskError::Range {
                 sector,

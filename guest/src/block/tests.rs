@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use chiton_shared::memory::GuestMemory;
-use chiton_shared::virtio::block::{Config, F_FLUSH, F_RO, ID_BYTES, RequestHeader, status};
+use chiton_shared::virtio::block::{
+    Config, F_DISCARD, F_FLUSH, F_RO, F_WRITE_ZEROES, ID_BYTES, RequestHeader, Segment, status,
+};
 use chiton_shared::virtio::feature;
 use chiton_shared::virtio::ring::Chain;
 
@@ -19,6 +21,7 @@ struct Log {
     data: Vec<u8>,
     flushes: usize,
     indirect_buffers: usize,
+    unmaps: u32,
     /// The answer to the next requests, if not the right one.
     answer: Option<u8>,
 }
@@ -47,6 +50,13 @@ fn serve(log: &mut Log, chain: &Chain, memory: &Identity) -> Option<u32> {
                 .window(to[0].address, ID_BYTES)?
                 .write(0, b"chiton-disk-number-7");
             written += ID_BYTES as u32;
+        }
+        11 | 13 => {
+            let segment = Segment::from_bytes(&bytes(&chain.readable()[1]).try_into().ok()?);
+            let from = (segment.sector * SECTOR) as usize;
+            let fill = if header.kind == 11 { 0xDD } else { 0 };
+            log.data[from..from + segment.count as usize * SECTOR as usize].fill(fill);
+            log.unmaps += segment.flags;
         }
         _ => status = status::UNSUPP,
     }
@@ -104,6 +114,28 @@ fn reads_and_writes_move_the_sectors_they_name() {
         // Whoever sleeps need not kick.
         assert_eq!((bench.machine.kicks(), bench.machine.waits()), (0, 3));
     }
+}
+
+#[test]
+fn sectors_are_erased_if_the_device_can() {
+    let bench = Bench::new(16, ALL | F_DISCARD | F_WRITE_ZEROES);
+    let mut disk = bench.disk();
+    disk.discard(1, 1).unwrap();
+    disk.write_zeroes(2, 1, false).unwrap();
+    disk.write_zeroes(3, 1, true).unwrap();
+    disk.discard(0, 0).unwrap();
+    let first = |sector: usize| bench.log.borrow().data[sector * 512];
+    assert_eq!([0, 1, 2, 3, 4].map(first), [0, 0xDD, 0, 0, 4]);
+    assert_eq!(bench.log.borrow().unmaps, 1);
+    assert!(matches!(disk.discard(63, 2), Err(DiskError::Range { .. })));
+    assert!(matches!(
+        disk.write_zeroes(u64::MAX, 2, true),
+        Err(DiskError::Range { .. })
+    ));
+
+    assert_eq!(Bench::new(16, ALL).disk().discard(0, 1), Err(DiskError::Unsupported));
+    let read_only = Bench::new(16, ALL | F_RO | F_DISCARD);
+    assert_eq!(read_only.disk().discard(0, 1), Err(DiskError::ReadOnly));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod arena;
 mod doctor;
 mod inspect;
+mod net;
 mod options;
 mod run;
 

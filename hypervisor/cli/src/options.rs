@@ -1,8 +1,13 @@
 //! The command line, as clap reads it.
 
+mod disk;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use disk::DiskOption;
+
+use crate::net::{NetOption, net};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Runs small no_std guests under KVM, each a machine of its own.
@@ -25,6 +30,8 @@ Examples:
   chiton run hello world             boot a guest, pass it an argument
   chiton run --exits hello           the same, and count its exits to the host
   chiton run --disk data.img:ro sha256
+  chiton run --net tap=tap0,ip=10.0.0.2/24 httpd
+  chiton run --vsock rpc.sock rpc    a guest that the host calls through a Unix socket
   echo text | chiton run cat         the console is standard input and output
   chiton inspect hello               what the host would build for this guest
   chiton doctor                      what this machine can do
@@ -62,11 +69,18 @@ impl From<RingOption> for chiton_shared::manifest::Ring {
     }
 }
 
-/// A disk as given on the command line.
+/// A socket device as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DiskOption {
+pub(crate) struct VsockOption {
     pub(crate) path: PathBuf,
-    pub(crate) read_only: bool,
+    pub(crate) cid: u64,
+}
+
+/// A folder as given on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FolderOption {
+    pub(crate) path: PathBuf,
+    pub(crate) writable: bool,
 }
 
 #[derive(Debug, Args)]
@@ -80,10 +94,34 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
     pub(crate) cpus: u32,
 
-    /// A raw disk image; with :ro behind it read-only. May be given several times. (A name that
-    /// itself ends in :ro needs :rw behind it.)
-    #[arg(short, long, value_name = "PATH[:ro]", value_parser = disk)]
+    /// A raw disk image; with :ro behind it read-only. May be given several times. Options behind
+    /// it: serial=NAME (what the guest reads as its name), direct (past the page cache), raw (do not
+    /// look for another format), ops=RATE and
+    /// bytes=RATE (so many requests and bytes a second; RATE/BURST for so many at once). A name that itself ends like that needs :rw behind it.
+    #[arg(short, long, value_name = "PATH[:ro][,OPTION…]", value_parser = disk::parse)]
     pub(crate) disk: Vec<DiskOption>,
+
+    /// A network interface of the guest: a TAP device, with its own address and MTU unless given, and
+    /// with an IP address and a gateway for the guest to find. May be given several times.
+    #[arg(short, long, value_name = "tap=NAME[,mac=MAC][,mtu=MTU][,ip=ADDR/PREFIX][,gateway=ADDR]", value_parser = net)]
+    pub(crate) net: Vec<NetOption>,
+
+    /// Sockets between guest and host: a host program connects to the Unix socket PATH and writes
+    /// `CONNECT port`; what the guest connects to is PATH_port. The guest's context ID is N, or 3.
+    #[arg(long, value_name = "PATH[,cid=N]", value_parser = vsock)]
+    pub(crate) vsock: Option<VsockOption>,
+
+    /// A balloon, by which the guest can give memory back; with SIZE, how much the host would like
+    /// to have.
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "0",
+          value_parser = size)]
+    pub(crate) balloon: Option<u64>,
+
+    /// A folder whose files the guest can read, under the folder's own name; with :rw behind it
+    /// also create, write and remove. May be given several times. (A name that itself ends in :rw
+    /// needs :ro behind it.)
+    #[arg(short, long, value_name = "PATH[:rw]", value_parser = folder)]
+    pub(crate) folder: Vec<FolderOption>,
 
     /// An environment variable for the guest. May be given several times.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]
@@ -181,17 +219,34 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn disk(text: &str) -> Result<DiskOption, String> {
-    let (path, read_only) = match text.strip_suffix(":ro") {
-        Some(path) => (path, true),
-        None => (text.strip_suffix(":rw").unwrap_or(text), false),
+fn vsock(text: &str) -> Result<VsockOption, String> {
+    let (path, cid) = match text.rsplit_once(",cid=") {
+        Some((path, number)) => {
+            let cid = number.parse();
+            (
+                path,
+                cid.map_err(|_| format!("`{number}` is not a context ID: write cid=3"))?,
+            )
+        }
+        None => (text, chiton_kvm::host::vsock::DEFAULT_CID),
     };
     if path.is_empty() {
-        return Err("a disk needs the path of an image".into());
+        return Err("a socket device needs the path of a Unix socket".into());
     }
-    Ok(DiskOption {
+    Ok(VsockOption { path: path.into(), cid })
+}
+
+fn folder(text: &str) -> Result<FolderOption, String> {
+    let (path, writable) = match text.strip_suffix(":rw") {
+        Some(path) => (path, true),
+        None => (text.strip_suffix(":ro").unwrap_or(text), false),
+    };
+    if path.is_empty() {
+        return Err("a folder needs its path".into());
+    }
+    Ok(FolderOption {
         path: path.into(),
-        read_only,
+        writable,
     })
 }
 
@@ -244,23 +299,34 @@ mod tests {
     }
 
     #[test]
-    fn disks_and_variables() {
-        assert_eq!(
-            disk("a.img:ro"),
-            Ok(DiskOption {
-                path: "a.img".into(),
-                read_only: true
-            })
-        );
-        assert_eq!(
-            disk("a.img"),
-            Ok(DiskOption {
-                path: "a.img".into(),
-                read_only: false
-            })
-        );
-        assert!(disk(":ro").is_err());
+    fn variables() {
         assert!(variable("A=").is_ok() && variable("=b").is_err() && variable("AB").is_err());
+    }
+
+    #[test]
+    fn socket_devices() {
+        let option = |path: &str, cid| {
+            let path = path.into();
+            Ok(VsockOption { path, cid })
+        };
+        assert_eq!(vsock("/run/a"), option("/run/a", 3));
+        assert_eq!(vsock("a,b,cid=77"), option("a,b", 77));
+        for text in ["", ",cid=3", "a,cid=", "a,cid=-1", "a,cid=x"] {
+            assert!(vsock(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn folders_are_read_only_unless_told_otherwise() {
+        let read = |text, path: &str, writable| {
+            let path = path.into();
+            assert_eq!(folder(text), Ok(FolderOption { path, writable }));
+        };
+        read("src", "src", false);
+        read("src:ro", "src", false);
+        read("src:rw", "src", true);
+        read("src:rw:ro", "src:rw", false);
+        assert!(folder(":rw").is_err() && folder("").is_err());
     }
 
     #[test]

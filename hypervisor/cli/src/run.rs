@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chiton_core::exits::Micros;
 use chiton_kvm::host::stderr;
-use chiton_kvm::{Console, Disk, Ending, Guest, Outcome};
+use chiton_kvm::{Console, Ending, Folder, Guest, Outcome, Vsock};
 use chiton_shared::doorbell::LogLevel;
 
 use crate::complain;
@@ -46,7 +46,19 @@ pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<In
         guest = guest.env(variable);
     }
     for disk in options.disk {
-        guest = guest.disk(Disk::open(&disk.path, disk.read_only)?);
+        guest = guest.disk(disk.options.open(&disk.path)?);
+    }
+    for net in options.net {
+        guest = guest.net(net.open()?);
+    }
+    if let Some(vsock) = options.vsock {
+        guest = guest.vsock(Vsock::listen(&vsock.path, vsock.cid)?);
+    }
+    if let Some(bytes) = options.balloon {
+        guest = guest.balloon(bytes);
+    }
+    for folder in options.folder {
+        guest = guest.folder(Folder::open(&folder.path, folder.writable)?);
     }
     if let Some(ring) = options.ring {
         guest = guest.ring(ring.into());

@@ -62,6 +62,9 @@ pub enum Error {
     /// The guest requires a disk and there is none.
     #[error("the guest needs a disk: add --disk PATH")]
     DiskRequired,
+    /// The guest requires a network and there is none.
+    #[error("the guest needs a network: add --net tap=NAME")]
+    NetRequired,
     /// The guest uses SSE in ring 0, which this machine's KVM cannot run.
     #[error(
         "the guest uses SSE registers, which this machine's KVM (a software KVM) cannot run in ring 0: \
@@ -71,6 +74,18 @@ pub enum Error {
     /// A disk cannot be used.
     #[error(transparent)]
     Disk(#[from] crate::host::disk::DiskOpenError),
+    /// A network interface cannot be used.
+    #[error(transparent)]
+    Net(#[from] crate::host::tap::NetOpenError),
+    /// There cannot be a socket device.
+    #[error(transparent)]
+    Vsock(#[from] crate::host::vsock::VsockError),
+    /// A folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] crate::host::folder::FolderOpenError),
+    /// Two folders have the same name.
+    #[error("two folders are called {0}, and the guest could not tell them apart: rename one")]
+    FolderTwice(String),
     /// Guest memory cannot be had.
     #[error("cannot reserve {mib} MiB of guest memory: {reason}")]
     Memory {

@@ -10,7 +10,10 @@ use chiton_shared::manifest::Ring;
 
 use crate::host::console::Console;
 use crate::host::disk::Disk;
+use crate::host::folder::Folder;
 use crate::host::stderr;
+use crate::host::tap::Net;
+use crate::host::vsock::Vsock;
 use crate::outcome::Outcome;
 use crate::timeline::Timeline;
 use crate::{Error, instance};
@@ -27,6 +30,10 @@ pub struct Guest {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
     pub(crate) disks: Vec<Disk>,
+    pub(crate) nets: Vec<Net>,
+    pub(crate) vsock: Option<Vsock>,
+    pub(crate) balloon: Option<u64>,
+    pub(crate) folders: Vec<Folder>,
     pub(crate) console: Console,
     pub(crate) timeout: Option<Duration>,
     pub(crate) timed: bool,
@@ -77,6 +84,10 @@ impl Guest {
             args: vec![name.to_owned()],
             env: Vec::new(),
             disks: Vec::new(),
+            nets: Vec::new(),
+            vsock: None,
+            balloon: None,
+            folders: Vec::new(),
             console: Console::none(),
             timeout: None,
             timed: false,
@@ -128,6 +139,34 @@ impl Guest {
     #[must_use]
     pub fn disk(mut self, disk: Disk) -> Self {
         self.disks.push(disk);
+        self
+    }
+
+    /// With one more network interface.
+    #[must_use]
+    pub fn net(mut self, net: Net) -> Self {
+        self.nets.push(net);
+        self
+    }
+
+    /// With this socket device.
+    #[must_use]
+    pub fn vsock(mut self, vsock: Vsock) -> Self {
+        self.vsock = Some(vsock);
+        self
+    }
+
+    /// With a balloon, by which it can give memory back; the host would like to have so many bytes.
+    #[must_use]
+    pub const fn balloon(mut self, bytes: u64) -> Self {
+        self.balloon = Some(bytes);
+        self
+    }
+
+    /// With one more folder, which the guest knows by its [name](Folder::name).
+    #[must_use]
+    pub fn folder(mut self, folder: Folder) -> Self {
+        self.folders.push(folder);
         self
     }
 

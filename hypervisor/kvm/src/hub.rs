@@ -21,15 +21,23 @@ use std::time::{Duration, Instant};
 use chiton_core::devices::{Interest, Transport};
 use chiton_shared::map;
 use chiton_shared::virtio::id::CONSOLE;
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, epoll, poll};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::Error;
+use crate::clock;
+use crate::host::complaint::Complaint;
 use crate::host::console::Failures;
 use crate::log::Log;
 use crate::news::News;
 use crate::ram::Ram;
 use crate::signal::{EndSignals, Kick};
+
+/// How long who drains the devices does not look whether somebody wants the guest to end.
+const SHORT: Duration = Duration::from_millis(20);
+
+/// No time at all.
+const NEVER: u64 = u64::MAX;
 
 /// Why the host ends a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +62,9 @@ pub(crate) struct Slot {
     input: Option<OwnedFd>,
     output: Option<OwnedFd>,
     failures: Arc<Failures>,
+    complaint: Complaint,
+    /// When the device loop has to come to it at the latest, by [`clock::now`]; [`NEVER`] else.
+    again: AtomicU64,
     kicks: AtomicU64,
 }
 
@@ -70,6 +81,8 @@ pub(crate) struct SlotFiles {
     pub(crate) input: Option<OwnedFd>,
     pub(crate) output: Option<OwnedFd>,
     pub(crate) failures: Arc<Failures>,
+    /// What the backend has to say.
+    pub(crate) complaint: Complaint,
 }
 
 /// When a guest has run out of time.
@@ -182,6 +195,8 @@ impl Hub {
                 input: files.input,
                 output: files.output,
                 failures: files.failures,
+                complaint: files.complaint,
+                again: AtomicU64::new(NEVER),
                 kicks: AtomicU64::new(0),
             });
         }
@@ -223,7 +238,9 @@ impl Hub {
         let mut deadline = deadline;
         let mut events = Vec::with_capacity(2 + 3 * self.slots.len());
         while !self.over.load(Ordering::Acquire) {
-            let timeout = deadline.map(|d| timespec(d.at.saturating_duration_since(Instant::now())));
+            let timeout = deadline.map(|d| d.at.saturating_duration_since(Instant::now()));
+            let again = self.next_again().map(clock::until);
+            let timeout = timeout.into_iter().chain(again).min().map(timespec);
             events.clear();
             let spare = rustix::buffer::spare_capacity(&mut events);
             if let Err(error) = epoll::wait(&self.epoll, spare, timeout.as_ref())
@@ -243,6 +260,25 @@ impl Hub {
             }
             for event in &events {
                 self.handle(Token::decode(event.data));
+            }
+            if again.is_some() {
+                self.process_again();
+            }
+        }
+    }
+
+    /// The next time that a device waits for.
+    fn next_again(&self) -> Option<u64> {
+        let times = self.slots.iter().map(|slot| slot.again.load(Ordering::Acquire));
+        times.min().filter(|at| *at != NEVER)
+    }
+
+    /// Works on the devices whose time has come.
+    fn process_again(&self) {
+        let now = clock::now();
+        for (index, slot) in self.slots.iter().enumerate() {
+            if slot.again.load(Ordering::Acquire) <= now {
+                self.process(index);
             }
         }
     }
@@ -312,6 +348,16 @@ impl Hub {
                 errno,
             }),
         }
+        match slot.failures.link.swap(0, Ordering::Relaxed) {
+            0 => {}
+            errno => self.log(&format!(
+                "device {index}: the network interface is gone, and the guest's link is down: {}",
+                io::Error::from_raw_os_error(errno)
+            )),
+        }
+        if let Some(complaint) = slot.complaint.take() {
+            self.log(&format!("device {index}: {complaint}"));
+        }
         match (state.transport.broken(), state.reported) {
             (Some(broken), false) => {
                 self.log(&format!("device {index} needs a reset: {broken}"));
@@ -321,7 +367,12 @@ impl Hub {
             (None, true) => state.reported = false,
             _ => {}
         }
-        let Interest { readable, writable } = state.transport.interest();
+        let Interest { readable, writable, at } = state.transport.interest();
+        let at = at.unwrap_or(NEVER);
+        // The device loop may sleep for longer than that.
+        if slot.again.swap(at, Ordering::AcqRel) > at {
+            let _ = self.wake.write(1);
+        }
         let watched = &mut state.watched;
         self.watch(
             slot,
@@ -417,19 +468,27 @@ impl Hub {
         loop {
             let mut more = false;
             let mut blocked = None;
+            let mut again = None;
             for (index, slot) in self.slots.iter().enumerate() {
                 let mut state = lock(&slot.state);
                 more |= self.process_locked(index, slot, &mut state);
-                if state.transport.interest().writable {
-                    blocked = slot.output.as_ref();
+                let interest = state.transport.interest();
+                if interest.writable {
+                    // A device with many outputs has one descriptor that tells of them all.
+                    blocked = slot.output.as_ref().map(|fd| (fd, PollFlags::OUT));
+                    blocked = blocked.or(slot.input.as_ref().map(|fd| (fd, PollFlags::IN)));
                 }
+                again = again.into_iter().chain(interest.at).min();
             }
             match blocked {
                 _ if self.stopped() => return,
                 // The device loop watches the descriptor too and works as soon as it is ready.
-                Some(output) => wait_writable(output.as_fd()),
-                None if !more => return,
-                None => {}
+                Some((fd, flags)) => wait_ready(fd.as_fd(), flags),
+                None if more => {}
+                None => match again {
+                    Some(at) => std::thread::sleep(clock::until(at).min(SHORT)),
+                    None => return,
+                },
             }
         }
     }
@@ -511,11 +570,10 @@ fn timespec(duration: Duration) -> rustix::event::Timespec {
     }
 }
 
-/// Sleeps until a descriptor can take output, but not long: somebody may want the guest to end.
-fn wait_writable(fd: BorrowedFd<'_>) {
-    use rustix::event::{PollFd, PollFlags, poll};
-    let timeout = timespec(Duration::from_millis(20));
-    let _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], Some(&timeout));
+/// Sleeps until a descriptor is ready, but not long: somebody may want the guest to end.
+fn wait_ready(fd: BorrowedFd<'_>, flags: PollFlags) {
+    let timeout = timespec(SHORT);
+    let _ = poll(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(&timeout));
 }
 
 #[cfg(test)]

@@ -36,7 +36,20 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
     let signals = guest.end_signals.then(EndSignals::open).transpose();
     let (signals, _mask) = signals.map_err(Error::system("signalfd"))?.unzip();
     let disks = guest.disks.len();
-    let mut devices = Devices::new(guest.console, guest.disks)?;
+    let nets = guest.nets.len();
+    let mut env = guest.env;
+    for (index, net) in guest.nets.iter().enumerate() {
+        env.extend(net.environment(index));
+    }
+    let mut devices = Devices::new(
+        guest.console,
+        guest.disks,
+        guest.nets,
+        guest.vsock,
+        guest.balloon,
+        guest.folders,
+    )?;
+    let socket_file = devices.take_socket_file();
     let entries = devices.preset()?;
     timeline.mark("devices");
 
@@ -46,9 +59,10 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         processors: guest.processors,
         ring: guest.ring,
         args: &guest.args,
-        env: &guest.env,
+        env: &env,
         devices: &entries,
         disks,
+        nets,
         log_level: guest.log_level,
     };
     let (tell, told) = mpsc::sync_channel(1);
@@ -130,6 +144,8 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
             device_failures: hub.failures(),
             timeline,
         };
+        // `then` may end the process.
+        drop(socket_file);
         let result = then(outcome);
         drop(running);
         Ok(result)

@@ -5,7 +5,7 @@
 //!                            ├─ Ram       guest memory (vm-memory)
 //!                            ├─ HubBoard  the board of chiton-core's run loop
 //!                            └─ Hub       devices and the thread that serves them
-//!                                 └─ host::{console, disk, random}
+//!                                 └─ host::{console, disk, folder, random, tap, vsock}
 //! ```
 //!
 //! # Example
@@ -26,6 +26,7 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod board;
+mod clock;
 mod cpuid;
 mod devices;
 mod error;
@@ -45,10 +46,14 @@ mod signal;
 mod timeline;
 mod vcpu;
 
+pub use chiton_core::devices::{Limits, Rate};
 pub use error::Error;
 pub use guest::{DEFAULT_MEMORY, Guest};
 pub use host::console::{Captured, Console};
-pub use host::disk::{Disk, DiskOpenError};
+pub use host::disk::{Disk, DiskOpenError, DiskOptions, SerialError};
+pub use host::folder::{Folder, FolderOpenError};
+pub use host::tap::{Net, NetOpenError};
+pub use host::vsock::{Vsock, VsockError};
 pub use kernel_stats::KernelStat;
 pub use outcome::{Ending, Outcome};
 pub use ram::Ram;

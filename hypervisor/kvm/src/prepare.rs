@@ -29,6 +29,7 @@ pub(crate) struct Plan<'g> {
     pub(crate) env: &'g [String],
     pub(crate) devices: &'g [DeviceEntry],
     pub(crate) disks: usize,
+    pub(crate) nets: usize,
     pub(crate) log_level: Option<LogLevel>,
 }
 
@@ -67,6 +68,9 @@ impl<'g> Plan<'g> {
         let manifest = image.manifest();
         if manifest.required.contains(Feature::BLOCK) && self.disks == 0 {
             return Err(Error::DiskRequired);
+        }
+        if manifest.required.contains(Feature::NET) && self.nets == 0 {
+            return Err(Error::NetRequired);
         }
         let ring = self.ring.or(manifest.ring()).unwrap_or(Ring::User);
         let sse = manifest.required.contains(Feature::SSE);

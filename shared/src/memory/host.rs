@@ -119,6 +119,75 @@ impl<'m> Window<'m> {
         cell.store(value.to_le(), Ordering::Release);
     }
 
+    /// Reads a 16-bit little-endian value, without ordering.
+    ///
+    /// # Panics
+    ///
+    /// As [`load_u16`](Self::load_u16).
+    #[inline]
+    #[must_use]
+    pub fn read_u16(&self, offset: usize) -> u16 {
+        // SAFETY: as in `load_u16`.
+        let cell = unsafe { AtomicU16::from_ptr(self.place(offset)) };
+        u16::from_le(cell.load(Ordering::Relaxed))
+    }
+
+    /// Writes a 16-bit little-endian value, without ordering.
+    ///
+    /// # Panics
+    ///
+    /// As [`load_u16`](Self::load_u16).
+    #[inline]
+    pub fn write_u16(&self, offset: usize, value: u16) {
+        // SAFETY: as in `load_u16`.
+        let cell = unsafe { AtomicU16::from_ptr(self.place(offset)) };
+        cell.store(value.to_le(), Ordering::Relaxed);
+    }
+
+    /// Reads a 64-bit little-endian value, without ordering.
+    ///
+    /// # Panics
+    ///
+    /// As [`load_u16`](Self::load_u16).
+    #[inline]
+    #[must_use]
+    pub fn read_u64(&self, offset: usize) -> u64 {
+        // SAFETY: as in `load_u16`.
+        let cell = unsafe { AtomicU64::from_ptr(self.place(offset)) };
+        u64::from_le(cell.load(Ordering::Relaxed))
+    }
+
+    /// Writes a 64-bit little-endian value, without ordering.
+    ///
+    /// # Panics
+    ///
+    /// As [`load_u16`](Self::load_u16).
+    #[inline]
+    pub fn write_u64(&self, offset: usize, value: u64) {
+        // SAFETY: as in `load_u16`.
+        let cell = unsafe { AtomicU64::from_ptr(self.place(offset)) };
+        cell.store(value.to_le(), Ordering::Relaxed);
+    }
+
+    /// Copies `N` bytes out of the window, without ordering; fast where they are aligned words.
+    ///
+    /// # Panics
+    ///
+    /// If the window is shorter than `offset + N`.
+    #[inline]
+    #[must_use]
+    pub fn read_array<const N: usize>(&self, offset: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        if offset.is_multiple_of(WORD) && N.is_multiple_of(WORD) && self.is_aligned(WORD) {
+            for (i, word) in bytes.as_chunks_mut::<WORD>().0.iter_mut().enumerate() {
+                *word = self.read_u64(offset + i * WORD).to_le_bytes();
+            }
+        } else {
+            self.read(offset, &mut bytes);
+        }
+        bytes
+    }
+
     /// Reads a 32-bit little-endian value, without ordering.
     ///
     /// # Panics

@@ -117,6 +117,36 @@ impl<'m> Window<'m> {
         self.ordered(offset).store(value, Ordering::Release);
     }
 
+    /// Reads a 16-bit value, without ordering.
+    #[must_use]
+    pub fn read_u16(&self, offset: usize) -> u16 {
+        u16::from_le_bytes(self.read_array(offset))
+    }
+
+    /// Writes a 16-bit value, without ordering.
+    pub fn write_u16(&self, offset: usize, value: u16) {
+        self.write(offset, &value.to_le_bytes());
+    }
+
+    /// Reads a 64-bit value, without ordering.
+    #[must_use]
+    pub fn read_u64(&self, offset: usize) -> u64 {
+        u64::from_le_bytes(self.read_array(offset))
+    }
+
+    /// Writes a 64-bit value, without ordering.
+    pub fn write_u64(&self, offset: usize, value: u64) {
+        self.write(offset, &value.to_le_bytes());
+    }
+
+    /// Copies `N` bytes out of the window, without ordering.
+    #[must_use]
+    pub fn read_array<const N: usize>(&self, offset: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.read(offset, &mut bytes);
+        bytes
+    }
+
     /// Reads a 32-bit value, without ordering.
     #[must_use]
     pub fn read_u32(&self, offset: usize) -> u32 {

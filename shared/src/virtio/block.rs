@@ -12,6 +12,16 @@ pub const F_BLK_SIZE: u64 = 1 << 6;
 /// Feature: the device understands [`RequestType::Flush`].
 pub const F_FLUSH: u64 = 1 << 9;
 
+/// Feature: the device understands [`RequestType::Discard`].
+pub const F_DISCARD: u64 = 1 << 13;
+/// Feature: the device understands [`RequestType::WriteZeroes`].
+pub const F_WRITE_ZEROES: u64 = 1 << 14;
+
+/// The most sectors that a Chiton device takes in one [`Segment`].
+pub const SEGMENT_SECTORS: u32 = 1 << 22;
+/// The most [`Segment`]s that a Chiton device takes in one request.
+pub const SEGMENTS: usize = 32;
+
 /// Index of the only queue without `VIRTIO_BLK_F_MQ`.
 pub const REQUEST: usize = 0;
 /// How many queues there are.
@@ -31,35 +41,124 @@ pub struct Config {
     pub geometry: u32,
     /// Block size in bytes, with [`F_BLK_SIZE`].
     pub blk_size: u32,
+    /// Physical block, alignment and preferred sizes; unused.
+    pub topology: [u32; 2],
+    /// Cache mode and number of queues; unused.
+    pub writeback_and_queues: u32,
+    /// The most sectors in a segment to discard, with [`F_DISCARD`].
+    pub max_discard_sectors: u32,
+    /// The most segments in a request to discard, with [`F_DISCARD`].
+    pub max_discard_seg: u32,
+    /// What a discard should be aligned to, in sectors, with [`F_DISCARD`].
+    pub discard_sector_alignment: u32,
+    /// The most sectors in a segment to fill with zeros, with [`F_WRITE_ZEROES`].
+    pub max_write_zeroes_sectors: u32,
+    /// The most segments in a request to fill with zeros, with [`F_WRITE_ZEROES`].
+    pub max_write_zeroes_seg: u32,
+    /// 1 if filling with zeros may deallocate, with [`F_WRITE_ZEROES`]; the rest is zero.
+    pub write_zeroes_may_unmap: u32,
 }
 
 impl Config {
     /// Size of the part of the configuration described here, in bytes.
     pub const SIZE: usize = size_of::<Self>();
 
+    /// Size of the part that every driver needs, and that the boot page has room for.
+    pub const LEAST: usize = 24;
+
     /// The bytes of the configuration space.
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
+        let words = [
+            self.size_max,
+            self.seg_max,
+            self.geometry,
+            self.blk_size,
+            self.topology[0],
+            self.topology[1],
+            self.writeback_and_queues,
+            self.max_discard_sectors,
+            self.max_discard_seg,
+            self.discard_sector_alignment,
+            self.max_write_zeroes_sectors,
+            self.max_write_zeroes_seg,
+            self.write_zeroes_may_unmap,
+        ];
         let mut bytes = [0; Self::SIZE];
         bytes[0..8].copy_from_slice(&self.capacity.to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.size_max.to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.seg_max.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.geometry.to_le_bytes());
-        bytes[20..24].copy_from_slice(&self.blk_size.to_le_bytes());
+        for (to, word) in bytes[8..].chunks_exact_mut(4).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
         bytes
     }
 
-    /// Reads a configuration; `None` if it is cut short.
+    /// Reads a configuration: `None` if [`LEAST`](Self::LEAST) bytes are not there; other fields
+    /// that are not are zero.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        if bytes.len() < Self::LEAST {
+            return None;
+        }
+        let word = |at: usize| {
+            let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
+            u32::from_le_bytes(word.unwrap_or_default())
+        };
         Some(Self {
-            capacity: u64::from(word(0)?) | u64::from(word(4)?) << 32,
-            size_max: word(8)?,
-            seg_max: word(12)?,
-            geometry: word(16)?,
-            blk_size: word(20)?,
+            capacity: u64::from(word(0)) | u64::from(word(4)) << 32,
+            size_max: word(8),
+            seg_max: word(12),
+            geometry: word(16),
+            blk_size: word(20),
+            topology: [word(24), word(28)],
+            writeback_and_queues: word(32),
+            max_discard_sectors: word(36),
+            max_discard_seg: word(40),
+            discard_sector_alignment: word(44),
+            max_write_zeroes_sectors: word(48),
+            max_write_zeroes_seg: word(52),
+            write_zeroes_may_unmap: word(56),
         })
+    }
+}
+
+/// A range of a [`RequestType::Discard`] or [`RequestType::WriteZeroes`], whose data are an array
+/// of these (section 5.2.6, `struct virtio_blk_discard_write_zeroes`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// First sector.
+    pub sector: u64,
+    /// How many.
+    pub count: u32,
+    /// [`UNMAP`](Self::UNMAP) and nothing else.
+    pub flags: u32,
+}
+
+impl Segment {
+    /// Size of a segment, in bytes.
+    pub const SIZE: usize = size_of::<Self>();
+    /// Flag: filling with zeros may deallocate.
+    pub const UNMAP: u32 = 1;
+
+    /// The segment as the device reads it.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        bytes[0..8].copy_from_slice(&self.sector.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.count.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.flags.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a segment.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; Self::SIZE]) -> Self {
+        let [sector @ .., c0, c1, c2, c3, f0, f1, f2, f3] = *bytes;
+        Self {
+            sector: u64::from_le_bytes(sector),
+            count: u32::from_le_bytes([c0, c1, c2, c3]),
+            flags: u32::from_le_bytes([f0, f1, f2, f3]),
+        }
     }
 }
 
@@ -75,6 +174,10 @@ pub enum RequestType {
     Flush = 4,
     /// `VIRTIO_BLK_T_GET_ID`: the device's name, up to [`ID_BYTES`].
     GetId = 8,
+    /// `VIRTIO_BLK_T_DISCARD`: the [`Segment`]s' contents are not needed any more.
+    Discard = 11,
+    /// `VIRTIO_BLK_T_WRITE_ZEROES`: fill the [`Segment`]s with zeros.
+    WriteZeroes = 13,
 }
 
 impl RequestType {
@@ -86,6 +189,8 @@ impl RequestType {
             1 => Self::Write,
             4 => Self::Flush,
             8 => Self::GetId,
+            11 => Self::Discard,
+            13 => Self::WriteZeroes,
             _ => return None,
         })
     }
@@ -146,6 +251,8 @@ const _: () = {
     use core::mem::offset_of;
     assert!(RequestHeader::SIZE == 16 && offset_of!(RequestHeader, sector) == 8);
     assert!(offset_of!(Config, seg_max) == 12 && offset_of!(Config, blk_size) == 20);
+    assert!(offset_of!(Config, max_discard_sectors) == 36 && offset_of!(Config, write_zeroes_may_unmap) == 56);
+    assert!(Segment::SIZE == 16);
 };
 
 #[cfg(test)]
@@ -166,8 +273,21 @@ mod tests {
             seg_max: 254,
             geometry: 0,
             blk_size: 512,
+            max_write_zeroes_sectors: 7,
+            write_zeroes_may_unmap: 1,
+            ..Config::default()
         };
-        assert_eq!(Config::from_bytes(&config.to_bytes()), Some(config));
-        assert_eq!(Config::from_bytes(&config.to_bytes()[..23]), None);
+        let bytes = config.to_bytes();
+        assert_eq!(Config::from_bytes(&bytes), Some(config));
+        assert_eq!((bytes[48], bytes[56]), (7, 1));
+        assert_eq!(Config::from_bytes(&bytes[..23]), None);
+        let short = Config::from_bytes(&bytes[..32]).map(|config| (config.capacity, config.max_write_zeroes_sectors));
+        assert_eq!(short, Some((1 << 40, 0)));
+        let segment = Segment {
+            sector: 0x0102_0304_0506_0708,
+            count: 9,
+            flags: Segment::UNMAP,
+        };
+        assert_eq!(Segment::from_bytes(&segment.to_bytes()), segment);
     }
 }

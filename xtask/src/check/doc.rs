@@ -13,7 +13,7 @@ use crate::{build::cargo, command, error::Result, paths, ui::Task};
 pub(crate) fn run() -> Result<()> {
     let task = Task::start("documenting the crates");
     let mut doc = cargo();
-    doc.args(["doc", "--no-deps", "--workspace"])
+    doc.args(["doc", "--no-deps", "--workspace", "--all-features"])
         .env("RUSTDOCFLAGS", "-D warnings");
     command::quietly(&task, &mut doc)?;
     task.done();

@@ -23,7 +23,15 @@ const BARE: &[&str] = &["chiton-shared", "chiton-core", "chiton-guest"];
 pub(crate) fn run() -> Result<()> {
     let task = Task::start("linting the workspace");
     let mut all = cargo();
-    all.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    all.args([
+        "clippy",
+        "--workspace",
+        "--all-features",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]);
     command::quietly(&task, &mut all)?;
     task.done();
 
@@ -48,7 +56,7 @@ pub(crate) fn run() -> Result<()> {
         clippy.args(["clippy", "--release", "--target", target]);
         clippy.env("CARGO_TARGET_DIR", paths::target().join("guest-build"));
         for guest in all.iter().filter(|guest| guest.target == *target) {
-            clippy.args(["--package", &guest.name]);
+            clippy.args(["--bin", &guest.name]);
         }
         command::quietly(&task, clippy.args(["--", "-D", "warnings"]))?;
     }

@@ -38,7 +38,7 @@ pub(super) fn run() -> Result<String> {
 
 fn miri(nightly: &str, (package, flags): Run) -> Command {
     let mut test = tools::nightly_cargo(nightly);
-    test.args(["miri", "test", "--lib", "--package", package]);
+    test.args(["miri", "test", "--lib", "--all-features", "--package", package]);
     // Property tests look for files of earlier failures.
     test.env("MIRIFLAGS", format!("-Zmiri-disable-isolation{flags}"));
     test

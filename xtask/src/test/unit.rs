@@ -7,6 +7,7 @@ pub(super) fn run() -> Result<String> {
     super::counted(&command::openly(cargo().args([
         "test",
         "--workspace",
+        "--all-features",
         "--exclude",
         "chiton-tests",
         "--no-fail-fast",

@@ -7,7 +7,7 @@ use chiton_guest::shared::boot::DeviceEntry;
 use chiton_guest::shared::map;
 use chiton_guest::shared::virtio::mmio::Register;
 use chiton_guest::shared::virtio::ring::{QueueConfig, layout};
-use chiton_guest::shared::virtio::status;
+use chiton_guest::shared::virtio::{feature, status};
 use chiton_guest::time::Instant;
 
 use crate::Attack;
@@ -91,10 +91,13 @@ fn set_up(device: &DeviceEntry, index: u32) -> Victim<'_> {
     write(block, R::Status, 0);
     write(block, R::Status, status::ACKNOWLEDGE);
     write(block, R::Status, status::ACKNOWLEDGE | status::DRIVER);
+    // The attacks are on split queues, which are what one gets without asking.
+    let asked = !(feature::RING_PACKED | feature::IN_ORDER | feature::NOTIFICATION_DATA | feature::RING_RESET);
     for half in 0..2 {
         write(block, R::DeviceFeaturesSel, half);
         write(block, R::DriverFeaturesSel, half);
-        write(block, R::DriverFeatures, read(block, R::DeviceFeatures));
+        let asked = (asked >> (32 * half)) as u32;
+        write(block, R::DriverFeatures, read(block, R::DeviceFeatures) & asked);
     }
     write(block, R::Status, 11);
     write(block, R::QueueSel, index);

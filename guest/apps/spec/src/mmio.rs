@@ -36,6 +36,9 @@ pub const NEEDS_RESET: u32 = 64;
 pub const INDIRECT_DESC: u64 = 1 << 28;
 pub const EVENT_IDX: u64 = 1 << 29;
 pub const VERSION_1: u64 = 1 << 32;
+/// RING_PACKED, IN_ORDER, NOTIFICATION_DATA, RING_RESET: another ring than the one here, or other
+/// rules for it.
+const UNKNOWN: u64 = 1 << 34 | 1 << 35 | 1 << 38 | 1 << 40;
 
 /// How long a device may take for anything.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -114,8 +117,14 @@ impl Mmio {
         Ok(())
     }
 
-    /// Steps 1 to 6: VERSION_1 and those of `wanted` that are offered. Returns what was agreed on.
+    /// Steps 1 to 6: VERSION_1 and those of `wanted` that are offered and known here. Returns what
+    /// was agreed on.
     pub fn negotiate(&self, wanted: u64) -> Result<u64, &'static str> {
+        self.agree(wanted & !UNKNOWN)
+    }
+
+    /// Like [`negotiate`](Self::negotiate), known or not.
+    pub fn agree(&self, wanted: u64) -> Result<u64, &'static str> {
         self.reset()?;
         let features = self.features() & (wanted | VERSION_1);
         self.accept(features);

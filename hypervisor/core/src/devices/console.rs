@@ -217,6 +217,10 @@ impl<P: Port> Device for Console<P> {
         &[QUEUE_SIZE, QUEUE_SIZE]
     }
 
+    fn in_order(&self) -> bool {
+        true
+    }
+
     fn read_config(&self, offset: usize, data: &mut [u8]) {
         let (cols, rows) = self.port.size();
         super::read_bytes(
@@ -250,6 +254,7 @@ impl<P: Port> Device for Console<P> {
         Interest {
             readable: self.receive.taken,
             writable: self.transmit.taken,
+            at: None,
         }
     }
 

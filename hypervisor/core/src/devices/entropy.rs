@@ -65,6 +65,10 @@ impl<S: Source> Device for Entropy<S> {
         &[QUEUE_SIZE]
     }
 
+    fn in_order(&self) -> bool {
+        true
+    }
+
     fn read_config(&self, _offset: usize, data: &mut [u8]) {
         data.fill(0);
     }

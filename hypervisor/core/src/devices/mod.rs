@@ -5,6 +5,10 @@
 //!         ◀══ rings ═════▶      │                                  console     Port
 //!                               ▼                                  block       Disk
 //!                     Outcome { notify, more }                     entropy     Source
+//!                                                                  net         Link
+//!                                                                  vsock       Sockets
+//!                                                                  balloon     Pages
+//!                                                                  p9          Tree
 //! ```
 //!
 //! A [`Device`] works on queues and knows nothing of registers; a [`Transport`] knows registers,
@@ -20,21 +24,32 @@
 //! 2. Deliver a used-buffer notification when it answers `notify`.
 //! 3. After every call, and after every register write, look at [`Transport::interest`], watch
 //!    exactly the descriptors it names (level-triggered; take the others out, since a hung-up
-//!    descriptor is always ready), and call `process` when one is ready.
+//!    descriptor is always ready), and call `process` when one is ready, or when the time it
+//!    names has come.
 
+pub mod balloon;
 pub mod block;
 mod buffers;
 pub mod console;
 pub mod entropy;
+pub mod limiter;
 pub mod mmio;
+pub mod net;
+pub mod p9;
+pub mod vsock;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use balloon::{Balloon, Pages, PagesError};
 pub use block::{Block, Disk, DiskError};
 pub use console::{Console, Input, Output, Port};
 pub use entropy::{Entropy, Source, SourceError};
+pub use limiter::{Limiter, Limits, Rate};
 pub use mmio::{Broken, Effect, Ignored, Outcome, PresetError, Transport, preset_all};
+pub use net::{Link, Net, Received, Sent};
+pub use p9::{P9, Tree};
+pub use vsock::{Sockets, Vsock};
 
 use chiton_shared::memory::GuestMemory;
 use chiton_shared::virtio::ring::QueueError;
@@ -55,6 +70,12 @@ pub trait Device: Send {
     /// The greatest size of each queue: powers of two, at most
     /// [`MAX_SIZE`](chiton_shared::virtio::ring::MAX_SIZE).
     fn queue_sizes(&self) -> &[u16];
+
+    /// Whether it gives the chains of a queue back in the order in which it took them, always;
+    /// then `VIRTIO_F_IN_ORDER` is offered.
+    fn in_order(&self) -> bool {
+        false
+    }
 
     /// Reads the configuration space from `offset` on; what is beyond its end reads as zero.
     fn read_config(&self, offset: usize, data: &mut [u8]);
@@ -77,6 +98,11 @@ pub trait Device: Send {
     /// What the host has to watch so that work which [waits](Progress::Waiting) goes on.
     fn interest(&self) -> Interest {
         Interest::default()
+    }
+
+    /// Whether the configuration has changed by itself since this was last asked.
+    fn config_changed(&mut self) -> bool {
+        false
     }
 
     /// The driver has stopped one queue: chains taken from it are no longer the device's.
@@ -110,6 +136,9 @@ pub struct Interest {
     pub readable: bool,
     /// Output: the guest has given bytes that did not fit.
     pub writable: bool,
+    /// A time, in nanoseconds of the clock that the device was made with: a rate limit has been
+    /// reached, and there is work to do then.
+    pub at: Option<u64>,
 }
 
 /// What a driver did that leaves a device nothing to answer to. The device needs a reset.

@@ -106,9 +106,20 @@ pub(crate) struct Rig<'m> {
 
 impl<'m> Rig<'m> {
     pub(crate) fn new(memory: &'m Memory, device: impl Device + 'static) -> Self {
+        Self::with_features(memory, device, u64::MAX)
+    }
+
+    /// With these of the features that the device offers.
+    pub(crate) fn with_features(memory: &'m Memory, device: impl Device + 'static, features: u64) -> Self {
         let mut transports = [Transport::new(Box::new(device))];
-        let entry = preset_all(&mut transports).expect("one device fits")[0];
-        let [transport] = transports;
+        let mut entry = preset_all(&mut transports).expect("one device fits")[0];
+        let [mut transport] = transports;
+        if features != u64::MAX {
+            let queues: Vec<_> = (0..usize::from(entry.queue_count))
+                .map(|i| queue_config(&entry, i))
+                .collect();
+            entry = transport.preset(0, features, &queues).expect("the same queues");
+        }
         let queues = (0..usize::from(entry.queue_count))
             .map(|i| attach(memory, &entry, i))
             .collect();
@@ -176,13 +187,17 @@ impl<'m> Rig<'m> {
 }
 
 fn attach<'m>(memory: &'m Memory, entry: &DeviceEntry, index: usize) -> DriverQueue<'m, { MAX_SIZE as usize }> {
+    let config = queue_config(entry, index);
+    let areas = Areas::find(memory, &config).expect("queues in memory");
+    DriverQueue::new(areas, config.size, entry.features).expect("a valid queue")
+}
+
+fn queue_config(entry: &DeviceEntry, index: usize) -> QueueConfig {
     let queue = entry.queues[index];
-    let config = QueueConfig {
+    QueueConfig {
         size: queue.size as u16,
         descriptors: queue.descriptors,
         driver: queue.driver,
         device: queue.device,
-    };
-    let areas = Areas::find(memory, &config).expect("queues in memory");
-    DriverQueue::new(areas, config.size, entry.features).expect("a valid queue")
+    }
 }

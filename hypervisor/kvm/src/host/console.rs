@@ -103,6 +103,8 @@ impl Console {
 pub(crate) struct Failures {
     pub(crate) input: AtomicI32,
     pub(crate) output: AtomicI32,
+    /// Why a network interface is gone, which ends nothing else.
+    pub(crate) link: AtomicI32,
 }
 
 /// The console device's backend.

@@ -1,9 +1,14 @@
 //! What the devices' bytes go to and come from on a Linux host.
 
+pub(crate) mod complaint;
 pub mod console;
 pub mod disk;
+pub mod folder;
+pub(crate) mod pages;
 pub(crate) mod random;
 pub mod stderr;
+pub mod tap;
+pub mod vsock;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -24,16 +29,10 @@ const BATCH: usize = 256;
 
 /// Does one system call's worth of a transfer; the count may be less than what the windows hold.
 pub(crate) fn transfer(fd: BorrowedFd<'_>, windows: &[Window<'_>], what: Transfer) -> io::Result<usize> {
-    let mut iovecs = [libc::iovec {
-        iov_base: std::ptr::null_mut(),
-        iov_len: 0,
-    }; BATCH];
+    let mut iovecs = [iovec_of(std::ptr::null_mut(), 0); BATCH];
     let count = windows.len().min(BATCH);
     for (iovec, window) in iovecs.iter_mut().zip(windows) {
-        *iovec = libc::iovec {
-            iov_base: window.as_ptr().cast(),
-            iov_len: window.len(),
-        };
+        *iovec = iovec_of(window.as_ptr(), window.len());
     }
     let (fd, list, count) = (fd.as_raw_fd(), iovecs.as_ptr(), count as libc::c_int);
     loop {
@@ -47,6 +46,36 @@ pub(crate) fn transfer(fd: BorrowedFd<'_>, windows: &[Window<'_>], what: Transfe
                 Transfer::WriteAt(offset) => libc::pwritev(fd, list, count, offset.cast_signed()),
             }
         };
+        if done >= 0 {
+            return Ok(done.cast_unsigned());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+const fn iovec_of(start: *mut u8, len: usize) -> libc::iovec {
+    libc::iovec {
+        iov_base: start.cast(),
+        iov_len: len,
+    }
+}
+
+/// Reads or writes one datagram.
+///
+/// # Safety
+///
+/// Each iovec must be memory that `call` may read or write.
+unsafe fn transfer_iovecs(
+    fd: BorrowedFd<'_>,
+    iovecs: &[libc::iovec],
+    call: unsafe extern "C" fn(libc::c_int, *const libc::iovec, libc::c_int) -> libc::ssize_t,
+) -> io::Result<usize> {
+    loop {
+        // SAFETY: the caller's promise.
+        let done = unsafe { call(fd.as_raw_fd(), iovecs.as_ptr(), iovecs.len() as libc::c_int) };
         if done >= 0 {
             return Ok(done.cast_unsigned());
         }

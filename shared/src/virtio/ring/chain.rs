@@ -44,6 +44,8 @@ pub struct Chain {
     head: u16,
     readable: u16,
     len: u16,
+    /// Bytes of all buffers together.
+    bytes: u64,
     buffers: [Buffer; MAX_SIZE as usize],
 }
 
@@ -60,11 +62,13 @@ impl Chain {
             head: 0,
             readable: 0,
             len: 0,
+            bytes: 0,
             buffers: [none; MAX_SIZE as usize],
         }
     }
 
-    /// Index of the first descriptor, by which the chain is given back.
+    /// The number by which the chain is given back, below the queue's size: index of the first
+    /// descriptor in a split queue, a number of the device's own in a packed one.
     #[must_use]
     pub const fn head(&self) -> u16 {
         self.head
@@ -98,6 +102,12 @@ impl Chain {
         self.head = head;
         self.readable = 0;
         self.len = 0;
+        self.bytes = 0;
+    }
+
+    /// How many bytes the buffers have together.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(super) const fn len(&self) -> u16 {
@@ -105,6 +115,7 @@ impl Chain {
     }
 
     /// Appends a buffer; false if it comes in the wrong order or there is no room.
+    #[inline]
     pub(super) fn append(&mut self, buffer: Buffer) -> bool {
         if !buffer.write && self.readable != self.len {
             return false;
@@ -114,6 +125,7 @@ impl Chain {
         };
         *slot = buffer;
         self.len += 1;
+        self.bytes += u64::from(buffer.len);
         self.readable += u16::from(!buffer.write);
         true
     }

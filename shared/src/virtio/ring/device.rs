@@ -1,10 +1,7 @@
-//! The device side of a split virtqueue.
+//! The device side of a virtqueue, of either format.
 
-use core::sync::atomic::Ordering;
-
-use super::layout::{AVAIL_NO_INTERRUPT, DESCRIPTOR, F_INDIRECT, F_NEXT, F_WRITE, USED_NO_NOTIFY, avail, used};
-use super::{Areas, Buffer, Chain, MAX_BYTES, QueueConfig, passes, step};
-use crate::memory::{GuestMemory, Window, fence};
+use super::{Areas, Chain, Format, QueueConfig, packed, split};
+use crate::memory::GuestMemory;
 use crate::virtio::feature;
 
 /// What the driver did that no driver may. The device then needs a reset.
@@ -17,6 +14,9 @@ pub enum QueueError {
     /// has not given back yet.
     #[error("the available index is {0} entries ahead, more than the queue holds")]
     AvailableIndex(u16),
+    /// A descriptor of a packed queue is available while the device still has all of them.
+    #[error("descriptor {0} is available again before it was used")]
+    NotUsed(u16),
     /// A descriptor index is not below the queue size, or not within its table.
     #[error("descriptor {0} does not exist")]
     DescriptorIndex(u16),
@@ -29,8 +29,8 @@ pub enum QueueError {
     /// The buffers of a chain have more than 2^32 bytes in total (section 2.7.5.2).
     #[error("the buffers of a chain have more than 2^32 bytes in total")]
     TooManyBytes,
-    /// An indirect descriptor where none may be: not negotiated, within a table, or with a
-    /// successor.
+    /// An indirect descriptor where none may be: not negotiated, within a table, with a
+    /// successor, or (in a packed queue) in a chain.
     #[error("an indirect descriptor stands where none may be")]
     Indirect,
     /// An indirect table outside memory, empty, or not a whole number of descriptors.
@@ -43,42 +43,62 @@ pub enum QueueError {
     },
 }
 
-/// A split virtqueue as the device sees it: its place, and the state only the device may change.
+/// A virtqueue as the device sees it: its place, and the state only the device may change.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceQueue {
     config: QueueConfig,
-    indirect: bool,
-    event_idx: bool,
-    next_avail: u16,
-    next_used: u16,
-    /// Value of `next_used` when the driver was last considered for a notification.
-    told_used: u16,
+    state: State,
+}
+
+/// What the device remembers, by format.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is no heap to put the larger one on")]
+enum State {
+    Split(split::device::Device),
+    Packed(packed::device::Device),
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Split(split::device::Device::new(false, false))
+    }
 }
 
 impl DeviceQueue {
     /// A queue at its start, with the features that were negotiated.
     #[must_use]
     pub const fn new(config: QueueConfig, features: u64) -> Self {
-        Self {
-            config,
-            indirect: features & feature::INDIRECT_DESC != 0,
-            event_idx: features & feature::EVENT_IDX != 0,
-            next_avail: 0,
-            next_used: 0,
-            told_used: 0,
-        }
+        let indirect = features & feature::INDIRECT_DESC != 0;
+        let event_idx = features & feature::EVENT_IDX != 0;
+        let state = match Format::of(features) {
+            Format::Split => State::Split(split::device::Device::new(indirect, event_idx)),
+            Format::Packed => State::Packed(packed::device::Device::new(indirect, event_idx)),
+        };
+        Self { config, state }
     }
 
-    /// The queue as if `index` chains had come and gone.
+    /// The queue as if `index` descriptors had come and gone.
     #[cfg(test)]
     pub(super) fn start_at(&mut self, index: u16) {
-        (self.next_avail, self.next_used, self.told_used) = (index, index, index);
+        match &mut self.state {
+            State::Split(state) => state.start_at(index),
+            State::Packed(state) => state.start_at(index, self.config.size),
+        }
     }
 
     /// Where the queue is.
     #[must_use]
     pub const fn config(&self) -> &QueueConfig {
         &self.config
+    }
+
+    /// Its format.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        match self.state {
+            State::Split(_) => Format::Split,
+            State::Packed(_) => Format::Packed,
+        }
     }
 
     /// Finds the queue in memory, to work on it.
@@ -90,7 +110,7 @@ impl DeviceQueue {
         &'q mut self,
         memory: &'m M,
     ) -> Result<Attached<'q, 'm, M>, QueueError> {
-        let areas = Areas::find(memory, &self.config).ok_or(QueueError::Placement)?;
+        let areas = Areas::find_as(self.format(), memory, &self.config).ok_or(QueueError::Placement)?;
         Ok(Attached {
             queue: self,
             areas,
@@ -118,170 +138,58 @@ impl<'m, M: GuestMemory + ?Sized> Attached<'_, 'm, M> {
     /// # Errors
     ///
     /// Any [`QueueError`]; the queue must not be used further then. The addresses of the buffers
-    /// are not checked: finding their [`Window`]s does that.
+    /// are not checked: finding their [`Window`](crate::memory::Window)s does that.
     pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, QueueError> {
         let size = self.queue.config.size;
-        let available = self
-            .areas
-            .driver
-            .load_u16(avail::IDX)
-            .wrapping_sub(self.queue.next_avail);
-        if available == 0 {
-            return Ok(false);
+        match &mut self.queue.state {
+            State::Split(state) => state.pop(size, &self.areas, self.memory, chain),
+            State::Packed(state) => state.pop(size, &self.areas, self.memory, chain),
         }
-        // Every chain holds at least one descriptor until it is pushed.
-        let in_flight = self.queue.next_avail.wrapping_sub(self.queue.next_used);
-        if available > size.saturating_sub(in_flight) {
-            return Err(QueueError::AvailableIndex(available));
-        }
-        let slot = self.queue.next_avail % size;
-        let head = self.areas.driver.load_u16(avail::ring(slot));
-        self.read_chain(head, chain)?;
-        if chain.readable_bytes() + chain.writable_bytes() > MAX_BYTES {
-            return Err(QueueError::TooManyBytes);
-        }
-        self.queue.next_avail = self.queue.next_avail.wrapping_add(1);
-        Ok(true)
     }
 
-    fn read_chain(&self, head: u16, chain: &mut Chain) -> Result<(), QueueError> {
-        let size = self.queue.config.size;
-        chain.start(head);
-        let mut index = head;
-        for _ in 0..size {
-            let descriptor = Descriptor::read(&self.areas.descriptors, index, usize::from(size))?;
-            if descriptor.flags & F_INDIRECT != 0 {
-                // F_WRITE is to be ignored here (section 2.7.5.3.2).
-                if !self.queue.indirect || descriptor.flags & F_NEXT != 0 {
-                    return Err(QueueError::Indirect);
-                }
-                return self.read_table(&descriptor, chain);
-            }
-            descriptor.append_to(chain, size)?;
-            if descriptor.flags & F_NEXT == 0 {
-                return Ok(());
-            }
-            index = descriptor.next;
-        }
-        Err(QueueError::ChainLength)
-    }
-
-    fn read_table(&self, table: &Descriptor, chain: &mut Chain) -> Result<(), QueueError> {
-        let size = self.queue.config.size;
-        let unusable = QueueError::IndirectTable {
-            address: table.address,
-            len: table.len,
-        };
-        let len = table.len as usize;
-        let entries = len / DESCRIPTOR;
-        if !len.is_multiple_of(DESCRIPTOR) || entries == 0 {
-            return Err(unusable);
-        }
-        // A table may be longer than its chain, and than the queue. It needs no alignment, as it
-        // is read as bytes.
-        let window = self.memory.window(table.address, len).ok_or(unusable)?;
-        let mut index = 0;
-        for _ in 0..size {
-            let descriptor = Descriptor::read(&window, index, entries)?;
-            if descriptor.flags & F_INDIRECT != 0 {
-                return Err(QueueError::Indirect);
-            }
-            descriptor.append_to(chain, size)?;
-            if descriptor.flags & F_NEXT == 0 {
-                return Ok(());
-            }
-            index = descriptor.next;
-        }
-        Err(QueueError::ChainLength)
-    }
-
-    /// Gives a chain back: the device wrote `written` bytes into its writable buffers.
+    /// Gives a chain back, by its [`head`](Chain::head): the device wrote `written` bytes into its
+    /// writable buffers.
+    ///
+    /// With `VIRTIO_F_IN_ORDER` chains have to be given back in the order in which they came.
     pub fn push(&mut self, head: u16, written: u32) {
+        self.push_all([(head, written)]);
+    }
+
+    /// Gives several chains back at once, as [`push`](Self::push) does one: the driver sees all of
+    /// them or none.
+    pub fn push_all(&mut self, chains: impl IntoIterator<Item = (u16, u32)>) {
         let size = self.queue.config.size;
-        let entry = used::ring(self.queue.next_used % size);
-        self.areas.device.write_u32(entry, u32::from(head));
-        self.areas.device.write_u32(entry + 4, written);
-        step(&mut self.queue.next_used, &mut self.queue.told_used);
-        self.areas.device.store_u16(used::IDX, self.queue.next_used);
+        match &mut self.queue.state {
+            State::Split(state) => state.push_all(size, &self.areas, chains),
+            State::Packed(state) => state.push_all(size, &self.areas, chains),
+        }
     }
 
     /// Whether the driver wants to be told of what was pushed since this was last asked.
     #[must_use]
     pub fn wants_notification(&mut self) -> bool {
-        // The used index must be visible before the driver's wish is read (section 2.7.7.2).
-        fence(Ordering::SeqCst);
-        let (old, new) = (self.queue.told_used, self.queue.next_used);
-        self.queue.told_used = new;
-        if self.queue.event_idx {
-            let event = self.areas.driver.load_u16(avail::used_event(self.queue.config.size));
-            passes(event, old, new)
-        } else {
-            old != new && self.areas.driver.load_u16(avail::FLAGS) & AVAIL_NO_INTERRUPT == 0
+        let size = self.queue.config.size;
+        match &mut self.queue.state {
+            State::Split(state) => state.wants_notification(size, &self.areas),
+            State::Packed(state) => state.wants_notification(size, &self.areas),
         }
     }
 
-    /// Asks the driver not to kick for now (section 2.7.10).
+    /// Asks the driver not to kick for now (sections 2.7.10 and 2.8.10).
     pub fn disable_kicks(&mut self) {
-        if !self.queue.event_idx {
-            self.areas.device.store_u16(used::FLAGS, USED_NO_NOTIFY);
+        match &self.queue.state {
+            State::Split(state) => state.disable_kicks(&self.areas),
+            State::Packed(state) => state.disable_kicks(&self.areas),
         }
-        // With event index it suffices not to move `avail_event`.
     }
 
     /// Asks the driver to kick at the next buffer, and tells whether one came in before it knew:
     /// then no kick follows, and the caller goes on popping.
     #[must_use]
     pub fn enable_kicks(&mut self) -> bool {
-        if self.queue.event_idx {
-            self.areas
-                .device
-                .store_u16(used::avail_event(self.queue.config.size), self.queue.next_avail);
-        } else {
-            self.areas.device.store_u16(used::FLAGS, 0);
-        }
-        // The wish must be visible before the available index is read again.
-        fence(Ordering::SeqCst);
-        self.areas.driver.load_u16(avail::IDX) != self.queue.next_avail
-    }
-}
-
-/// A descriptor, copied (section 2.7.5).
-struct Descriptor {
-    address: u64,
-    len: u32,
-    flags: u16,
-    next: u16,
-}
-
-impl Descriptor {
-    fn read(table: &Window<'_>, index: u16, entries: usize) -> Result<Self, QueueError> {
-        if usize::from(index) >= entries {
-            return Err(QueueError::DescriptorIndex(index));
-        }
-        let mut bytes = [0; DESCRIPTOR];
-        table.read(usize::from(index) * DESCRIPTOR, &mut bytes);
-        let [a0, a1, a2, a3, a4, a5, a6, a7, l0, l1, l2, l3, f0, f1, n0, n1] = bytes;
-        Ok(Self {
-            address: u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
-            len: u32::from_le_bytes([l0, l1, l2, l3]),
-            flags: u16::from_le_bytes([f0, f1]),
-            next: u16::from_le_bytes([n0, n1]),
-        })
-    }
-
-    fn append_to(&self, chain: &mut Chain, limit: u16) -> Result<(), QueueError> {
-        if chain.len() >= limit {
-            return Err(QueueError::ChainLength);
-        }
-        let buffer = Buffer {
-            address: self.address,
-            len: self.len,
-            write: self.flags & F_WRITE != 0,
-        };
-        if chain.append(buffer) {
-            Ok(())
-        } else {
-            Err(QueueError::Order)
+        match &self.queue.state {
+            State::Split(state) => state.enable_kicks(self.queue.config.size, &self.areas),
+            State::Packed(state) => state.enable_kicks(&self.areas),
         }
     }
 }

@@ -18,7 +18,12 @@ pub(crate) struct State {
     pub(crate) reads: usize,
     pub(crate) writes: usize,
     pub(crate) flushes: usize,
+    /// Fills with zeros that may deallocate.
+    pub(crate) unmaps: usize,
 }
+
+/// What discarded bytes read as.
+pub(crate) const DISCARDED: u8 = 0xDD;
 
 /// A disk; clones are the same disk.
 #[derive(Clone)]
@@ -42,6 +47,16 @@ impl FakeDisk {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fill(&self, offset: u64, len: u64, with: u8) -> Result<(), DiskError> {
+        let mut state = self.state();
+        if state.fails {
+            return Err(DiskError);
+        }
+        state.writes += 1;
+        state.bytes[offset as usize..(offset + len) as usize].fill(with);
+        Ok(())
     }
 }
 
@@ -87,5 +102,14 @@ impl Disk for FakeDisk {
         let mut state = self.state();
         state.flushes += 1;
         if state.fails { Err(DiskError) } else { Ok(()) }
+    }
+
+    fn discard(&mut self, offset: u64, len: u64) -> Result<(), DiskError> {
+        self.fill(offset, len, DISCARDED)
+    }
+
+    fn write_zeroes(&mut self, offset: u64, len: u64, unmap: bool) -> Result<(), DiskError> {
+        self.state().unmaps += usize::from(unmap);
+        self.fill(offset, len, 0)
     }
 }

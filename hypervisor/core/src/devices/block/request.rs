@@ -1,11 +1,12 @@
 //! A request, found in the buffers of a chain (virtio 1.3 section 5.2.6).
 
 use chiton_shared::memory::{GuestMemory, Window};
-use chiton_shared::virtio::block::{ID_BYTES, RequestHeader, RequestType, SECTOR, status};
+use chiton_shared::virtio::block::{ID_BYTES, RequestHeader, RequestType, SECTOR, SEGMENTS, Segment, status};
 use chiton_shared::virtio::ring::Chain;
 
 use super::super::DeviceError;
 use super::super::buffers::{Cursor, Windows, window};
+use super::segments::Segments;
 use super::{Disk, DiskError};
 
 /// A request that ends with this status, which is not OK.
@@ -13,7 +14,7 @@ use super::{Disk, DiskError};
 pub(super) struct Refused(pub(super) u8);
 
 /// A failed request, as the driver sees it.
-const FAILED: Refused = Refused(status::IOERR);
+pub(super) const FAILED: Refused = Refused(status::IOERR);
 
 impl From<DiskError> for Refused {
     fn from(_: DiskError) -> Self {
@@ -34,7 +35,7 @@ pub(super) struct Request {
     pub(super) kind: RequestType,
     /// Where on the disk the rest begins, in bytes.
     pub(super) offset: u64,
-    /// How many bytes are left to move.
+    /// How many bytes are left to move, or segments to do.
     pub(super) left: u32,
     /// Where in the buffers the rest begins.
     pub(super) cursor: Cursor,
@@ -49,19 +50,11 @@ impl Request {
         disk: &impl Disk,
         memory: &'m (dyn GuestMemory + 'm),
         windows: &mut Windows<'m>,
+        segments: &mut Segments,
     ) -> Result<Self, Refused> {
         let mut cursor = Cursor::default();
         let mut header = [0; RequestHeader::SIZE];
-        let mut read = 0;
-        while read < header.len() {
-            cursor.gather(chain.readable(), memory, header.len() - read, windows)?;
-            if windows.bytes() == 0 {
-                return Err(FAILED);
-            }
-            windows.read(&mut header[read..]);
-            cursor.advance(chain.readable(), windows.bytes());
-            read += windows.bytes();
-        }
+        read(chain, &mut cursor, memory, windows, &mut header)?;
         let RequestHeader { kind, sector, .. } = RequestHeader::from_bytes(&header);
         let kind = RequestType::from_u32(kind).ok_or(Refused(status::UNSUPP))?;
         let len = match kind {
@@ -69,6 +62,22 @@ impl Request {
             RequestType::Write => chain.readable_bytes() - header.len() as u64,
             RequestType::GetId => (chain.writable_bytes() - 1).min(ID_BYTES as u64),
             RequestType::Flush => 0,
+            RequestType::Discard | RequestType::WriteZeroes => {
+                // Whatever it says, a read-only disk does not do it (section 5.2.6.2).
+                if disk.is_read_only() {
+                    return Err(FAILED);
+                }
+                let len = chain.readable_bytes() - header.len() as u64;
+                let count = len / Segment::SIZE as u64;
+                if count == 0 || count > SEGMENTS as u64 || !len.is_multiple_of(Segment::SIZE as u64) {
+                    return Err(FAILED);
+                }
+                let mut bytes = [0; SEGMENTS * Segment::SIZE];
+                let bytes = &mut bytes[..len as usize];
+                read(chain, &mut cursor, memory, windows, bytes)?;
+                *segments = Segments::parse(bytes, kind, disk.sectors())?;
+                u64::from(segments.left())
+            }
         };
         let mut offset = 0;
         if matches!(kind, RequestType::Read | RequestType::Write) {
@@ -106,6 +115,27 @@ impl Request {
         self.offset += bytes as u64;
         self.left -= bytes as u32;
     }
+}
+
+/// Copies the chain's next readable bytes out.
+fn read<'m>(
+    chain: &Chain,
+    cursor: &mut Cursor,
+    memory: &'m (dyn GuestMemory + 'm),
+    windows: &mut Windows<'m>,
+    to: &mut [u8],
+) -> Result<(), Refused> {
+    let mut done = 0;
+    while done < to.len() {
+        cursor.gather(chain.readable(), memory, to.len() - done, windows)?;
+        if windows.bytes() == 0 {
+            return Err(FAILED);
+        }
+        windows.read(&mut to[done..]);
+        cursor.advance(chain.readable(), windows.bytes());
+        done += windows.bytes();
+    }
+    Ok(())
 }
 
 /// The byte for the status: the last one that the device may write.

@@ -1,7 +1,8 @@
 use std::vec::Vec;
 
 use chiton_shared::virtio::block::{
-    F_FLUSH, F_RO, REQUEST, RequestHeader, RequestType, SECTOR,
+    F_DISCARD, F_FLUSH, F_RO, F_WRITE_ZEROES, REQUEST, RequestHeader, RequestType, SECTOR, SEGMENT_SECTORS, SEGMENTS,
+    Segment,
     status::{IOERR, OK, UNSUPP},
 };
 use chiton_shared::virtio::feature;
@@ -9,8 +10,8 @@ use chiton_shared::virtio::ring::{Buffer, QueueConfig};
 use proptest::prelude::*;
 
 use super::super::testing::{BUFFERS, END, Memory, Rig, WORLD, config};
-use super::super::{DeviceError, Transport};
-use super::fake::{FakeDisk, NAME};
+use super::super::{DeviceError, Limits, Rate, Transport};
+use super::fake::{DISCARDED, FakeDisk, NAME};
 use super::{BYTES_PER_CALL, Block, FLUSH_COST, QUEUE_SIZE};
 
 fn header(kind: u32, sector: u64) -> [u8; RequestHeader::SIZE] {
@@ -65,7 +66,7 @@ fn sectors_are_read_and_written_where_they_belong() {
 
 #[test]
 fn each_request_is_answered_with_its_status_and_the_length_written() {
-    let cases: [(&str, u32, u64, Data<'_>, u8, u32); 18] = [
+    let cases: [(&str, u32, u64, Data<'_>, u8, u32); 19] = [
         ("the last sector", IN, 3, Data::In(512), OK, 513),
         ("nothing, at the end", IN, 4, Data::In(0), OK, 1),
         ("one sector too many", IN, 3, Data::In(1024), IOERR, 0),
@@ -87,7 +88,8 @@ fn each_request_is_answered_with_its_status_and_the_length_written() {
         ("name", GET_ID, 0, Data::In(20), OK, 21),
         ("name, with more room than it needs", GET_ID, 0, Data::In(100), OK, 20),
         ("name, with too little room", GET_ID, 0, Data::In(6), OK, 7),
-        ("discard", 11, 0, Data::Out(&[0; 16]), UNSUPP, 1),
+        ("discard of nothing", 11, 0, Data::Out(&[0; 16]), OK, 1),
+        ("secure erase", 14, 0, Data::Out(&[0; 16]), UNSUPP, 1),
         ("lifetime", 10, 0, Data::In(6), UNSUPP, 0),
         ("no such request", u32::MAX, 0, Data::In(0), UNSUPP, 1),
         ("a request for zones", 16, 0, Data::In(64), UNSUPP, 0),
@@ -294,6 +296,164 @@ fn a_reset_drops_what_was_begun() {
         transport.preset(0, feature::RING, &[queue]).unwrap();
         assert_eq!(transport.process(&memory), Default::default());
     }
+}
+
+const DISCARD: u32 = RequestType::Discard as u32;
+const ZEROES: u32 = RequestType::WriteZeroes as u32;
+
+/// Segments as `(sector, count, flags)`, in bytes.
+fn segments(list: &[(u64, u32, u32)]) -> Vec<u8> {
+    let bytes = |&(sector, count, flags)| Segment { sector, count, flags }.to_bytes();
+    list.iter().flat_map(bytes).collect()
+}
+
+#[test]
+fn sectors_are_discarded_and_filled_with_zeros() {
+    let (memory, disk) = (Memory::new(), FakeDisk::new(8));
+    let mut rig = Rig::new(&memory, Block::new(disk.clone()));
+    assert_eq!(
+        rig.entry.features & (F_DISCARD | F_WRITE_ZEROES),
+        F_DISCARD | F_WRITE_ZEROES
+    );
+    let erase = segments(&[(1, 1, 0), (5, 0, 0), (4, 2, 0)]);
+    assert_eq!(request(&mut rig, DISCARD, 0, Data::Out(&erase)).0, OK);
+    let zero = segments(&[(0, 1, 0), (7, 1, Segment::UNMAP)]);
+    assert_eq!(request(&mut rig, ZEROES, 0, Data::Out(&zero)).0, OK);
+    let state = disk.state();
+    let first: Vec<u8> = state.bytes.chunks(512).map(|sector| sector[0]).collect();
+    assert_eq!(first, [0, DISCARDED, 3, 4, DISCARDED, DISCARDED, 7, 0]);
+    assert_eq!((state.unmaps, state.flushes), (1, 0));
+}
+
+#[test]
+fn one_wrong_segment_fails_the_request_and_nothing_is_done() {
+    let too_many = vec![(0, 1, 0); SEGMENTS + 1];
+    let cases: [(&str, u32, Vec<u8>, u8); 9] = [
+        ("no segment", DISCARD, vec![], IOERR),
+        ("half a segment", DISCARD, segments(&[(0, 1, 0)])[..8].to_vec(), IOERR),
+        ("too many", ZEROES, segments(&too_many), IOERR),
+        ("behind the end", ZEROES, segments(&[(0, 1, 0), (7, 2, 0)]), IOERR),
+        (
+            "a sector that wraps",
+            DISCARD,
+            segments(&[(0, 1, 0), (u64::MAX, 1, 0)]),
+            IOERR,
+        ),
+        ("too long", DISCARD, segments(&[(0, SEGMENT_SECTORS + 1, 0)]), IOERR),
+        ("discard with unmap", DISCARD, segments(&[(0, 1, 1)]), UNSUPP),
+        (
+            "an unknown flag",
+            ZEROES,
+            segments(&[(0, 1, 0), (0, 1, 1 << 31)]),
+            UNSUPP,
+        ),
+        ("both", ZEROES, segments(&[(0, 1, 3)]), UNSUPP),
+    ];
+    for (name, kind, data, status) in cases {
+        let (memory, disk) = (Memory::new(), FakeDisk::new(8));
+        let mut rig = Rig::new(&memory, Block::new(disk.clone()));
+        assert_eq!(request(&mut rig, kind, 0, Data::Out(&data)).0, status, "{name}");
+        assert_eq!(disk.state().writes, 0, "{name}");
+    }
+}
+
+#[test]
+fn a_read_only_disk_neither_discards_nor_fills() {
+    let (memory, disk) = (Memory::new(), FakeDisk::new(8));
+    disk.state().read_only = true;
+    let mut rig = Rig::new(&memory, Block::new(disk.clone()));
+    assert_eq!(rig.entry.features & (F_DISCARD | F_WRITE_ZEROES), 0);
+    for kind in [DISCARD, ZEROES] {
+        let data = segments(&[(0, 1, 0)]);
+        assert_eq!(request(&mut rig, kind, 0, Data::Out(&data)).0, IOERR);
+    }
+    assert_eq!(disk.state().writes, 0);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "fills megabytes")]
+fn a_large_fill_is_done_in_pieces_so_that_others_get_their_turn() {
+    let sectors = 2 * BYTES_PER_CALL / SECTOR as usize + 1;
+    let (memory, disk) = (Memory::new(), FakeDisk::new(sectors));
+    let mut rig = Rig::new(&memory, Block::new(disk.clone()));
+    let chain = [
+        rig.readable(&header(ZEROES, 0)),
+        rig.readable(&segments(&[(0, sectors as u32, 0)])),
+        rig.writable(1),
+    ];
+    assert!(rig.submit(REQUEST, &chain).more);
+    assert_eq!(disk.state().writes, 1);
+    assert_eq!(rig.take(REQUEST), None);
+    rig.process_all();
+    assert_eq!((rig.take(REQUEST), rig.bytes(chain[2])), (Some(1), vec![OK]));
+    assert_eq!(disk.state().bytes.iter().position(|byte| *byte != 0), None);
+}
+
+/// The time of the tests about limits, each on a thread of its own.
+fn now() -> u64 {
+    TIME.get()
+}
+
+std::thread_local! {
+    static TIME: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
+}
+
+#[test]
+fn a_limit_of_operations_is_kept_and_the_rest_follows_in_time() {
+    let (memory, disk) = (Memory::new(), FakeDisk::new(8));
+    let limits = Limits {
+        ops: Rate::new(10, 2),
+        bytes: None,
+    };
+    let mut rig = Rig::new(&memory, Block::new(disk.clone()).limited(limits, now));
+    for _ in 0..4 {
+        let chain = [rig.readable(&header(IN, 1)), rig.writable(512), rig.writable(1)];
+        rig.queues[REQUEST].add(&chain).unwrap();
+    }
+    assert!(!rig.process().more);
+    assert_eq!(disk.state().reads, 2);
+    assert_eq!(rig.transport.interest().at, Some(100_000_000));
+    assert!(!rig.process().more);
+    assert_eq!(disk.state().reads, 2);
+    TIME.set(100_000_000);
+    rig.process_all();
+    assert_eq!(disk.state().reads, 3);
+    TIME.set(10_000_000_000);
+    rig.process_all();
+    assert_eq!((disk.state().reads, rig.transport.interest().at), (4, None));
+}
+
+#[test]
+fn a_limit_of_bytes_cuts_a_request_that_is_larger_than_the_burst() {
+    let (memory, disk) = (Memory::new(), FakeDisk::new(8));
+    let limits = Limits {
+        ops: None,
+        bytes: Rate::new(10_240, 1024),
+    };
+    let mut rig = Rig::new(&memory, Block::new(disk.clone()).limited(limits, now));
+    let chain = [rig.readable(&header(IN, 0)), rig.writable(2560), rig.writable(1)];
+    assert!(!rig.submit(REQUEST, &chain).more);
+    for (read, at) in [(1, 100_000_000), (2, 150_000_000)] {
+        assert_eq!((disk.state().reads, rig.transport.interest().at), (read, Some(at)));
+        assert_eq!(rig.take(REQUEST), None);
+        TIME.set(at);
+        rig.process_all();
+    }
+    assert_eq!((rig.take(REQUEST), rig.bytes(chain[2])), (Some(2561), vec![OK]));
+    assert_eq!(rig.bytes(chain[1]), disk.state().bytes[..2560]);
+
+    let zeros = [
+        rig.readable(&header(ZEROES, 0)),
+        rig.readable(&segments(&[(0, 0, 0), (0, 3, 0)])),
+        rig.writable(1),
+    ];
+    TIME.set(1_000_000_000);
+    assert!(!rig.submit(REQUEST, &zeros).more);
+    assert_eq!(rig.take(REQUEST), None);
+    TIME.set(2_000_000_000);
+    rig.process_all();
+    assert_eq!((rig.take(REQUEST), rig.bytes(zeros[2])), (Some(1), vec![OK]));
+    assert_eq!(disk.state().bytes[..1537], [[0; 1536].as_slice(), &[4]].concat());
 }
 
 /// Cuts `len` bytes into pieces at `cuts`.

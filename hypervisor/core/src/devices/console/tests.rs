@@ -12,14 +12,17 @@ use super::{BYTES_PER_CALL, Console, QUEUE_SIZE};
 const IDLE: Interest = Interest {
     readable: false,
     writable: false,
+    at: None,
 };
 const READABLE: Interest = Interest {
     readable: true,
     writable: false,
+    at: None,
 };
 const WRITABLE: Interest = Interest {
     readable: false,
     writable: true,
+    at: None,
 };
 
 fn rig<'m>(memory: &'m Memory, port: &FakePort) -> Rig<'m> {
@@ -170,7 +173,8 @@ fn a_stopped_queue_forgets_the_chain_it_held() {
         rig.transport.interest(),
         Interest {
             readable: true,
-            writable: true
+            writable: true,
+            at: None,
         }
     );
     for queue in [RECEIVE, TRANSMIT] {

@@ -104,7 +104,8 @@ impl Transport {
     /// Every feature offered.
     #[must_use]
     pub fn features(&self) -> u64 {
-        self.device.features() | feature::RING
+        let order = if self.device.in_order() { feature::IN_ORDER } else { 0 };
+        self.device.features() | feature::RING | feature::BY_REGISTERS | order
     }
 
     /// Works on every queue that is ready. Does nothing unless the device is live.
@@ -127,8 +128,11 @@ impl Transport {
             return Outcome::default();
         };
         match work(self.device.as_mut(), queue, ready, memory) {
-            Ok(outcome) => {
+            Ok(mut outcome) => {
                 self.interrupt |= if outcome.notify { interrupt::USED_BUFFER } else { 0 };
+                if self.device.config_changed() {
+                    outcome.notify |= self.config_changed().notify;
+                }
                 outcome
             }
             Err(error) => self.break_down(Broken { queue, error }),
@@ -204,7 +208,7 @@ impl Transport {
     }
 }
 
-/// Has a device work on a queue once, with kicks suppressed meanwhile (section 2.7.10).
+/// Has a device work on a queue once, with kicks suppressed meanwhile (sections 2.7.10 and 2.8.10).
 fn work(
     device: &mut dyn Device,
     index: usize,

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use chiton_shared::boot::{CONFIG_BYTES, DeviceEntry, QUEUES_PER_DEVICE, QueueEntry};
-use chiton_shared::virtio::ring::{DeviceQueue, QueueConfig};
+use chiton_shared::virtio::ring::{DeviceQueue, Format, QueueConfig};
 use chiton_shared::virtio::{feature, status};
 use chiton_shared::{doorbell, map};
 
@@ -51,6 +51,9 @@ impl Transport {
     /// initialization of section 3.1: DRIVER_OK, with the offered ones of `features` negotiated
     /// and every queue ready. The memory of the queues has to be zero.
     ///
+    /// Left out are the features that change the format of a queue or the meaning of a register:
+    /// the boot page tells of split queues, and its reader uses no registers.
+    ///
     /// `index` is the number of the device, which fixes its registers and doorbell.
     ///
     /// # Errors
@@ -62,7 +65,7 @@ impl Transport {
         if index >= map::DEVICE_MAX {
             return Err(PresetError::TooManyDevices(index));
         }
-        let features = features & self.features();
+        let features = features & self.features() & !(feature::BY_REGISTERS | feature::IN_ORDER);
         if features & feature::VERSION_1 == 0 {
             return Err(PresetError::Features(features));
         }
@@ -83,7 +86,7 @@ impl Transport {
         };
         self.device.read_config(0, &mut entry.config);
         for (queue, (config, max)) in queues.iter().zip(self.device.queue_sizes()).enumerate() {
-            if !is_usable(config, *max) {
+            if !is_usable(config, Format::Split, *max) {
                 return Err(PresetError::Queue { queue, config: *config });
             }
             entry.queues[queue] = QueueEntry {

@@ -2,7 +2,7 @@
 
 use chiton_shared::map;
 use chiton_shared::virtio::mmio::{CONFIG, MAGIC, Register, VENDOR, VERSION};
-use chiton_shared::virtio::ring::{DeviceQueue, QueueConfig};
+use chiton_shared::virtio::ring::{DeviceQueue, Format, QueueConfig};
 use chiton_shared::virtio::{feature, status};
 
 use super::{Queue, Transport};
@@ -118,6 +118,7 @@ impl Transport {
             | Register::QueueDeviceLow
             | Register::QueueDeviceHigh
             | Register::ShmSel
+            // The reset of a queue is done when the write is.
             | Register::QueueReset => 0,
         }
     }
@@ -159,6 +160,7 @@ impl Transport {
             Register::QueueDeviceHigh => set_high(&mut self.idle_queue()?.config.device, value),
             Register::QueueReady => self.write_queue_ready(value)?,
             Register::QueueNotify => return self.kick(value),
+            Register::QueueReset if self.has_negotiated(feature::RING_RESET) => self.reset_queue(value)?,
             Register::InterruptAck => self.interrupt &= !value,
             Register::Status => return self.write_status(value),
             // There are no shared memory regions to select.
@@ -174,7 +176,7 @@ impl Transport {
             | Register::ShmLenHigh
             | Register::ShmBaseLow
             | Register::ShmBaseHigh
-            // RING_RESET is not offered.
+            // RING_RESET is not negotiated.
             | Register::QueueReset
             | Register::ConfigGeneration => return Err(Ignored::NotWritable(register as u64)),
         }
@@ -244,14 +246,14 @@ impl Transport {
     fn write_queue_ready(&mut self, value: u32) -> Result<(), Ignored> {
         let selected = self.queue_select;
         let max = self.queue_size_max().ok_or(Ignored::NoQueue(selected))?;
-        let (features, negotiated) = (self.driver_features, self.status & status::FEATURES_OK != 0);
+        let (features, negotiated) = (self.driver_features, self.has_negotiated(0));
         let queue = self.selected_mut()?;
         if value & 1 == 0 {
             if queue.ready.take().is_some() {
                 self.device.stop(selected as usize);
             }
         } else if queue.ready.is_none() {
-            if !negotiated || !is_usable(&queue.config, max) {
+            if !negotiated || !is_usable(&queue.config, Format::of(features), max) {
                 return Err(Ignored::QueueNotValid {
                     queue: selected,
                     config: queue.config,
@@ -262,13 +264,38 @@ impl Transport {
         Ok(())
     }
 
+    /// Whether these features are negotiated, once and for all.
+    const fn has_negotiated(&self, features: u64) -> bool {
+        self.status & status::FEATURES_OK != 0 && self.driver_features & features == features
+    }
+
+    /// Brings the selected queue back to its state at start (section 2.6.1).
+    fn reset_queue(&mut self, value: u32) -> Result<(), Ignored> {
+        let selected = self.queue_select as usize;
+        let queue = self.selected_mut()?;
+        if value & 1 != 0 {
+            let was_ready = core::mem::take(queue).ready.is_some();
+            if was_ready {
+                self.device.stop(selected);
+            }
+        }
+        Ok(())
+    }
+
+    /// A kick. What else notification data says (section 2.9) is a hint without use here: the
+    /// queue tells the same, and has to be checked anyway.
     fn kick(&self, value: u32) -> Result<Effect, Ignored> {
-        let queue = value as usize;
-        let ready = self.queues.get(queue).ok_or(Ignored::NoQueue(value))?.ready.is_some();
+        let number = if self.has_negotiated(feature::NOTIFICATION_DATA) {
+            value & 0xffff
+        } else {
+            value
+        };
+        let queue = number as usize;
+        let ready = self.queues.get(queue).ok_or(Ignored::NoQueue(number))?.ready.is_some();
         if ready && self.is_live() {
             Ok(Effect::Kick(queue))
         } else {
-            Err(Ignored::NotAtWork(value))
+            Err(Ignored::NotAtWork(number))
         }
     }
 
@@ -298,10 +325,15 @@ impl Transport {
     }
 }
 
-/// Whether a queue may be put to work: valid by section 2.7, not larger than the device allows,
-/// and its used ring where a device may write.
-pub(super) const fn is_usable(config: &QueueConfig, max: u16) -> bool {
-    config.is_valid() && config.size <= max && config.device >= map::QUEUES
+/// Whether a queue may be put to work: valid by section 2.7 or 2.8, not larger than the device
+/// allows, and what the device writes of it where a device may write.
+pub(super) const fn is_usable(config: &QueueConfig, format: Format, max: u16) -> bool {
+    let writable = config.device >= map::QUEUES
+        && match format {
+            Format::Split => true,
+            Format::Packed => config.descriptors >= map::QUEUES,
+        };
+    config.fits(format) && config.size <= max && writable
 }
 
 /// The offset in the configuration space, if this is one.

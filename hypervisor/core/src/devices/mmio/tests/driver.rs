@@ -28,6 +28,7 @@ pub(super) const STATUS: u64 = 0x070;
 pub(super) const QUEUE_DESC: u64 = 0x080;
 pub(super) const QUEUE_DRIVER: u64 = 0x090;
 pub(super) const QUEUE_DEVICE: u64 = 0x0a0;
+pub(super) const QUEUE_RESET: u64 = 0x0c0;
 pub(super) const CONFIG_GENERATION: u64 = 0x0fc;
 pub(super) const CONFIG: u64 = 0x100;
 
@@ -35,6 +36,12 @@ pub(super) const CONFIG: u64 = 0x100;
 pub(super) const INDIRECT_DESC: u64 = 1 << 28;
 pub(super) const EVENT_IDX: u64 = 1 << 29;
 pub(super) const VERSION_1: u64 = 1 << 32;
+pub(super) const RING_PACKED: u64 = 1 << 34;
+pub(super) const IN_ORDER: u64 = 1 << 35;
+pub(super) const NOTIFICATION_DATA: u64 = 1 << 38;
+pub(super) const RING_RESET: u64 = 1 << 40;
+/// Bits 24 to 49, which do not depend on the device.
+pub(super) const RING_FEATURES: u64 = (1 << 50) - (1 << 24);
 
 // Section 2.7.5.
 pub(super) const NEXT: u16 = 1;

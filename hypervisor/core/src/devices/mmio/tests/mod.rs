@@ -2,7 +2,9 @@
 
 mod driver;
 mod hostile;
+mod packed;
 mod preset;
 mod queues;
 mod refusals;
 mod registers;
+mod reset;

@@ -88,7 +88,12 @@ const STATUS_AND_FEATURES: &[Refusal] = &[
         0x7472_6976,
     ),
     refusal("a write between registers", &[(0x018, 5)], 0x018, 0),
-    refusal("a queue reset, which is not offered", &[(0x0c0, 1)], 0x0c0, 0),
+    refusal(
+        "a queue reset, which is not negotiated",
+        &[(QUEUE_RESET, 1)],
+        QUEUE_RESET,
+        0,
+    ),
     refusal(
         "a queue that is not there",
         &[(QUEUE_SEL, 1), (QUEUE_READY, 1)],
@@ -209,7 +214,7 @@ fn while_queues_are_set_up() {
 /// An entropy device at work, with a queue of 8 at the start of the queues' memory.
 fn at_work(memory: &Memory) -> (Transport, Ring<'_>) {
     let mut transport = entropy();
-    let features = negotiate(&mut transport, u64::MAX).expect("features are accepted");
+    let features = negotiate(&mut transport, !RING_PACKED).expect("features are accepted");
     let ring = Ring::new(memory, QUEUES, 8, features);
     set_up_queue(&mut transport, 0, 8, ring.parts());
     driver_ok(&mut transport);
@@ -331,7 +336,7 @@ fn a_broken_ring_needs_a_reset_and_gets_one() {
         assert_eq!(read(&transport, STATUS), 15 | 64, "{name}");
         assert_eq!(ring.used(), [], "{name}");
 
-        let features = negotiate(&mut transport, u64::MAX).expect(name);
+        let features = negotiate(&mut transport, !RING_PACKED).expect(name);
         assert_eq!(transport.broken(), None, "{name}");
         let mut ring = Ring::new(&memory, QUEUES, 8, features);
         set_up_queue(&mut transport, 0, 8, ring.parts());

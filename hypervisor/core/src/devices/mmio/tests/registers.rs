@@ -33,7 +33,7 @@ fn a_fresh_device_reads_as_the_specification_says() {
         ("Version", 0x004, 2),
         ("DeviceID", 0x008, 2),
         ("VendorID", 0x00c, u32::from_le_bytes(*b"CHIT")),
-        ("DeviceFeatures", 0x010, 1 << 2 | 1 << 6 | 1 << 9 | 1 << 28 | 1 << 29),
+        ("DeviceFeatures", 0x010, 1 << 2 | 1 << 6 | 1 << 9 | 3 << 13 | 3 << 28),
         ("DeviceFeaturesSel", 0x014, 0),
         ("DriverFeatures", 0x020, 0),
         ("DriverFeaturesSel", 0x024, 0),
@@ -59,7 +59,8 @@ fn a_fresh_device_reads_as_the_specification_says() {
         ("blk_size", 0x114, 512),
         ("nothing, behind the registers", 0x0c4, 0),
         ("nothing, between registers", 0x018, 0),
-        ("nothing, behind the configuration", 0x118, 0),
+        ("max_discard_seg", 0x128, 32),
+        ("nothing, behind the configuration", 0x13c, 0),
         ("nothing, far behind", 0xffc, 0),
         ("nothing, at the end of the address space", u64::MAX - 3, 0),
     ];
@@ -104,7 +105,13 @@ fn the_configuration_reads_alike_in_every_width() {
 #[test]
 fn features_are_offered_by_halves_and_nothing_beyond() {
     let (mut transport, _) = block(1);
-    for (select, bits) in [(0, 0x3000_0244), (1, 1), (2, 0), (3, 0), (u32::MAX, 0)] {
+    for (select, bits) in [
+        (0, 0x3000_6244),
+        (1, 1 | 1 << 2 | 1 << 6 | 1 << 8),
+        (2, 0),
+        (3, 0),
+        (u32::MAX, 0),
+    ] {
         set(&mut transport, DEVICE_FEATURES_SEL, select);
         assert_eq!(read(&transport, DEVICE_FEATURES), bits, "half {select}");
     }
@@ -199,7 +206,7 @@ fn a_change_of_configuration_is_seen_and_told() {
 fn a_reset_takes_everything_back() {
     let (mut transport, port) = console();
     let memory = Memory::new();
-    let features = negotiate(&mut transport, u64::MAX).expect("features are accepted");
+    let features = negotiate(&mut transport, !RING_PACKED).expect("features are accepted");
     let mut rings = [
         Ring::new(&memory, QUEUES, 16, features),
         Ring::new(&memory, QUEUES + 0x1000, 16, features),

@@ -1,17 +1,29 @@
 //! A disk: a raw file or block device.
 
+mod direct;
+mod erase;
+mod format;
+mod options;
+
+#[cfg(test)]
+mod tests;
+
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use chiton_core::devices::Limits;
 use chiton_core::devices::block::{Disk as Backend, DiskError};
 use chiton_shared::memory::Window;
 use chiton_shared::virtio::block::{ID_BYTES, SECTOR};
 use rustix::fs::{FlockOperation, SeekFrom, flock, seek};
 
+use super::complaint::Complaint;
 use super::{Transfer, transfer};
+use direct::Direct;
+pub use options::{DiskOptions, SerialError};
 
 /// Why a file cannot be a disk.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +65,25 @@ pub enum DiskOpenError {
         path = .0.display()
     )]
     Locked(PathBuf),
+    /// It is an image in a format that only others read.
+    #[error(
+        "the disk {path} is a {format} image and not a raw one: convert it with \
+         `qemu-img convert -O raw {path} {raw}` (or add ,raw if it is raw and only begins like one)",
+        path = .path.display(),
+        raw = .path.with_extension("raw").display()
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format, as `qemu-img` calls it.
+        format: &'static str,
+    },
+    /// Its file system has no direct I/O.
+    #[error(
+        "the disk {path} is on a file system without direct I/O: leave `direct` out, or move it to another one",
+        path = .0.display()
+    )]
+    NoDirect(PathBuf),
 }
 
 /// A disk that is open, and locked against other instances: shared if read-only, else alone.
@@ -62,16 +93,24 @@ pub struct Disk {
     sectors: u64,
     read_only: bool,
     name: [u8; ID_BYTES],
+    direct: Option<Direct>,
+    path: PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) complaint: Complaint,
 }
 
 impl Disk {
-    /// Opens and locks a raw disk image or block device.
+    /// Opens and locks a raw disk image or block device. [`DiskOptions`] can say more.
     ///
     /// # Errors
     ///
     /// [`DiskOpenError`].
     pub fn open(path: impl AsRef<Path>, read_only: bool) -> Result<Self, DiskOpenError> {
-        let path = path.as_ref();
+        DiskOptions::new().read_only(read_only).open(path)
+    }
+
+    fn open_with(path: &Path, options: &DiskOptions) -> Result<Self, DiskOpenError> {
+        let read_only = options.read_only;
         let fail = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => DiskOpenError::Missing(path.to_owned()),
             kind => {
@@ -118,20 +157,49 @@ impl Disk {
                 size,
             });
         }
+        if let Some(format) = format::of(&file).filter(|_| !options.raw) {
+            return Err(DiskOpenError::Format {
+                path: path.to_owned(),
+                format,
+            });
+        }
+        let direct = options.direct.then(|| Direct::open(&file, !read_only)).transpose();
+        let direct = direct.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => DiskOpenError::NoDirect(path.to_owned()),
+            _ => fail(error),
+        })?;
         Ok(Self {
             file,
             sectors: size / SECTOR,
             read_only,
-            name: name_of(path),
+            name: options.serial.unwrap_or_else(|| name_of(path)),
+            direct,
+            path: path.to_owned(),
+            limits: options.limits,
+            complaint: Complaint::default(),
         })
     }
 
-    fn all(&self, windows: &[Window<'_>], offset: u64, what: fn(u64) -> Transfer) -> Result<(), DiskError> {
+    /// Tells the user why the guest gets an error.
+    fn failed(&self, doing: &str, offset: u64, len: u64, error: &io::Error) -> DiskError {
+        self.complaint.say(|| {
+            let path = self.path.display();
+            format!("cannot {doing} {len} bytes at byte {offset} of the disk {path}: {error}")
+        });
+        DiskError
+    }
+
+    fn file_for(&self, at: u64, windows: &[Window<'_>]) -> BorrowedFd<'_> {
+        let direct = self.direct.as_ref().and_then(|direct| direct.takes(at, windows));
+        direct.unwrap_or_else(|| self.file.as_fd())
+    }
+
+    fn all(&self, windows: &[Window<'_>], offset: u64, what: fn(u64) -> Transfer) -> io::Result<()> {
         let (mut at, mut rest) = (offset, windows);
         while let Some(first) = rest.first() {
-            let mut done = transfer(self.file.as_fd(), rest, what(at)).map_err(|_| DiskError)?;
+            let mut done = transfer(self.file_for(at, rest), rest, what(at))?;
             if done == 0 && !first.is_empty() {
-                return Err(DiskError);
+                return Err(shrunk());
             }
             at += done as u64;
             while let Some(first) = rest.first()
@@ -149,13 +217,13 @@ impl Disk {
     }
 
     /// Finishes a window of which the kernel did only the first `done` bytes.
-    fn rest_of(&self, window: Window<'_>, done: usize, at: u64, what: fn(u64) -> Transfer) -> Result<u64, DiskError> {
+    fn rest_of(&self, window: Window<'_>, done: usize, at: u64, what: fn(u64) -> Transfer) -> io::Result<u64> {
         let (mut done, mut at) = (done, at);
         while done < window.len() {
-            let part = window.part(done, window.len() - done).ok_or(DiskError)?;
-            match transfer(self.file.as_fd(), &[part], what(at)) {
-                Ok(0) | Err(_) => return Err(DiskError),
-                Ok(more) => {
+            let part = window.part(done, window.len() - done).ok_or_else(shrunk)?;
+            match transfer(self.file_for(at, &[part]), &[part], what(at))? {
+                0 => return Err(shrunk()),
+                more => {
                     done += more;
                     at += more as u64;
                 }
@@ -163,6 +231,18 @@ impl Disk {
         }
         Ok(at)
     }
+}
+
+/// The file ends where the disk does not.
+fn shrunk() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the file has become shorter than the disk",
+    )
+}
+
+fn bytes_of(windows: &[Window<'_>]) -> u64 {
+    windows.iter().map(|window| window.len() as u64).sum()
 }
 
 /// The file's name as the device's, as far as it fits.
@@ -190,103 +270,26 @@ impl Backend for Disk {
 
     fn read_at(&mut self, offset: u64, to: &[Window<'_>]) -> Result<(), DiskError> {
         self.all(to, offset, Transfer::ReadAt)
+            .map_err(|error| self.failed("read", offset, bytes_of(to), &error))
     }
 
     fn write_at(&mut self, offset: u64, from: &[Window<'_>]) -> Result<(), DiskError> {
         self.all(from, offset, Transfer::WriteAt)
+            .map_err(|error| self.failed("write", offset, bytes_of(from), &error))
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {
-        self.file.sync_data().map_err(|_| DiskError)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ram::Ram;
-    use chiton_shared::memory::GuestMemory;
-
-    /// A file that is gone with the test.
-    struct Image(PathBuf);
-
-    impl Image {
-        fn new(name: &str, bytes: &[u8]) -> Self {
-            let path = std::env::temp_dir().join(format!("chiton-disk-{}-{name}", std::process::id()));
-            std::fs::write(&path, bytes).unwrap();
-            Self(path)
-        }
+        self.file
+            .sync_data()
+            .map_err(|error| self.failed("make durable all", 0, self.sectors * SECTOR, &error))
     }
 
-    impl Drop for Image {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
+    fn discard(&mut self, offset: u64, len: u64) -> Result<(), DiskError> {
+        erase::discard(&self.file, offset, len).map_err(|error| self.failed("discard", offset, len, &error))
     }
 
-    #[test]
-    fn what_is_written_is_read_back_across_windows() {
-        let image = Image::new("roundtrip", &[0; 4096]);
-        let mut disk = Disk::open(&image.0, false).unwrap();
-        let ram = Ram::new(1 << 20).unwrap();
-        ram.window(0, 6).unwrap().write(0, b"abcdef");
-        let from = [
-            ram.window(0, 2).unwrap(),
-            ram.window(2, 0).unwrap(),
-            ram.window(2, 4).unwrap(),
-        ];
-        disk.write_at(510, &from).unwrap();
-        disk.flush().unwrap();
-        assert_eq!(std::fs::read(&image.0).unwrap()[508..518], *b"\0\0abcdef\0\0");
-        disk.read_at(511, &[ram.window(100, 3).unwrap(), ram.window(200, 1).unwrap()])
-            .unwrap();
-        let mut bytes = [0; 3];
-        ram.window(100, 3).unwrap().read(0, &mut bytes);
-        assert_eq!(&bytes, b"bcd");
-    }
-
-    #[test]
-    fn a_disk_that_shrank_fails_the_read_and_does_not_hang() {
-        let image = Image::new("shrunk", &[1; 4096]);
-        let mut disk = Disk::open(&image.0, true).unwrap();
-        std::fs::OpenOptions::new()
-            .write(true)
-            .open(&image.0)
-            .unwrap()
-            .set_len(1000)
-            .unwrap();
-        let ram = Ram::new(1 << 20).unwrap();
-        assert!(disk.read_at(512, &[ram.window(0, 1024).unwrap()]).is_err());
-        assert!(disk.read_at(0, &[ram.window(0, 512).unwrap()]).is_ok());
-    }
-
-    #[test]
-    fn writing_a_read_only_disk_fails() {
-        let image = Image::new("ro", &[1; 512]);
-        let mut disk = Disk::open(&image.0, true).unwrap();
-        assert!(disk.is_read_only() && disk.sectors() == 1);
-        let ram = Ram::new(1 << 20).unwrap();
-        assert!(disk.write_at(0, &[ram.window(0, 512).unwrap()]).is_err());
-        assert_eq!(std::fs::read(&image.0).unwrap(), [1; 512]);
-    }
-
-    #[test]
-    fn a_writer_excludes_everybody_and_readers_exclude_writers() {
-        let image = Image::new("lock", &[0; 512]);
-        let writer = Disk::open(&image.0, false).unwrap();
-        assert!(matches!(Disk::open(&image.0, true), Err(DiskOpenError::Locked(_))));
-        drop(writer);
-        let _one = Disk::open(&image.0, true).unwrap();
-        let _two = Disk::open(&image.0, true).unwrap();
-        assert!(matches!(Disk::open(&image.0, false), Err(DiskOpenError::Locked(_))));
-    }
-
-    #[test]
-    fn the_name_is_the_files_as_far_as_it_fits() {
-        assert_eq!(&name_of(Path::new("/a/data.img"))[..9], b"data.img\0");
-        assert_eq!(
-            &name_of(Path::new("a-name-of-more-than-twenty-bytes")),
-            b"a-name-of-more-than-"
-        );
+    fn write_zeroes(&mut self, offset: u64, len: u64, unmap: bool) -> Result<(), DiskError> {
+        erase::write_zeroes(&self.file, offset, len, unmap)
+            .map_err(|error| self.failed("write zeros over", offset, len, &error))
     }
 }

@@ -1,0 +1,466 @@
+//! The network driver (virtio 1.3 section 5.1): frames out of receive buffers, and into sent ones.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use chiton_shared::memory::Window;
+use chiton_shared::virtio::net::{
+    Config, F_CSUM, F_GUEST_CSUM, F_HOST_TSO4, F_HOST_TSO6, Header, MAX_FRAME, flags, gso,
+};
+use chiton_shared::virtio::ring::{Buffer, MAX_SIZE};
+
+use super::checksum;
+use crate::host::Host;
+use crate::queue::{Exits, Queue, QueueError};
+
+/// Length of a receive buffer, in bytes: an ordinary frame fits into one.
+const BLOCK: usize = 4096;
+
+/// How many receive buffers there are at most.
+pub(super) const BLOCKS: usize = 128;
+
+/// How many frames can be on their way out.
+const SENDING: usize = 64;
+
+/// After so many frames the host is told, so that it works while the guest makes more.
+const KICK_AFTER: usize = 8;
+
+/// Memory for so many receive buffers, for ever.
+pub(super) fn leak_blocks(count: usize) -> Window<'static> {
+    let memory = NonNull::from(vec![0_u8; count * BLOCK].leak());
+    // SAFETY: leaked memory, reached through this window and by the device only.
+    unsafe { Window::new(memory.cast(), memory.len()) }
+}
+
+/// The receiving half of a driver.
+#[derive(Debug)]
+pub struct Receive<'m, H> {
+    queue: Box<Queue<'m, H>>,
+    blocks: Vec<Window<'m>>,
+    /// The block of the chain with this head.
+    owner: [u16; MAX_SIZE as usize],
+    /// The frame that was received last, and room for any other.
+    frame: Vec<u8>,
+    len: usize,
+    check: bool,
+    /// How many frames were dropped: too long, or with a wrong checksum.
+    dropped: u64,
+}
+
+impl<'m, H: Host> Receive<'m, H> {
+    /// Receives through this queue into this memory, which the device writes at its own address.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`].
+    pub fn new(queue: Box<Queue<'m, H>>, memory: Window<'m>, features: u64) -> Result<Self, QueueError> {
+        let count = usize::from(queue.size()).min(memory.len() / BLOCK);
+        let blocks = (0..count).filter_map(|i| memory.part(i * BLOCK, BLOCK)).collect();
+        let mut receive = Self {
+            queue,
+            blocks,
+            owner: [0; MAX_SIZE as usize],
+            frame: vec![0; MAX_FRAME],
+            len: 0,
+            check: features & F_GUEST_CSUM != 0,
+            dropped: 0,
+        };
+        for block in 0..count {
+            receive.give(block)?;
+        }
+        Ok(receive)
+    }
+
+    fn give(&mut self, block: usize) -> Result<(), QueueError> {
+        let window = &self.blocks[block];
+        let buffer = Buffer::writable(window.as_ptr().expose_provenance() as u64, window.len() as u32);
+        // SAFETY: the block is touched again, through its window, only when the chain has come back.
+        let head = unsafe { self.queue.add(&[buffer]) }?;
+        self.owner[usize::from(head)] = block as u16;
+        Ok(())
+    }
+
+    /// Takes the next frame out of its buffers, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] if the device breaks the rules.
+    pub fn receive(&mut self) -> Result<Option<&[u8]>, QueueError> {
+        loop {
+            let Some((head, written)) = self.queue.take()? else {
+                return Ok(None);
+            };
+            self.len = 0;
+            let mut bytes = [0; Header::SIZE];
+            let block = usize::from(self.owner[usize::from(head)]);
+            if (written as usize) < Header::SIZE {
+                return Err(self.broken());
+            }
+            self.blocks[block].read(0, &mut bytes);
+            let header = Header::from_bytes(&bytes);
+            let mut fits = self.append(block, Header::SIZE, written as usize);
+            self.give(block)?;
+            for _ in 1..header.num_buffers {
+                // All buffers of a frame come back at once (section 5.1.6.4).
+                let Some((head, written)) = self.queue.take()? else {
+                    return Err(self.broken());
+                };
+                let block = usize::from(self.owner[usize::from(head)]);
+                fits &= self.append(block, 0, written as usize);
+                self.give(block)?;
+            }
+            if fits && self.is_right(&header) {
+                break;
+            }
+            self.dropped += 1;
+        }
+        Ok(Some(self.frame()))
+    }
+
+    fn append(&mut self, block: usize, from: usize, to: usize) -> bool {
+        let end = self.len + (to - from);
+        let Some(room) = self.frame.get_mut(self.len..end) else {
+            return false;
+        };
+        self.blocks[block].read(from, room);
+        self.len = end;
+        true
+    }
+
+    fn frame(&self) -> &[u8] {
+        &self.frame[..self.len]
+    }
+
+    /// Whether the frame's checksum is right, or is the host's own business.
+    fn is_right(&self, header: &Header) -> bool {
+        let known = header.flags & (flags::NEEDS_CSUM | flags::DATA_VALID) != 0;
+        known || !self.check || checksum::find(self.frame()).is_none_or(|found| found.is_right(self.frame()))
+    }
+
+    fn broken(&mut self) -> QueueError {
+        self.queue.give_up();
+        QueueError::GivenUp
+    }
+
+    /// Tells the device of buffers, if it wants to hear.
+    pub fn kick(&mut self) {
+        self.queue.kick();
+    }
+
+    /// Has the device report the next frame to whoever waits, and tells whether there is one.
+    pub fn arm(&mut self) -> bool {
+        self.queue.arm()
+    }
+
+    /// How many frames were dropped: too long, or with a wrong checksum.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// How often the driver rang so far.
+    #[must_use]
+    pub const fn exits(&self) -> Exits {
+        self.queue.exits()
+    }
+}
+
+/// The sending half of a driver.
+#[derive(Debug)]
+pub struct Transmit<'m, H> {
+    queue: Box<Queue<'m, H>>,
+    features: u64,
+    /// The frame of the chain with this head.
+    sending: Vec<Option<Vec<u8>>>,
+    count: usize,
+    free: Vec<Vec<u8>>,
+    not_told: usize,
+    failed: Option<QueueError>,
+}
+
+impl<'m, H: Host> Transmit<'m, H> {
+    /// Sends through this queue.
+    pub fn new(queue: Box<Queue<'m, H>>, features: u64) -> Self {
+        Self {
+            sending: (0..queue.size()).map(|_| None).collect(),
+            queue,
+            features,
+            count: 0,
+            free: Vec::new(),
+            not_told: 0,
+            failed: None,
+        }
+    }
+
+    /// Whether there is room for one more frame.
+    pub fn has_room(&mut self) -> bool {
+        if self.count >= SENDING || self.queue.free() == 0 {
+            self.kick();
+            self.collect();
+        }
+        self.count < SENDING && self.queue.free() > 0 && self.failed.is_none()
+    }
+
+    /// Sends a frame of `len` bytes that `fill` writes; the device cuts it if there is a segment
+    /// size. A frame for which there is no room is lost.
+    pub fn send<R>(&mut self, len: usize, segment: Option<u16>, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        let whole = Header::SIZE + len;
+        let mut bytes = self.free.pop().unwrap_or_default();
+        if bytes.len() < whole {
+            bytes = vec![0; whole.max(BLOCK)];
+        }
+        let result = fill(&mut bytes[Header::SIZE..whole]);
+        let header = self.finish(&mut bytes[Header::SIZE..whole], segment);
+        bytes[..Header::SIZE].copy_from_slice(&header.to_bytes());
+        let buffer = Buffer::readable(bytes.as_ptr().expose_provenance() as u64, whole as u32);
+        // SAFETY: the bytes are kept as they are in `sending` until the chain has come back.
+        match unsafe { self.queue.add(&[buffer]) } {
+            Ok(head) => {
+                self.sending[usize::from(head)] = Some(bytes);
+                self.count += 1;
+                self.not_told += 1;
+            }
+            Err(error) => self.failed = Some(error),
+        }
+        if self.not_told >= KICK_AFTER {
+            self.kick();
+        }
+        result
+    }
+
+    /// Leaves the checksum to the device, and says how to cut the frame.
+    fn finish(&self, frame: &mut [u8], segment: Option<u16>) -> Header {
+        let mut header = Header::default();
+        if self.features & F_CSUM == 0 {
+            return header;
+        }
+        let Some(found) = checksum::find(frame) else {
+            return header;
+        };
+        header.flags = flags::NEEDS_CSUM;
+        header.csum_start = found.start as u16;
+        header.csum_offset = found.offset as u16;
+        let at = found.start + found.offset;
+        frame[at..at + 2].copy_from_slice(&found.pseudo.to_be_bytes());
+        if let Some(segment) = segment {
+            let is_v4 = frame[12..14] == [8, 0];
+            let tcp_header = usize::from(frame.get(found.start + 12).map_or(0, |byte| byte >> 4)) * 4;
+            header.gso_type = if is_v4 { gso::TCPV4 } else { gso::TCPV6 };
+            header.gso_size = segment;
+            header.hdr_len = (found.start + tcp_header) as u16;
+        }
+        header
+    }
+
+    /// Tells the device of frames, if it wants to hear.
+    pub fn kick(&mut self) {
+        self.not_told = 0;
+        self.queue.kick();
+    }
+
+    /// Takes back what the device is done with.
+    pub fn collect(&mut self) {
+        loop {
+            match self.queue.take() {
+                Ok(Some((head, _))) => {
+                    if let Some(bytes) = self.sending[usize::from(head)].take() {
+                        self.count -= 1;
+                        self.free.push(bytes);
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    self.failed = Some(error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Has the device report the next frame that is out to whoever waits, and tells whether there is
+    /// one.
+    pub fn arm(&mut self) -> bool {
+        self.queue.arm()
+    }
+
+    /// Whether frames are on their way.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.count >= SENDING
+    }
+
+    /// Why nothing can be sent any more, if so.
+    #[must_use]
+    pub const fn failed(&self) -> Option<QueueError> {
+        self.failed
+    }
+
+    /// How often the driver rang so far.
+    #[must_use]
+    pub const fn exits(&self) -> Exits {
+        self.queue.exits()
+    }
+}
+
+impl<H> Drop for Transmit<'_, H> {
+    /// The device may still read what is being sent.
+    fn drop(&mut self) {
+        for bytes in self.sending.drain(..).flatten() {
+            core::mem::forget(bytes);
+        }
+    }
+}
+
+/// What a device of these features and this configuration is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traits {
+    /// The Ethernet address.
+    pub mac: [u8; 6],
+    /// The greatest MTU, in bytes.
+    pub mtu: u16,
+    /// The device finishes checksums.
+    pub sends_checksums: bool,
+    /// Received checksums are looked at before the stack sees a frame.
+    pub checks_checksums: bool,
+    /// The device cuts TCP segments over IPv4, and over IPv6.
+    pub segments: [bool; 2],
+}
+
+impl Traits {
+    /// Reads them; `None` if the configuration is cut short or makes no sense.
+    #[must_use]
+    pub fn new(config: &[u8], features: u64) -> Option<Self> {
+        let config = Config::from_bytes(config)?;
+        let has = |feature| features & feature != 0;
+        Some(Self {
+            mac: config.mac,
+            mtu: Some(config.mtu).filter(|mtu| *mtu >= 68)?,
+            sends_checksums: has(F_CSUM),
+            checks_checksums: has(F_GUEST_CSUM),
+            segments: [has(F_CSUM) && has(F_HOST_TSO4), has(F_CSUM) && has(F_HOST_TSO6)],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Machine, bytes};
+    use chiton_shared::memory::GuestMemory;
+    use chiton_shared::virtio::feature;
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::rc::Rc;
+
+    /// A device that writes these bytes into one buffer after the other.
+    fn device(pieces: &[&[u8]]) -> Machine {
+        let mut pieces: VecDeque<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
+        Machine::new(8, move |chain, memory| {
+            let piece = pieces.pop_front()?;
+            memory
+                .window(chain.writable()[0].address, piece.len())?
+                .write(0, &piece);
+            Some(piece.len() as u32)
+        })
+    }
+
+    fn receive<'m>(machine: &'m Machine, features: u64) -> Receive<'m, &'m Machine> {
+        let mut receive = Receive::new(Box::new(machine.queue()), leak_blocks(8), feature::RING | features).unwrap();
+        receive.kick();
+        receive
+    }
+
+    fn header(num_buffers: u16, flags: u8) -> Vec<u8> {
+        let header = Header {
+            flags,
+            num_buffers,
+            ..Header::default()
+        };
+        header.to_bytes().to_vec()
+    }
+
+    #[test]
+    fn a_frame_is_put_together_from_its_buffers() {
+        let first = [header(3, 0), b"ab".to_vec()].concat();
+        let other = [header(1, 0), b"next".to_vec()].concat();
+        let machine = device(&[&first, b"cd", b"e", &other]);
+        let mut receive = receive(&machine, 0);
+        assert_eq!(receive.receive(), Ok(Some(&b"abcde"[..])));
+        assert_eq!(receive.receive(), Ok(Some(&b"next"[..])));
+        assert_eq!(receive.receive(), Ok(None));
+    }
+
+    #[test]
+    fn a_device_that_breaks_the_rules_is_given_up() {
+        for piece in [b"short".to_vec(), header(2, 0), header(u16::MAX, 0)] {
+            let machine = device(&[&piece]);
+            let mut receive = receive(&machine, 0);
+            assert_eq!(receive.receive(), Err(QueueError::GivenUp), "{piece:?}");
+            assert_eq!(machine.resets(), 1);
+            assert_eq!(receive.receive(), Err(QueueError::GivenUp));
+        }
+        // No buffer at all is one.
+        let machine = device(&[&header(0, 0)]);
+        assert_eq!(receive(&machine, 0).receive(), Ok(Some(&b""[..])));
+    }
+
+    /// A UDP datagram over IPv4 with a wrong checksum.
+    fn datagram() -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        frame.extend([8, 0, 0x45, 0, 0, 31, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        frame.extend([0, 1, 0, 2, 0, 11, 1, 1, b'a', b'b', b'c']);
+        frame
+    }
+
+    #[test]
+    fn a_wrong_checksum_counts_only_where_the_host_has_not_looked() {
+        let frame = |flags| [header(1, flags), datagram()].concat();
+        let machine = device(&[&frame(0), &frame(flags::DATA_VALID), &frame(flags::NEEDS_CSUM)]);
+        let mut receive = receive(&machine, F_GUEST_CSUM);
+        assert_eq!(receive.receive(), Ok(Some(&datagram()[..])));
+        assert_eq!(receive.receive(), Ok(Some(&datagram()[..])));
+        assert_eq!(receive.receive(), Ok(None));
+        assert_eq!(receive.dropped(), 1);
+    }
+
+    #[test]
+    fn what_is_sent_leaves_checksum_and_segments_to_the_device() {
+        let sent = Rc::new(RefCell::new(Vec::new()));
+        let machine = Machine::new(8, {
+            let sent = Rc::clone(&sent);
+            move |chain, _| {
+                sent.borrow_mut().push(bytes(&chain.readable()[0]));
+                Some(0)
+            }
+        });
+        let mut transmit = Transmit::new(Box::new(machine.queue()), F_CSUM | F_HOST_TSO4);
+        for segment in [None, Some(1000)] {
+            assert!(transmit.has_room());
+            transmit.send(45, segment, |frame| frame.copy_from_slice(&datagram()));
+        }
+        transmit.kick();
+        transmit.collect();
+        let sent = sent.borrow();
+        let header = |i: usize| Header::from_bytes(sent[i][..Header::SIZE].try_into().unwrap());
+        assert_eq!((header(0).flags, header(0).gso_type), (flags::NEEDS_CSUM, gso::NONE));
+        assert_eq!((header(0).csum_start, header(0).csum_offset), (34, 6));
+        assert_eq!((header(1).gso_type, header(1).gso_size), (gso::TCPV4, 1000));
+        // 10.0.0.1, 10.0.0.2, protocol 17 and length 11.
+        assert_eq!(sent[0][Header::SIZE + 40..][..2], [0x14, 0x1F]);
+        assert_eq!((transmit.count, transmit.free.len()), (0, 2));
+    }
+
+    #[test]
+    fn more_than_the_device_takes_is_not_sent() {
+        let machine = Machine::new(8, |_, _| None);
+        let mut transmit = Transmit::new(Box::new(machine.queue()), 0);
+        let mut count = 0;
+        while transmit.has_room() {
+            transmit.send(60, None, |frame| frame.fill(0));
+            count += 1;
+        }
+        assert_eq!((count, transmit.failed()), (8, None));
+    }
+}

@@ -1,0 +1,180 @@
+//! TCP and UDP, with the cargo feature `net`.
+//!
+//! ```text
+//!  TcpListener · TcpStream · UdpSocket
+//!        │  a stack for all of them: smoltcp
+//!        ▼
+//!  driver ◀══ receiveq1, transmitq1 ══▶ the host's TAP device
+//! ```
+//!
+//! Simple: [`TcpStream::read`], [`TcpListener::accept`] and their like sleep until they are done.
+//!
+//! Many connections at once: the `try_` functions look at what has arrived and never sleep;
+//! [`wait`] moves frames and sleeps until there is something new for them.
+//!
+//! ```no_run
+//! use chiton_guest::net::{NetError, TcpListener};
+//!
+//! # fn main() -> Result<(), NetError> {
+//! let listener = TcpListener::bind(7)?;
+//! loop {
+//!     let stream = listener.accept()?;
+//!     let mut bytes = [0; 1024];
+//!     loop {
+//!         match stream.read(&mut bytes)? {
+//!             0 => break,
+//!             n => stream.write_all(&bytes[..n])?,
+//!         }
+//!     }
+//! }
+//! # }
+//! ```
+//!
+//! The first network interface is used, with the address that `--net` gives it.
+
+mod checksum;
+pub mod driver;
+mod phy;
+mod stack;
+mod tcp;
+mod udp;
+
+use core::net::{IpAddr, SocketAddr};
+
+use chiton_shared::virtio::id;
+use chiton_shared::virtio::net::S_LINK_UP;
+
+use crate::boot;
+use crate::queue::{Exits, QueueError};
+use crate::time::Instant;
+
+pub use tcp::{Options, TcpListener, TcpStream};
+pub use udp::UdpSocket;
+
+/// Why the network does not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetError {
+    /// The machine has no network interface.
+    #[error("there is no network interface; start the guest with --net tap=NAME,ip=ADDRESS/PREFIX")]
+    Missing,
+    /// The interface has no address.
+    #[error("the network interface has no address; start the guest with --net tap=NAME,ip=ADDRESS/PREFIX")]
+    NoAddress,
+    /// What the environment says of the interface's addresses cannot be read.
+    #[error("network: `{0}` is not an address")]
+    Address(&'static str),
+    /// The device's configuration makes no sense.
+    #[error("network: the device's configuration makes no sense")]
+    Configuration,
+    /// The device failed.
+    #[error("network: {0}")]
+    Device(#[from] QueueError),
+    /// Somebody listens on the port.
+    #[error("network: port {0} is in use, or no port")]
+    InUse(u16),
+    /// There is no way there.
+    #[error("network: {0} cannot be reached from this interface's address")]
+    Unaddressable(SocketAddr),
+    /// Nobody listens there.
+    #[error("network: {0} refused the connection")]
+    Refused(SocketAddr),
+    /// Nobody answered.
+    #[error("network: the other end did not answer")]
+    TimedOut,
+    /// The connection broke, or was shut down.
+    #[error("network: the connection is no more")]
+    Reset,
+    /// A datagram longer than the socket's buffer.
+    #[error("network: a datagram of {0} bytes is too long")]
+    TooLong(usize),
+}
+
+/// Moves frames, and sleeps until some have come, a timer of TCP has run out, or `deadline` (`None`:
+/// never). It may return early, so look again at what you wait for.
+///
+/// # Errors
+///
+/// [`NetError::Device`] if the device fails.
+pub fn wait(deadline: Option<Instant>) -> Result<(), NetError> {
+    stack::wait(deadline)
+}
+
+/// Moves frames and does not sleep.
+///
+/// # Errors
+///
+/// [`NetError::Device`] if the device fails.
+pub fn poll() -> Result<(), NetError> {
+    stack::with(|stack| stack.poll().map(drop))
+}
+
+/// This guest's address and the length of its prefix.
+///
+/// # Errors
+///
+/// [`NetError::NoAddress`], [`NetError::Address`].
+pub fn address() -> Result<(IpAddr, u8), NetError> {
+    address_of(0)
+}
+
+/// This guest's Ethernet address.
+///
+/// # Errors
+///
+/// Any [`NetError`] if the network does not work.
+pub fn mac() -> Result<[u8; 6], NetError> {
+    stack::with(|stack| Ok(stack.traits().mac))
+}
+
+/// Whether the link is up. This is one exit.
+#[must_use]
+pub fn is_up() -> bool {
+    let Some(entry) = boot::devices(id::NET).next() else {
+        return false;
+    };
+    let status = (entry.registers + 0x106) as *const u16;
+    // SAFETY: register blocks are mapped by the contract; reading the configuration has no effect.
+    unsafe { status.read_volatile() & S_LINK_UP != 0 }
+}
+
+/// How often the driver rang so far, besides to wait.
+///
+/// # Errors
+///
+/// Any [`NetError`] if the network does not work.
+pub fn exits() -> Result<Exits, NetError> {
+    stack::with(|stack| Ok(stack.exits()))
+}
+
+fn address_of(index: usize) -> Result<(IpAddr, u8), NetError> {
+    let text = stack::variable(index, "IP").ok_or(NetError::NoAddress)?;
+    parse(text).ok_or(NetError::Address(text))
+}
+
+fn gateway_of(index: usize) -> Result<Option<IpAddr>, NetError> {
+    stack::variable(index, "GATEWAY")
+        .map(|text| text.parse().map_err(|_| NetError::Address(text)))
+        .transpose()
+}
+
+/// Reads `ADDRESS/PREFIX`.
+fn parse(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, prefix) = text.split_once('/')?;
+    let address: IpAddr = address.parse().ok()?;
+    let prefix = prefix.parse().ok()?;
+    (prefix <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_have_a_prefix_that_they_can_have() {
+        assert_eq!(parse("10.0.0.2/24"), Some(([10, 0, 0, 2].into(), 24)));
+        assert!(parse("fd00::2/64").is_some());
+        for text in ["10.0.0.2", "10.0.0.2/33", "10.0.0/8", "/24", "fd00::2/129"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

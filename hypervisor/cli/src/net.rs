@@ -1,0 +1,166 @@
+//! `--net`: a network interface as given on the command line.
+
+use std::net::IpAddr;
+
+use chiton_kvm::{Net, NetOpenError};
+
+/// A network interface as given on the command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NetOption {
+    tap: String,
+    mac: Option<[u8; 6]>,
+    mtu: Option<u16>,
+    ip: Option<(IpAddr, u8)>,
+    gateway: Option<IpAddr>,
+}
+
+impl NetOption {
+    /// Opens the TAP device.
+    pub(crate) fn open(&self) -> Result<Net, NetOpenError> {
+        let mut net = Net::tap(&self.tap)?;
+        if let Some(mac) = self.mac {
+            net = net.mac(mac)?;
+        }
+        if let Some(mtu) = self.mtu {
+            net = net.mtu(mtu)?;
+        }
+        if let Some((address, prefix)) = self.ip {
+            net = net.ip(address, prefix);
+        }
+        if let Some(gateway) = self.gateway {
+            net = net.gateway(gateway);
+        }
+        Ok(net)
+    }
+}
+
+/// Reads what stands behind `--net`.
+pub(crate) fn net(text: &str) -> Result<NetOption, String> {
+    let mut net = NetOption::default();
+    for part in text.split(',') {
+        let (key, value) = part
+            .split_once('=')
+            .ok_or_else(|| format!("`{part}` is not KEY=VALUE: write tap=NAME,ip=10.0.0.2/24"))?;
+        let given = match key {
+            "tap" => !std::mem::replace(&mut net.tap, value.to_owned()).is_empty(),
+            "mac" => net.mac.replace(mac(value)?).is_some(),
+            "mtu" => net.mtu.replace(mtu(value)?).is_some(),
+            "ip" => net.ip.replace(prefix(value)?).is_some(),
+            "gateway" => net.gateway.replace(address(value)?).is_some(),
+            _ => {
+                return Err(format!(
+                    "`{key}` is nothing that a network interface has: use tap, mac, mtu, ip and gateway"
+                ));
+            }
+        };
+        if given {
+            return Err(format!("`{key}` is given twice"));
+        }
+    }
+    if net.tap.is_empty() {
+        return Err("a network interface needs a TAP device: write tap=NAME".into());
+    }
+    if let (Some(gateway), Some((ip, _))) = (net.gateway, net.ip)
+        && gateway.is_ipv4() != ip.is_ipv4()
+    {
+        return Err(format!(
+            "the gateway {gateway} and the address {ip} are of different kinds"
+        ));
+    }
+    if net.gateway.is_some() && net.ip.is_none() {
+        return Err("a gateway is of use only with an address: add ip=ADDRESS/PREFIX".into());
+    }
+    Ok(net)
+}
+
+fn mac(text: &str) -> Result<[u8; 6], String> {
+    let wrong = || format!("`{text}` is not an Ethernet address: write it as 02:00:00:00:00:01");
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        let part = parts.next().filter(|part| part.len() == 2).ok_or_else(wrong)?;
+        *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+    }
+    if parts.next().is_some() {
+        return Err(wrong());
+    }
+    if mac[0] & 1 != 0 || mac == [0; 6] {
+        return Err(format!(
+            "`{text}` is not the address of one interface: the first byte must be even, and not all may be zero"
+        ));
+    }
+    Ok(mac)
+}
+
+fn mtu(text: &str) -> Result<u16, String> {
+    let mtu = text.parse().ok().filter(|mtu| *mtu >= 68);
+    mtu.ok_or_else(|| format!("`{text}` is not an MTU: write a number of bytes from 68 to 65535"))
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not an IP address: write it as 10.0.0.1 or fd00::1"))
+}
+
+fn prefix(text: &str) -> Result<(IpAddr, u8), String> {
+    let (ip, len) = text
+        .split_once('/')
+        .ok_or_else(|| format!("`{text}` lacks the length of its prefix: write 10.0.0.2/24"))?;
+    let ip = address(ip)?;
+    let max = if ip.is_ipv4() { 32 } else { 128 };
+    let prefix = len.parse().ok().filter(|len| *len <= max);
+    let prefix = prefix.ok_or_else(|| format!("`{len}` is not the length of a prefix of {ip}: write 0 to {max}"))?;
+    if ip.is_unspecified() || ip.is_multicast() {
+        return Err(format!("{ip} is not the address of one interface"));
+    }
+    Ok((ip, prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_interface_has_a_tap_and_what_else_was_given() {
+        let given = net("tap=tap0,mac=02:00:00:00:00:0f,mtu=9000,ip=10.0.0.2/24,gateway=10.0.0.1");
+        assert_eq!(
+            given,
+            Ok(NetOption {
+                tap: "tap0".into(),
+                mac: Some([2, 0, 0, 0, 0, 15]),
+                mtu: Some(9000),
+                ip: Some(([10, 0, 0, 2].into(), 24)),
+                gateway: Some([10, 0, 0, 1].into()),
+            })
+        );
+        assert!(net("tap=tap0").is_ok_and(|net| net.ip.is_none() && net.mac.is_none()));
+        assert!(net("tap=t,ip=fd00::2/64,gateway=fd00::1").is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_interface_is_named() {
+        for (text, words) in [
+            ("", "`` is not KEY=VALUE"),
+            ("tap0", "`tap0` is not KEY=VALUE"),
+            ("tap=", "needs a TAP device"),
+            ("mtu=1500", "needs a TAP device"),
+            ("tap=a,tap=b", "`tap` is given twice"),
+            ("tap=a,speed=9", "`speed` is nothing"),
+            ("tap=a,mac=1:2:3:4:5:6", "not an Ethernet address"),
+            ("tap=a,mac=02:00:00:00:00:01:02", "not an Ethernet address"),
+            ("tap=a,mac=02:00:00:00:00:0g", "not an Ethernet address"),
+            ("tap=a,mac=01:00:00:00:00:01", "first byte must be even"),
+            ("tap=a,mtu=67", "not an MTU"),
+            ("tap=a,mtu=65536", "not an MTU"),
+            ("tap=a,ip=10.0.0.2", "lacks the length of its prefix"),
+            ("tap=a,ip=10.0.0.256/24", "not an IP address"),
+            ("tap=a,ip=10.0.0.2/33", "not the length of a prefix"),
+            ("tap=a,ip=224.0.0.1/4", "not the address of one interface"),
+            ("tap=a,gateway=10.0.0.1", "only with an address"),
+            ("tap=a,ip=10.0.0.2/24,gateway=::1", "of different kinds"),
+        ] {
+            let said = net(text).expect_err(text);
+            assert!(said.contains(words), "{text}: {said}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Memory balloon device (virtio 1.3 section 5.5): memory that the guest does not need goes back to
+//! the host.
+//!
+//! Pages in the balloon, and pages reported as free, are released: they take no memory until the
+//! guest touches them, and then hold zeros. So there is nothing to do when it takes pages back.
+//!
+//! A page number that is not the guest's to give (outside memory, or among what the host built) is
+//! passed over, and counts as a failure.
+
+#[cfg(test)]
+mod tests;
+
+use alloc::boxed::Box;
+
+use chiton_shared::map;
+use chiton_shared::memory::{GuestMemory, Window};
+use chiton_shared::virtio::balloon::{
+    Config, DEFLATE, F_DEFLATE_ON_OOM, F_PAGE_REPORTING, INFLATE, PAGE, PAGE_NUMBER, QUEUES,
+};
+use chiton_shared::virtio::id;
+use chiton_shared::virtio::ring::{Buffer, Chain};
+
+use super::buffers::{Cursor, Windows};
+use super::{Device, DeviceError, Progress, Ring};
+
+/// Size of each queue.
+const QUEUE_SIZE: u16 = 64;
+
+/// How many page numbers are read at a time.
+const BATCH: usize = 128;
+
+/// How many page numbers one call reads at most, so that others get their turn.
+const PER_CALL: usize = 64 * BATCH;
+
+/// Whose memory it is that the guest gives back.
+pub trait Pages: Send {
+    /// Takes the memory of whole pages back. They hold zeros when they are touched again.
+    ///
+    /// # Errors
+    ///
+    /// If the pages are as they were.
+    fn release(&mut self, pages: Window<'_>) -> Result<(), PagesError>;
+}
+
+/// Pages could not be released. The guest learns nothing of it; who implements [`Pages`] logs why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the pages could not be released")]
+pub struct PagesError;
+
+/// The balloon device.
+pub struct Balloon<P> {
+    pages: P,
+    chain: Box<Chain>,
+    /// How far the chain in `chain` is read, if it was taken from the inflate queue and is not done.
+    current: Option<Cursor>,
+    config: Config,
+    failures: u64,
+}
+
+impl<P: Pages> Balloon<P> {
+    /// A balloon that the host would like to hold so many pages.
+    #[must_use]
+    pub fn new(pages: P, target: u32) -> Self {
+        Self {
+            pages,
+            chain: Box::default(),
+            current: None,
+            config: Config {
+                num_pages: target,
+                actual: 0,
+            },
+            failures: 0,
+        }
+    }
+
+    fn release(&mut self, pages: Option<Window<'_>>) {
+        let released = pages.is_some_and(|pages| self.pages.release(pages).is_ok());
+        self.failures += u64::from(!released);
+    }
+
+    /// Releases the pages of these numbers, neighbours together.
+    fn release_numbers(&mut self, numbers: &[u8], memory: &dyn GuestMemory) {
+        let (numbers, _) = numbers.as_chunks();
+        let mut addresses = numbers
+            .iter()
+            .map(|n| u64::from(u32::from_le_bytes(*n)) * PAGE)
+            .peekable();
+        while let Some(start) = addresses.next() {
+            if guests_own(start, PAGE, memory).is_none() {
+                self.failures += 1;
+                continue;
+            }
+            let mut len = PAGE;
+            while addresses
+                .next_if(|next| *next == start + len && guests_own(*next, PAGE, memory).is_some())
+                .is_some()
+            {
+                len += PAGE;
+            }
+            self.release(guests_own(start, len, memory));
+        }
+    }
+
+    fn inflate(&mut self, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
+        let memory = ring.memory();
+        let mut windows = Windows::new();
+        let mut budget = PER_CALL;
+        for _ in 0..QUEUE_SIZE {
+            let mut cursor = match self.current.take() {
+                Some(cursor) => cursor,
+                None if !ring.pop(&mut self.chain)? => return Ok(Progress::Drained),
+                None => Cursor::default(),
+            };
+            loop {
+                if budget == 0 {
+                    self.current = Some(cursor);
+                    return Ok(Progress::More);
+                }
+                let mut numbers = [0; BATCH * PAGE_NUMBER];
+                let mut len = 0;
+                while len < numbers.len() {
+                    cursor.gather(self.chain.readable(), memory, numbers.len() - len, &mut windows)?;
+                    if windows.bytes() == 0 {
+                        break;
+                    }
+                    windows.read(&mut numbers[len..]);
+                    cursor.advance(self.chain.readable(), windows.bytes());
+                    len += windows.bytes();
+                }
+                if len == 0 {
+                    break;
+                }
+                self.release_numbers(&numbers[..len], memory);
+                budget = budget.saturating_sub(BATCH);
+            }
+            ring.push(self.chain.head(), 0);
+        }
+        Ok(Progress::More)
+    }
+
+    /// Takes chains of free pages, or of pages that the guest takes back.
+    fn take(&mut self, ring: &mut Ring<'_, '_>, free: bool) -> Result<Progress, DeviceError> {
+        let memory = ring.memory();
+        let mut chain = Box::<Chain>::default();
+        for _ in 0..QUEUE_SIZE {
+            if !ring.pop(&mut chain)? {
+                return Ok(Progress::Drained);
+            }
+            for buffer in chain.writable().iter().filter(|_| free) {
+                let whole = whole_pages(buffer);
+                if let Some((start, len)) = whole {
+                    self.release(guests_own(start, len, memory));
+                }
+            }
+            ring.push(chain.head(), 0);
+        }
+        Ok(Progress::More)
+    }
+}
+
+/// The whole pages in a buffer, if there are any: address and length.
+fn whole_pages(buffer: &Buffer) -> Option<(u64, u64)> {
+    let end = buffer.address.checked_add(u64::from(buffer.len))? / PAGE * PAGE;
+    let start = buffer.address.checked_next_multiple_of(PAGE)?;
+    (start < end).then(|| (start, end - start))
+}
+
+/// Memory that the guest may give away: image, stack and heap, and not what the host built.
+fn guests_own(start: u64, len: u64, memory: &dyn GuestMemory) -> Option<Window<'_>> {
+    let len = usize::try_from(len).ok()?;
+    memory.window(start, len).filter(|_| start >= map::GUEST)
+}
+
+impl<P: Pages> Device for Balloon<P> {
+    fn id(&self) -> u32 {
+        id::BALLOON
+    }
+
+    fn features(&self) -> u64 {
+        F_DEFLATE_ON_OOM | F_PAGE_REPORTING
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &[QUEUE_SIZE; QUEUES]
+    }
+
+    fn read_config(&self, offset: usize, data: &mut [u8]) {
+        super::read_bytes(&self.config.to_bytes(), offset, data);
+    }
+
+    fn write_config(&mut self, offset: usize, data: &[u8]) {
+        let mut bytes = self.config.to_bytes();
+        // The rest is the host's.
+        if offset >= Config::ACTUAL
+            && let Some(place) = bytes.get_mut(offset..offset.saturating_add(data.len()))
+        {
+            place.copy_from_slice(data);
+        }
+        self.config = Config::from_bytes(&bytes).unwrap_or(self.config);
+    }
+
+    fn process(&mut self, queue: usize, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
+        match queue {
+            INFLATE => self.inflate(ring),
+            queue => self.take(ring, queue != DEFLATE),
+        }
+    }
+
+    fn stop(&mut self, queue: usize) {
+        if queue == INFLATE {
+            self.current = None;
+        }
+    }
+
+    fn reset(&mut self) {
+        self.current = None;
+        self.config.actual = 0;
+    }
+
+    fn failures(&self) -> u64 {
+        self.failures
+    }
+}

@@ -1,0 +1,358 @@
+use std::vec::Vec;
+
+use chiton_shared::virtio::net::{F_MRG_RXBUF, Header, RECEIVE, TRANSMIT, flags, gso};
+use chiton_shared::virtio::ring::Buffer;
+use proptest::prelude::*;
+
+use super::super::testing::{BUFFERS, END, Memory, Rig, WORLD, config};
+use super::super::{DeviceError, Interest, preset_all};
+use super::fake::FakeLink;
+use super::{FRAMES_PER_CALL, MAX_FRAME, Net};
+
+const IDLE: Interest = Interest {
+    readable: false,
+    writable: false,
+    at: None,
+};
+const READABLE: Interest = Interest {
+    readable: true,
+    writable: false,
+    at: None,
+};
+
+/// A driver with everything offered but segmentation, so that little room is enough.
+fn rig<'m>(memory: &'m Memory, link: &FakeLink) -> Rig<'m> {
+    Rig::with_features(
+        memory,
+        Net::new(link.clone()),
+        !(super::F_GUEST_TSO4 | super::F_GUEST_TSO6),
+    )
+}
+
+fn frame(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7) as u8).collect()
+}
+
+fn send(rig: &mut Rig<'_>, header: Header, frame: &[u8]) {
+    let chain = [rig.readable(&header.to_bytes()), rig.readable(frame)];
+    let _ = rig.submit(TRANSMIT, &chain);
+    assert_eq!(rig.take(TRANSMIT), Some(0));
+}
+
+#[test]
+fn a_frame_goes_out_however_it_is_cut() {
+    let (memory, link) = (Memory::new(), FakeLink::default());
+    let mut rig = rig(&memory, &link);
+    let bytes = [&[0; Header::SIZE][..], &frame(60)].concat();
+    for cut in [1, 11, 12, 13, 71] {
+        let chain = [
+            rig.readable(&bytes[..cut]),
+            rig.readable(b""),
+            rig.readable(&bytes[cut..]),
+        ];
+        let _ = rig.submit(TRANSMIT, &chain);
+        assert_eq!(rig.take(TRANSMIT), Some(0));
+        assert_eq!(link.state().output.pop(), Some((Header::default(), frame(60))), "{cut}");
+    }
+}
+
+#[test]
+fn the_link_gets_a_header_that_was_checked() {
+    let (memory, link) = (Memory::new(), FakeLink::default());
+    let mut rig = rig(&memory, &link);
+    let given = Header {
+        flags: 0xFF,
+        gso_type: gso::TCPV4,
+        hdr_len: 5000,
+        gso_size: 1460,
+        csum_start: 34,
+        csum_offset: 16,
+        num_buffers: 99,
+    };
+    send(&mut rig, given, &frame(4000));
+    let expected = Header {
+        flags: flags::NEEDS_CSUM,
+        hdr_len: 4000,
+        num_buffers: 0,
+        ..given
+    };
+    assert_eq!(link.state().output, [(expected, frame(4000))]);
+}
+
+#[test]
+fn frames_that_make_no_sense_are_counted_and_not_sent() {
+    let checksum = Header {
+        flags: flags::NEEDS_CSUM,
+        ..Header::default()
+    };
+    let segmented = |gso_type| Header {
+        gso_type,
+        gso_size: 1000,
+        ..checksum
+    };
+    let cases = [
+        ("nothing", Header::default(), 0),
+        ("less than Ethernet", Header::default(), 13),
+        ("more than the MTU", Header::default(), 1519),
+        (
+            "a checksum beyond the end",
+            Header {
+                csum_start: 50,
+                csum_offset: 9,
+                ..checksum
+            },
+            60,
+        ),
+        (
+            "a checksum far beyond",
+            Header {
+                csum_start: u16::MAX,
+                csum_offset: u16::MAX,
+                ..checksum
+            },
+            60,
+        ),
+        ("an unknown type", segmented(3), 60),
+        ("ECN, which is not offered", segmented(gso::TCPV4 | gso::ECN), 60),
+        (
+            "segments without a checksum",
+            Header {
+                flags: 0,
+                ..segmented(gso::TCPV4)
+            },
+            60,
+        ),
+        (
+            "segments of nothing",
+            Header {
+                gso_size: 0,
+                ..segmented(gso::TCPV4)
+            },
+            60,
+        ),
+    ];
+    let (memory, link) = (Memory::new(), FakeLink::default());
+    let mut rig = rig(&memory, &link);
+    for (count, (name, header, len)) in cases.into_iter().enumerate() {
+        send(&mut rig, header, &frame(len));
+        assert_eq!(link.state().output, [], "{name}");
+        assert_eq!(rig.transport.failures(), count as u64 + 1, "{name}");
+    }
+    let _ = rig.submit(TRANSMIT, &[Buffer::readable(BUFFERS, 5)]);
+    let _ = rig.submit(TRANSMIT, &[Buffer::writable(BUFFERS, 100)]);
+    assert_eq!((rig.take(TRANSMIT), rig.take(TRANSMIT)), (Some(0), Some(0)));
+    assert_eq!(
+        rig.transport.failures(),
+        cases.len() as u64 + 2,
+        "a header cut short, and none"
+    );
+}
+
+#[test]
+fn offloads_that_were_not_negotiated_are_refused() {
+    let (memory, link) = (Memory::new(), FakeLink::default());
+    let mut rig = Rig::with_features(&memory, Net::new(link.clone()), !super::F_CSUM);
+    assert_eq!(
+        link.state().offloads & (super::F_HOST_TSO4 | super::F_HOST_USO),
+        0,
+        "they build on checksums"
+    );
+    let header = Header {
+        flags: flags::NEEDS_CSUM,
+        gso_type: gso::TCPV4,
+        gso_size: 1000,
+        ..Header::default()
+    };
+    send(&mut rig, header, &frame(60));
+    send(
+        &mut rig,
+        Header {
+            gso_type: gso::NONE,
+            ..header
+        },
+        &frame(60),
+    );
+    assert_eq!((link.state().output.len(), rig.transport.failures()), (0, 2));
+}
+
+#[test]
+fn a_frame_of_the_greatest_length_takes_as_many_buffers_as_it_needs() {
+    let memory = Memory::up_to(END + 0x20000);
+    let link = FakeLink::default();
+    let mut rig = Rig::new(&memory, Net::new(link.clone()));
+    link.state().input.push_back(frame(MAX_FRAME));
+    let at = |i: u64| BUFFERS + i * 4096;
+    for i in 0..17 {
+        let outcome = rig.submit(RECEIVE, &[Buffer::writable(at(i), 4096)]);
+        if i < 16 {
+            assert!(!outcome.notify && link.state().receives == 0, "no room, no read");
+        }
+    }
+    let mut got = Vec::new();
+    for i in 0..17 {
+        let written = rig.take(RECEIVE).expect("a buffer") as usize;
+        got.extend(memory.read(at(i), written));
+    }
+    assert_eq!(rig.take(RECEIVE), None);
+    let (header, bytes) = got.split_at(Header::SIZE);
+    assert_eq!(Header::from_bytes(header.try_into().unwrap()).num_buffers, 17);
+    assert!(bytes == frame(MAX_FRAME));
+}
+
+#[test]
+fn a_frame_that_does_not_fit_is_lost_and_the_next_one_is_not() {
+    let (memory, link) = (Memory::new(), FakeLink::default());
+    let mut rig = Rig::with_features(&memory, Net::new(link.clone()), !F_MRG_RXBUF);
+    link.state().input.extend([frame(100), frame(88)]);
+    let buffer = rig.writable(100);
+    let _ = rig.submit(RECEIVE, &[buffer]);
+    assert_eq!((rig.take(RECEIVE), rig.transport.failures()), (Some(100), 1));
+    assert_eq!(rig.bytes(buffer)[..3], [2, 0, 0]);
+    assert_eq!(rig.bytes(buffer)[10..12], [1, 0], "one buffer");
+    assert_eq!(rig.bytes(buffer)[12..], frame(88));
+}
+
+#[test]
+fn the_host_watches_the_link_only_while_there_is_room() {
+    let (memory, link) = (Memory::new(), FakeLink::default());
+    let mut rig = rig(&memory, &link);
+    assert_eq!(rig.transport.interest(), IDLE);
+    let small = rig.writable(1000);
+    let _ = rig.submit(RECEIVE, &[small]);
+    assert_eq!(rig.transport.interest(), IDLE, "a frame may be longer than that");
+    let rest = rig.writable(1000);
+    let _ = rig.submit(RECEIVE, &[rest]);
+    assert_eq!((rig.transport.interest(), link.state().receives), (READABLE, 1));
+    link.state().input.push_back(frame(60));
+    assert!(rig.process().notify);
+    assert_eq!((rig.take(RECEIVE), rig.transport.interest()), (Some(72), IDLE));
+}
+
+#[test]
+fn a_link_that_is_gone_is_down_and_the_guest_goes_on() {
+    let (memory, link) = (Memory::new(), FakeLink::default());
+    let mut rig = rig(&memory, &link);
+    let status = |rig: &Rig<'_>| {
+        let mut bytes = [0; 2];
+        rig.transport.read(0x106, &mut bytes);
+        u16::from_le_bytes(bytes)
+    };
+    let buffer = rig.writable(2000);
+    let _ = rig.submit(RECEIVE, &[buffer]);
+    assert_eq!((status(&rig), rig.transport.interest()), (1, READABLE));
+    link.state().gone = true;
+    let outcome = rig.process();
+    assert!(outcome.notify, "the driver hears of it");
+    rig.process_all();
+    assert_eq!((status(&rig), rig.transport.interest()), (0, IDLE));
+    let mut interrupt = [0; 4];
+    rig.transport.read(0x60, &mut interrupt);
+    assert_eq!(interrupt[0] & 2, 2, "a change of the configuration");
+    for _ in 0..3 {
+        send(&mut rig, Header::default(), &frame(60));
+    }
+    assert!(rig.transport.broken().is_none() && link.state().receives == 2);
+}
+
+#[test]
+fn a_frame_that_the_host_does_not_take_is_lost() {
+    let (memory, link) = (Memory::new(), FakeLink::default());
+    let mut rig = rig(&memory, &link);
+    link.state().blocked = true;
+    send(&mut rig, Header::default(), &frame(60));
+    assert_eq!(rig.transport.failures(), 1);
+}
+
+#[test]
+fn a_flood_gives_others_their_turn() {
+    let (memory, link) = (Memory::new(), FakeLink::default());
+    let mut rig = rig(&memory, &link);
+    let whole = Buffer::readable(BUFFERS, 72);
+    for _ in 0..=FRAMES_PER_CALL {
+        rig.queues[TRANSMIT].add(&[whole]).unwrap();
+    }
+    assert!(rig.process().more);
+    assert_eq!(link.state().output.len(), usize::from(FRAMES_PER_CALL));
+    rig.process_all();
+    assert_eq!(link.state().output.len(), usize::from(FRAMES_PER_CALL) + 1);
+}
+
+#[test]
+fn a_stopped_queue_forgets_its_room() {
+    let (memory, link) = (Memory::new(), FakeLink::default());
+    let mut rig = rig(&memory, &link);
+    let buffer = rig.writable(2000);
+    let _ = rig.submit(RECEIVE, &[buffer]);
+    let _ = rig.transport.write(0x30, &[0; 4]);
+    let _ = rig.transport.write(0x44, &[0; 4]);
+    link.state().input.push_back(frame(60));
+    let _ = rig.process();
+    assert_eq!((rig.transport.interest(), link.state().receives), (IDLE, 1));
+    assert_eq!(rig.bytes(buffer), [0; 2000]);
+}
+
+#[test]
+fn a_chain_that_cannot_be_served_needs_a_reset() {
+    let cases = [
+        ("no room", RECEIVE, Buffer::readable(BUFFERS, 2000)),
+        ("no room for the header", RECEIVE, Buffer::writable(BUFFERS, 11)),
+        ("input beyond memory", RECEIVE, Buffer::writable(END - 4, 2000)),
+        ("input into the host's world", RECEIVE, Buffer::writable(WORLD, 2000)),
+        ("output from nowhere", TRANSMIT, Buffer::readable(u64::MAX - 3, 100)),
+    ];
+    for (name, queue, buffer) in cases {
+        let (memory, link) = (Memory::new(), FakeLink::default());
+        let mut rig = rig(&memory, &link);
+        link.state().input.push_back(frame(60));
+        let _ = rig.submit(queue, &[buffer]);
+        let broken = rig.transport.broken().expect(name);
+        assert!(
+            matches!(broken.error, DeviceError::NoRoom { .. } | DeviceError::Buffer { .. }),
+            "{name}: {broken}"
+        );
+        assert_eq!(rig.transport.interest(), IDLE, "{name}");
+    }
+}
+
+#[test]
+fn the_configuration_has_address_status_and_mtu() {
+    let link = FakeLink::default();
+    let mut transports = [super::super::Transport::new(std::boxed::Box::new(Net::new(link)))];
+    let entry = preset_all(&mut transports).expect("one device fits")[0];
+    assert_eq!(entry.config[..12], [2, 0, 0, 0, 0, 7, 1, 0, 1, 0, 0xDC, 5]);
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Whatever rooms the guest gives, each frame arrives whole, in order, in the buffers that its
+    /// header counts, or is lost whole.
+    #[test]
+    fn frames_arrive_whole(
+        rooms in prop::collection::vec(12_usize..700, 1..40),
+        lengths in prop::collection::vec(14_usize..1514, 1..12),
+    ) {
+        let (memory, link) = (Memory::new(), FakeLink::default());
+        let mut rig = rig(&memory, &link);
+        let buffers: Vec<_> = rooms.iter().map(|room| rig.writable(*room)).collect();
+        link.state().input.extend(lengths.iter().map(|len| frame(*len)));
+        for buffer in &buffers {
+            let _ = rig.submit(RECEIVE, &[*buffer]);
+        }
+        rig.process_all();
+        let mut used = 0;
+        let mut frames = lengths.iter();
+        while let Some(written) = rig.take(RECEIVE) {
+            let mut bytes = rig.bytes(buffers[used])[..written as usize].to_vec();
+            let count = Header::from_bytes(bytes[..Header::SIZE].try_into().unwrap()).num_buffers;
+            used += 1;
+            for _ in 1..count {
+                let written = rig.take(RECEIVE).expect("the rest of the frame");
+                bytes.extend(&rig.bytes(buffers[used])[..written as usize]);
+                used += 1;
+            }
+            let len = frames.next().copied().unwrap_or_default();
+            prop_assert_eq!(&bytes[Header::SIZE..], frame(len));
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Sockets of a guest on the host: Unix sockets.
+//!
+//! - A program on the host connects to the socket file PATH, writes `CONNECT <port>\n`, and reads
+//!   `OK <port on the host>\n` when the guest has accepted; then bytes flow.
+//! - What the guest connects to, port P of the host, is the Unix socket `PATH_P`.
+//!
+//! This is how Firecracker and others do it, so their clients work here.
+//!
+//! - [`file`]: the socket file, made and removed;
+//! - `handshake`: the first line of a client;
+//! - here: many sockets behind one epoll descriptor.
+
+mod file;
+mod handshake;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use chiton_core::devices::vsock::{Event, MAX_CONNECTIONS, Refused, Socket, Sockets};
+use chiton_core::devices::{Input, Output};
+use chiton_shared::memory::Window;
+use chiton_shared::virtio::vsock::{MAX_GUEST_CID, MIN_GUEST_CID};
+use rustix::event::epoll;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::{Transfer, transfer};
+use crate::Error;
+pub use file::SocketFile;
+use handshake::Handshake;
+
+/// The context ID a guest has if nobody says otherwise.
+pub const DEFAULT_CID: u64 = MIN_GUEST_CID;
+
+/// Why there cannot be a socket device.
+#[derive(Debug, thiserror::Error)]
+pub enum VsockError {
+    /// The context ID is not one for a guest.
+    #[error("the context ID {0} is not one for a guest: choose one from {MIN_GUEST_CID} to {MAX_GUEST_CID} (cid=3)")]
+    Cid(u64),
+    /// The path is longer than that of a Unix socket can be.
+    #[error(
+        "the path {0} is too long for a Unix socket, with a port behind it: use one of at most {max} bytes",
+        max = file::MAX_PATH
+    )]
+    PathLength(PathBuf),
+    /// Another instance, or another program, listens there.
+    #[error("the socket {0} is in use: end who listens there, or choose another path")]
+    InUse(PathBuf),
+    /// Something else is there.
+    #[error("{0} exists and is not a socket: choose another path")]
+    NotASocket(PathBuf),
+    /// The socket cannot be made.
+    #[error("cannot make the socket {path}: {source}")]
+    Listen {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A guest's socket device: the socket file is there from now on, until the guest has ended or
+/// this is dropped.
+#[derive(Debug)]
+pub struct Vsock {
+    pub(crate) cid: u64,
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+impl Vsock {
+    /// Listens at this path for clients of the guest with this context ID.
+    ///
+    /// # Errors
+    ///
+    /// [`VsockError`].
+    pub fn listen(path: impl AsRef<Path>, cid: u64) -> Result<Self, VsockError> {
+        if !(MIN_GUEST_CID..=MAX_GUEST_CID).contains(&cid) {
+            return Err(VsockError::Cid(cid));
+        }
+        let (listener, file) = SocketFile::listen(path.as_ref())?;
+        Ok(Self { cid, listener, file })
+    }
+
+    /// The sockets, and the file, which is there as long as its value.
+    pub(crate) fn open(self) -> Result<(UnixSockets, SocketFile), Error> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create"))?;
+        let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &self.listener, epoll::EventData::new_u64(LISTENER), edge)
+            .map_err(Error::system("epoll_ctl"))?;
+        let sockets = UnixSockets {
+            path: self.file.path().to_owned(),
+            listener: self.listener,
+            may_accept: true,
+            epoll,
+            ready: VecDeque::new(),
+            sockets: HashMap::new(),
+            last: LISTENER,
+        };
+        Ok((sockets, self.file))
+    }
+}
+
+/// What epoll says of the listener; every socket has a greater number.
+const LISTENER: u64 = 0;
+
+/// How many sockets there can be: connections, and clients that have not said what they want.
+const MAX_SOCKETS: usize = MAX_CONNECTIONS + 64;
+
+/// How many events one system call fetches.
+const EVENTS: usize = 64;
+
+/// A socket.
+#[derive(Debug)]
+struct Stream {
+    fd: OwnedFd,
+    /// What of its first line a client has sent, until it is complete.
+    handshake: Option<Handshake>,
+}
+
+/// The Unix sockets of one guest.
+#[derive(Debug)]
+pub(crate) struct UnixSockets {
+    path: PathBuf,
+    listener: UnixListener,
+    /// There may be clients to accept.
+    may_accept: bool,
+    /// Watches every descriptor, and tells once when one becomes ready.
+    epoll: OwnedFd,
+    /// What it told of and nobody has looked at.
+    ready: VecDeque<u64>,
+    sockets: HashMap<u64, Stream>,
+    last: u64,
+}
+
+impl UnixSockets {
+    /// The descriptor that is readable when something has happened.
+    pub(crate) fn watched(&self) -> Result<OwnedFd, Error> {
+        self.epoll.try_clone().map_err(Error::system("duplicate a descriptor"))
+    }
+
+    fn add(&mut self, fd: OwnedFd, handshake: Option<Handshake>) -> Option<Socket> {
+        let number = self.last + 1;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        epoll::add(&self.epoll, &fd, epoll::EventData::new_u64(number), flags).ok()?;
+        self.last = number;
+        self.sockets.insert(number, Stream { fd, handshake });
+        Some(Socket(number))
+    }
+
+    /// Accepts who has connected, as many as there is room for.
+    fn accept(&mut self) {
+        while self.may_accept && self.sockets.len() < MAX_SOCKETS {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    if stream.set_nonblocking(true).is_ok() {
+                        self.add(stream.into(), Some(Handshake::default()));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    // Out of descriptors: tried again when a socket was closed.
+                    self.may_accept = error.kind() != io::ErrorKind::WouldBlock;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Fetches what has happened; false if nothing has.
+    fn fetch(&mut self) -> bool {
+        let mut events = Vec::with_capacity(EVENTS);
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let spare = rustix::buffer::spare_capacity(&mut events);
+        // An error is an interruption; the descriptor stays ready then.
+        let _ = epoll::wait(&self.epoll, spare, Some(&now));
+        self.ready.extend(events.iter().map(|event| event.data.u64()));
+        !events.is_empty()
+    }
+
+    /// A descriptor is ready: what that means for the device, if anything.
+    fn look(&mut self, number: u64) -> Option<Event> {
+        if number == LISTENER {
+            self.may_accept = true;
+            self.accept();
+            return None;
+        }
+        let stream = self.sockets.get_mut(&number)?;
+        let Some(handshake) = &mut stream.handshake else {
+            return Some(Event::Ready(Socket(number)));
+        };
+        match handshake.read(&stream.fd) {
+            handshake::Progress::Unfinished => None,
+            handshake::Progress::Port(port) => {
+                stream.handshake = None;
+                let socket = Socket(number);
+                Some(Event::Asked { socket, port })
+            }
+            handshake::Progress::Nonsense => {
+                self.close(Socket(number));
+                None
+            }
+        }
+    }
+
+    fn fd(&self, socket: Socket) -> Option<&OwnedFd> {
+        self.sockets.get(&socket.0).map(|stream| &stream.fd)
+    }
+}
+
+impl Sockets for UnixSockets {
+    fn next_event(&mut self) -> Option<Event> {
+        loop {
+            let Some(number) = self.ready.pop_front() else {
+                if self.fetch() {
+                    continue;
+                }
+                return None;
+            };
+            if let Some(event) = self.look(number) {
+                return Some(event);
+            }
+        }
+    }
+
+    fn connect(&mut self, port: u32) -> Result<Socket, Refused> {
+        if self.sockets.len() >= MAX_SOCKETS {
+            return Err(Refused);
+        }
+        let mut path = self.path.clone().into_os_string();
+        path.push(format!("_{port}"));
+        let address = SocketAddrUnix::new(path).map_err(|_| Refused)?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(|_| Refused)?;
+        // A Unix socket is connected at once or, if nobody listens or too many wait, never.
+        rustix::net::connect(&fd, &address).map_err(|_| Refused)?;
+        self.add(fd, None).ok_or(Refused)
+    }
+
+    fn accepted(&mut self, socket: Socket, port: u32) {
+        if let Some(fd) = self.fd(socket) {
+            // The first bytes of a socket fit; if the client is gone, reading says so.
+            let _ = rustix::net::send(fd, format!("OK {port}\n").as_bytes(), SendFlags::NOSIGNAL);
+        }
+    }
+
+    fn read(&mut self, socket: Socket, to: &[Window<'_>]) -> Input {
+        let Some(fd) = self.fd(socket) else { return Input::End };
+        match transfer(fd.as_fd(), to, Transfer::Read) {
+            Ok(0) => Input::End,
+            Ok(bytes) => Input::Bytes(bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Input::Empty,
+            Err(_) => Input::End,
+        }
+    }
+
+    fn write(&mut self, socket: Socket, from: &[u8]) -> Output {
+        let Some(fd) = self.fd(socket) else {
+            return Output::Closed;
+        };
+        loop {
+            return match rustix::net::send(fd, from, SendFlags::NOSIGNAL) {
+                Ok(bytes) => Output::Bytes(bytes),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(rustix::io::Errno::AGAIN) => Output::Full,
+                Err(_) => Output::Closed,
+            };
+        }
+    }
+
+    fn finish(&mut self, socket: Socket) {
+        if let Some(fd) = self.fd(socket) {
+            // Who has gone already need not be told.
+            let _ = rustix::net::shutdown(fd, Shutdown::Write);
+        }
+    }
+
+    fn close(&mut self, socket: Socket) {
+        self.sockets.remove(&socket.0);
+        self.may_accept = true;
+        self.accept();
+    }
+}
+
+/// Reads one byte, if there is one.
+fn read_byte(fd: &OwnedFd) -> rustix::io::Result<Option<u8>> {
+    let mut byte = [0];
+    let (read, _) = rustix::net::recv(fd, &mut byte, RecvFlags::empty())?;
+    Ok((read > 0).then_some(byte[0]))
+}

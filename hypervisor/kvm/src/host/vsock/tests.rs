@@ -1,0 +1,150 @@
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use chiton_shared::memory::GuestMemory;
+
+use super::*;
+use crate::ram::Ram;
+
+/// A folder that is gone with the test.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("chiton-vsock-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("s")
+    }
+
+    fn open(&self) -> (UnixSockets, SocketFile) {
+        Vsock::listen(self.socket(), DEFAULT_CID).unwrap().open().unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn asked(sockets: &mut UnixSockets) -> Option<(Socket, u32)> {
+    match sockets.next_event()? {
+        Event::Asked { socket, port } => Some((socket, port)),
+        Event::Ready(_) => asked(sockets),
+    }
+}
+
+#[test]
+fn what_follows_the_first_line_belongs_to_the_guest() {
+    let place = Place::new("line");
+    let (mut sockets, _file) = place.open();
+    let mut client = UnixStream::connect(place.socket()).unwrap();
+    client.write_all(b"CONN").unwrap();
+    assert_eq!(asked(&mut sockets), None);
+    client.write_all(b"ECT 77\nhello").unwrap();
+    let (socket, port) = asked(&mut sockets).unwrap();
+    assert_eq!(port, 77);
+    sockets.accepted(socket, 1234);
+    let mut line = [0; 8];
+    client.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"OK 1234\n");
+
+    let ram = Ram::new(1 << 20).unwrap();
+    let window = ram.window(0, 100).unwrap();
+    assert_eq!(sockets.read(socket, &[window]), Input::Bytes(5));
+    let mut bytes = [0; 5];
+    window.read(0, &mut bytes);
+    assert_eq!(&bytes, b"hello");
+    assert_eq!(sockets.read(socket, &[window]), Input::Empty);
+    assert_eq!(sockets.write(socket, b"answer"), Output::Bytes(6));
+    sockets.finish(socket);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "answer");
+    drop(client);
+    assert_eq!(sockets.read(socket, &[window]), Input::End);
+    assert_eq!(sockets.write(socket, b"x"), Output::Closed);
+    sockets.close(socket);
+    assert!(sockets.sockets.is_empty());
+}
+
+#[test]
+fn readiness_is_told_again_after_empty_and_full() {
+    let place = Place::new("ready");
+    let (mut sockets, _file) = place.open();
+    let mut client = UnixStream::connect(place.socket()).unwrap();
+    client.write_all(b"CONNECT 1\n").unwrap();
+    let (socket, _) = asked(&mut sockets).unwrap();
+    while sockets.next_event().is_some() {}
+    client.write_all(b"x").unwrap();
+    assert_eq!(sockets.next_event(), Some(Event::Ready(socket)));
+    assert_eq!(sockets.next_event(), None);
+    let mut sent = 0;
+    while let Output::Bytes(bytes) = sockets.write(socket, &[0; 4096]) {
+        sent += bytes;
+    }
+    assert_eq!(sockets.write(socket, &[0; 4096]), Output::Full);
+    client.read_exact(&mut vec![0; sent]).unwrap();
+    assert_eq!(sockets.next_event(), Some(Event::Ready(socket)));
+}
+
+#[test]
+fn the_number_of_sockets_is_bounded_and_who_waits_gets_a_turn() {
+    let place = Place::new("many");
+    let (mut sockets, _file) = place.open();
+    let mut clients = Vec::new();
+    for _ in 0..MAX_SOCKETS {
+        clients.push(UnixStream::connect(place.socket()).unwrap());
+        assert_eq!(sockets.next_event(), None);
+    }
+    let mut late = UnixStream::connect(place.socket()).unwrap();
+    late.write_all(b"CONNECT 5\n").unwrap();
+    assert_eq!(asked(&mut sockets), None);
+    assert_eq!(sockets.sockets.len(), MAX_SOCKETS);
+    assert_eq!(sockets.connect(1), Err(Refused));
+    drop(clients.pop());
+    assert_eq!(asked(&mut sockets).map(|(_, port)| port), Some(5));
+}
+
+#[test]
+fn the_guest_reaches_who_listens_and_nobody_else() {
+    let place = Place::new("out");
+    let (mut sockets, _file) = place.open();
+    assert_eq!(sockets.connect(80), Err(Refused));
+    let listener = UnixListener::bind(place.0.join("s_80")).unwrap();
+    let socket = sockets.connect(80).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    assert_eq!(sockets.write(socket, b"hi"), Output::Bytes(2));
+    let mut bytes = [0; 2];
+    peer.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"hi");
+}
+
+#[test]
+fn the_file_is_removed_unless_another_took_its_place() {
+    let place = Place::new("file");
+    let path = place.socket();
+    drop(Vsock::listen(&path, DEFAULT_CID).unwrap());
+    assert!(!path.exists());
+
+    let vsock = Vsock::listen(&path, DEFAULT_CID).unwrap();
+    assert!(matches!(Vsock::listen(&path, DEFAULT_CID), Err(VsockError::InUse(_))));
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "another's").unwrap();
+    drop(vsock);
+    assert!(path.exists());
+    assert!(matches!(
+        Vsock::listen(&path, DEFAULT_CID),
+        Err(VsockError::NotASocket(_))
+    ));
+}
+
+#[test]
+fn the_longest_path_has_room_for_any_port() {
+    let longest = "x".repeat(file::MAX_PATH) + "_4294967295";
+    assert!(SocketAddrUnix::new(longest).is_ok());
+}
