@@ -128,11 +128,7 @@ impl<T> Task<T> {
         self.state.done.load(Ordering::Acquire)
     }
 
-    /// Waits for the result.
-    ///
-    /// # Panics
-    ///
-    /// Never: a panic on any processor ends the guest.
+    /// Waits for the result. There is always one: a panic on any processor ends the guest.
     pub fn join(self) -> T {
         self.state.waiter.store(current(), Ordering::SeqCst);
         while !self.state.done.load(Ordering::SeqCst) {
