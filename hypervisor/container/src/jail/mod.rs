@@ -1,0 +1,1 @@
+//! The walls round a process: namespaces, its root file system, its privileges.

@@ -1,0 +1,1 @@
+//! Networks of jails: bridges, veth pairs, addresses, published ports.
