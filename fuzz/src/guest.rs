@@ -1,7 +1,7 @@
 //! A guest that may do anything.
 
 use chiton_core::devices::{Device, Transport, preset_all};
-use chiton_shared::boot::DeviceEntry;
+use chiton_shared::boot::QueueEntry;
 use chiton_shared::map;
 use chiton_shared::memory::{GuestMemory, Window};
 use chiton_shared::virtio::mmio::Register;
@@ -39,21 +39,21 @@ pub struct Guest {
     ram: Ram,
     transport: Transport,
     /// The queues as the boot page has them.
-    entry: DeviceEntry,
+    table: Vec<QueueEntry>,
 }
 
 impl Guest {
     /// A device made ready by the host, and memory that then holds `image` from the queues on.
     pub fn new(device: impl Device + 'static, image: &[u8]) -> Self {
         let mut transports = [Transport::new(Box::new(device))];
-        let entry = preset_all(&mut transports).expect("one device fits")[0];
+        let table = preset_all(&mut transports).expect("one device fits").queues;
         let [transport] = transports;
         let ram = Ram {
             world: Memory::filled(&[UNTOUCHED; WORLD_BYTES]),
             queues: Memory::new(QUEUES),
         };
         ram.queues.all().write(0, &image[..image.len().min(QUEUES)]);
-        Self { ram, transport, entry }
+        Self { ram, transport, table }
     }
 
     /// Does all that the script says.
@@ -104,7 +104,7 @@ impl Guest {
     /// Makes a chain available where the boot page says, as a driver does; its descriptors are
     /// the script's.
     fn add(&mut self, script: &mut Script<'_>) {
-        let queue = self.entry.queues[usize::from(script.u8()) % usize::from(self.entry.queue_count)];
+        let queue = self.table[usize::from(script.u8()) % self.table.len()];
         let size = queue.size as u16;
         let count = script.u8() % 5;
         let head = u16::from(script.u8()) % size;

@@ -7,6 +7,7 @@ use chiton_shared::memory::Window;
 use chiton_shared::virtio::ring::layout::{descriptor_bytes, device_bytes, driver_bytes};
 use chiton_shared::virtio::ring::{Areas, Buffer, DriverError, DriverQueue, MAX_SIZE};
 
+use crate::boot;
 use crate::host::Host;
 
 /// Why a device does not work.
@@ -80,13 +81,8 @@ impl<H: Host> Queue<'static, H> {
     /// The entry must describe queues as the contract has it: memory that is mapped, is never
     /// unmapped, is zero, and nobody else uses.
     pub unsafe fn open(entry: &DeviceEntry, index: usize, host: H) -> Result<Self, QueueError> {
-        let count = usize::from(entry.queue_count);
-        let queue = entry
-            .queues
-            .iter()
-            .take(count)
-            .nth(index)
-            .ok_or(QueueError::Missing(index))?;
+        let queues = boot::page().queues_of(entry);
+        let queue = queues.get(index).ok_or(QueueError::Missing(index))?;
         let size = u16::try_from(queue.size).unwrap_or(u16::MAX);
         // SAFETY: the caller's promise.
         let areas = unsafe { areas(queue, size) }.ok_or(DriverError::Size(size))?;

@@ -8,11 +8,11 @@ use crate::map;
 /// The first field of the boot page: `CHITON` and the ABI's letter.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"CHITON\0\x01");
 
-/// How many queues of a device the boot page describes.
-pub const QUEUES_PER_DEVICE: usize = 4;
+/// How many queues of all devices together the boot page describes.
+pub const QUEUE_MAX: usize = 64;
 
 /// How many bytes of a device's configuration the boot page shows.
-pub const CONFIG_BYTES: usize = 32;
+pub const CONFIG_BYTES: usize = 64;
 
 /// The boot page.
 #[repr(C)]
@@ -60,6 +60,8 @@ pub struct BootPage {
     pub processor_blocks: u64,
     /// Distance from one processor's block to the next, in bytes.
     pub processor_stride: u64,
+    /// The queues of all devices, each device's in one piece: see [`queues_of`](Self::queues_of).
+    pub queues: [QueueEntry; QUEUE_MAX],
 }
 
 /// A list of strings: `count` of them, one after the other from `start`, each ended by a NUL.
@@ -79,11 +81,11 @@ pub struct Strings {
 ///
 /// A driver that would rather do that itself resets the device through its registers.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct DeviceEntry {
     /// The virtio device ID (virtio 1.3 section 5); 0 for none.
     pub id: u32,
-    /// How many entries of `queues` are in use.
+    /// How many queues it has.
     pub queue_count: u16,
     /// The [doorbell](crate::doorbell::KICK) of this device.
     pub kick: u16,
@@ -91,10 +93,24 @@ pub struct DeviceEntry {
     pub registers: u64,
     /// The features that are negotiated.
     pub features: u64,
+    /// Address of its first [`QueueEntry`], which is in [`BootPage::queues`]; the others follow.
+    pub queues: u64,
     /// The first bytes of the device's configuration space, as at start.
     pub config: [u8; CONFIG_BYTES],
-    /// The queues.
-    pub queues: [QueueEntry; QUEUES_PER_DEVICE],
+}
+
+impl Default for DeviceEntry {
+    fn default() -> Self {
+        Self {
+            id: 0,
+            queue_count: 0,
+            kick: 0,
+            registers: 0,
+            features: 0,
+            queues: 0,
+            config: [0; CONFIG_BYTES],
+        }
+    }
 }
 
 /// A split virtqueue that is ready for use.
@@ -116,15 +132,22 @@ pub struct QueueEntry {
 const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<QueueEntry>() == 32);
-    assert!(size_of::<DeviceEntry>() == 184);
+    assert!(size_of::<DeviceEntry>() == 96);
     assert!(offset_of!(BootPage, memory) == 24);
     assert!(offset_of!(BootPage, args) == 72);
     assert!(offset_of!(BootPage, seed) == 120);
     assert!(offset_of!(BootPage, devices) == 160);
-    assert!(offset_of!(BootPage, processor_blocks) == 160 + 184 * map::DEVICE_MAX);
-    assert!(size_of::<BootPage>() == offset_of!(BootPage, processor_blocks) + 16);
+    assert!(offset_of!(BootPage, processor_blocks) == 160 + 96 * map::DEVICE_MAX);
+    assert!(offset_of!(BootPage, queues) == offset_of!(BootPage, processor_blocks) + 16);
+    assert!(size_of::<BootPage>() == offset_of!(BootPage, queues) + 32 * QUEUE_MAX);
     assert!(size_of::<BootPage>() <= map::PAGE as usize);
 };
+
+/// Where entry number `index` of [`BootPage::queues`] lies.
+#[must_use]
+pub const fn queue_address(index: usize) -> u64 {
+    map::BOOT_PAGE + (core::mem::offset_of!(BootPage, queues) + size_of::<QueueEntry>() * index) as u64
+}
 
 impl BootPage {
     /// Size of the structure, in bytes.
@@ -155,6 +178,7 @@ impl BootPage {
             devices: [DeviceEntry::default(); map::DEVICE_MAX],
             processor_blocks: 0,
             processor_stride: 0,
+            queues: [QueueEntry::default(); QUEUE_MAX],
         }
     }
 
@@ -172,6 +196,15 @@ impl BootPage {
     pub fn devices(&self) -> &[DeviceEntry] {
         let count = (self.device_count as usize).min(self.devices.len());
         &self.devices[..count]
+    }
+
+    /// The queues of a device of this page; none if its entry leads out of the table.
+    #[must_use]
+    pub fn queues_of(&self, device: &DeviceEntry) -> &[QueueEntry] {
+        let offset = device.queues.wrapping_sub(queue_address(0));
+        let first = usize::try_from(offset / size_of::<QueueEntry>() as u64).unwrap_or(usize::MAX);
+        let end = first.saturating_add(device.queue_count.into());
+        self.queues.get(first..end).unwrap_or_default()
     }
 }
 
@@ -200,5 +233,26 @@ mod tests {
             ..BootPage::new()
         };
         assert_eq!(page.devices().len(), map::DEVICE_MAX);
+    }
+
+    #[test]
+    fn a_device_finds_its_queues_in_the_table_of_all() {
+        let mut page = BootPage::new();
+        for (index, queue) in page.queues.iter_mut().enumerate() {
+            queue.size = index as u32;
+        }
+        let mut device = DeviceEntry {
+            queue_count: 3,
+            queues: queue_address(5),
+            ..DeviceEntry::default()
+        };
+        let sizes = |device: &DeviceEntry| page.queues_of(device).iter().map(|queue| queue.size).collect();
+        let found: Vec<u32> = sizes(&device);
+        assert_eq!(found, [5, 6, 7]);
+        for queues in [0, queue_address(QUEUE_MAX - 2), queue_address(QUEUE_MAX), u64::MAX] {
+            device.queues = queues;
+            let found: Vec<u32> = sizes(&device);
+            assert_eq!(found, [], "{queues:#x}");
+        }
     }
 }

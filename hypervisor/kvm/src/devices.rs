@@ -8,8 +8,7 @@ use chiton_core::devices::console::Console as ConsoleDevice;
 use chiton_core::devices::entropy::Entropy;
 use chiton_core::devices::net::Net as NetDevice;
 use chiton_core::devices::vsock::Vsock as VsockDevice;
-use chiton_core::devices::{P9, Transport, preset_all};
-use chiton_shared::boot::DeviceEntry;
+use chiton_core::devices::{P9, Preset, Transport, preset_all};
 use chiton_shared::map;
 
 use crate::Error;
@@ -124,7 +123,7 @@ impl Devices {
     }
 
     /// Makes every device ready for use; returns what the boot page says of them.
-    pub(crate) fn preset(&mut self) -> Result<Vec<DeviceEntry>, Error> {
+    pub(crate) fn preset(&mut self) -> Result<Preset, Error> {
         Ok(preset_all(&mut self.transports)?)
     }
 

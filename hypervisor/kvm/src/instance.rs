@@ -50,7 +50,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         guest.folders,
     )?;
     let socket_file = devices.take_socket_file();
-    let entries = devices.preset()?;
+    let preset = devices.preset()?;
     timeline.mark("devices");
 
     let plan = Plan {
@@ -60,7 +60,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         ring: guest.ring,
         args: &guest.args,
         env: &env,
-        devices: &entries,
+        devices: &preset,
         disks,
         nets,
         log_level: guest.log_level,

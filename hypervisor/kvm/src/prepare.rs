@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use chiton_core::boot::{Options, World};
+use chiton_core::devices::Preset;
 use chiton_core::loader::Image;
-use chiton_shared::boot::{BootPage, DeviceEntry};
+use chiton_shared::boot::BootPage;
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::manifest::{Feature, Ring};
 use chiton_shared::map;
@@ -27,7 +28,7 @@ pub(crate) struct Plan<'g> {
     pub(crate) ring: Option<Ring>,
     pub(crate) args: &'g [String],
     pub(crate) env: &'g [String],
-    pub(crate) devices: &'g [DeviceEntry],
+    pub(crate) devices: &'g Preset,
     pub(crate) disks: usize,
     pub(crate) nets: usize,
     pub(crate) log_level: Option<LogLevel>,
@@ -51,7 +52,8 @@ impl<'g> Plan<'g> {
             ring: self.ring,
             args: self.args,
             env: self.env,
-            devices: self.devices,
+            devices: &self.devices.devices,
+            queues: &self.devices.queues,
             log_level: self.log_level,
             xsave: cpuid.avx,
             ..Options::new(self.memory)

@@ -44,7 +44,7 @@ fn value(attack: &mut Attack) -> u16 {
 pub fn rings(attack: &mut Attack) {
     for _ in 0..attack.rounds {
         for device in devices() {
-            for (index, queue) in device.queues.iter().take(device.queue_count.into()).enumerate() {
+            for (index, queue) in boot::page().queues_of(device).iter().enumerate() {
                 let size = u64::from(queue.size);
                 let parts = [
                     (queue.descriptors, 16 * size),

@@ -1,5 +1,6 @@
 //! Why a world cannot be built.
 
+use chiton_shared::boot::QUEUE_MAX;
 use chiton_shared::{map, processor};
 use thiserror::Error;
 
@@ -71,6 +72,9 @@ pub enum BootError {
     /// More devices than register blocks.
     #[error("{0} devices are too many: the most is {max}", max = map::DEVICE_MAX)]
     TooManyDevices(usize),
+    /// More queues than the boot page describes.
+    #[error("{0} queues of all devices are too many: the most is {max}", max = QUEUE_MAX)]
+    TooManyQueues(usize),
     /// No processor, or too many.
     #[error("a guest cannot have {0} processors: choose 1 to {max}", max = processor::MAX)]
     Processors(u32),

@@ -38,7 +38,7 @@ mod write;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use chiton_shared::boot::{BootPage, DeviceEntry};
+use chiton_shared::boot::{BootPage, DeviceEntry, QueueEntry};
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::manifest::Ring;
 use chiton_shared::processor as processor_area;
@@ -71,6 +71,8 @@ pub struct Options<'a> {
     pub env: &'a [String],
     /// The devices, in the order of their register blocks.
     pub devices: &'a [DeviceEntry],
+    /// The queues of all devices, as the devices' entries say.
+    pub queues: &'a [QueueEntry],
     /// The most detailed level of log lines wanted.
     pub log_level: Option<LogLevel>,
     /// Whether to set CR4.OSXSAVE, without which AVX does not work. Only a processor that has
@@ -89,6 +91,7 @@ impl Options<'_> {
             args: &[],
             env: &[],
             devices: &[],
+            queues: &[],
             log_level: None,
             xsave: false,
         }
@@ -235,5 +238,9 @@ fn boot_page(
     slots
         .ok_or(BootError::TooManyDevices(options.devices.len()))?
         .copy_from_slice(options.devices);
+    let slots = page.queues.get_mut(..options.queues.len());
+    slots
+        .ok_or(BootError::TooManyQueues(options.queues.len()))?
+        .copy_from_slice(options.queues);
     Ok(page)
 }

@@ -46,7 +46,7 @@ pub use block::{Block, Disk, DiskError};
 pub use console::{Console, Input, Output, Port};
 pub use entropy::{Entropy, Source, SourceError};
 pub use limiter::{Limiter, Limits, Rate};
-pub use mmio::{Broken, Effect, Ignored, Outcome, PresetError, Transport, preset_all};
+pub use mmio::{Broken, Effect, Ignored, Outcome, Preset, PresetError, Transport, preset_all};
 pub use net::{Link, Net, Received, Sent};
 pub use p9::{P9, Tree};
 pub use vsock::{Sockets, Vsock};

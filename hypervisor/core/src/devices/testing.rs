@@ -5,7 +5,7 @@ use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::vec::Vec;
 
-use chiton_shared::boot::DeviceEntry;
+use chiton_shared::boot::{DeviceEntry, QueueEntry};
 use chiton_shared::map;
 use chiton_shared::memory::{GuestMemory, Window};
 use chiton_shared::virtio::ring::{Areas, Buffer, DriverQueue, MAX_SIZE, QueueConfig};
@@ -100,6 +100,8 @@ pub(crate) struct Rig<'m> {
     pub(crate) memory: &'m Memory,
     pub(crate) transport: Transport,
     pub(crate) entry: DeviceEntry,
+    /// The queues as the boot page has them.
+    pub(crate) table: Vec<QueueEntry>,
     pub(crate) queues: Vec<DriverQueue<'m, { MAX_SIZE as usize }>>,
     next_buffer: u64,
 }
@@ -112,21 +114,24 @@ impl<'m> Rig<'m> {
     /// With these of the features that the device offers.
     pub(crate) fn with_features(memory: &'m Memory, device: impl Device + 'static, features: u64) -> Self {
         let mut transports = [Transport::new(Box::new(device))];
-        let mut entry = preset_all(&mut transports).expect("one device fits")[0];
+        let preset = preset_all(&mut transports).expect("one device fits");
+        let (mut entry, table) = (preset.devices[0], preset.queues);
         let [mut transport] = transports;
+        let configs: Vec<_> = table.iter().map(queue_config).collect();
         if features != u64::MAX {
-            let queues: Vec<_> = (0..usize::from(entry.queue_count))
-                .map(|i| queue_config(&entry, i))
-                .collect();
-            entry = transport.preset(0, features, &queues).expect("the same queues");
+            entry = transport
+                .preset(0, features, &configs, &mut Vec::new())
+                .expect("the same queues");
         }
-        let queues = (0..usize::from(entry.queue_count))
-            .map(|i| attach(memory, &entry, i))
+        let queues = configs
+            .iter()
+            .map(|config| attach(memory, config, entry.features))
             .collect();
         Self {
             memory,
             transport,
             entry,
+            table,
             queues,
             next_buffer: BUFFERS,
         }
@@ -186,14 +191,12 @@ impl<'m> Rig<'m> {
     }
 }
 
-fn attach<'m>(memory: &'m Memory, entry: &DeviceEntry, index: usize) -> DriverQueue<'m, { MAX_SIZE as usize }> {
-    let config = queue_config(entry, index);
-    let areas = Areas::find(memory, &config).expect("queues in memory");
-    DriverQueue::new(areas, config.size, entry.features).expect("a valid queue")
+fn attach<'m>(memory: &'m Memory, config: &QueueConfig, features: u64) -> DriverQueue<'m, { MAX_SIZE as usize }> {
+    let areas = Areas::find(memory, config).expect("queues in memory");
+    DriverQueue::new(areas, config.size, features).expect("a valid queue")
 }
 
-fn queue_config(entry: &DeviceEntry, index: usize) -> QueueConfig {
-    let queue = entry.queues[index];
+pub(crate) fn queue_config(queue: &QueueEntry) -> QueueConfig {
     QueueConfig {
         size: queue.size as u16,
         descriptors: queue.descriptors,

@@ -9,7 +9,7 @@ use chiton_shared::virtio::feature;
 use chiton_shared::virtio::ring::{Buffer, QueueConfig};
 use proptest::prelude::*;
 
-use super::super::testing::{BUFFERS, END, Memory, Rig, WORLD, config};
+use super::super::testing::{BUFFERS, END, Memory, Rig, WORLD, config, queue_config};
 use super::super::{DeviceError, Limits, Rate, Transport};
 use super::fake::{DISCARDED, FakeDisk, NAME};
 use super::{BYTES_PER_CALL, Block, FLUSH_COST, QUEUE_SIZE};
@@ -138,20 +138,12 @@ fn a_driver_that_cannot_flush_gets_every_write_made_durable() {
     for (features, flushes) in [(u64::MAX, 0), (!F_FLUSH, 1)] {
         let (memory, disk) = (Memory::new(), FakeDisk::new(1));
         let mut rig = Rig::new(&memory, Block::new(disk.clone()));
-        let queue = rig.transport.preset(0, features, &[queue_of(&rig)]);
+        let queue = rig
+            .transport
+            .preset(0, features, &[queue_config(&rig.table[REQUEST])], &mut Vec::new());
         assert!(queue.is_ok());
         assert_eq!(request(&mut rig, OUT, 0, Data::Out(&[7; 512])).0, OK);
         assert_eq!(disk.state().flushes, flushes);
-    }
-}
-
-fn queue_of(rig: &Rig<'_>) -> QueueConfig {
-    let queue = rig.entry.queues[REQUEST];
-    QueueConfig {
-        size: queue.size as u16,
-        descriptors: queue.descriptors,
-        driver: queue.driver,
-        device: queue.device,
     }
 }
 
@@ -293,7 +285,7 @@ fn a_reset_drops_what_was_begun() {
     let mut transport = Transport::new(std::boxed::Box::new(Block::new(disk)));
     let (queue, _) = QueueConfig::packed_at(chiton_shared::map::QUEUES, QUEUE_SIZE);
     for _ in 0..2 {
-        transport.preset(0, feature::RING, &[queue]).unwrap();
+        transport.preset(0, feature::RING, &[queue], &mut Vec::new()).unwrap();
         assert_eq!(transport.process(&memory), Default::default());
     }
 }

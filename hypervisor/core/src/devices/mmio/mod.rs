@@ -10,7 +10,7 @@ mod registers;
 #[cfg(test)]
 mod tests;
 
-pub use preset::{PresetError, preset_all};
+pub use preset::{Preset, PresetError, preset_all};
 pub use registers::{Effect, Ignored};
 
 use alloc::boxed::Box;

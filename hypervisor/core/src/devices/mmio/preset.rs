@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use chiton_shared::boot::{CONFIG_BYTES, DeviceEntry, QUEUES_PER_DEVICE, QueueEntry};
+use chiton_shared::boot::{CONFIG_BYTES, DeviceEntry, QUEUE_MAX, QueueEntry, queue_address};
 use chiton_shared::virtio::ring::{DeviceQueue, Format, QueueConfig};
 use chiton_shared::virtio::{feature, status};
 use chiton_shared::{doorbell, map};
@@ -16,17 +16,17 @@ pub enum PresetError {
     /// More devices than the map has register blocks and doorbells for.
     #[error("device number {0} is one too many: at most {max} devices are possible", max = map::DEVICE_MAX)]
     TooManyDevices(usize),
-    /// The device has another number of queues, or more than the boot page can describe.
-    #[error(
-        "{given} queues given to a device with {has}, of which the boot page describes at most {max}",
-        max = QUEUES_PER_DEVICE
-    )]
+    /// The device has another number of queues.
+    #[error("{given} queues given to a device with {has}")]
     QueueCount {
         /// How many were given.
         given: usize,
         /// How many the device has.
         has: usize,
     },
+    /// More queues than the boot page can describe.
+    #[error("the devices have {0} queues: at most {max} are possible for all together", max = QUEUE_MAX)]
+    TooManyQueues(usize),
     /// A queue that is not valid, or too large for the device.
     #[error("queue {queue} is not usable: {config:x?}")]
     Queue {
@@ -54,13 +54,20 @@ impl Transport {
     /// Left out are the features that change the format of a queue or the meaning of a register:
     /// the boot page tells of split queues, and its reader uses no registers.
     ///
-    /// `index` is the number of the device, which fixes its registers and doorbell.
+    /// `index` is the number of the device, which fixes its registers and doorbell; its queues go
+    /// to the end of `table`, which is the boot page's.
     ///
     /// # Errors
     ///
     /// Any [`PresetError`] but [`OutOfQueueMemory`](PresetError::OutOfQueueMemory); the device is
-    /// then as after a reset.
-    pub fn preset(&mut self, index: usize, features: u64, queues: &[QueueConfig]) -> Result<DeviceEntry, PresetError> {
+    /// then as after a reset, and the table as it was.
+    pub fn preset(
+        &mut self,
+        index: usize,
+        features: u64,
+        queues: &[QueueConfig],
+        table: &mut Vec<QueueEntry>,
+    ) -> Result<DeviceEntry, PresetError> {
         self.reset();
         if index >= map::DEVICE_MAX {
             return Err(PresetError::TooManyDevices(index));
@@ -69,11 +76,14 @@ impl Transport {
         if features & feature::VERSION_1 == 0 {
             return Err(PresetError::Features(features));
         }
-        if queues.len() != self.queues.len() || queues.len() > QUEUES_PER_DEVICE {
+        if queues.len() != self.queues.len() {
             return Err(PresetError::QueueCount {
                 given: queues.len(),
                 has: self.queues.len(),
             });
+        }
+        if table.len() + queues.len() > QUEUE_MAX {
+            return Err(PresetError::TooManyQueues(table.len() + queues.len()));
         }
         let mut entry = DeviceEntry {
             id: self.id(),
@@ -81,22 +91,22 @@ impl Transport {
             kick: doorbell::kick(index),
             registers: map::device_registers(index),
             features,
+            queues: queue_address(table.len()),
             config: [0; CONFIG_BYTES],
-            queues: [QueueEntry::default(); QUEUES_PER_DEVICE],
         };
         self.device.read_config(0, &mut entry.config);
         for (queue, (config, max)) in queues.iter().zip(self.device.queue_sizes()).enumerate() {
             if !is_usable(config, Format::Split, *max) {
                 return Err(PresetError::Queue { queue, config: *config });
             }
-            entry.queues[queue] = QueueEntry {
-                size: u32::from(config.size),
-                reserved: 0,
-                descriptors: config.descriptors,
-                driver: config.driver,
-                device: config.device,
-            };
         }
+        table.extend(queues.iter().map(|config| QueueEntry {
+            size: u32::from(config.size),
+            reserved: 0,
+            descriptors: config.descriptors,
+            driver: config.driver,
+            device: config.device,
+        }));
         for (queue, config) in self.queues.iter_mut().zip(queues) {
             queue.config = *config;
             queue.ready = Some(DeviceQueue::new(*config, features));
@@ -108,6 +118,15 @@ impl Transport {
     }
 }
 
+/// What the boot page says of the devices.
+#[derive(Clone, Debug, Default)]
+pub struct Preset {
+    /// The devices, in order.
+    pub devices: Vec<DeviceEntry>,
+    /// The queues of all of them.
+    pub queues: Vec<QueueEntry>,
+}
+
 /// Makes every device ready, in order, with all features it offers and with queues of the
 /// greatest size, one after the other from [`map::QUEUES`] on. Returns the entries of the boot
 /// page. The memory of the queues has to be zero.
@@ -115,9 +134,12 @@ impl Transport {
 /// # Errors
 ///
 /// Any [`PresetError`].
-pub fn preset_all(transports: &mut [Transport]) -> Result<Vec<DeviceEntry>, PresetError> {
+pub fn preset_all(transports: &mut [Transport]) -> Result<Preset, PresetError> {
     let mut start = map::QUEUES;
-    let mut entries = Vec::with_capacity(transports.len());
+    let mut preset = Preset {
+        devices: Vec::with_capacity(transports.len()),
+        queues: Vec::with_capacity(2 * transports.len()),
+    };
     for (index, transport) in transports.iter_mut().enumerate() {
         let mut queues = Vec::with_capacity(transport.queue_sizes().len());
         for size in transport.queue_sizes() {
@@ -129,7 +151,8 @@ pub fn preset_all(transports: &mut [Transport]) -> Result<Vec<DeviceEntry>, Pres
             // No two queues share a line of the cache.
             start = end.next_multiple_of(64);
         }
-        entries.push(transport.preset(index, u64::MAX, &queues)?);
+        let entry = transport.preset(index, u64::MAX, &queues, &mut preset.queues)?;
+        preset.devices.push(entry);
     }
-    Ok(entries)
+    Ok(preset)
 }

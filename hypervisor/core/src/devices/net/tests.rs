@@ -318,7 +318,7 @@ fn a_chain_that_cannot_be_served_needs_a_reset() {
 fn the_configuration_has_address_status_and_mtu() {
     let link = FakeLink::default();
     let mut transports = [super::super::Transport::new(std::boxed::Box::new(Net::new(link)))];
-    let entry = preset_all(&mut transports).expect("one device fits")[0];
+    let entry = preset_all(&mut transports).expect("one device fits").devices[0];
     assert_eq!(entry.config[..12], [2, 0, 0, 0, 0, 7, 1, 0, 1, 0, 0xDC, 5]);
 }
 

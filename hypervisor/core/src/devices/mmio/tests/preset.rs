@@ -1,13 +1,15 @@
 //! Devices made ready by the host.
 
+use std::vec;
 use std::vec::Vec;
 
+use chiton_shared::boot::{CONFIG_BYTES, QUEUE_MAX, QueueEntry, queue_address};
 use chiton_shared::virtio::ring::QueueConfig;
 use chiton_shared::virtio::ring::layout::{descriptor_bytes, device_bytes, driver_bytes};
 use chiton_shared::{doorbell, map};
 
 use super::super::super::testing::WORLD;
-use super::super::{PresetError, preset_all};
+use super::super::{Preset, PresetError, preset_all};
 use super::driver::*;
 use super::registers::{block, console, entropy};
 
@@ -16,8 +18,9 @@ fn the_registers_and_the_boot_page_tell_the_same() {
     let (console, port) = console();
     port.state().size = (132, 43);
     let mut transports = [console, block(9).0, entropy()];
-    let entries = preset_all(&mut transports).unwrap();
-    for (index, (transport, entry)) in transports.iter_mut().zip(&entries).enumerate() {
+    let Preset { devices, queues: table } = preset_all(&mut transports).unwrap();
+    let mut first = 0;
+    for (index, (transport, entry)) in transports.iter_mut().zip(&devices).enumerate() {
         assert_eq!(
             (entry.kick, entry.registers),
             (doorbell::kick(index), map::device_registers(index))
@@ -25,19 +28,24 @@ fn the_registers_and_the_boot_page_tell_the_same() {
         assert_eq!(read(transport, DEVICE_ID), entry.id);
         assert_eq!(read(transport, STATUS), 15);
         assert!(transport.is_live());
-        let mut config = [0; 32];
+        let mut config = [0; CONFIG_BYTES];
         transport.read(CONFIG, &mut config);
         assert_eq!(entry.config, config);
         assert_eq!(entry.features & !RING_FEATURES, transport.features() & !RING_FEATURES);
         assert_eq!(entry.features & RING_FEATURES, INDIRECT_DESC | EVENT_IDX | VERSION_1);
-        for queue in 0..4 {
-            set(transport, QUEUE_SEL, queue);
-            let there = queue < u32::from(entry.queue_count);
-            assert_eq!(read(transport, QUEUE_READY), u32::from(there));
-            assert_eq!(read(transport, QUEUE_SIZE_MAX), entry.queues[queue as usize].size);
+        assert_eq!(entry.queues, queue_address(first));
+        let queues = &table[first..first + usize::from(entry.queue_count)];
+        first += queues.len();
+        for (index, queue) in (0..).zip(queues) {
+            set(transport, QUEUE_SEL, index);
+            assert_eq!(read(transport, QUEUE_READY), 1);
+            assert_eq!(read(transport, QUEUE_SIZE_MAX), queue.size);
         }
+        set(transport, QUEUE_SEL, queues.len() as u32);
+        assert_eq!(read(transport, QUEUE_READY), 0);
+        assert_eq!(read(transport, QUEUE_SIZE_MAX), 0);
     }
-    assert_eq!(entries[0].config[..4], [132, 0, 43, 0]);
+    assert_eq!(devices[0].config[..4], [132, 0, 43, 0]);
 }
 
 #[test]
@@ -45,15 +53,13 @@ fn as_many_devices_as_the_map_holds_have_queues_that_do_not_touch() {
     let mut transports: Vec<_> = (0..map::DEVICE_MAX)
         .map(|i| if i % 2 == 0 { block(1).0 } else { console().0 })
         .collect();
-    let entries = preset_all(&mut transports).unwrap();
+    let queues = preset_all(&mut transports).unwrap().queues;
     let mut parts = Vec::new();
-    for entry in &entries {
-        for queue in &entry.queues[..usize::from(entry.queue_count)] {
-            let size = queue.size as u16;
-            parts.push((queue.descriptors, descriptor_bytes(size)));
-            parts.push((queue.driver, driver_bytes(size)));
-            parts.push((queue.device, device_bytes(size)));
-        }
+    for queue in queues {
+        let size = queue.size as u16;
+        parts.push((queue.descriptors, descriptor_bytes(size)));
+        parts.push((queue.driver, driver_bytes(size)));
+        parts.push((queue.device, device_bytes(size)));
     }
     parts.sort_unstable();
     assert!(parts.first().is_some_and(|first| first.0 >= map::QUEUES));
@@ -76,36 +82,25 @@ fn a_preset_that_cannot_be_leaves_the_device_as_after_a_reset() {
     let good = QueueConfig::packed_at(map::QUEUES, 8).0;
     let large = QueueConfig::packed_at(map::QUEUES, 16).0;
     let low = QueueConfig::packed_at(WORLD, 8).0;
+    let unusable = |config| PresetError::Queue { queue: 0, config };
+    let count = |given| PresetError::QueueCount { given, has: 1 };
+    let (most, all) = (map::DEVICE_MAX, u64::MAX);
     let cases = [
-        (
-            map::DEVICE_MAX,
-            u64::MAX,
-            vec![good],
-            PresetError::TooManyDevices(map::DEVICE_MAX),
-        ),
-        (0, u64::MAX, vec![], PresetError::QueueCount { given: 0, has: 1 }),
-        (
-            0,
-            u64::MAX,
-            vec![good, good],
-            PresetError::QueueCount { given: 2, has: 1 },
-        ),
-        (
-            0,
-            u64::MAX,
-            vec![large],
-            PresetError::Queue {
-                queue: 0,
-                config: large,
-            },
-        ),
-        (0, u64::MAX, vec![low], PresetError::Queue { queue: 0, config: low }),
-        (0, EVENT_IDX, vec![good], PresetError::Features(EVENT_IDX)),
+        (most, all, vec![good], 0, PresetError::TooManyDevices(most)),
+        (0, all, vec![], 0, count(0)),
+        (0, all, vec![good, good], 0, count(2)),
+        (0, all, vec![large], 0, unusable(large)),
+        (0, all, vec![low], 0, unusable(low)),
+        (0, EVENT_IDX, vec![good], 0, PresetError::Features(EVENT_IDX)),
+        (0, all, vec![good], QUEUE_MAX, PresetError::TooManyQueues(QUEUE_MAX + 1)),
     ];
-    for (index, features, queues, error) in cases {
+    for (index, features, queues, before, error) in cases {
         let mut transport = entropy();
-        transport.preset(0, u64::MAX, &[good]).unwrap();
-        assert_eq!(transport.preset(index, features, &queues).unwrap_err(), error);
+        let mut table = vec![QueueEntry::default(); before];
+        transport.preset(0, u64::MAX, &[good], &mut Vec::new()).unwrap();
+        let refused = transport.preset(index, features, &queues, &mut table);
+        assert_eq!(refused.unwrap_err(), error);
+        assert_eq!(table.len(), before);
         assert_eq!(read(&transport, STATUS), 0);
         assert_eq!(read(&transport, QUEUE_READY), 0);
     }
