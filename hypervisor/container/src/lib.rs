@@ -11,6 +11,7 @@
 //! | [`jail`] | namespaces, root file system, privileges: the walls round a process |
 //! | [`cgroup`] | limits and accounts, on cgroup v2, v1 and hybrid hosts |
 //! | [`image`] | a content-addressed store of OCI images |
+//! | [`instance`] | what is kept of each jail: its life, its log, its supervisor |
 //! | [`network`] | bridges, veth pairs, addresses, published ports |
 //!
 //! It knows nothing of virtual machines.
@@ -19,5 +20,6 @@
 
 pub mod cgroup;
 pub mod image;
+pub mod instance;
 pub mod jail;
 pub mod network;

@@ -1,0 +1,586 @@
+//! The list of instances, and each one's files.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
+
+use super::files::{make_dir, read, sync_dir, write};
+use super::log::{LogReader, LogWriter};
+use super::{Event, EventKind, Exit, Id, InstanceError, Killer, Live, Name, Spec, State, Status, Time, names};
+
+/// What an instance is called whose folder is not complete.
+const UNFINISHED: &str = "new-";
+/// How many names are tried before giving up on finding one that is free.
+const NAME_TRIES: u32 = 64;
+
+/// Where all instances are kept.
+#[derive(Clone, Debug)]
+pub struct Home {
+    path: PathBuf,
+}
+
+/// Who may change the list of instances, until it is dropped.
+struct Turn {
+    _lock: File,
+}
+
+impl Home {
+    /// The instances kept in this folder, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, InstanceError> {
+        let home = Self { path: path.into() };
+        for folder in ["names", "live", "instances"] {
+            make_dir(&home.path.join(folder))?;
+        }
+        Ok(home)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn turn(&self) -> Result<Turn, InstanceError> {
+        let path = self.path.join("lock");
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let lock = options.open(&path).map_err(InstanceError::file("create", &path))?;
+        flock(&lock, FlockOperation::LockExclusive)
+            .map_err(|error| InstanceError::file("lock", &path)(error.into()))?;
+        Ok(Turn { _lock: lock })
+    }
+
+    fn instances(&self) -> PathBuf {
+        self.path.join("instances")
+    }
+
+    fn name_path(&self, name: &Name) -> PathBuf {
+        self.path.join("names").join(name.as_str())
+    }
+
+    fn live_path(&self, id: &Id) -> PathBuf {
+        self.path.join("live").join(id.as_str())
+    }
+
+    /// Makes an instance, which then is [`Created`](Status::Created).
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::NameTaken`], [`InstanceError::File`].
+    pub fn create(&self, spec: Spec) -> Result<Instance, InstanceError> {
+        let id = Id::random()?;
+        let new = self.instances().join(format!("{UNFINISHED}{id}"));
+        make_dir(&new)?;
+        let finish = || {
+            write(&new.join("spec.json"), &spec)?;
+            write(&new.join("state.json"), &State::default())?;
+            let _turn = self.turn()?;
+            if let Some(owner) = self.owner(&spec.name)? {
+                return Err(InstanceError::NameTaken {
+                    name: spec.name.to_string(),
+                    id: owner.short().to_owned(),
+                });
+            }
+            // A crash in between leaves a name that leads nowhere, which is free.
+            self.give_name(&spec.name, &id)?;
+            let path = self.instances().join(id.as_str());
+            fs::rename(&new, &path).map_err(InstanceError::file("rename a folder to", &path))?;
+            sync_dir(&self.instances())
+        };
+        if let Err(error) = finish() {
+            // It is of no use to anybody; what cannot be removed, the next sweep tries again.
+            let _ = fs::remove_dir_all(&new);
+            return Err(error);
+        }
+        let instance = self.instance(id, spec);
+        instance.event(EventKind::Create, String::new())?;
+        Ok(instance)
+    }
+
+    /// A name that nobody has at the moment.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::System`] if the kernel has no random bytes.
+    pub fn free_name(&self) -> Result<Name, InstanceError> {
+        let mut name = Name::new(&names::nth(0))?;
+        for _ in 0..NAME_TRIES {
+            let mut bytes = [0; 4];
+            rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+                .map_err(InstanceError::system("get random bytes"))?;
+            name = Name::new(&names::nth(u32::from_le_bytes(bytes)))?;
+            if self.owner(&name)?.is_none() {
+                break;
+            }
+        }
+        Ok(name)
+    }
+
+    /// Who has a name.
+    fn owner(&self, name: &Name) -> Result<Option<Id>, InstanceError> {
+        let path = self.name_path(name);
+        match fs::read_link(&path) {
+            Ok(id) => {
+                let id = id.to_str().and_then(|id| id.parse::<Id>().ok());
+                Ok(id.filter(|id| self.instances().join(id.as_str()).exists()))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(InstanceError::file("read", &path)(error)),
+        }
+    }
+
+    fn give_name(&self, name: &Name, id: &Id) -> Result<(), InstanceError> {
+        let (path, new) = (self.name_path(name), self.path.join("names").join(format!(".{id}")));
+        let _ = fs::remove_file(&new);
+        symlink(id.as_str(), &new).map_err(InstanceError::file("create", &new))?;
+        fs::rename(&new, &path).map_err(InstanceError::file("create", &path))
+    }
+
+    fn instance(&self, id: Id, spec: Spec) -> Instance {
+        Instance {
+            dir: self.instances().join(id.as_str()),
+            home: self.clone(),
+            id,
+            spec,
+        }
+    }
+
+    /// The instance with this ID; `None` if there is none.
+    fn load(&self, id: Id) -> Result<Option<Instance>, InstanceError> {
+        let spec = read(&self.instances().join(id.as_str()).join("spec.json"))?;
+        Ok(spec.map(|spec| self.instance(id, spec)))
+    }
+
+    /// The IDs of all instances, and the folders of those that were never finished.
+    fn scan(&self) -> Result<(Vec<Id>, Vec<PathBuf>), InstanceError> {
+        let path = self.instances();
+        let (mut ids, mut unfinished) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(&path).map_err(InstanceError::file("read", &path))? {
+            let entry = entry.map_err(InstanceError::file("read", &path))?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            match name.parse() {
+                Ok(id) => ids.push(id),
+                Err(_) if name.starts_with(UNFINISHED) => unfinished.push(entry.path()),
+                Err(_) => {}
+            }
+        }
+        Ok((ids, unfinished))
+    }
+
+    /// All instances, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`], [`InstanceError::Damaged`].
+    pub fn list(&self) -> Result<Vec<Instance>, InstanceError> {
+        let mut all = Vec::new();
+        for id in self.scan()?.0 {
+            all.extend(self.load(id)?);
+        }
+        all.sort_by(|a, b| b.spec.created.cmp(&a.spec.created).then_with(|| a.id.cmp(&b.id)));
+        Ok(all)
+    }
+
+    /// The instance with this name, this ID, or the only one whose ID begins like this.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::NotFound`], [`InstanceError::Ambiguous`], and those of reading.
+    pub fn find(&self, text: &str) -> Result<Instance, InstanceError> {
+        let not_found = || InstanceError::NotFound(text.to_owned());
+        let by_name = Name::new(text)
+            .ok()
+            .map(|name| self.owner(&name))
+            .transpose()?
+            .flatten();
+        if let Some(id) = by_name.or_else(|| text.parse().ok()) {
+            return self.load(id)?.ok_or_else(not_found);
+        }
+        if text.is_empty() {
+            return Err(not_found());
+        }
+        let mut matches: Vec<_> = self.scan()?.0;
+        matches.retain(|id| id.as_str().starts_with(text));
+        match matches.len() {
+            0 => Err(not_found()),
+            1 => self.load(matches.remove(0))?.ok_or_else(not_found),
+            count => Err(InstanceError::Ambiguous {
+                prefix: text.to_owned(),
+                count,
+            }),
+        }
+    }
+
+    /// Gives an instance another name.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::NameTaken`], and those of writing.
+    pub fn rename(&self, instance: &mut Instance, name: Name) -> Result<(), InstanceError> {
+        let old = instance.spec.name.clone();
+        {
+            let _turn = self.turn()?;
+            if let Some(owner) = self.owner(&name)? {
+                return Err(InstanceError::NameTaken {
+                    name: name.to_string(),
+                    id: owner.short().to_owned(),
+                });
+            }
+            self.give_name(&name, &instance.id)?;
+            instance.spec.name = name;
+            write(&instance.dir.join("spec.json"), &instance.spec)?;
+            let path = self.name_path(&old);
+            fs::remove_file(&path).map_err(InstanceError::file("remove", &path))?;
+        }
+        instance.event(EventKind::Rename, old.to_string())
+    }
+
+    /// Removes an instance with all its files.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::Wrong`] if it has a supervisor.
+    pub fn remove(&self, instance: &Instance) -> Result<(), InstanceError> {
+        let Some(live) = Live::claim(&self.live_path(&instance.id))? else {
+            return Err(instance.wrong(instance.status()?, "stop it first, or remove it with --force"));
+        };
+        self.remove_claimed(instance, live)
+    }
+
+    /// Removes an instance whose supervisor this process is.
+    pub(super) fn remove_claimed(&self, instance: &Instance, live: Live) -> Result<(), InstanceError> {
+        {
+            let _turn = self.turn()?;
+            // From here on it is unfinished business of the next sweep, if this process dies.
+            let old = self.instances().join(format!("{UNFINISHED}{}", instance.id));
+            fs::rename(&instance.dir, &old).map_err(InstanceError::file("rename", &instance.dir))?;
+            if self.owner(&instance.spec.name)?.is_none() {
+                let path = self.name_path(&instance.spec.name);
+                let _ = fs::remove_file(path);
+            }
+            fs::remove_dir_all(&old).map_err(InstanceError::file("remove", &old))?;
+        }
+        live.end()?;
+        instance.event(EventKind::Remove, String::new())
+    }
+
+    /// Takes down what dead supervisors left: `clean` is called for each instance of such a one, to
+    /// remove what is not a file of this record. At most `most` supervisors are looked at. Returns how
+    /// many were dead.
+    ///
+    /// # Errors
+    ///
+    /// The first that is met; the others are swept all the same.
+    pub fn sweep<E: From<InstanceError>>(
+        &self,
+        most: usize,
+        mut clean: impl FnMut(&Instance) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let path = self.path.join("live");
+        let marks = fs::read_dir(&path).map_err(InstanceError::file("read", &path))?;
+        let (mut dead, mut first) = (0, Ok(()));
+        for mark in marks.take(most).flatten() {
+            let Some(live) = Live::of_dead(&mark.path())? else {
+                continue;
+            };
+            let id = mark.file_name().to_str().and_then(|name| name.parse().ok());
+            let instance = id.map(|id| self.load(id)).transpose()?.flatten();
+            let result = instance
+                .as_ref()
+                .map_or(Ok(()), |instance| self.bury(instance, &mut clean));
+            match result {
+                Ok(()) => {
+                    dead += 1;
+                    let remove = instance.as_ref().filter(|instance| instance.spec.remove);
+                    match remove {
+                        Some(instance) => self.remove_claimed(instance, live)?,
+                        None => live.end()?,
+                    }
+                }
+                Err(error) => first = first.and(Err(error)),
+            }
+        }
+        first.map(|()| dead)
+    }
+
+    /// Ends the record of an instance whose supervisor died.
+    fn bury<E: From<InstanceError>>(
+        &self,
+        instance: &Instance,
+        clean: &mut impl FnMut(&Instance) -> Result<(), E>,
+    ) -> Result<(), E> {
+        clean(instance)?;
+        let mut state = instance.state()?;
+        if state.status.is_live() {
+            state.exit = Some(Exit {
+                code: 128 + libc::SIGKILL,
+                killer: Some(Killer::Unknown),
+                at: Time::now(),
+            });
+            (state.status, state.pid, state.supervisor) = (Status::Exited, None, None);
+            instance.set_state(&state)?;
+        }
+        instance.event(EventKind::Sweep, String::new())?;
+        Ok(())
+    }
+
+    /// Removes folders that were never finished, and names that lead nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`].
+    pub fn tidy(&self) -> Result<usize, InstanceError> {
+        let _turn = self.turn()?;
+        let mut removed = 0;
+        for folder in self.scan()?.1 {
+            // Whoever makes an instance writes into its folder before it asks for its turn.
+            let young = fs::metadata(&folder)
+                .and_then(|m| m.modified())
+                .ok()
+                .and_then(|t| t.elapsed().ok());
+            if young.is_some_and(|age| age.as_secs() < 60) {
+                continue;
+            }
+            fs::remove_dir_all(&folder).map_err(InstanceError::file("remove", &folder))?;
+            removed += 1;
+        }
+        let path = self.path.join("names");
+        for entry in fs::read_dir(&path)
+            .map_err(InstanceError::file("read", &path))?
+            .flatten()
+        {
+            let leads = fs::read_link(entry.path()).is_ok_and(|id| self.instances().join(id).exists());
+            if !leads {
+                fs::remove_file(entry.path()).map_err(InstanceError::file("remove", &entry.path()))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// What happened, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`].
+    pub fn events(&self) -> Result<Vec<Event>, InstanceError> {
+        Event::read(&self.events_path())
+    }
+
+    /// The file that events are added to, for who waits for more of them.
+    #[must_use]
+    pub fn events_path(&self) -> PathBuf {
+        self.path.join("events")
+    }
+}
+
+/// An instance and its files.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    home: Home,
+    dir: PathBuf,
+    id: Id,
+    spec: Spec,
+}
+
+impl Instance {
+    /// Its ID.
+    #[must_use]
+    pub const fn id(&self) -> &Id {
+        &self.id
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub const fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &Name {
+        &self.spec.name
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The list it is in.
+    #[must_use]
+    pub const fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Changes what is asked for, as of the next start.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`].
+    pub fn set_options(&mut self, options: Value) -> Result<(), InstanceError> {
+        self.spec.options = options;
+        write(&self.dir.join("spec.json"), &self.spec)
+    }
+
+    /// Where it is in its life, as its supervisor wrote it last.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`], [`InstanceError::Damaged`].
+    pub fn state(&self) -> Result<State, InstanceError> {
+        let mut state: State = read(&self.dir.join("state.json"))?.unwrap_or_default();
+        if state.status == Status::Running && self.is_marked(Mark::Paused) {
+            state.status = Status::Paused;
+        }
+        if state.status.is_live() && !self.is_live() {
+            state.status = Status::Exited;
+        }
+        Ok(state)
+    }
+
+    /// Where it is in its life.
+    ///
+    /// # Errors
+    ///
+    /// As [`state`](Self::state).
+    pub fn status(&self) -> Result<Status, InstanceError> {
+        Ok(self.state()?.status)
+    }
+
+    pub(super) fn set_state(&self, state: &State) -> Result<(), InstanceError> {
+        write(&self.dir.join("state.json"), state)
+    }
+
+    /// What was made for it; null before it was started.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`], [`InstanceError::Damaged`].
+    pub fn report(&self) -> Result<Value, InstanceError> {
+        Ok(read(&self.dir.join("report.json"))?.unwrap_or_default())
+    }
+
+    /// Writes down what was made for it, so that the next command can take it down if need be.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`].
+    pub fn set_report(&self, report: &Value) -> Result<(), InstanceError> {
+        write(&self.dir.join("report.json"), report)
+    }
+
+    /// Whether its supervisor lives.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        Live::is(&self.home.live_path(&self.id))
+    }
+
+    /// Makes this process its supervisor.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::Busy`] if it has one.
+    pub fn claim(&self) -> Result<Live, InstanceError> {
+        let live = Live::claim(&self.home.live_path(&self.id))?;
+        live.ok_or_else(|| InstanceError::Busy(self.spec.name.to_string()))
+    }
+
+    /// What it writes, to be added to.
+    pub(super) fn log_writer(&self) -> Result<LogWriter, InstanceError> {
+        LogWriter::open(&self.log_path())
+    }
+
+    /// What it wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`].
+    pub fn log(&self) -> Result<LogReader, InstanceError> {
+        LogReader::open(&self.log_path())
+    }
+
+    /// The file of what it wrote.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// Tells its supervisor, or the next command, something.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`].
+    pub fn mark(&self, mark: Mark, set: bool) -> Result<(), InstanceError> {
+        let path = self.dir.join(mark.file());
+        let result = if set {
+            File::create(&path).map(drop)
+        } else {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                other => other,
+            }
+        };
+        result.map_err(InstanceError::file("write", &path))
+    }
+
+    /// Whether it was told.
+    #[must_use]
+    pub fn is_marked(&self, mark: Mark) -> bool {
+        self.dir.join(mark.file()).exists()
+    }
+
+    /// Adds to the list of what happened.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`].
+    pub fn event(&self, kind: EventKind, detail: String) -> Result<(), InstanceError> {
+        let event = Event {
+            time: Time::now(),
+            kind,
+            id: self.id.clone(),
+            name: self.spec.name.clone(),
+            detail,
+        };
+        event.append(&self.home.events_path())
+    }
+
+    /// The error of who asks for what cannot be done now.
+    #[must_use]
+    pub fn wrong(&self, status: Status, hint: &'static str) -> InstanceError {
+        InstanceError::Wrong {
+            name: self.spec.name.to_string(),
+            status,
+            hint,
+        }
+    }
+}
+
+/// What commands tell a supervisor: a file that is there, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It is to end, and no policy starts it again.
+    Stop,
+    /// Its processes do not run.
+    Paused,
+}
+
+impl Mark {
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Paused => "paused",
+        }
+    }
+}
