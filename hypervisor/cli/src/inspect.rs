@@ -1,4 +1,5 @@
-//! `chiton inspect`: what a guest states, and what the host would build for it.
+//! `chiton inspect`: what a guest states, and what the host would build for it; of an instance, all that
+//! is known.
 
 use std::error::Error;
 
@@ -10,7 +11,17 @@ use chiton_kvm::{Guest, Ram};
 use crate::options::InspectOptions;
 
 pub(crate) fn run(options: &InspectOptions) -> Result<(), Box<dyn Error>> {
-    let bytes = Guest::read_file(&options.guest)?;
+    match options.target.to_str() {
+        // What has a slash in it is no instance; a file of an instance's name is reached by one.
+        Some(target) if !target.contains('/') && !options.target.is_file() => {
+            crate::instance::inspect(target, options.format.as_ref())
+        }
+        _ => guest(options),
+    }
+}
+
+fn guest(options: &InspectOptions) -> Result<(), Box<dyn Error>> {
+    let bytes = Guest::read_file(&options.target)?;
     let image = Image::parse(&bytes)?;
     let plan = Options {
         processors: options.cpus,

@@ -2,7 +2,9 @@
 
 mod arena;
 mod doctor;
+mod home;
 mod inspect;
+mod instance;
 mod net;
 mod options;
 mod run;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
     let result = match options.command {
         Command::Run(run) => run::run(run, verbose, start).map(|never| match never {}),
         Command::Inspect(inspect) => inspect::run(&inspect).map(|()| 0),
+        Command::Instance(command) => command.run(),
         Command::Doctor => doctor::run().map(|usable| u8::from(!usable)),
     };
     match result {

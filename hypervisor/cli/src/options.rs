@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub(crate) use disk::DiskOption;
 
+use crate::instance::Template;
 use crate::net::{NetOption, net};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -43,10 +44,13 @@ time, 125 if chiton could not run it, 128+N if signal N ended it.";
 pub(crate) enum Command {
     /// Boot a guest and stay until it ends.
     Run(RunOptions),
-    /// Show a guest's manifest, segments and the page-table map the host would build.
+    /// Show a guest's manifest, segments and the page-table map the host would build; of an instance, all
+    /// that is known, as JSON.
     Inspect(InspectOptions),
     /// Show what this machine offers and what will work on it.
     Doctor,
+    #[command(flatten)]
+    Instance(crate::instance::Command),
 }
 
 /// The ring that guest code runs in.
@@ -167,9 +171,13 @@ pub(crate) struct InspectOptions {
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(crate) walk: Option<u64>,
 
-    /// The guest: an ELF file.
-    #[arg(value_name = "GUEST")]
-    pub(crate) guest: PathBuf,
+    /// For an instance: `json`, or a text with {{.State.status}}, {{.Spec.image}} and the like in it.
+    #[arg(long, value_name = "FORMAT", value_parser = Template::parse)]
+    pub(crate) format: Option<Template>,
+
+    /// The guest, an ELF file; or an instance: its name, its ID, or the beginning of that.
+    #[arg(value_name = "GUEST|INSTANCE")]
+    pub(crate) target: PathBuf,
 }
 
 /// Splits a number from the unit behind it.

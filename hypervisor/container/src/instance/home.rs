@@ -486,6 +486,15 @@ impl Instance {
         Live::is(&self.home.live_path(&self.id))
     }
 
+    /// Waits until its supervisor has ended, however it did.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`].
+    pub fn wait(&self) -> Result<(), InstanceError> {
+        Live::wait(&self.home.live_path(&self.id))
+    }
+
     /// Makes this process its supervisor.
     ///
     /// # Errors
@@ -554,6 +563,13 @@ impl Instance {
             detail,
         };
         event.append(&self.home.events_path())
+    }
+
+    /// The error of who asks for what cannot be done in the part of its life that it is in.
+    #[must_use]
+    pub fn wrong_now(&self, hint: &'static str) -> InstanceError {
+        self.status()
+            .map_or_else(|error| error, |status| self.wrong(status, hint))
     }
 
     /// The error of who asks for what cannot be done now.

@@ -68,6 +68,22 @@ impl Live {
         flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
     }
 
+    /// Waits until the supervisor that made this mark has ended, or died.
+    pub(super) fn wait(path: &Path) -> Result<(), InstanceError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(InstanceError::file("open", path)(error)),
+        };
+        loop {
+            match flock(&file, FlockOperation::LockShared) {
+                Ok(()) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(InstanceError::file("lock", path)(error.into())),
+            }
+        }
+    }
+
     /// Takes the mark away: the supervisor has nothing more to do.
     pub(super) fn end(self) -> Result<(), InstanceError> {
         fs::remove_file(&self.path).map_err(InstanceError::file("remove", &self.path))?;

@@ -52,6 +52,7 @@ mod state;
 mod supervise;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use error::InstanceError;
 pub use events::{Event, EventKind};
@@ -64,3 +65,4 @@ pub use restart::RestartPolicy;
 pub use spec::Spec;
 pub use state::{Exit, Killer, State, Status, Time};
 pub use supervise::{Child, Payload, Supervisor};
+pub use watch::Watch;

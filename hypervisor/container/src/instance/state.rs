@@ -27,6 +27,12 @@ impl Time {
         Self(UNIX_EPOCH + Duration::from_micros(since.as_micros() as u64))
     }
 
+    /// As the standard library has it.
+    #[must_use]
+    pub const fn system_time(self) -> SystemTime {
+        self.0
+    }
+
     /// How long ago it was; no time at all if the clock was set back.
     #[must_use]
     pub fn elapsed(self) -> Duration {
