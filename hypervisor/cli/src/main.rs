@@ -15,8 +15,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use chiton_kvm::host::stderr;
-use clap::Parser;
-use options::{Command, Options};
+use options::{Command, Options, Run};
 
 #[global_allocator]
 static ARENA: arena::Arena = arena::Arena::new();
@@ -26,7 +25,7 @@ const FAILED: u8 = 125;
 
 fn main() -> ExitCode {
     let start = Instant::now();
-    let options = match Options::try_parse() {
+    let options = match Options::read() {
         Ok(options) => options,
         Err(error) => {
             let _ = error.print();
@@ -39,7 +38,7 @@ fn main() -> ExitCode {
     };
     let verbose = options.verbose;
     let result = match options.command {
-        Command::Run(run) => run::run(run, verbose, start).map(|never| match never {}),
+        Command::Run(Run::Run(run)) => run::run(run, verbose, start).map(|never| match never {}),
         Command::Inspect(inspect) => inspect::run(&inspect).map(|()| 0),
         Command::Instance(command) => command.run(),
         Command::Doctor => doctor::run().map(|usable| u8::from(!usable)),

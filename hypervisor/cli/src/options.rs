@@ -14,14 +14,29 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Runs small no_std guests under KVM, each a machine of its own.
 #[derive(Debug, Parser)]
 #[command(name = "chiton", version, arg_required_else_help = true, after_help = AFTER_HELP)]
-pub(crate) struct Options {
+pub(crate) struct Options<C: Subcommand> {
     /// Say more: start-up phases in microseconds, what caused an error, and the guest's log of
     /// level info; twice debug, three times trace.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: C,
+}
+
+impl Options<Command> {
+    /// Reads the command line. Of all commands only `run` has to be quick: where it is asked for, a
+    /// parser is made that knows no other.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let mut words = std::env::args_os().skip(1);
+        let command = words.find(|word| !word.to_string_lossy().starts_with('-'));
+        if command.is_some_and(|command| command == "run") {
+            let Options { verbose, command } = Options::<Run>::try_parse()?;
+            let command = Command::Run(command);
+            return Ok(Self { verbose, command });
+        }
+        Self::try_parse()
+    }
 }
 
 const AFTER_HELP: &str = "\
@@ -40,10 +55,17 @@ Examples:
 Exit status: the guest's own; 101 if it panicked, 102 if it met a fault, 124 if it ran out of
 time, 125 if chiton could not run it, 128+N if signal N ended it.";
 
+/// The command that starts guests.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum Run {
     /// Boot a guest and stay until it ends.
     Run(RunOptions),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Run(Run),
     /// Show a guest's manifest, segments and the page-table map the host would build; of an instance, all
     /// that is known, as JSON.
     Inspect(InspectOptions),
@@ -277,7 +299,8 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Options::command().debug_assert();
+        Options::<Command>::command().debug_assert();
+        Options::<Run>::command().debug_assert();
     }
 
     #[test]
@@ -339,8 +362,8 @@ mod tests {
 
     #[test]
     fn what_follows_the_guest_is_the_guests() {
-        let options = Options::parse_from(["chiton", "run", "--exits", "hello", "--exits", "-v", "--", "x"]);
-        let Command::Run(run) = options.command else { panic!() };
+        let options = Options::<Run>::parse_from(["chiton", "run", "--exits", "hello", "--exits", "-v", "--", "x"]);
+        let Run::Run(run) = options.command;
         assert!(run.exits);
         assert_eq!(options.verbose, 0);
         assert_eq!(run.guest, ["hello", "--exits", "-v", "--", "x"]);
