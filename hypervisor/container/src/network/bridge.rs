@@ -1,0 +1,466 @@
+//! A bridge on the host, and how instances come to it and leave it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::hosts::{self, Entry};
+use super::lease::Leases;
+use super::link::Links;
+use super::{Namespace, NetworkError, Port, Protocol, Subnet, nat, tap};
+
+/// How much of an owner's ID is in the names of its devices, which have at most 15 bytes.
+const SHORT: usize = 12;
+/// The device of an instance on the bridge is called this and its ID.
+const DEVICE: &str = "ch";
+/// Where the outermost device of an instance's namespace is called.
+const INSIDE: &str = "eth0";
+
+/// What is to be connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A guest, which has the address itself, behind a TAP device.
+    Guest,
+    /// Processes, whose kernel has the address.
+    Process,
+}
+
+/// A bridge, with a range of addresses.
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    folder: PathBuf,
+    name: String,
+    subnet: Subnet,
+}
+
+/// What an instance got.
+#[derive(Debug)]
+pub struct Attached {
+    /// The namespace to live in.
+    pub namespace: Namespace,
+    /// The TAP device, for a [guest](Kind::Guest).
+    pub tap: Option<OwnedFd>,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The range that it is in, in which everybody is reached directly.
+    pub subnet: Subnet,
+    /// Who passes on what is for others.
+    pub gateway: Ipv4Addr,
+    /// The hardware address that goes with the address.
+    pub mac: [u8; 6],
+    /// A file with the names of all instances on the bridge, which changes as they come and go.
+    pub hosts: PathBuf,
+}
+
+/// What is written down of an owner, before anything is made for it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    address: Ipv4Addr,
+    ports: Vec<Port>,
+}
+
+/// Who may change what belongs to a bridge, until it is dropped.
+struct Turn {
+    _lock: File,
+}
+
+impl Bridge {
+    /// The bridge of this name, at most 15 letters and digits, with these addresses; what has to be known of
+    /// its instances is kept in `folder`. The device is there while there are instances.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::File`].
+    pub fn open(folder: impl Into<PathBuf>, name: &str, subnet: Subnet) -> Result<Self, NetworkError> {
+        let bridge = Self {
+            folder: folder.into(),
+            name: name.to_owned(),
+            subnet,
+        };
+        for folder in [bridge.leases_path(), bridge.owners_path()] {
+            fs::create_dir_all(&folder).map_err(NetworkError::file("create the folder", &folder))?;
+        }
+        Ok(bridge)
+    }
+
+    /// Its addresses.
+    #[must_use]
+    pub const fn subnet(&self) -> Subnet {
+        self.subnet
+    }
+
+    fn leases_path(&self) -> PathBuf {
+        self.folder.join("leases")
+    }
+
+    fn owners_path(&self) -> PathBuf {
+        self.folder.join("owners")
+    }
+
+    fn owner_path(&self, owner: &str) -> PathBuf {
+        self.owners_path().join(owner)
+    }
+
+    /// The file with the names of all instances.
+    #[must_use]
+    pub fn hosts_path(&self) -> PathBuf {
+        self.folder.join("hosts")
+    }
+
+    fn turn(&self) -> Result<Turn, NetworkError> {
+        let path = self.folder.join("lock");
+        let lock = File::options().write(true).create(true).truncate(false).open(&path);
+        let lock = lock.map_err(NetworkError::file("create", &path))?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|error| NetworkError::file("lock", &path)(error.into()))?;
+        Ok(Turn { _lock: lock })
+    }
+
+    /// Connects an instance: a namespace, an address (`wanted`, or one that is free), a name, and ports of
+    /// the host that lead to it. `owner` is its ID, of at least 12 letters and digits.
+    ///
+    /// # Errors
+    ///
+    /// Any [`NetworkError`]. Nothing is left of it then.
+    pub fn join(
+        &self,
+        owner: &str,
+        name: &str,
+        kind: Kind,
+        wanted: Option<Ipv4Addr>,
+        ports: &[Port],
+    ) -> Result<Attached, NetworkError> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(NetworkError::NotRoot);
+        }
+        let _turn = self.turn()?;
+        self.check_ports(ports)?;
+        let result = self.try_join(owner, name, kind, wanted, ports);
+        if result.is_err() {
+            // The first error says why; a second one would only hide it.
+            let _ = self.leave_locked(owner);
+        }
+        result
+    }
+
+    fn try_join(
+        &self,
+        owner: &str,
+        name: &str,
+        kind: Kind,
+        wanted: Option<Ipv4Addr>,
+        ports: &[Port],
+    ) -> Result<Attached, NetworkError> {
+        let mut links = Links::open().map_err(NetworkError::kernel("open a netlink socket"))?;
+        self.set_up(&mut links)?;
+        let folder = self.leases_path();
+        let address = Leases::new(&folder, self.subnet).take(owner, wanted)?;
+        self.write_record(
+            owner,
+            &Record {
+                address,
+                ports: ports.to_vec(),
+            },
+        )?;
+        hosts::change(&self.hosts_path(), |entries| {
+            entries.push(Entry {
+                address,
+                name: name.to_owned(),
+                owner: owner.to_owned(),
+            });
+        })?;
+        let namespace = Namespace::new()?;
+        let device = device(owner);
+        let connect = |links: &mut Links| {
+            links.make_veth(&device, INSIDE, namespace.as_fd())?;
+            let (end, bridge) = (links.index(&device)?, links.index(&self.name)?);
+            links.set_master(end, bridge)?;
+            links.set_up(end)
+        };
+        connect(&mut links).map_err(NetworkError::kernel(format!("connect {device} to {}", self.name)))?;
+        let [a, b, c, d] = address.octets();
+        let mac = [0x02, 0x87, a, b, c, d];
+        let gateway = self.subnet.gateway();
+        let furnish = || match kind {
+            Kind::Guest => furnish_for_guest().map(Some),
+            Kind::Process => furnish_for_process(address, mac, self.subnet).map(|()| None),
+        };
+        let tap = namespace
+            .enter(furnish)
+            .map_err(NetworkError::kernel("furnish a network namespace"))?;
+        if !ports.is_empty() {
+            nat::way_in(&table(owner), address, ports).map_err(NetworkError::kernel("publish ports by nf_tables"))?;
+        }
+        Ok(Attached {
+            namespace,
+            tap,
+            address,
+            subnet: self.subnet,
+            gateway,
+            mac,
+            hosts: self.hosts_path(),
+        })
+    }
+
+    /// Takes down what was made for an instance; it may be gone already.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::Kernel`], [`NetworkError::File`]; what is left then, the next call takes down.
+    pub fn leave(&self, owner: &str) -> Result<(), NetworkError> {
+        let _turn = self.turn()?;
+        self.leave_locked(owner)
+    }
+
+    fn leave_locked(&self, owner: &str) -> Result<(), NetworkError> {
+        let mut links = Links::open().map_err(NetworkError::kernel("open a netlink socket"))?;
+        let record = self.read_record(owner)?;
+        if record.as_ref().is_some_and(|record| !record.ports.is_empty()) {
+            nat::remove(&table(owner)).map_err(NetworkError::kernel("take ports back from nf_tables"))?;
+        }
+        let device = device(owner);
+        links
+            .remove(&device)
+            .map_err(NetworkError::kernel(format!("remove the device {device}")))?;
+        if let Some(record) = record {
+            hosts::change(&self.hosts_path(), |entries| {
+                entries.retain(|entry| entry.owner != owner)
+            })?;
+            let folder = self.leases_path();
+            Leases::new(&folder, self.subnet).give_back(record.address)?;
+            let path = self.owner_path(owner);
+            fs::remove_file(&path).map_err(NetworkError::file("remove", &path))?;
+        }
+        if self.owners()?.next().is_none() {
+            nat::remove(&self.own_table()).map_err(NetworkError::kernel("remove a table of nf_tables"))?;
+            links
+                .remove(&self.name)
+                .map_err(NetworkError::kernel(format!("remove the bridge {}", self.name)))?;
+        }
+        Ok(())
+    }
+
+    /// Takes down what was made for those who are dead; how many there were.
+    ///
+    /// # Errors
+    ///
+    /// As [`leave`](Self::leave).
+    pub fn sweep(&self, lives: impl Fn(&str) -> bool) -> Result<usize, NetworkError> {
+        let _turn = self.turn()?;
+        let dead: Vec<_> = self.owners()?.filter(|owner| !lives(owner)).collect();
+        for owner in &dead {
+            self.leave_locked(owner)?;
+        }
+        // Whoever died before it had written anything down may have an address all the same.
+        let folder = self.leases_path();
+        let leases = Leases::new(&folder, self.subnet);
+        for (address, owner) in leases.all()? {
+            if !self.owner_path(&owner).exists() {
+                leases.give_back(address)?;
+            }
+        }
+        Ok(dead.len())
+    }
+
+    fn owners(&self) -> Result<impl Iterator<Item = String>, NetworkError> {
+        let path = self.owners_path();
+        let entries = fs::read_dir(&path).map_err(NetworkError::file("read", &path))?;
+        let names = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(names.filter(|name| !name.ends_with(".new")))
+    }
+
+    fn write_record(&self, owner: &str, record: &Record) -> Result<(), NetworkError> {
+        let path = self.owner_path(owner);
+        let new = path.with_extension("new");
+        let bytes = serde_json::to_vec(record).map_err(|error| NetworkError::file("write", &path)(error.into()))?;
+        fs::write(&new, bytes).map_err(NetworkError::file("write", &new))?;
+        fs::rename(&new, &path).map_err(NetworkError::file("rename a file to", &path))
+    }
+
+    fn read_record(&self, owner: &str) -> Result<Option<Record>, NetworkError> {
+        let path = self.owner_path(owner);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let record = serde_json::from_slice(&bytes);
+                Ok(Some(record.map_err(|error| {
+                    NetworkError::file("understand", &path)(error.into())
+                })?))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(NetworkError::file("read", &path)(error)),
+        }
+    }
+
+    /// Refuses ports that lead elsewhere, or that somebody on the host listens on.
+    fn check_ports(&self, ports: &[Port]) -> Result<(), NetworkError> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        let mut taken: BTreeMap<String, Vec<Port>> = BTreeMap::new();
+        for owner in self.owners()? {
+            let record = self.read_record(&owner)?;
+            taken.insert(owner, record.map_or_else(Vec::new, |record| record.ports));
+        }
+        for (index, port) in ports.iter().enumerate() {
+            let in_use = |by: String| NetworkError::PortInUse {
+                port: port.to_string(),
+                by,
+            };
+            if ports[..index].iter().any(|other| other.clashes(port)) {
+                return Err(in_use(" twice".into()));
+            }
+            let owner = taken
+                .iter()
+                .find(|(_, ports)| ports.iter().any(|other| other.clashes(port)));
+            if let Some((owner, _)) = owner {
+                return Err(in_use(format!(" by {}", short(owner))));
+            }
+            let at = SocketAddrV4::new(port.address.unwrap_or(Ipv4Addr::UNSPECIFIED), port.host);
+            let free = match port.protocol {
+                Protocol::Tcp => TcpListener::bind(at).map(drop),
+                Protocol::Udp => UdpSocket::bind(at).map(drop),
+            };
+            match free {
+                Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(in_use(String::new())),
+                Err(error) => return Err(NetworkError::kernel(format!("publish the port {port}"))(error)),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn own_table(&self) -> String {
+        format!("chiton-{}", self.name)
+    }
+
+    /// Makes the bridge if it is not there.
+    fn set_up(&self, links: &mut Links) -> Result<(), NetworkError> {
+        let name = &self.name;
+        if links
+            .find(name)
+            .map_err(NetworkError::kernel("look for a bridge"))?
+            .is_none()
+        {
+            self.refuse_overlap()?;
+        }
+        let make = |links: &mut Links| {
+            let new = links.make_bridge(name)?;
+            let index = links.index(name)?;
+            links.add_address(index, self.subnet.gateway(), self.subnet)?;
+            links.set_up(index)?;
+            io::Result::Ok(new)
+        };
+        let new = make(links).map_err(NetworkError::kernel(format!("make the bridge {name}")))?;
+        let out = self.own_table();
+        let there = !new
+            && nat::tables()
+                .map_err(NetworkError::kernel("list nf_tables"))?
+                .contains(&out);
+        if !there {
+            nat::way_out(&out, name, self.subnet).map_err(NetworkError::kernel("translate addresses by nf_tables"))?;
+            // Packets pass through the host, also those of the host itself that are for 127.0.0.1.
+            for setting in ["ip_forward".to_owned(), format!("conf/{name}/route_localnet")] {
+                let path = Path::new("/proc/sys/net/ipv4").join(setting);
+                fs::write(&path, "1").map_err(NetworkError::file("write", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a range by which the host reaches something else.
+    fn refuse_overlap(&self) -> Result<(), NetworkError> {
+        let path = Path::new("/proc/net/route");
+        let routes = fs::read_to_string(path).map_err(NetworkError::file("read", path))?;
+        for (device, other) in routes.lines().filter_map(route) {
+            if other.bits() > 0 && other.overlaps(self.subnet) && device != self.name {
+                let (subnet, device) = (self.subnet, device.to_owned());
+                return Err(NetworkError::Overlap { subnet, other, device });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The device and the destination of a line of `/proc/net/route`.
+fn route(line: &str) -> Option<(&str, Subnet)> {
+    let fields: Vec<_> = line.split_whitespace().collect();
+    let number = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok().map(u32::swap_bytes);
+    let (to, mask) = (number(1)?, number(7)?);
+    Some((
+        *fields.first()?,
+        Subnet::around(Ipv4Addr::from_bits(to), mask.count_ones() as u8),
+    ))
+}
+
+fn short(owner: &str) -> &str {
+    owner.get(..SHORT).unwrap_or(owner)
+}
+
+fn device(owner: &str) -> String {
+    format!("{DEVICE}{}", short(owner))
+}
+
+fn table(owner: &str) -> String {
+    format!("chiton-{}", short(owner))
+}
+
+/// Runs inside: a bridge from the veth's end to a new TAP device.
+fn furnish_for_guest() -> io::Result<OwnedFd> {
+    // Nobody here has an address: the guest hears nothing but the others.
+    for which in ["all", "default"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6");
+        match fs::write(path, "1") {
+            // A kernel without IPv6.
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    let mut links = Links::open()?;
+    let tap = tap::make("tap0")?;
+    links.make_bridge("br0")?;
+    let bridge = links.index("br0")?;
+    for name in [INSIDE, "tap0"] {
+        let index = links.index(name)?;
+        links.set_master(index, bridge)?;
+        links.set_up(index)?;
+    }
+    links.set_up(bridge)?;
+    loopback_up(&mut links)?;
+    Ok(tap)
+}
+
+/// Runs inside: the address on the veth's end.
+fn furnish_for_process(address: Ipv4Addr, mac: [u8; 6], subnet: Subnet) -> io::Result<()> {
+    let mut links = Links::open()?;
+    let index = links.index(INSIDE)?;
+    links.set_mac(index, mac)?;
+    links.add_address(index, address, subnet)?;
+    links.set_up(index)?;
+    links.add_default_route(index, subnet.gateway())?;
+    loopback_up(&mut links)
+}
+
+fn loopback_up(links: &mut Links) -> io::Result<()> {
+    let loopback = links.index("lo")?;
+    links.set_up(loopback)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_read_as_the_kernel_prints_them() {
+        let line = "eth0\t0000570A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0";
+        let (device, subnet) = route(line).unwrap();
+        assert_eq!((device, subnet.to_string()), ("eth0", "10.87.0.0/16".into()));
+        assert!(route("Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask").is_none());
+    }
+}

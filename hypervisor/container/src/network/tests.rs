@@ -1,0 +1,249 @@
+//! Real bridges, namespaces and ports, where this process may make them.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::link::Links;
+use super::*;
+
+/// A bridge of its own for each test.
+struct Rig {
+    folder: tempfile::TempDir,
+    bridge: Bridge,
+    name: String,
+}
+
+impl Rig {
+    /// `None`, with the reason on standard output, where there can be none.
+    fn new(bits: u8) -> Option<Self> {
+        static NEXT: AtomicU8 = AtomicU8::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var_os("CHITON_STRICT").is_none(), "networks need root");
+            println!("SKIPPED: networks need root");
+            return None;
+        }
+        let process = (std::process::id() % 200) as u8;
+        let name = format!("chtest{process}x{number}");
+        let subnet = format!("10.{}.{number}.0/{bits}", 32 + process % 32).parse().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let bridge = Bridge::open(folder.path(), &name, subnet).unwrap();
+        Some(Self { folder, bridge, name })
+    }
+
+    fn id(&self, n: u32) -> String {
+        let number = self
+            .name
+            .bytes()
+            .fold(u64::from(n), |sum, byte| sum * 31 + u64::from(byte));
+        format!("{number:032x}").chars().rev().collect()
+    }
+
+    fn is_clean(&self) -> bool {
+        let names = Links::open().unwrap().names().unwrap();
+        let tables = nat::tables().unwrap();
+        let files = |folder: &str| {
+            let entries = fs::read_dir(self.folder.path().join(folder)).unwrap().flatten();
+            entries.filter(|entry| entry.file_name() != "last").count()
+        };
+        let devices = (0..9).any(|n| names.contains(&format!("ch{}", &self.id(n)[..12])));
+        let own = (0..9).any(|n| tables.contains(&format!("chiton-{}", &self.id(n)[..12])));
+        !names.contains(&self.name)
+            && !devices
+            && !own
+            && !tables.contains(&format!("chiton-{}", self.name))
+            && files("leases") + files("owners") == 0
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.bridge.sweep(|_| false).unwrap();
+        if !thread::panicking() {
+            assert!(self.is_clean(), "something is left");
+        }
+    }
+}
+
+/// Answers each connection with one line.
+fn serve(listener: TcpListener) {
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = stream.and_then(|mut stream| stream.write_all(b"hello\n"));
+        }
+    });
+}
+
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[test]
+fn the_host_and_processes_of_instances_reach_each_other() {
+    let Some(rig) = Rig::new(24) else { return };
+    let a = rig.bridge.join(&rig.id(0), "a", Kind::Process, None, &[]).unwrap();
+    let b = rig.bridge.join(&rig.id(1), "b", Kind::Process, None, &[]).unwrap();
+    assert_ne!(a.address, b.address);
+    let listener = a.namespace.enter(|| TcpListener::bind((a.address, 80))).unwrap();
+    serve(listener);
+    let to = SocketAddr::from((a.address, 80));
+    assert_eq!(ask(to).unwrap(), "hello\n", "from the host");
+    assert_eq!(b.namespace.enter(|| ask(to)).unwrap(), "hello\n", "from the other");
+    let hosts = fs::read_to_string(&a.hosts).unwrap();
+    assert!(hosts.contains(&format!("{}\tb\t", b.address)), "{hosts}");
+    let back = TcpListener::bind((a.gateway, 0)).unwrap();
+    let to = back.local_addr().unwrap();
+    serve(back);
+    assert_eq!(
+        a.namespace.enter(|| ask(to)).unwrap(),
+        "hello\n",
+        "from an instance to the host"
+    );
+}
+
+#[test]
+fn a_published_port_answers_on_every_address_of_the_host() {
+    let Some(rig) = Rig::new(24) else { return };
+    let free = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let port: Port = format!("{free}:80").parse().unwrap();
+    let udp: Port = format!("{free}:53/udp").parse().unwrap();
+    let a = rig
+        .bridge
+        .join(&rig.id(0), "a", Kind::Process, None, &[port, udp])
+        .unwrap();
+    let b = rig.bridge.join(&rig.id(1), "b", Kind::Process, None, &[]).unwrap();
+    serve(a.namespace.enter(|| TcpListener::bind(("0.0.0.0", 80))).unwrap());
+    assert_eq!(ask(([127, 0, 0, 1], free).into()).unwrap(), "hello\n");
+    assert_eq!(ask((a.gateway, free).into()).unwrap(), "hello\n");
+    let through = || ask((a.gateway, free).into());
+    assert_eq!(b.namespace.enter(through).unwrap(), "hello\n", "from another instance");
+
+    let inside = a.namespace.enter(|| UdpSocket::bind(("0.0.0.0", 53))).unwrap();
+    let outside = UdpSocket::bind("127.0.0.1:0").unwrap();
+    outside.send_to(b"?", ("127.0.0.1", free)).unwrap();
+    inside.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let (len, from) = inside.recv_from(&mut [0; 8]).unwrap();
+    assert_eq!(len, 1);
+    inside.send_to(b"!", from).unwrap();
+    outside.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(outside.recv_from(&mut [0; 8]).unwrap().0, 1);
+
+    let again = rig
+        .bridge
+        .join(&rig.id(2), "c", Kind::Process, None, &[port])
+        .unwrap_err();
+    assert!(again.to_string().contains("is in use by"), "{again}");
+    rig.bridge.leave(&rig.id(0)).unwrap();
+    assert!(ask(([127, 0, 0, 1], free).into()).is_err());
+}
+
+#[test]
+fn a_port_that_somebody_listens_on_is_refused_and_nothing_is_left() {
+    let Some(rig) = Rig::new(24) else { return };
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port: Port = format!("{}:80", taken.local_addr().unwrap().port()).parse().unwrap();
+    let error = rig
+        .bridge
+        .join(&rig.id(0), "a", Kind::Process, None, &[port])
+        .unwrap_err();
+    assert!(error.to_string().contains("of the host is in use"), "{error}");
+    assert!(rig.is_clean());
+}
+
+#[test]
+fn a_guests_tap_device_is_bridged_to_the_host() {
+    let Some(rig) = Rig::new(24) else { return };
+    let a = rig.bridge.join(&rig.id(0), "a", Kind::Guest, None, &[]).unwrap();
+    let tap = a.tap.as_ref().unwrap();
+    let mut ready = [rustix::event::PollFd::new(tap, rustix::event::PollFlags::IN)];
+    let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+    let socket = UdpSocket::bind((a.gateway, 0)).unwrap();
+    let mut frame = [0; 2048];
+    // The host asks who has the address, and again if the devices were not all up the first time.
+    let asked = |_| {
+        socket.send_to(b"?", (a.address, 9)).unwrap();
+        if rustix::event::poll(&mut ready, Some(&second)).unwrap() == 0 {
+            return false;
+        }
+        let len = rustix::io::read(tap, &mut frame).unwrap();
+        // Behind 10 bytes of virtio-net header: ARP, with the address as its target.
+        len >= 52 && frame[22..24] == [8, 6] && frame[48..52] == a.address.octets()
+    };
+    assert!((0..60).any(asked));
+}
+
+#[test]
+fn devices_go_with_the_namespace_and_the_sweep_takes_the_rest() {
+    let Some(rig) = Rig::new(24) else { return };
+    let (dead, alive) = (rig.id(0), rig.id(1));
+    let port: Port = "127.0.0.1:9:9".parse().unwrap();
+    drop(rig.bridge.join(&dead, "dead", Kind::Guest, None, &[port]).unwrap());
+    let kept = rig.bridge.join(&alive, "alive", Kind::Process, None, &[]).unwrap();
+    assert_eq!(rig.bridge.sweep(|owner| owner == alive).unwrap(), 1);
+    assert_eq!(rig.bridge.sweep(|owner| owner == alive).unwrap(), 0);
+    let hosts = fs::read_to_string(&kept.hosts).unwrap();
+    assert!(hosts.contains("alive") && !hosts.contains("dead"), "{hosts}");
+    rig.bridge.leave(&alive).unwrap();
+    rig.bridge.leave(&alive).unwrap();
+    assert!(rig.is_clean());
+}
+
+#[test]
+fn when_all_addresses_are_taken_it_is_said_and_nothing_is_left() {
+    let Some(rig) = Rig::new(29) else { return };
+    for n in 0..5 {
+        rig.bridge
+            .join(&rig.id(n), &format!("n{n}"), Kind::Process, None, &[])
+            .unwrap();
+    }
+    let error = rig
+        .bridge
+        .join(&rig.id(5), "more", Kind::Process, None, &[])
+        .unwrap_err();
+    assert!(error.to_string().contains("all 5 addresses of"), "{error}");
+    assert!(!fs::read_to_string(rig.bridge.hosts_path()).unwrap().contains("more"));
+}
+
+#[test]
+fn a_range_that_the_host_uses_otherwise_is_refused() {
+    let Some(rig) = Rig::new(24) else { return };
+    let _a = rig.bridge.join(&rig.id(0), "a", Kind::Process, None, &[]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let other = Bridge::open(folder.path(), "chtestother", rig.bridge.subnet()).unwrap();
+    let error = other.join(&rig.id(1), "b", Kind::Process, None, &[]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("which the host reaches by {}", rig.name)),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_made_by_netlink_is_what_other_programs_see() {
+    let Some(rig) = Rig::new(24) else { return };
+    let port: Port = "127.0.0.1:9:9".parse().unwrap();
+    let a = rig.bridge.join(&rig.id(0), "a", Kind::Process, None, &[port]).unwrap();
+    let Ok(output) = Command::new("nft").args(["list", "ruleset"]).output() else {
+        println!("SKIPPED: there is no nft to look with");
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let subnet = rig.bridge.subnet();
+    for line in [
+        format!("ip saddr {subnet} oifname != \"{}\" masquerade", rig.name),
+        format!("oifname \"{}\" ct status dnat masquerade", rig.name),
+        format!("ip daddr 127.0.0.1 tcp dport 9 dnat to {}:9", a.address),
+    ] {
+        assert!(text.contains(&line), "{line} is not in {text}");
+    }
+    assert!(a.address != Ipv4Addr::UNSPECIFIED);
+}
