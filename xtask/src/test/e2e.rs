@@ -1,4 +1,5 @@
-//! Real guests: the package `chiton-tests`, on this machine and in a nested one.
+//! Real guests and real jails: the package `chiton-tests` and the folder `tests` of
+//! `chiton-container`, on this machine and in a nested one.
 //!
 //! Both run the same static test programs, which find `chiton` at CHITON_BIN and the guests in
 //! the directory CHITON_GUESTS.
@@ -31,27 +32,25 @@ fn build() -> Result<Built> {
     let guests = guests::all()?;
     guests::build(&guests)?;
     let task = Task::start("building the end-to-end tests");
+    let mut tests = programs(&task, &["--package", "chiton-tests"])?;
+    // Every program in its folder `tests`, and not the tests beside the code.
+    tests.extend(programs(&task, &["--package", "chiton-container", "--test", "*"])?);
+    task.done();
+    let guests = guests.into_iter().map(|guest| guest.name).collect();
+    Ok(Built { chiton, guests, tests })
+}
+
+/// Builds the test programs that cargo's arguments choose.
+fn programs(task: &Task, which: &[&str]) -> Result<Vec<PathBuf>> {
     let mut tests = cargo();
-    tests.args([
-        "test",
-        "--package",
-        "chiton-tests",
-        "--target",
-        STATIC_TARGET,
-        "--no-run",
-    ]);
+    tests.arg("test").args(which);
+    tests.args(["--target", STATIC_TARGET, "--no-run"]);
     // In the emulated machine even the tests' own checksums are slow.
     tests
         .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2")
         .env("CARGO_PROFILE_TEST_OPT_LEVEL", "2");
-    let output = command::quietly(&task, tests.args(["--message-format", "json-render-diagnostics"]))?;
-    task.done();
-    let guests = guests.into_iter().map(|guest| guest.name).collect();
-    Ok(Built {
-        chiton,
-        guests,
-        tests: executables(&output),
-    })
+    let output = command::quietly(task, tests.args(["--message-format", "json-render-diagnostics"]))?;
+    Ok(executables(&output))
 }
 
 /// The test programs in cargo's messages.

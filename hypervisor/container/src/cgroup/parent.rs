@@ -27,7 +27,7 @@ pub enum Place {
     /// The same, and this process moves into a leaf beside the parent first, named as it with
     /// `-self`, so that its own cgroup has no processes any more.
     OwnLeaf,
-    /// In the cgroup of this path from the top, which exists.
+    /// In the cgroup of this path from the top, in each hierarchy where there is one.
     Below(PathBuf),
 }
 
@@ -129,7 +129,10 @@ impl Parent {
             });
         }
         if let (true, Some((_, top))) = (parent.stems.is_empty(), parent.denied.first()) {
-            return Err(Error::NotDelegated(top.clone()));
+            return Err(match place {
+                Place::Below(path) => Error::Missing(top.join(path.strip_prefix("/").unwrap_or(path))),
+                _ => Error::NotDelegated(top.clone()),
+            });
         }
         if *place == Place::OwnLeaf {
             parent.move_self()?;
@@ -146,6 +149,28 @@ impl Parent {
     /// Its directory in each hierarchy.
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
         self.stems.iter().map(|stem| stem.directory.as_path())
+    }
+
+    /// Removes it where nothing is in it any more, and says whether it is gone everywhere.
+    ///
+    /// Nobody has to: an empty one costs next to nothing, and the next cgroup is made in it.
+    pub fn remove(self) -> Result<bool> {
+        let mut gone = true;
+        for stem in &self.stems {
+            match fs::remove_dir(&stem.directory) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => gone = false,
+                Err(source) => {
+                    return Err(Error::Directory {
+                        action: "remove",
+                        path: stem.directory.clone(),
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(gone)
     }
 
     /// Puts this process into a leaf, so that v2's own cgroup may give controllers to children.
@@ -243,10 +268,7 @@ fn base(hierarchy: &Hierarchy, place: &Place) -> Result<Option<PathBuf>> {
         Place::Own | Place::OwnLeaf => Some(own()?),
         Place::Below(path) => {
             let base = hierarchy.top.join(path.strip_prefix("/").unwrap_or(path));
-            if !base.join("cgroup.procs").exists() {
-                return Err(Error::Missing(base));
-            }
-            Some(base)
+            base.join("cgroup.procs").exists().then_some(base)
         }
         Place::Auto if writable(&hierarchy.top) => Some(hierarchy.top.clone()),
         // The last of the writable ones on the way up: below its top a delegated subtree is whole.
