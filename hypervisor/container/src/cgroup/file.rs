@@ -108,15 +108,34 @@ pub(super) fn processes(directory: &Path) -> Result<Vec<i32>> {
         .collect()
 }
 
-/// A made-up cgroup: a directory with these files, which is there until the machine tidies up.
+/// A made-up cgroup: a directory with some files, removed at the end.
 #[cfg(test)]
-pub(super) fn fixture(name: &str, files: &[(&str, &str)]) -> std::path::PathBuf {
+pub(super) struct Fixture(std::path::PathBuf);
+
+#[cfg(test)]
+pub(super) fn fixture(name: &str, files: &[(&str, &str)]) -> Fixture {
     let path = std::env::temp_dir().join(format!("chiton-cgroup-{}-{name}", std::process::id()));
     fs::create_dir_all(&path).unwrap();
     for (name, text) in files {
         fs::write(path.join(name), text).unwrap();
     }
-    path
+    Fixture(path)
+}
+
+#[cfg(test)]
+impl std::ops::Deref for Fixture {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 #[cfg(test)]

@@ -178,14 +178,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// A made-up top of a v2 hierarchy.
-    fn top(name: &str, controllers: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("chiton-cgroup-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        std::fs::write(path.join("cgroup.controllers"), controllers).unwrap();
-        path
-    }
+    use crate::cgroup::file::fixture;
 
     const V1: &str = "\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -212,7 +205,10 @@ mod tests {
 
     #[test]
     fn a_v2_host_is_found_by_its_mount() {
-        let top = top("unified", "cpuset cpu io memory hugetlb pids rdma misc\n");
+        let top = fixture(
+            "unified",
+            &[("cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma misc\n")],
+        );
         let mounts = format!(
             "29 23 0:26 / {} rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n",
             top.display()
@@ -227,18 +223,16 @@ mod tests {
             hierarchy.own,
             Some(top.join("user.slice/user-1000.slice/session-1.scope"))
         );
-        std::fs::remove_dir_all(top).unwrap();
     }
 
     #[test]
     fn a_hybrid_host_has_its_v2_hierarchy_first() {
-        let top = top("hybrid", "\n");
+        let top = fixture("hybrid", &[("cgroup.controllers", "\n")]);
         let mounts = format!("{V1}41 31 0:38 / {} rw - cgroup2 cgroup2 rw\n", top.display());
         let host = Host::parse(&mounts, &format!("{OWN}0::/\n")).unwrap();
         assert_eq!(host.layout(), Layout::Hybrid);
         assert_eq!(host.hierarchies[0].version, Version::V2);
         assert!(host.hierarchies[0].controllers.is_empty());
-        std::fs::remove_dir_all(top).unwrap();
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The rules of v2: who may have children with controllers, and subtrees given to ordinary users.
 
+use std::io::Write;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -86,21 +87,14 @@ fn tenant_says(directory: &Path, place: &str) -> String {
         .stdout(Stdio::piped())
         .uid(NOBODY)
         .gid(NOBODY);
-    let procs = directory.join("cgroup.procs");
-    // SAFETY: after fork the closure only opens, writes and closes a file whose path is its own; the
-    // test's other threads do not hold a lock that it needs, as it allocates nothing.
+    // Opened as root: an ordinary user may not move itself in from outside.
+    let procs = std::fs::OpenOptions::new()
+        .write(true)
+        .open(directory.join("cgroup.procs"))
+        .unwrap();
+    // SAFETY: after fork the closure only calls write(2), on a file that it owns.
     unsafe {
-        let path = std::ffi::CString::new(procs.to_str().unwrap()).unwrap();
-        command.pre_exec(move || {
-            let fd = libc::open(path.as_ptr(), libc::O_WRONLY);
-            let written = libc::write(fd, c"0".as_ptr().cast(), 1);
-            libc::close(fd);
-            if written == 1 {
-                Ok(())
-            } else {
-                Err(std::io::Error::last_os_error())
-            }
-        });
+        command.pre_exec(move || (&procs).write_all(b"0"));
     }
     let output = command.output().unwrap();
     std::fs::remove_file(program).unwrap();

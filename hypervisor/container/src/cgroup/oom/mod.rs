@@ -17,8 +17,11 @@ use super::limits::Size;
 /// What is known of a death by want of memory.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct OomKill {
-    /// How many processes of the cgroup were killed.
+    /// How many processes of the cgroup were killed, as the kernel counts.
     pub kills: u64,
+    /// Whether the whole cgroup was killed (`memory.oom.group`, which every v2 cgroup made here has).
+    /// The kernel then counts the process that it chose twice.
+    pub whole: bool,
     /// Whose limit it was.
     pub culprit: Culprit,
     /// The last that was killed, where the kernel's log may be read.
@@ -62,6 +65,8 @@ impl fmt::Display for OomKill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the OOM killer killed ")?;
         match (&self.victim, self.kills) {
+            (Some(victim), _) if self.whole => write!(f, "all processes for process {} ({})", victim.pid, victim.name)?,
+            (None, _) if self.whole => f.write_str("all processes")?,
             (Some(victim), 1) => write!(f, "process {} ({})", victim.pid, victim.name)?,
             (Some(victim), kills) => write!(f, "{kills} processes, last {} ({})", victim.pid, victim.name)?,
             (None, 1) => f.write_str("a process")?,
@@ -88,6 +93,7 @@ mod tests {
     fn a_kill_is_told_by_whom_and_at_which_limit() {
         let kill = OomKill {
             kills: 1,
+            whole: false,
             culprit: Culprit::Own {
                 file: "/sys/fs/cgroup/chiton/a/memory.max".into(),
                 limit: Some(64 << 20),

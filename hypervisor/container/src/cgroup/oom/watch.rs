@@ -105,8 +105,10 @@ impl OomWatch {
             Version::V1 => "memory.max_usage_in_bytes",
             Version::V2 => "memory.peak",
         });
+        let whole = file::read_optional(&directory.join("memory.oom.group"))?;
         Ok(Some(OomKill {
             kills,
+            whole: whole.is_some_and(|text| text.trim() == "1"),
             culprit,
             victim: killing.map(|killing| killing.victim),
             peak: file::read_optional(&peak)?.and_then(|text| text.trim().parse().ok()),
