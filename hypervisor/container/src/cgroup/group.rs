@@ -124,15 +124,15 @@ impl Cgroup {
         }
         let path = stem.directory.join(&self.name);
         let file = make_and_lock(&path)?;
-        if stem.version == Version::V1 && stem.controllers.contains(&Controller::Cpuset) {
-            inherit_cpuset(&path, &stem.directory)?;
-        }
         self.branches.push(Branch {
             version: stem.version,
             controllers: stem.controllers.clone(),
-            path,
+            path: path.clone(),
             file,
         });
+        if stem.version == Version::V1 && stem.controllers.contains(&Controller::Cpuset) {
+            inherit_cpuset(&path, &stem.directory)?;
+        }
         Ok(())
     }
 
@@ -278,6 +278,11 @@ impl Cgroup {
             Some(branch) => remove::all_processes(&branch.path),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Where it is, or would be if it were needed there, in each hierarchy.
+    pub(super) fn all_paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.parent.stems.iter().map(|stem| stem.directory.join(&self.name))
     }
 
     pub(super) fn branches(&self) -> impl Iterator<Item = &Branch> {

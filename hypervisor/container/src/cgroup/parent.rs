@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -119,7 +120,7 @@ impl Parent {
                 continue;
             };
             let directory = base.join(name);
-            make(&directory)?;
+            make(&directory, PRIVATE)?;
             parent.stems.push(Stem {
                 version: hierarchy.version,
                 controllers: hierarchy.controllers.clone(),
@@ -177,7 +178,7 @@ impl Parent {
     fn move_self(&self) -> Result<()> {
         for stem in self.stems.iter().filter(|stem| stem.version == Version::V2) {
             let leaf = self.own_leaf(stem);
-            make(&leaf)?;
+            make(&leaf, 0o755)?;
             file::write(&leaf.join("cgroup.procs"), "0")?;
         }
         Ok(())
@@ -249,8 +250,12 @@ fn internal(directory: &Path, error: Error) -> Error {
     }
 }
 
-fn make(directory: &Path) -> Result<()> {
-    match fs::create_dir(directory) {
+/// The parent's mode: whoever may open a cgroup's directory could hold its lock, and keep it from
+/// being swept.
+const PRIVATE: u32 = 0o700;
+
+fn make(directory: &Path, mode: u32) -> Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::Directory {
             action: "make",
             path: directory.into(),

@@ -18,9 +18,10 @@ impl Cgroup {
     /// Kills what is still in it, waits until it is empty, at most ten seconds, and removes it.
     pub fn remove(self) -> Result<()> {
         let end = Instant::now() + WAIT;
-        // v2 first: it kills all at once, and tells when it is empty.
-        self.paths()
-            .try_for_each(|path| tree(path, end.saturating_duration_since(Instant::now())))
+        // v2 first: it kills all at once, and tells when it is empty. An update by another process may
+        // have made a directory that this one does not know.
+        self.all_paths()
+            .try_for_each(|path| tree(&path, end.saturating_duration_since(Instant::now())))
     }
 }
 

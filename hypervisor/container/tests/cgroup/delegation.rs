@@ -1,7 +1,8 @@
 //! The rules of v2: who may have children with controllers, and subtrees given to ordinary users.
 
+use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -29,6 +30,8 @@ fn by_hand(bed: &Bed) -> Option<PathBuf> {
     for directory in [parent.parent().unwrap(), parent] {
         std::fs::write(directory.join("cgroup.subtree_control"), "+memory +pids").unwrap();
     }
+    // For the ordinary user to pass.
+    std::fs::set_permissions(parent, Permissions::from_mode(0o755)).unwrap();
     let path = parent.join("by-hand");
     std::fs::create_dir(&path).unwrap();
     Some(path)

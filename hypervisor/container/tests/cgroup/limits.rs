@@ -61,14 +61,16 @@ fn a_limit_of_tasks_refuses_a_fork() {
 #[test]
 fn a_set_of_processors_can_be_given_later() {
     on_each(|bed| {
-        let mut group = bed.group("set", &Limits::default());
+        let group = bed.group("set", &Limits::default());
         let mut child = shell(&group, "exec sleep 1000");
+        // As another program would: what it makes for that, the maker removes with the rest.
+        let mut other = Cgroup::open(&bed.parent, "set").unwrap();
         let limits = Limits {
             cpuset_cpus: Some("0".parse().unwrap()),
             cpuset_mems: Some("0".parse().unwrap()),
             ..Limits::default()
         };
-        group.update(&limits).unwrap();
+        other.update(&limits).unwrap();
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
         let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
         assert_eq!(allowed.map(str::trim), Some("0"), "{status}");
