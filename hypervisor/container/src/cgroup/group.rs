@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::controller::{Controller, Version};
 use super::error::{Error, Result};
-use super::limits::{Limits, Size};
+use super::limits::Limits;
 use super::parent::{Parent, Stem, check_name};
 use super::{file, remove, v1, v2};
 
@@ -29,14 +29,6 @@ impl Setting {
             file: file.into(),
             value,
         }
-    }
-}
-
-/// As v2 writes an amount of memory.
-pub(super) fn in_bytes(size: Size) -> String {
-    match size {
-        Size::Max => "max".into(),
-        Size::Bytes(bytes) => bytes.to_string(),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::cgroup::controller::Controller;
 use crate::cgroup::error::Result;
 use crate::cgroup::file;
 use crate::cgroup::group::Setting;
-use crate::cgroup::limits::{CpuMax, Limits};
+use crate::cgroup::limits::{CpuMax, Limits, Size};
 
 /// What to write for a controller, in order.
 pub(in super::super) fn settings(limits: &Limits, controller: Controller, directory: &Path) -> Result<Vec<Setting>> {
@@ -36,7 +36,7 @@ pub(in super::super) fn settings(limits: &Limits, controller: Controller, direct
             );
         }
         Controller::Memory => {
-            let bytes = |size: Option<crate::cgroup::Size>| size.map(super::super::group::in_bytes);
+            let bytes = |size: Option<Size>| size.map(in_bytes);
             set("--memory-min", "memory.min", bytes(limits.memory_min));
             set("--memory-low", "memory.low", bytes(limits.memory_low));
             set("--memory-reservation", "memory.low", bytes(limits.memory_reservation));
@@ -76,6 +76,13 @@ pub(in super::super) fn settings(limits: &Limits, controller: Controller, direct
         Controller::Cpuacct | Controller::Freezer => {}
     }
     Ok(settings)
+}
+
+fn in_bytes(size: Size) -> String {
+    match size {
+        Size::Max => "max".into(),
+        Size::Bytes(bytes) => bytes.to_string(),
+    }
 }
 
 /// `cpu.max`: quota and period.

@@ -6,6 +6,11 @@ use crate::cgroup::error::Result;
 use crate::cgroup::file::{flat, nested, number_or_max, read, read_optional};
 use crate::cgroup::stats::{Cpu, Events, Io, Memory, Pids};
 
+/// A number: none where there is no such file, some none where it says `max`.
+fn amount(path: &Path) -> Result<Option<Option<u64>>> {
+    read_optional(path)?.map(|text| number_or_max(path, &text)).transpose()
+}
+
 /// `cpu.stat`; its first three lines are there without the controller too.
 pub(in super::super) fn cpu(directory: &Path) -> Result<Option<Cpu>> {
     let text = read(&directory.join("cpu.stat"))?;
@@ -20,12 +25,7 @@ pub(in super::super) fn cpu(directory: &Path) -> Result<Option<Cpu>> {
 }
 
 pub(in super::super) fn memory(directory: &Path) -> Result<Option<Memory>> {
-    let amount = |file: &str| -> Result<Option<Option<u64>>> {
-        let path = directory.join(file);
-        read_optional(&path)?
-            .map(|text| number_or_max(&path, &text))
-            .transpose()
-    };
+    let amount = |file| amount(&directory.join(file));
     let Some(current) = amount("memory.current")? else {
         return Ok(None);
     };
@@ -82,12 +82,7 @@ pub(in super::super) fn io(directory: &Path) -> Result<Option<Vec<Io>>> {
 
 /// The same files on both.
 pub(in super::super) fn pids(directory: &Path) -> Result<Option<Pids>> {
-    let amount = |file: &str| -> Result<Option<Option<u64>>> {
-        let path = directory.join(file);
-        read_optional(&path)?
-            .map(|text| number_or_max(&path, &text))
-            .transpose()
-    };
+    let amount = |file| amount(&directory.join(file));
     let Some(current) = amount("pids.current")? else {
         return Ok(None);
     };
