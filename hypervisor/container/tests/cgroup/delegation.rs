@@ -99,7 +99,13 @@ fn tenant_says(directory: &Path, place: &str) -> String {
     unsafe {
         command.pre_exec(move || (&procs).write_all(b"0"));
     }
-    let output = command.output().unwrap();
+    // Another test's child may hold the copy open for writing until it becomes what it will be.
+    let output = loop {
+        match command.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            output => break output.unwrap(),
+        }
+    };
     std::fs::remove_file(program).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines()
