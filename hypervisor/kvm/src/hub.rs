@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chiton_core::devices::{Interest, Transport};
+use chiton_core::devices::{Interest, Outcome, Transport};
 use chiton_shared::map;
 use chiton_shared::virtio::id::CONSOLE;
 use rustix::event::{PollFd, PollFlags, epoll, poll};
@@ -28,6 +28,7 @@ use crate::Error;
 use crate::clock;
 use crate::host::complaint::Complaint;
 use crate::host::console::Failures;
+use crate::interrupts::QueueInterrupts;
 use crate::log::Log;
 use crate::news::News;
 use crate::ram::Ram;
@@ -103,6 +104,7 @@ impl Deadline {
 pub(crate) struct Hub {
     pub(crate) ram: Arc<Ram>,
     slots: Vec<Slot>,
+    interrupts: Option<QueueInterrupts>,
     news: News,
     epoll: OwnedFd,
     wake: EventFd,
@@ -166,6 +168,7 @@ impl Hub {
     pub(crate) fn new(
         ram: Arc<Ram>,
         devices: Vec<(Transport, SlotFiles)>,
+        interrupts: Option<QueueInterrupts>,
         signals: Option<EndSignals>,
         log: Box<dyn Fn(&str) -> bool + Send + Sync>,
     ) -> Result<Self, Error> {
@@ -203,6 +206,7 @@ impl Hub {
         Ok(Self {
             ram,
             slots,
+            interrupts,
             news: News::default(),
             epoll,
             wake,
@@ -305,11 +309,23 @@ impl Hub {
 
     /// The terminal has another size: tells the consoles' drivers.
     fn resized(&self) {
-        for slot in &self.slots {
+        for (index, slot) in self.slots.iter().enumerate() {
             let mut state = lock(&slot.state);
-            if state.transport.id() == CONSOLE && state.transport.config_changed().notify {
-                self.news.post();
+            if state.transport.id() == CONSOLE {
+                self.notify(index, state.transport.config_changed());
             }
+        }
+    }
+
+    /// Tells the guest, if there is something to tell: whoever waits, and by an interrupt. What is
+    /// about no queue has that of the first.
+    fn notify(&self, index: usize, outcome: Outcome) {
+        if !outcome.notify {
+            return;
+        }
+        self.news.post();
+        if let Some(interrupts) = &self.interrupts {
+            interrupts.raise(index, outcome.queues.max(1));
         }
     }
 
@@ -325,9 +341,7 @@ impl Hub {
     fn process_locked(&self, index: usize, slot: &Slot, state: &mut SlotState) -> bool {
         let outcome = state.transport.process(self.ram.as_ref());
         self.after(index, slot, state);
-        if outcome.notify {
-            self.news.post();
-        }
+        self.notify(index, outcome);
         outcome.more
     }
 
@@ -431,9 +445,7 @@ impl Hub {
         match state.transport.write(offset, data) {
             Effect::Kick(queue) => {
                 let outcome = state.transport.process_queue(queue, self.ram.as_ref());
-                if outcome.notify {
-                    self.news.post();
-                }
+                self.notify(index, outcome);
                 if outcome.more {
                     slot.come_back();
                 }

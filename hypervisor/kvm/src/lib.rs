@@ -34,6 +34,7 @@ mod guest;
 pub mod host;
 mod hub;
 mod instance;
+mod interrupts;
 mod kernel_stats;
 mod log;
 mod news;
