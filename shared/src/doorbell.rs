@@ -47,7 +47,8 @@ pub const START: u16 = 0xC18;
 /// ignored. Processor 0 cannot park: the guest ends as by `hlt`.
 pub const PARK: u16 = 0xC1C;
 
-/// Have the processor of this number come back from [`WAIT`], now or the next time it waits.
+/// Have the processor of this number come back from [`WAIT`], now or the next time it waits. In a guest
+/// with [interrupts] it also gets [`IPI`](interrupts::IPI), which ends a halt.
 pub const WAKE: u16 = 0xC20;
 
 /// First of the queue doorbells: a write to `KICK + n` tells device `n` that a queue of its own
