@@ -181,10 +181,11 @@ fn another_processor_forgets_a_page_that_is_shot_down() {
     if !kvm_works() {
         return;
     }
-    let chiton = Chiton::new().args(["run", "--cpus", "2", "--timeout", "100s"]);
+    let chiton = Chiton::new().args(["run", "--exits", "--cpus", "2", "--timeout", "100s"]);
     let run = chiton.guest("shootdown").args(["10"]).run();
     if hardware_kvm() {
         says(&run, "10 shoot-downs");
+        assert!(run.exits("irq_injections") >= 10, "{run}");
     } else {
         // An interpreter of ring 0 does not save the wide registers.
         run.assert_status(102).assert_says("the instruction emulator gave up");
