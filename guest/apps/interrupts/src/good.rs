@@ -53,11 +53,19 @@ pub fn handler() {
 pub fn queue() {
     let console = boot::devices(CONSOLE).next().expect("there is a console");
     let vector = boot::page().queues_of(console)[0].vector as u8;
-    let before = interrupts::take(vector);
-    println!("ready, vector {vector:#x}, before {before}");
+    // From here on whatever comes brings an interrupt.
+    let there = console::arm().expect("the console works");
+    println!("ready, vector {vector:#x}, input {there}");
+    while !console::arm().expect("the console works") {
+        time::wait(None);
+    }
+    // The host writes the buffer first, and then the descriptor that interrupts.
+    while !interrupts::take(vector) {
+        core::hint::spin_loop();
+    }
     let mut line = [0; 64];
     let length = console::read(&mut line).expect("the console reads");
-    println!("read {length} bytes, interrupted {}", interrupts::take(vector));
+    println!("interrupted, and read {length} bytes");
 }
 
 pub fn call() {
