@@ -26,7 +26,10 @@
 //! ```
 //!
 //! `GS` is the mailbox of the processor in every ring: no selector that ring 3 can load has another
-//! base but 0, where nothing is mapped. Interrupts come onto the stack of the traps, which never
+//! base but 0, where nothing is mapped, and `wrgsbase` is undefined, as CR4.FSGSBASE is not set. (A
+//! software KVM runs ring 3 with the CR4 of the host, where it is not. There a guest that aims GS at
+//! the stacks of ring 0 can make itself ring 0, which is its own affair: every ring of a guest is the
+//! same to the host.) Interrupts come onto the stack of the traps, which never
 //! meet: both run with interrupts off, and a trap is the end. Gates have the stack of RSP0, so that
 //! an interrupt may come while a processor halts in one.
 //!
