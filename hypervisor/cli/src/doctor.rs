@@ -1,5 +1,7 @@
 //! `chiton doctor`: what this machine offers, what will work, and what to do about the rest.
 
+pub(crate) mod store;
+
 use std::error::Error;
 use std::fmt;
 use std::fs;

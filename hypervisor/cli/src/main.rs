@@ -3,6 +3,7 @@
 mod arena;
 mod doctor;
 mod home;
+mod image;
 mod inspect;
 mod instance;
 mod net;
@@ -36,12 +37,18 @@ fn main() -> ExitCode {
             };
         }
     };
-    let verbose = options.verbose;
+    let mut verbose = options.verbose;
     let result = match options.command {
         Command::Run(Run::Run(run)) => run::run(run, verbose, start).map(|never| match never {}),
         Command::Inspect(inspect) => inspect::run(&inspect).map(|()| 0),
         Command::Instance(command) => command.run(),
-        Command::Doctor => doctor::run().map(|usable| u8::from(!usable)),
+        Command::Doctor(options) if options.store => doctor::store::run().map(|whole| u8::from(!whole)),
+        Command::Doctor(_) => doctor::run().map(|usable| u8::from(!usable)),
+        Command::Image { args } => {
+            let (more, result) = image::run(args, verbose);
+            verbose = more;
+            result
+        }
     };
     match result {
         Ok(status) => ExitCode::from(status),

@@ -2,6 +2,7 @@
 
 mod disk;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ Examples:
   chiton run --vsock rpc.sock rpc    a guest that the host calls through a Unix socket
   echo text | chiton run cat         the console is standard input and output
   chiton inspect hello               what the host would build for this guest
+  chiton image build -t hello --guest hello
   chiton doctor                      what this machine can do
 
 Exit status: the guest's own; 101 if it panicked, 102 if it met a fault, 124 if it ran out of
@@ -70,7 +72,14 @@ pub(crate) enum Command {
     /// that is known, as JSON.
     Inspect(InspectOptions),
     /// Show what this machine offers and what will work on it.
-    Doctor,
+    Doctor(DoctorOptions),
+    /// Images: build, import, pull, push, ls, inspect, history, diff, export, tag, rm, prune.
+    #[command(disable_help_flag = true)]
+    Image {
+        /// What to do, and its options: `chiton image --help` lists them.
+        #[arg(value_name = "COMMAND", num_args = 0.., trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     #[command(flatten)]
     Instance(crate::instance::Command),
 }
@@ -202,6 +211,13 @@ pub(crate) struct InspectOptions {
     pub(crate) target: PathBuf,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// Check the store of images instead: every blob and every unpacked layer.
+    #[arg(long)]
+    pub(crate) store: bool,
+}
+
 /// Splits a number from the unit behind it.
 fn split_unit(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
@@ -280,7 +296,7 @@ fn folder(text: &str) -> Result<FolderOption, String> {
     })
 }
 
-fn variable(text: &str) -> Result<String, String> {
+pub(crate) fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((key, _)) if !key.is_empty() && !text.contains('\0') => Ok(text.to_owned()),
         _ => Err(format!("`{text}` is not KEY=VALUE")),
