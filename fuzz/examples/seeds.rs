@@ -10,6 +10,7 @@ use chiton_shared::virtio::ring::QueueConfig;
 use chiton_shared::virtio::vsock::{HOST_CID, Header, TYPE_STREAM};
 
 fn main() -> std::io::Result<()> {
+    images()?;
     save(
         "manifest",
         "user",
@@ -257,4 +258,62 @@ fn save(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     fs::create_dir_all(&folder)?;
     fs::write(folder.join(name), bytes)
+}
+
+/// A layer with each kind of entry, the documents of an image, and names.
+fn images() -> std::io::Result<()> {
+    use tar::EntryType as Kind;
+    let mut layer = Vec::new();
+    let mut entry = |kind: Kind, path: &str, link: &str, content: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(content.len() as u64);
+        let old = header.as_old_mut();
+        old.name[..path.len()].copy_from_slice(path.as_bytes());
+        old.linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_cksum();
+        layer.extend(header.as_bytes());
+        layer.extend(content);
+        layer.resize(layer.len().next_multiple_of(512), 0);
+    };
+    entry(Kind::Directory, "d/", "", b"");
+    entry(
+        Kind::XHeader,
+        "p",
+        "",
+        b"17 path=d/longer\n29 SCHILY.xattr.user.a=value\n",
+    );
+    entry(Kind::Regular, "d/f", "", b"content");
+    entry(Kind::Symlink, "s", "../../etc", b"");
+    entry(Kind::Link, "h", "d/longer", b"");
+    entry(Kind::Fifo, "p", "", b"");
+    entry(Kind::Regular, "d/.wh..wh..opq", "", b"");
+    entry(Kind::Regular, ".wh.gone", "", b"");
+    layer.extend([0; 1024]);
+    save("image_layer", "each_kind", &layer)?;
+
+    let blob = format!(
+        "\"mediaType\":\"x\",\"digest\":\"sha256:{}\",\"size\":1",
+        "0".repeat(64)
+    );
+    let manifest = format!("{{\"schemaVersion\":2,\"config\":{{{blob}}},\"layers\":[{{{blob}}}]}}");
+    save("image_documents", "manifest", manifest.as_bytes())?;
+    let platform = "\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}";
+    let index = format!("{{\"schemaVersion\":2,\"manifests\":[{{{blob},{platform}}}]}}");
+    save("image_documents", "index", index.as_bytes())?;
+    let config = "{\"os\":\"linux\",\"architecture\":\"amd64\",\"config\":{\"Env\":[\"A=b\"]},\
+                  \"rootfs\":{\"type\":\"layers\",\"diff_ids\":null},\"history\":[{\"empty_layer\":true}]}";
+    save("image_documents", "config", config.as_bytes())?;
+
+    save("image_reference", "short", b"hello")?;
+    save("image_reference", "registry", b"localhost:5000/a/b_c:1.0-x")?;
+    save(
+        "image_reference",
+        "digest",
+        format!("quay.io/a@sha256:{}", "0".repeat(64)).as_bytes(),
+    )
 }

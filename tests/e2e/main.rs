@@ -9,6 +9,7 @@ mod endings;
 mod faults;
 mod folders;
 mod hostile;
+mod images;
 mod interrupts;
 mod journal;
 mod net;

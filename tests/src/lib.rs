@@ -145,6 +145,13 @@ impl Chiton {
         self
     }
 
+    /// With this in its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// With the path of this guest as the next argument.
     #[must_use]
     pub fn guest(self, name: &str) -> Self {
