@@ -149,6 +149,16 @@ pub(crate) struct RunOptions {
     #[arg(short, long, value_name = "PATH[:rw]", value_parser = folder)]
     pub(crate) folder: Vec<FolderOption>,
 
+    /// A disk behind the registers of an ATA device instead of virtio: to see what that costs. Takes
+    /// what --disk takes, but no rates.
+    #[arg(long, value_name = "PATH[:ro][,OPTION…]", value_parser = disk::parse)]
+    pub(crate) emulated_disk: Option<DiskOption>,
+
+    /// A network interface behind the registers of an Intel 8254x instead of virtio: to see what that
+    /// costs.
+    #[arg(long, value_name = "tap=NAME[,mac=MAC][,mtu=MTU]", value_parser = net)]
+    pub(crate) emulated_net: Option<NetOption>,
+
     /// An environment variable for the guest. May be given several times.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]
     pub(crate) env: Vec<String>,

@@ -60,6 +60,12 @@ pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<In
     for folder in options.folder {
         guest = guest.folder(Folder::open(&folder.path, folder.writable)?);
     }
+    if let Some(disk) = options.emulated_disk {
+        guest = guest.emulated_disk(disk.options.open(&disk.path)?);
+    }
+    if let Some(net) = options.emulated_net {
+        guest = guest.emulated_net(net.open()?);
+    }
     if let Some(ring) = options.ring {
         guest = guest.ring(ring.into());
     }

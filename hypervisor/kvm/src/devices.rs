@@ -5,14 +5,16 @@ use std::sync::Arc;
 use chiton_core::devices::balloon::Balloon;
 use chiton_core::devices::block::Block;
 use chiton_core::devices::console::Console as ConsoleDevice;
+use chiton_core::devices::emulated;
 use chiton_core::devices::entropy::Entropy;
 use chiton_core::devices::net::Net as NetDevice;
 use chiton_core::devices::vsock::Vsock as VsockDevice;
-use chiton_core::devices::{P9, Preset, Transport, preset_all};
+use chiton_core::devices::{Limits, P9, Preset, Transport, preset_all};
 use chiton_shared::map;
 
 use crate::Error;
 use crate::clock;
+use crate::emulated::EmulatedSlot;
 use crate::host::console::{Console, HostPort};
 use crate::host::disk::Disk;
 use crate::host::folder::Folder;
@@ -23,11 +25,19 @@ use crate::host::vsock::{SocketFile, Vsock};
 use crate::hub::SlotFiles;
 
 /// Console, entropy, the disks and the network interfaces in order, then the socket device, the
-/// balloon and the folders; each has the register block of its place.
+/// balloon, the folders and the emulated devices; each has the register block of its place.
 pub(crate) struct Devices {
     transports: Vec<Transport>,
     files: Vec<SlotFiles>,
+    emulated: Vec<EmulatedSlot>,
     socket_file: Option<SocketFile>,
+}
+
+/// The backends of the emulated devices.
+#[derive(Default)]
+pub(crate) struct EmulatedBackends {
+    pub(crate) disk: Option<Disk>,
+    pub(crate) net: Option<Net>,
 }
 
 impl Devices {
@@ -38,19 +48,23 @@ impl Devices {
         vsock: Option<Vsock>,
         balloon: Option<u64>,
         folders: Vec<Folder>,
+        emulated: EmulatedBackends,
     ) -> Result<Self, Error> {
         let count = 2
             + folders.len()
             + disks.len()
             + nets.len()
             + usize::from(vsock.is_some())
-            + usize::from(balloon.is_some());
+            + usize::from(balloon.is_some())
+            + usize::from(emulated.disk.is_some())
+            + usize::from(emulated.net.is_some());
         if count > map::DEVICE_MAX {
             return Err(Error::TooManyDevices(count));
         }
         let mut devices = Self {
             transports: Vec::with_capacity(count),
             files: Vec::with_capacity(count),
+            emulated: Vec::new(),
             socket_file: None,
         };
         let files = SlotFiles::default();
@@ -114,7 +128,31 @@ impl Devices {
                 SlotFiles::default(),
             );
         }
+        devices.add_emulated(emulated)?;
         Ok(devices)
+    }
+
+    /// They come last, so that their numbers follow those of the others.
+    fn add_emulated(&mut self, backends: EmulatedBackends) -> Result<(), Error> {
+        if let Some(disk) = backends.disk {
+            if disk.limits != Limits::default() {
+                return Err(Error::EmulatedLimits);
+            }
+            let complaint = disk.complaint.clone();
+            let slot = EmulatedSlot::new(Box::new(emulated::Disk::new(disk)), None);
+            self.emulated.push(slot.reporting(Arc::default(), complaint));
+        }
+        if let Some(net) = backends.net {
+            if net.environment(0).next().is_some() {
+                return Err(Error::EmulatedAddress);
+            }
+            let failures = Arc::default();
+            let link = TapLink::new(net, Arc::clone(&failures));
+            let input = link.watched().map_err(Error::system("dup"))?;
+            let slot = EmulatedSlot::new(Box::new(emulated::Nic::new(link)), Some(input));
+            self.emulated.push(slot.reporting(failures, Default::default()));
+        }
+        Ok(())
     }
 
     fn add(&mut self, transport: Transport, files: SlotFiles) {
@@ -124,7 +162,11 @@ impl Devices {
 
     /// Makes every device ready for use; returns what the boot page says of them.
     pub(crate) fn preset(&mut self) -> Result<Preset, Error> {
-        Ok(preset_all(&mut self.transports)?)
+        let mut preset = preset_all(&mut self.transports)?;
+        let behind = preset.devices.len()..;
+        let entries = self.emulated.iter().zip(behind).map(|(slot, index)| slot.entry(index));
+        preset.devices.extend(entries);
+        Ok(preset)
     }
 
     /// The file of the socket device, if there is one, to be removed when the guest has ended.
@@ -132,7 +174,7 @@ impl Devices {
         self.socket_file.take()
     }
 
-    pub(crate) fn into_slots(self) -> Vec<(Transport, SlotFiles)> {
-        self.transports.into_iter().zip(self.files).collect()
+    pub(crate) fn into_slots(self) -> (Vec<(Transport, SlotFiles)>, Vec<EmulatedSlot>) {
+        (self.transports.into_iter().zip(self.files).collect(), self.emulated)
     }
 }

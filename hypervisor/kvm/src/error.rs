@@ -103,6 +103,12 @@ pub enum Error {
     /// More devices than the guest-physical map has room for.
     #[error("{0} devices are too many: the most is {max}", max = chiton_shared::map::DEVICE_MAX)]
     TooManyDevices(usize),
+    /// An emulated disk with rate limits.
+    #[error("an emulated disk has no rate limits: leave ops= and bytes= out, or use --disk")]
+    EmulatedLimits,
+    /// An emulated network interface with an IP address.
+    #[error("an emulated network interface has no IP address: leave ip= and gateway= out, or use --net")]
+    EmulatedAddress,
     /// A device could not be put in place.
     #[error(transparent)]
     Preset(#[from] chiton_core::devices::PresetError),

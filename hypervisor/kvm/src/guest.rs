@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::manifest::Ring;
 
+use crate::devices::EmulatedBackends;
 use crate::host::console::Console;
 use crate::host::disk::Disk;
 use crate::host::folder::Folder;
@@ -34,6 +35,7 @@ pub struct Guest {
     pub(crate) vsock: Option<Vsock>,
     pub(crate) balloon: Option<u64>,
     pub(crate) folders: Vec<Folder>,
+    pub(crate) emulated: EmulatedBackends,
     pub(crate) console: Console,
     pub(crate) timeout: Option<Duration>,
     pub(crate) timed: bool,
@@ -88,6 +90,7 @@ impl Guest {
             vsock: None,
             balloon: None,
             folders: Vec::new(),
+            emulated: EmulatedBackends::default(),
             console: Console::none(),
             timeout: None,
             timed: false,
@@ -167,6 +170,22 @@ impl Guest {
     #[must_use]
     pub fn folder(mut self, folder: Folder) -> Self {
         self.folders.push(folder);
+        self
+    }
+
+    /// With this disk behind the registers of an ATA device, which no virtio driver finds; each access
+    /// to them is an exit. It has no rate limits.
+    #[must_use]
+    pub fn emulated_disk(mut self, disk: Disk) -> Self {
+        self.emulated.disk = Some(disk);
+        self
+    }
+
+    /// With this interface behind the registers of an Intel 8254x, as
+    /// [`emulated_disk`](Self::emulated_disk). The guest is not told of an IP address.
+    #[must_use]
+    pub fn emulated_net(mut self, net: Net) -> Self {
+        self.emulated.net = Some(net);
         self
     }
 

@@ -26,6 +26,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::Error;
 use crate::clock;
+use crate::emulated::EmulatedSlot;
 use crate::host::complaint::Complaint;
 use crate::host::console::Failures;
 use crate::interrupts::QueueInterrupts;
@@ -104,6 +105,8 @@ impl Deadline {
 pub(crate) struct Hub {
     pub(crate) ram: Arc<Ram>,
     slots: Vec<Slot>,
+    /// The devices that are not virtio, whose numbers follow those of `slots`.
+    emulated: Vec<EmulatedSlot>,
     interrupts: Option<QueueInterrupts>,
     news: News,
     epoll: OwnedFd,
@@ -118,7 +121,7 @@ pub(crate) struct Hub {
 
 /// What an epoll event is about: a device and which of its descriptors, or one of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token {
+pub(crate) enum Token {
     Kick(usize),
     Input(usize),
     Output(usize),
@@ -168,6 +171,7 @@ impl Hub {
     pub(crate) fn new(
         ram: Arc<Ram>,
         devices: Vec<(Transport, SlotFiles)>,
+        emulated: Vec<EmulatedSlot>,
         interrupts: Option<QueueInterrupts>,
         signals: Option<EndSignals>,
         log: Box<dyn Fn(&str) -> bool + Send + Sync>,
@@ -206,6 +210,7 @@ impl Hub {
         Ok(Self {
             ram,
             slots,
+            emulated,
             interrupts,
             news: News::default(),
             epoll,
@@ -221,6 +226,15 @@ impl Hub {
 
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    pub(crate) fn emulated(&self) -> &[EmulatedSlot] {
+        &self.emulated
+    }
+
+    /// There is news for everyone who waits.
+    pub(crate) fn post_news(&self) {
+        self.news.post();
     }
 
     pub(crate) fn log(&self, line: &str) {
@@ -240,7 +254,7 @@ impl Hub {
     /// Runs the device loop until [`finish`](Self::finish).
     pub(crate) fn serve(&self, deadline: Option<Deadline>) {
         let mut deadline = deadline;
-        let mut events = Vec::with_capacity(2 + 3 * self.slots.len());
+        let mut events = Vec::with_capacity(2 + 3 * (self.slots.len() + self.emulated.len()));
         while !self.over.load(Ordering::Acquire) {
             let timeout = deadline.map(|d| d.at.saturating_duration_since(Instant::now()));
             let again = self.next_again().map(clock::until);
@@ -331,7 +345,10 @@ impl Hub {
 
     /// Works on the queues of one device; the loop comes back to it if there is more to do.
     pub(crate) fn process(&self, index: usize) {
-        let Some(slot) = self.slots.get(index) else { return };
+        let Some(slot) = self.slots.get(index) else {
+            self.process_emulated(index);
+            return;
+        };
         let more = self.process_locked(index, slot, &mut lock(&slot.state));
         if more {
             slot.come_back();
@@ -362,16 +379,7 @@ impl Hub {
                 errno,
             }),
         }
-        match slot.failures.link.swap(0, Ordering::Relaxed) {
-            0 => {}
-            errno => self.log(&format!(
-                "device {index}: the network interface is gone, and the guest's link is down: {}",
-                io::Error::from_raw_os_error(errno)
-            )),
-        }
-        if let Some(complaint) = slot.complaint.take() {
-            self.log(&format!("device {index}: {complaint}"));
-        }
+        self.report(index, &slot.failures, &slot.complaint);
         match (state.transport.broken(), state.reported) {
             (Some(broken), false) => {
                 self.log(&format!("device {index} needs a reset: {broken}"));
@@ -404,6 +412,20 @@ impl Hub {
         );
     }
 
+    /// Tells the user what a device's backend has met.
+    pub(crate) fn report(&self, index: usize, failures: &Failures, complaint: &Complaint) {
+        match failures.link.swap(0, Ordering::Relaxed) {
+            0 => {}
+            errno => self.log(&format!(
+                "device {index}: the network interface is gone, and the guest's link is down: {}",
+                io::Error::from_raw_os_error(errno)
+            )),
+        }
+        if let Some(complaint) = complaint.take() {
+            self.log(&format!("device {index}: {complaint}"));
+        }
+    }
+
     /// Makes epoll watch a descriptor, or not; `watched` is whether it does.
     fn watch(&self, slot: &Slot, fd: Option<&OwnedFd>, token: Token, watched: &mut bool, wanted: bool) {
         let Some(fd) = fd.filter(|_| *watched != wanted) else {
@@ -414,12 +436,7 @@ impl Hub {
         } else {
             epoll::EventFlags::IN
         };
-        let result = if wanted {
-            epoll::add(&self.epoll, fd, token.encode(), flags)
-        } else {
-            epoll::delete(&self.epoll, fd)
-        };
-        match result {
+        match self.watch_descriptor(fd, token, flags, wanted) {
             Ok(()) => *watched = wanted,
             // A regular file cannot be watched: it is always ready.
             Err(rustix::io::Errno::PERM) if wanted => slot.come_back(),
@@ -427,11 +444,26 @@ impl Hub {
         }
     }
 
+    /// Has epoll watch a descriptor, or no longer.
+    pub(crate) fn watch_descriptor(
+        &self,
+        fd: &OwnedFd,
+        token: Token,
+        flags: epoll::EventFlags,
+        wanted: bool,
+    ) -> rustix::io::Result<()> {
+        if wanted {
+            epoll::add(&self.epoll, fd, token.encode(), flags)
+        } else {
+            epoll::delete(&self.epoll, fd)
+        }
+    }
+
     /// The guest reads a device register.
     pub(crate) fn mmio_read(&self, address: u64, data: &mut [u8]) {
         match self.device_at(address) {
             Some((slot, offset)) => lock(&slot.1.state).transport.read(offset, data),
-            None => data.fill(0xff),
+            None => self.emulated_read(address, data),
         }
     }
 
@@ -439,6 +471,7 @@ impl Hub {
     pub(crate) fn mmio_write(&self, address: u64, data: &[u8]) {
         use chiton_core::devices::Effect;
         let Some(((index, slot), offset)) = self.device_at(address) else {
+            self.emulated_write(address, data);
             return;
         };
         let mut state = lock(&slot.state);
@@ -469,7 +502,7 @@ impl Hub {
 
     /// A processor has nothing to do: works on the queues, then sleeps until there is news for it.
     pub(crate) fn wait(&self, processor: u32, timeout: Option<Duration>) {
-        for index in 0..self.slots.len() {
+        for index in 0..self.slots.len() + self.emulated.len() {
             self.process(index);
         }
         self.news.wait(processor, timeout);
@@ -559,10 +592,8 @@ impl Hub {
 
     /// How many requests the devices answered with a failure.
     pub(crate) fn failures(&self) -> u64 {
-        self.slots
-            .iter()
-            .map(|slot| lock(&slot.state).transport.failures())
-            .sum()
+        let of_slots = self.slots.iter().map(|slot| lock(&slot.state).transport.failures());
+        of_slots.chain(self.emulated.iter().map(EmulatedSlot::failures)).sum()
     }
 }
 

@@ -48,6 +48,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         guest.vsock,
         guest.balloon,
         guest.folders,
+        guest.emulated,
     )?;
     let socket_file = devices.take_socket_file();
     let preset = devices.preset()?;
@@ -111,12 +112,13 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         vcpu.set_registers(&prepared.world.registers, &prepared.world.system)?;
         timeline.mark("set vCPU");
 
-        let slots = devices.into_slots();
+        let (slots, emulated) = devices.into_slots();
         let queues = slots.iter().map(|(transport, _)| transport.queue_sizes().len());
         let queue_interrupts = interrupts.map(|_| QueueInterrupts::new(&vm, queues)).transpose()?;
         let hub = Arc::new(Hub::new(
             Arc::clone(&prepared.ram),
             slots,
+            emulated,
             queue_interrupts,
             signals,
             guest.log,

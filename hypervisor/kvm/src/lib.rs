@@ -29,6 +29,7 @@ mod board;
 mod clock;
 mod cpuid;
 mod devices;
+mod emulated;
 mod error;
 mod guest;
 pub mod host;
