@@ -28,7 +28,7 @@ use crate::{
     ui::Task,
 };
 use load::Way;
-use place::Namespace;
+pub(super) use place::Namespace;
 
 /// At least this part of what the host has with itself.
 const GOAL: f64 = 0.5;

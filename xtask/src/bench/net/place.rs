@@ -19,7 +19,7 @@ use crate::{
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A network namespace.
-pub(super) struct Namespace {
+pub(in crate::bench) struct Namespace {
     jobs: SyncSender<Job>,
     path: PathBuf,
 }
@@ -30,7 +30,7 @@ impl Namespace {
     /// # Errors
     ///
     /// If it cannot be made, which takes root.
-    pub(super) fn new() -> Result<Self> {
+    pub(in crate::bench) fn new() -> Result<Self> {
         let (jobs, to_do) = sync_channel::<Job>(0);
         let (tell, told) = sync_channel(1);
         thread::spawn(move || {
@@ -61,7 +61,7 @@ impl Namespace {
     /// # Errors
     ///
     /// If the thread of the namespace is gone, after a panic.
-    pub(super) fn run<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> Result<R> {
+    pub(in crate::bench) fn run<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> Result<R> {
         let (tell, told) = sync_channel(1);
         let job = move || {
             let _ = tell.send(job());
@@ -76,7 +76,7 @@ impl Namespace {
     /// # Errors
     ///
     /// If it fails.
-    pub(super) fn ip(&self, words: &str) -> Result<()> {
+    pub(in crate::bench) fn ip(&self, words: &str) -> Result<()> {
         let ip = command::find("ip")
             .ok_or_else(|| Error::Missing("no `ip`; type: sudo apt-get install -y iproute2".into()))?;
         let mut ip = Command::new(ip);
