@@ -173,7 +173,84 @@ fn main() -> std::io::Result<()> {
         script.extend(chain(0, &[(32 + i as u8, message.len() as u16, 0), (48, 0x400, 2)]));
     }
     save("p9", "a_session", &scripted(&script, &image))?;
+    save("emulated_disk", "words", &scripted(&emulated_words(), &[]))?;
+    let (script, image) = emulated_master();
+    save("emulated_disk", "bus_master", &scripted(&script, &image))?;
+    let (script, image) = emulated_frames();
+    save("emulated_nic", "both_ways", &scripted(&script, &image))?;
     save("mmio", "negotiation", &scripted(&negotiation(), &[]))
+}
+
+/// A write of a byte, or of four, to the register at this place of a target's list.
+fn byte(register: u8, value: u8) -> [u8; 6] {
+    [5, register, value, 0, 0, 0]
+}
+
+fn word(register: u8, value: u32) -> [u8; 6] {
+    let [a, b, c, d] = value.to_le_bytes();
+    [21, register, a, b, c, d]
+}
+
+/// Two sectors in and out through the data register, and what the disk says of itself.
+fn emulated_words() -> Vec<u8> {
+    let mut script = vec![0, 0];
+    for command in [0x20, 0x30, 0xEC] {
+        script.extend([byte(6, 0x40), byte(2, 2), byte(3, 7), byte(7, command)].concat());
+        script.extend([11, 0xFF, 2]);
+    }
+    script
+}
+
+/// A sector each way, from and to a region that the table at the beginning of memory names.
+fn emulated_master() -> (Vec<u8>, Vec<u8>) {
+    use chiton_shared::emulated::disk::Region;
+    let region = Region {
+        address: 0x10_1000,
+        len: 512,
+        last: true,
+    };
+    let mut script = vec![0, 0];
+    script.extend([word(11, 0x10_0000), byte(6, 0x40), byte(2, 1)].concat());
+    script.extend([byte(9, 8), byte(7, 0xC8), byte(9, 9), byte(10, 6)].concat());
+    script.extend([byte(9, 0), byte(7, 0xCA), byte(9, 1)].concat());
+    (script, region.to_bytes().to_vec())
+}
+
+/// Rings of eight at the beginning of memory; frames in and out.
+fn emulated_frames() -> (Vec<u8>, Vec<u8>) {
+    use chiton_shared::emulated::nic::Descriptor;
+    let descriptor = |address, len| Descriptor {
+        address,
+        len,
+        command: Descriptor::EOP | Descriptor::RS,
+        status: 0,
+    };
+    let mut image = descriptor(0x10_1000, 0).to_bytes().repeat(16);
+    image.extend(descriptor(0x10_2000, 60).to_bytes().repeat(8));
+    let mut script = vec![0, 0];
+    script.extend(
+        [
+            word(9, 0x10_0000),
+            word(11, 128),
+            word(8, 2),
+            word(13, 7),
+            word(6, 0x80),
+        ]
+        .concat(),
+    );
+    script.extend([1, 20, 0]);
+    script.extend(
+        [
+            word(15, 0x10_0100),
+            word(16, 128),
+            word(14, 2),
+            word(18, 3),
+            word(18, 7),
+        ]
+        .concat(),
+    );
+    script.extend([1, 20, 0]);
+    (script, image)
 }
 
 /// A script with its length, and what memory holds.

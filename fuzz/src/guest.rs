@@ -23,6 +23,34 @@ pub struct Ram {
     queues: Memory,
 }
 
+impl Ram {
+    /// Memory that holds `image` from the queues on.
+    pub fn new(image: &[u8]) -> Self {
+        let ram = Self {
+            world: Memory::filled(&[UNTOUCHED; WORLD_BYTES]),
+            queues: Memory::new(QUEUES),
+        };
+        ram.queues.all().write(0, &image[..image.len().min(QUEUES)]);
+        ram
+    }
+
+    /// Writes somewhere from the queues on, as a guest does.
+    pub fn poke(&self, script: &mut Script<'_>) {
+        let at = usize::from(script.u16()) % (QUEUES - 8);
+        let value = script.u64().to_le_bytes();
+        self.queues.all().write(at, &value[..1 + at % 8]);
+    }
+
+    /// Sees that no device wrote what the host built.
+    pub fn check(&self) {
+        let world = self.world.bytes(0, WORLD_BYTES);
+        assert!(
+            world.iter().all(|byte| *byte == UNTOUCHED),
+            "the host's world was written"
+        );
+    }
+}
+
 impl GuestMemory for Ram {
     fn window(&self, address: u64, len: usize) -> Option<Window<'_>> {
         let (memory, start) = if address < map::QUEUES {
@@ -61,20 +89,12 @@ impl Guest {
         while !script.is_empty() {
             self.step(&mut script);
         }
-        let world = self.ram.world.bytes(0, WORLD_BYTES);
-        assert!(
-            world.iter().all(|byte| *byte == UNTOUCHED),
-            "the host's world was written"
-        );
+        self.ram.check();
     }
 
     fn step(&mut self, script: &mut Script<'_>) {
         match script.u8() % 8 {
-            0 => {
-                let at = usize::from(script.u16()) % (QUEUES - 8);
-                let value = script.u64().to_le_bytes();
-                self.ram.queues.all().write(at, &value[..1 + at % 8]);
-            }
+            0 => self.ram.poke(script),
             1 => {
                 let register = Register::ALL[usize::from(script.u8()) % Register::ALL.len()];
                 self.write(register as u64, &script.u32().to_le_bytes());
