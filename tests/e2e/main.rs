@@ -5,6 +5,7 @@ mod command_line;
 mod disk_failures;
 mod disk_options;
 mod disks;
+mod emulated;
 mod endings;
 mod faults;
 mod folders;

@@ -141,6 +141,44 @@ impl Tap {
         Self::make(&self.name).expect("nobody else uses it")
     }
 
+    /// A packet socket on the host's end: all frames of this EtherType, which are waited for no longer
+    /// than [`PATIENCE`](crate::PATIENCE).
+    ///
+    /// # Errors
+    ///
+    /// If there can be none.
+    pub fn frames(&self, ether_type: u16) -> io::Result<File> {
+        let socket = socket(libc::AF_PACKET, libc::SOCK_RAW)?;
+        let mut request = request(&self.name);
+        call(&socket, libc::SIOCGIFINDEX as libc::c_ulong, &mut request)?;
+        // SAFETY: a `sockaddr_ll` of zeros is one.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = ether_type.to_be();
+        // SAFETY: SIOCGIFINDEX has just filled in this field.
+        address.sll_ifindex = unsafe { request.ifr_ifru.ifru_ifindex };
+        let patience = libc::timeval {
+            tv_sec: crate::PATIENCE.as_secs().cast_signed(),
+            tv_usec: 0,
+        };
+        // SAFETY: both calls are given a structure with its length.
+        unsafe {
+            check(libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVTIMEO,
+                (&raw const patience).cast(),
+                size_of::<libc::timeval>() as libc::socklen_t,
+            ))?;
+            check(libc::bind(
+                socket.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            ))?;
+        }
+        Ok(File::from(socket))
+    }
+
     /// Takes it away, even from under a program that uses it.
     ///
     /// # Errors

@@ -5,9 +5,7 @@ use core::sync::atomic::AtomicBool;
 
 use alloc::boxed::Box;
 
-use chiton_shared::emulated::disk::{
-    MAX_SECTORS, Region, command, control, device, identify, master, register, status,
-};
+use chiton_shared::emulated::disk::{MAX_SECTORS, Region, command, device, identify, master, register, status};
 use chiton_shared::emulated::id;
 use chiton_shared::virtio::block::SECTOR;
 
@@ -52,8 +50,6 @@ impl Disk {
             table: Box::default(),
             sectors: 0,
         };
-        // This driver asks, and is not told.
-        disk.registers.write(register::CONTROL, control::NIEN);
         disk.select(0, 0)?;
         let mut answer = [0; SECTOR_BYTES];
         disk.start(command::IDENTIFY);
@@ -205,7 +201,9 @@ impl Disk {
         self.start(command);
         self.registers
             .write(register::MASTER_COMMAND, direction | master::START);
-        while self.registers.read::<u8>(register::MASTER_STATUS) & master::ACTIVE != 0 {}
+        // The device asks for an interrupt when it is done, or cannot begin: then the bus master
+        // would be active for ever.
+        while self.registers.read::<u8>(register::MASTER_STATUS) & master::INTERRUPT == 0 {}
         self.registers.write(register::MASTER_COMMAND, direction);
         self.end(command)
     }

@@ -119,9 +119,12 @@ impl<D: Backend> Disk<D> {
         self.raise();
     }
 
-    fn raise(&mut self) {
+    const fn raise(&mut self) {
         self.interrupt = true;
-        self.master_status |= master::INTERRUPT;
+        // The bus master sees the line, which is not there for who wants no interrupts.
+        if self.control & control::NIEN == 0 {
+            self.master_status |= master::INTERRUPT;
+        }
     }
 
     fn finish(&mut self) {

@@ -219,6 +219,23 @@ fn a_disk_that_fails_is_an_error_of_the_command() {
 }
 
 #[test]
+fn a_bus_master_whose_command_fails_is_told_by_the_interrupt() {
+    let (memory, disk) = (Memory::new(), FakeDisk::new(SECTORS));
+    let mut rig = rig(&memory, &disk);
+    rig.start(command::READ_DMA, 300, 1);
+    rig.write8(register::MASTER_COMMAND, master::TO_MEMORY | master::START);
+    let said = rig.read8(register::MASTER_STATUS);
+    assert_eq!(
+        said,
+        master::ACTIVE | master::INTERRUPT,
+        "it waits for what never comes"
+    );
+    rig.write8(register::MASTER_COMMAND, 0);
+    assert_eq!(rig.read8(register::MASTER_STATUS), master::INTERRUPT);
+    rig.assert_failed(error::IDNF);
+}
+
+#[test]
 fn there_is_no_second_device() {
     let (memory, disk) = (Memory::new(), FakeDisk::new(SECTORS));
     let mut rig = rig(&memory, &disk);
@@ -236,6 +253,7 @@ fn who_wants_no_interrupts_gets_none() {
     rig.write8(register::CONTROL, control::NIEN);
     rig.start(command::READ, 0, 1);
     assert!(!rig.device.interrupt());
+    assert_eq!(rig.read8(register::MASTER_STATUS), 0);
     rig.write8(register::CONTROL, 0);
     assert!(rig.device.interrupt());
 }
