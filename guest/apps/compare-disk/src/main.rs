@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::{format, vec};
 
@@ -24,7 +25,7 @@ const USAGE: &str = "usage: compare-disk virtio|pio|dma random|sequential|write|
 
 /// A disk of either kind.
 enum Disk {
-    Virtio(block::Disk),
+    Virtio(Box<block::Disk>),
     Emulated(emulated::Disk, Method),
 }
 
@@ -35,7 +36,10 @@ impl Disk {
             Ok(Self::Emulated(disk, method))
         };
         match kind {
-            "virtio" => Ok(Self::Virtio(block::Disk::open(0).map_err(|error| error.to_string())?)),
+            "virtio" => {
+                let disk = block::Disk::open(0).map_err(|error| error.to_string())?;
+                Ok(Self::Virtio(Box::new(disk)))
+            }
             "pio" => emulated(Method::ProgrammedIo),
             "dma" => emulated(Method::BusMaster),
             _ => Err(USAGE.into()),

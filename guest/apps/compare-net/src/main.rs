@@ -27,9 +27,12 @@ const USAGE: &str = "usage: compare-net virtio|emulated echo|send|take COUNT [BY
 const ETHER_TYPE: [u8; 2] = [0x88, 0xB5];
 const LONGEST: usize = 2048;
 
+/// The two halves of a virtio interface.
+type Virtio = (Receive<'static, Doorbells>, Transmit<'static, Doorbells>);
+
 /// A network interface of either kind.
 enum Nic {
-    Virtio(Receive<'static, Doorbells>, Transmit<'static, Doorbells>),
+    Virtio(Box<Virtio>),
     Emulated(emulated::Nic),
 }
 
@@ -53,7 +56,7 @@ impl Nic {
                 let queue = |index| unsafe { Queue::open(entry, index, Doorbells) }.map(Box::new);
                 let receive = Receive::new(queue(net::RECEIVE).map_err(text)?, memory, entry.features);
                 let transmit = Transmit::new(queue(net::TRANSMIT).map_err(text)?, entry.features);
-                Ok(Self::Virtio(receive.map_err(text)?, transmit))
+                Ok(Self::Virtio(Box::new((receive.map_err(text)?, transmit))))
             }
             "emulated" => Ok(Self::Emulated(emulated::Nic::open().map_err(text)?)),
             _ => Err(USAGE.into()),
@@ -63,7 +66,8 @@ impl Nic {
     /// Sends a frame; virtio's go out with the next `wait` or `flush`, or when there are enough.
     fn send(&mut self, frame: &[u8]) -> Result<(), String> {
         match self {
-            Self::Virtio(_, transmit) => {
+            Self::Virtio(virtio) => {
+                let transmit = &mut virtio.1;
                 while !transmit.has_room() {
                     if !transmit.arm() {
                         time::wait(None);
@@ -79,8 +83,8 @@ impl Nic {
     }
 
     fn flush(&mut self) {
-        if let Self::Virtio(_, transmit) = self {
-            transmit.kick();
+        if let Self::Virtio(virtio) = self {
+            virtio.1.kick();
         }
     }
 
@@ -88,7 +92,8 @@ impl Nic {
     fn receive(&mut self, frame: &mut [u8; LONGEST]) -> Result<usize, String> {
         loop {
             let len = match self {
-                Self::Virtio(receive, transmit) => {
+                Self::Virtio(virtio) => {
+                    let (receive, transmit) = &mut **virtio;
                     transmit.collect();
                     let taken = receive.receive().map_err(text)?;
                     let len = taken.map(|taken| {
