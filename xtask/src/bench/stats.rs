@@ -57,15 +57,13 @@ pub(super) fn cell(samples: &Samples, factor: f64) -> String {
     if samples.count() == 0 {
         return format!("{:>24}", "–");
     }
-    let figure = |part: f64| {
-        let value = samples.quantile(part) * factor;
-        let decimals = match value {
-            100.0.. => 0,
-            1.0.. => 1,
-            _ => 3,
-        };
-        format!("{value:.decimals$}")
+    let decimals = match samples.median() * factor {
+        100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        _ => 3,
     };
+    let figure = |part: f64| format!("{:.decimals$}", samples.quantile(part) * factor);
     format!("{:>24}", format!("{} ({}-{})", figure(0.5), figure(0.1), figure(0.9)))
 }
 
@@ -151,7 +149,7 @@ mod tests {
         );
         assert!(Samples::default().median().is_nan());
         assert_eq!(samples.inverse().median(), 1.0 / 6.0);
-        assert_eq!(cell(&samples, 1.0).trim(), "6.0 (2.0-10.0)");
+        assert_eq!(cell(&samples, 1.0).trim(), "6.00 (2.00-10.00)");
         assert_eq!(cell(&samples, 1e-2).trim(), "0.060 (0.020-0.100)");
         assert_eq!(cell(&Samples::default(), 1.0).trim(), "–");
     }

@@ -61,8 +61,11 @@ pub(super) fn measure(runs: usize) -> Result<Disks> {
             (Way::Registers, "--emulated-disk", "dma", ALONE_DMA),
             (Way::Virtio, "--disk", "virtio", ALONE),
         ] {
+            // What the start costs is not theirs.
+            let without = program.run(&[option, &disk], &[kind, "random", "0"])?;
             let ended = program.run(&[option, &disk], &[kind, "random", &count.to_string()])?;
-            disks.alone_exits.of(way).push(ended.exits / count as f64);
+            let exits = ended.exits - without.exits;
+            disks.alone_exits.of(way).push(exits / count as f64);
             disks.alone.of(way).push(guest::seconds(&ended.output)? / count as f64);
         }
         let native = read_natively(&image, ALONE).map_err(Error::file("read", &image))?;
