@@ -277,7 +277,7 @@ impl Drop for Guest {
 }
 
 /// All exits, from the table of `--exits`.
-fn exits(words: &str) -> Option<u64> {
+pub(super) fn exits(words: &str) -> Option<u64> {
     let count = |name: &str| -> Option<u64> {
         let line = words.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().next()?.parse().ok()
