@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     };
     let verbose = options.verbose;
     let result = match options.command {
-        Command::Run(Run::Run(run)) => run::run(run, verbose, start).map(|never| match never {}),
+        Command::Run(Run::Run(run)) => run::run(*run, verbose, start).map(|never| match never {}),
         Command::Inspect(inspect) => inspect::run(&inspect).map(|()| 0),
         Command::Instance(command) => command.run(),
         Command::Doctor => doctor::run().map(|usable| u8::from(!usable)),

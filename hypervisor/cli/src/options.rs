@@ -59,7 +59,7 @@ time, 125 if chiton could not run it, 128+N if signal N ended it.";
 #[derive(Debug, Subcommand)]
 pub(crate) enum Run {
     /// Boot a guest and stay until it ends.
-    Run(RunOptions),
+    Run(Box<RunOptions>),
 }
 
 #[derive(Debug, Subcommand)]
