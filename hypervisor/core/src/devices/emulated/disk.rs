@@ -261,50 +261,52 @@ impl<D: Backend> Disk<D> {
             return;
         }
         let to_memory = self.master_command & master::TO_MEMORY != 0;
-        let done = to_memory == read && self.regions(memory, count as usize * SECTOR_BYTES, read);
-        self.master_status &= !master::ACTIVE;
-        if done {
-            self.finish();
+        let result = if to_memory == read {
+            self.regions(memory, count as usize * SECTOR_BYTES, read)
         } else {
-            self.master_status |= master::FAILED;
-            self.fail(error::ABRT);
+            Err(error::ABRT)
+        };
+        self.master_status &= !master::ACTIVE;
+        match result {
+            Ok(()) => self.finish(),
+            Err(error) => {
+                if error == error::ABRT {
+                    self.master_status |= master::FAILED;
+                }
+                self.fail(error);
+            }
         }
     }
 
-    /// Moves `left` bytes between the disk and the regions of the table; whether all went well.
-    fn regions(&mut self, memory: &dyn GuestMemory, left: usize, read: bool) -> bool {
+    /// Moves `left` bytes between the disk and the regions of the table. An error is a bit of the Error
+    /// register: ABRT if the table or its memory cannot be used, UNC if the disk failed.
+    fn regions(&mut self, memory: &dyn GuestMemory, left: usize, read: bool) -> Result<(), u8> {
         let (mut left, mut offset) = (left, self.sector * SECTOR);
         for i in 0..MAX_REGIONS {
             let at = u64::from(self.table) + (i * Region::SIZE) as u64;
-            let Some(entry) = memory.window(at, Region::SIZE) else {
-                return false;
-            };
+            let entry = memory.window(at, Region::SIZE).ok_or(error::ABRT)?;
             let mut bytes = [0; Region::SIZE];
             entry.read(0, &mut bytes);
             let region = Region::from_bytes(bytes);
             let len = region.bytes().min(left);
-            let Some(piece) = window(memory, region.address.into(), len, read) else {
-                return false;
-            };
+            let piece = window(memory, region.address.into(), len, read).ok_or(error::ABRT)?;
             let result = if read {
                 self.disk.read_at(offset, &[piece])
             } else {
                 self.disk.write_at(offset, &[piece])
             };
-            if result.is_err() {
-                return false;
-            }
+            result.map_err(|_| error::UNC)?;
             left -= len;
             offset += len as u64;
             if left == 0 {
-                return true;
+                return Ok(());
             }
             if region.last {
                 break;
             }
         }
         // The regions are shorter than what the command moves.
-        false
+        Err(error::ABRT)
     }
 
     fn read_byte(&mut self, offset: u64) -> u8 {

@@ -211,6 +211,18 @@ fn a_disk_that_fails_is_an_error_of_the_command() {
     rig.start(command::WRITE, 0, 2);
     (0..256).for_each(|i| rig.write16(register::DATA, i));
     rig.assert_failed(error::UNC);
+    rig.list(&[(BUFFERS as u32 + 0x1000, 512)]);
+    for (command, direction) in [(command::READ_DMA, master::TO_MEMORY), (command::WRITE_DMA, 0)] {
+        rig.start(command, 0, 1);
+        rig.write8(register::MASTER_COMMAND, direction | master::START);
+        assert_eq!(
+            rig.read8(register::MASTER_STATUS) & master::FAILED,
+            0,
+            "memory was all right"
+        );
+        rig.write8(register::MASTER_COMMAND, 0);
+        rig.assert_failed(error::UNC);
+    }
     disk.state().fails = false;
     rig.start(command::FLUSH, 0, 0);
     assert_eq!((rig.status(), disk.state().flushes), (READY, 2));
