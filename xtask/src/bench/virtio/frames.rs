@@ -4,7 +4,7 @@
 use std::{fs, io, thread};
 
 use super::{
-    Row, Way,
+    EXITS_ALONE, EXITS_UNDER_LOAD, Row, Way, goal_at_most,
     guest::{Ended, Program},
     packet::Packets,
 };
@@ -23,18 +23,18 @@ const TAP: &str = "tap1";
 
 /// Exits for one packet, and the seconds or the rate of one kind of traffic.
 #[derive(Debug, Default)]
-pub(super) struct Traffic {
+struct Traffic {
     /// For each packet; of `lone`, for two: one there and one back.
-    pub(super) exits: Row,
+    exits: Row,
     speed: Row,
 }
 
 /// What was measured.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    pub(super) lone: Traffic,
-    pub(super) sent: Traffic,
-    pub(super) taken: Traffic,
+    lone: Traffic,
+    sent: Traffic,
+    taken: Traffic,
 }
 
 /// Measures, in a network namespace of its own.
@@ -134,6 +134,17 @@ fn io_error(doing: &'static str) -> impl Fn(io::Error) -> Error {
 }
 
 impl Frames {
+    /// Prints what virtio is to reach.
+    pub(super) fn goals(&self) {
+        for (name, traffic) in [("sent", &self.sent), ("received", &self.taken)] {
+            let exits = traffic.exits.median(Way::Virtio);
+            goal_at_most(&format!("exits a packet {name}, under load"), exits, EXITS_UNDER_LOAD);
+        }
+        // One there and one back.
+        let lone = self.lone.exits.median(Way::Virtio) / 2.0;
+        goal_at_most("exits a lone packet, each way", lone, EXITS_ALONE);
+    }
+
     /// Prints the lines of the table.
     pub(super) fn print(&self) {
         let megabits = BYTES as f64 * 8.0 / 1e6;
