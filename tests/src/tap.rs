@@ -157,12 +157,22 @@ impl Tap {
         address.sll_protocol = ether_type.to_be();
         // SAFETY: SIOCGIFINDEX has just filled in this field.
         address.sll_ifindex = unsafe { request.ifr_ifru.ifru_ifindex };
+        // Past the queueing discipline, which the kernel puts in place some time after a guest has
+        // opened the TAP device, and which drops all frames until then.
+        let bypass: libc::c_int = 1;
         let patience = libc::timeval {
             tv_sec: crate::PATIENCE.as_secs().cast_signed(),
             tv_usec: 0,
         };
-        // SAFETY: both calls are given a structure with its length.
+        // SAFETY: each call is given a structure with its length.
         unsafe {
+            check(libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_QDISC_BYPASS,
+                (&raw const bypass).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            ))?;
             check(libc::setsockopt(
                 socket.as_raw_fd(),
                 libc::SOL_SOCKET,

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -42,6 +42,28 @@ unsafe impl SocketAddrArg for Address {
     }
 }
 
+/// Sends past the queueing discipline, which the kernel puts in place some time after a guest has
+/// opened the TAP device, and which drops all frames until then.
+fn bypass_queueing(socket: &OwnedFd) -> io::Result<()> {
+    let yes: libc::c_int = 1;
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    let option = libc::PACKET_QDISC_BYPASS;
+    // SAFETY: the option is an `int`, given with its length.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            option,
+            (&raw const yes).cast(),
+            len,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 impl Packets {
     /// All frames of [`ETHER_TYPE`] of the interface with this name, in the namespace of this thread.
     pub(super) fn open(interface: &str) -> io::Result<Self> {
@@ -54,6 +76,7 @@ impl Packets {
             index: netdevice::name_to_index(&socket, interface)?,
             rest: [0; 12],
         };
+        bypass_queueing(&socket)?;
         sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)?;
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
         bind(&socket, &address)?;
