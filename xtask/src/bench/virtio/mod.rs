@@ -97,13 +97,15 @@ pub(super) fn run(runs: usize) -> Result<()> {
     let floor = exits::measure(runs, 5000)?;
     rpc::run(runs, floor)?;
 
+    println!("\nprocessors");
+    processors::run(runs, super::processors_here())?;
+
+    // Last, since it is the longest, and other programs have their part in it.
     if frames.is_some() {
         println!("\nTCP and HTTP");
         net::run(runs)?;
     }
-
-    println!("\nprocessors");
-    processors::run(runs, super::processors_here())
+    Ok(())
 }
 
 /// Prints whether a figure is small enough.
