@@ -60,6 +60,11 @@ pub struct BootPage {
     pub processor_blocks: u64,
     /// Distance from one processor's block to the next, in bytes.
     pub processor_stride: u64,
+    /// Not 0 once the host has asked the guest to end. The host writes it while the guest runs, and
+    /// ends its wait: read it as volatile.
+    pub stop_requested: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
     /// The queues of all devices, each device's in one piece: see [`queues_of`](Self::queues_of).
     pub queues: [QueueEntry; QUEUE_MAX],
 }
@@ -138,7 +143,8 @@ const _: () = {
     assert!(offset_of!(BootPage, seed) == 120);
     assert!(offset_of!(BootPage, devices) == 160);
     assert!(offset_of!(BootPage, processor_blocks) == 160 + 96 * map::DEVICE_MAX);
-    assert!(offset_of!(BootPage, queues) == offset_of!(BootPage, processor_blocks) + 16);
+    assert!(offset_of!(BootPage, stop_requested) == offset_of!(BootPage, processor_blocks) + 16);
+    assert!(offset_of!(BootPage, queues) == offset_of!(BootPage, stop_requested) + 8);
     assert!(size_of::<BootPage>() == offset_of!(BootPage, queues) + 32 * QUEUE_MAX);
     assert!(size_of::<BootPage>() <= map::PAGE as usize);
 };
@@ -152,6 +158,8 @@ pub const fn queue_address(index: usize) -> u64 {
 impl BootPage {
     /// Size of the structure, in bytes.
     pub const SIZE: usize = size_of::<Self>();
+    /// Offset of [`stop_requested`](Self::stop_requested).
+    pub const STOP_REQUESTED: usize = core::mem::offset_of!(Self, stop_requested);
 
     /// A page with its header filled in and everything else zero.
     #[must_use]
@@ -178,6 +186,8 @@ impl BootPage {
             devices: [DeviceEntry::default(); map::DEVICE_MAX],
             processor_blocks: 0,
             processor_stride: 0,
+            stop_requested: 0,
+            reserved: 0,
             queues: [QueueEntry::default(); QUEUE_MAX],
         }
     }

@@ -1,10 +1,12 @@
 //! The command line, as clap reads it.
 
+mod control;
 mod disk;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use control::{LimitsOption, StatsOptions, StopOptions, Target, UpdateOptions};
 pub(crate) use disk::DiskOption;
 
 use crate::instance::Template;
@@ -49,6 +51,8 @@ Examples:
   chiton run --net tap=tap0,ip=10.0.0.2/24 httpd
   chiton run --vsock rpc.sock rpc    a guest that the host calls through a Unix socket
   echo text | chiton run cat         the console is standard input and output
+  chiton run --control c.sock httpd  a guest that can be looked at and changed while it runs:
+  chiton update c.sock --disk 0:ops=1000,bytes=10M
   chiton inspect hello               what the host would build for this guest
   chiton doctor                      what this machine can do
 
@@ -69,6 +73,16 @@ pub(crate) enum Command {
     /// Show a guest's manifest, segments and the page-table map the host would build; of an instance, all
     /// that is known, as JSON.
     Inspect(InspectOptions),
+    /// Change a running guest: rate limits, balloon, console.
+    Update(UpdateOptions),
+    /// Show how things are with a running guest: exits, devices, limits, balloon.
+    Stats(StatsOptions),
+    /// Ask a running guest to end.
+    Stop(StopOptions),
+    /// Hold the processors of a running guest; its clocks go on.
+    Pause(Target),
+    /// Let the processors of a paused guest go on.
+    Resume(Target),
     /// Show what this machine offers and what will work on it.
     Doctor,
     #[command(flatten)]
@@ -156,6 +170,16 @@ pub(crate) struct RunOptions {
     /// End the guest after this long: seconds, or a number with ms, s, m or h.
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
+
+    /// A Unix socket through which others control the guest while it runs: `chiton stats PATH`,
+    /// update, stop, pause and resume. Only this user can.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+
+    /// At SIGTERM, SIGINT or SIGHUP ask the guest to end, and end it this much later; a second
+    /// signal ends it at once. Without, the first does.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) stop_timeout: Option<Duration>,
 
     /// Run the guest's code in this ring, whatever its manifest says.
     #[arg(long, value_name = "RING")]

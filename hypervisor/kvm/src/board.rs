@@ -12,6 +12,7 @@ use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 
 use crate::hub::Hub;
 use crate::processors::Processors;
+use crate::signal::acknowledge_kick;
 
 /// How many kicks of a device are exits before the kernel is asked to turn them into events.
 ///
@@ -113,6 +114,12 @@ impl Board for HubBoard {
 
     fn wait(&mut self, timeout: Option<Duration>) {
         self.main.hub.wait(self.number, timeout);
+        self.main.hub.hold();
+    }
+
+    fn hold(&mut self) {
+        acknowledge_kick();
+        self.main.hub.hold();
     }
 
     fn log(&mut self, level: LogLevel, text: &str) {

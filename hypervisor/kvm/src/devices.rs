@@ -16,11 +16,12 @@ use crate::clock;
 use crate::host::console::{Console, HostPort};
 use crate::host::disk::Disk;
 use crate::host::folder::Folder;
-use crate::host::pages::KernelPages;
+use crate::host::pages::{BalloonHandle, KernelPages};
 use crate::host::random::KernelRandom;
+use crate::host::socket_file::SocketFile;
 use crate::host::tap::{Net, TapLink};
-use crate::host::vsock::{SocketFile, Vsock};
-use crate::hub::SlotFiles;
+use crate::host::vsock::Vsock;
+use crate::hub::{Handle, SlotFiles};
 
 /// Console, entropy, the disks and the network interfaces in order, then the socket device, the
 /// balloon and the folders; each has the register block of its place.
@@ -56,10 +57,14 @@ impl Devices {
         let files = SlotFiles::default();
         let port = HostPort::new(console, Arc::clone(&files.failures));
         let (input, output) = port.watched()?;
-        devices.add(
-            Transport::new(Box::new(ConsoleDevice::new(port))),
-            SlotFiles { input, output, ..files },
-        );
+        let handle = Handle::Console(port.size_handle());
+        let console = SlotFiles {
+            input,
+            output,
+            handle,
+            ..files
+        };
+        devices.add(Transport::new(Box::new(ConsoleDevice::new(port))), console);
         devices.add(
             Transport::new(Box::new(Entropy::new(KernelRandom))),
             SlotFiles::default(),
@@ -98,9 +103,16 @@ impl Devices {
         if let Some(bytes) = balloon {
             let files = SlotFiles::default();
             let complaint = files.complaint.clone();
-            let target = u32::try_from(bytes / map::PAGE).unwrap_or(u32::MAX);
-            let balloon = Balloon::new(KernelPages { complaint }, target);
-            devices.add(Transport::new(Box::new(balloon)), files);
+            let handle = Arc::new(BalloonHandle::new(bytes));
+            let pages = KernelPages {
+                complaint,
+                handle: Arc::clone(&handle),
+            };
+            let handle = Handle::Balloon(handle);
+            devices.add(
+                Transport::new(Box::new(Balloon::new(pages))),
+                SlotFiles { handle, ..files },
+            );
         }
         for (i, folder) in folders.iter().enumerate() {
             if folders[..i].iter().any(|other| other.name() == folder.name()) {

@@ -80,6 +80,9 @@ pub enum Error {
     /// There cannot be a socket device.
     #[error(transparent)]
     Vsock(#[from] crate::host::vsock::VsockError),
+    /// There cannot be a control socket.
+    #[error(transparent)]
+    Control(#[from] crate::control::ControlSocketError),
     /// A folder cannot be used.
     #[error(transparent)]
     Folder(#[from] crate::host::folder::FolderOpenError),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::manifest::Ring;
 
+use crate::control::{Control, ControlSocket};
 use crate::host::console::Console;
 use crate::host::disk::Disk;
 use crate::host::folder::Folder;
@@ -36,6 +37,9 @@ pub struct Guest {
     pub(crate) folders: Vec<Folder>,
     pub(crate) console: Console,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) control: Option<Control>,
+    pub(crate) control_socket: Option<ControlSocket>,
+    pub(crate) stop_timeout: Option<Duration>,
     pub(crate) timed: bool,
     pub(crate) end_signals: bool,
     pub(crate) log_level: Option<LogLevel>,
@@ -90,6 +94,9 @@ impl Guest {
             folders: Vec::new(),
             console: Console::none(),
             timeout: None,
+            control: None,
+            control_socket: None,
+            stop_timeout: None,
             timed: false,
             end_signals: false,
             log_level: Some(LogLevel::Warn),
@@ -181,6 +188,27 @@ impl Guest {
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// With this socket, through which other processes control it.
+    #[must_use]
+    pub fn control_socket(mut self, socket: ControlSocket) -> Self {
+        self.control_socket = Some(socket);
+        self
+    }
+
+    /// A handle by which other threads control it while it runs.
+    #[must_use]
+    pub fn control(&mut self) -> Control {
+        self.control.get_or_insert_default().clone()
+    }
+
+    /// Asked to end by the first of the signals that [`end_on_signals`](Self::end_on_signals)
+    /// names, and ended this much later; without, they end it at once.
+    #[must_use]
+    pub const fn stop_timeout(mut self, timeout: Duration) -> Self {
+        self.stop_timeout = Some(timeout);
         self
     }
 

@@ -12,6 +12,8 @@
 //!
 //! Either thread may work on a device; a lock for each device decides.
 
+mod control;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chiton_core::devices::{Interest, Transport};
+use chiton_core::exits::ExitCounter;
 use chiton_shared::map;
 use chiton_shared::virtio::id::CONSOLE;
 use rustix::event::{PollFd, PollFlags, epoll, poll};
@@ -26,8 +29,11 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::Error;
 use crate::clock;
+use crate::control::gate::Gate;
+use crate::control::server::Server;
 use crate::host::complaint::Complaint;
-use crate::host::console::Failures;
+use crate::host::console::{Failures, SizeHandle};
+use crate::host::pages::BalloonHandle;
 use crate::log::Log;
 use crate::news::News;
 use crate::ram::Ram;
@@ -48,6 +54,8 @@ pub(crate) enum StopReason {
     Timeout(Duration),
     /// Nobody reads the guest's output any more.
     OutputClosed,
+    /// It was asked to end, and did not within this time.
+    NotStopped(Duration),
     /// Another processor came to the end of the guest.
     Processor,
     /// The host could not go on doing this, for the reason of this error number.
@@ -63,6 +71,7 @@ pub(crate) struct Slot {
     output: Option<OwnedFd>,
     failures: Arc<Failures>,
     complaint: Complaint,
+    handle: Handle,
     /// When the device loop has to come to it at the latest, by [`clock::now`]; [`NEVER`] else.
     again: AtomicU64,
     kicks: AtomicU64,
@@ -83,6 +92,20 @@ pub(crate) struct SlotFiles {
     pub(crate) failures: Arc<Failures>,
     /// What the backend has to say.
     pub(crate) complaint: Complaint,
+    /// What can be changed of the backend while the guest runs.
+    pub(crate) handle: Handle,
+}
+
+/// What can be changed of a device's backend, besides its limits.
+#[derive(Default)]
+pub(crate) enum Handle {
+    /// Nothing.
+    #[default]
+    None,
+    /// How much the balloon should hold.
+    Balloon(Arc<BalloonHandle>),
+    /// How large the console is.
+    Console(Arc<SizeHandle>),
 }
 
 /// When a guest has run out of time.
@@ -110,8 +133,24 @@ pub(crate) struct Hub {
     over: AtomicBool,
     stopping: AtomicBool,
     stop: Mutex<Option<StopReason>>,
-    vcpus: Mutex<Vec<Kick>>,
+    vcpus: Mutex<Vec<Processor>>,
     log: Log,
+    start: Instant,
+    gate: Gate,
+    control: Option<Mutex<Server>>,
+    /// The guest has been asked to end.
+    asked: AtomicBool,
+    /// When and why it is ended if it does not do as asked.
+    last_chance: Mutex<Option<(Instant, StopReason)>>,
+    /// How long it has after a signal; without, a signal ends it at once.
+    stop_timeout: Option<Duration>,
+}
+
+/// A processor that runs, or may run again.
+struct Processor {
+    kick: Kick,
+    number: u32,
+    exits: Arc<ExitCounter>,
 }
 
 /// What an epoll event is about: a device and which of its descriptors, or one of ours.
@@ -122,6 +161,7 @@ enum Token {
     Output(usize),
     Wake,
     Signal,
+    Control,
 }
 
 impl Token {
@@ -129,6 +169,7 @@ impl Token {
         epoll::EventData::new_u64(match self {
             Self::Wake => 0,
             Self::Signal => 1,
+            Self::Control => 2,
             Self::Kick(slot) => 4 + 4 * slot as u64,
             Self::Input(slot) => 5 + 4 * slot as u64,
             Self::Output(slot) => 6 + 4 * slot as u64,
@@ -141,6 +182,7 @@ impl Token {
         match (value % 4, slot) {
             (0, None) => Some(Self::Wake),
             (1, None) => Some(Self::Signal),
+            (2, None) => Some(Self::Control),
             (0, Some(slot)) => Some(Self::Kick(slot)),
             (1, Some(slot)) => Some(Self::Input(slot)),
             (2, Some(slot)) => Some(Self::Output(slot)),
@@ -196,6 +238,7 @@ impl Hub {
                 output: files.output,
                 failures: files.failures,
                 complaint: files.complaint,
+                handle: files.handle,
                 again: AtomicU64::new(NEVER),
                 kicks: AtomicU64::new(0),
             });
@@ -212,6 +255,12 @@ impl Hub {
             stop: Mutex::new(None),
             vcpus: Mutex::new(Vec::new()),
             log: Log::new(log),
+            start: Instant::now(),
+            gate: Gate::default(),
+            control: None,
+            asked: AtomicBool::new(false),
+            last_chance: Mutex::new(None),
+            stop_timeout: None,
         })
     }
 
@@ -236,9 +285,10 @@ impl Hub {
     /// Runs the device loop until [`finish`](Self::finish).
     pub(crate) fn serve(&self, deadline: Option<Deadline>) {
         let mut deadline = deadline;
-        let mut events = Vec::with_capacity(2 + 3 * self.slots.len());
+        let mut events = Vec::with_capacity(3 + 3 * self.slots.len());
         while !self.over.load(Ordering::Acquire) {
-            let timeout = deadline.map(|d| d.at.saturating_duration_since(Instant::now()));
+            let ends = deadline.map(|d| d.at).into_iter().chain(self.last_chance()).min();
+            let timeout = ends.map(|at| at.saturating_duration_since(Instant::now()));
             let again = self.next_again().map(clock::until);
             let timeout = timeout.into_iter().chain(again).min().map(timespec);
             events.clear();
@@ -258,6 +308,7 @@ impl Hub {
                 deadline = None;
                 self.stop(StopReason::Timeout(limit));
             }
+            self.use_last_chance();
             for event in &events {
                 self.handle(Token::decode(event.data));
             }
@@ -294,9 +345,10 @@ impl Hub {
             Some(Token::Input(slot) | Token::Output(slot)) => self.process(slot),
             Some(Token::Signal) => match self.signals.as_ref().and_then(EndSignals::take) {
                 Some(libc::SIGWINCH) => self.resized(),
-                Some(signal) => self.stop(StopReason::Signal(signal)),
+                Some(signal) => self.signalled(signal),
                 None => {}
             },
+            Some(Token::Control) => self.serve_control(),
             Some(Token::Wake) | None => {
                 let _ = self.wake.read();
             }
@@ -498,8 +550,14 @@ impl Hub {
         lock(&self.stop).get_or_insert(reason);
         self.stopping.store(true, Ordering::Release);
         self.news.end();
-        for kick in &*lock(&self.vcpus) {
-            kick.kick();
+        self.gate.open();
+        self.interrupt();
+    }
+
+    /// Gets every processor out of the guest.
+    fn interrupt(&self) {
+        for processor in &*lock(&self.vcpus) {
+            processor.kick.kick();
         }
     }
 
@@ -513,12 +571,12 @@ impl Hub {
         *lock(&self.stop)
     }
 
-    /// From now on, until [`forget_vcpus`](Self::forget_vcpus), [`stop`](Self::stop) interrupts this
-    /// thread too.
-    pub(crate) fn add_vcpu(&self, kick: Kick) {
+    /// From now on, until [`forget_vcpus`](Self::forget_vcpus), [`stop`](Self::stop) and
+    /// [`pause`](Self::pause) interrupt this thread too.
+    pub(crate) fn add_vcpu(&self, kick: Kick, number: u32, exits: Arc<ExitCounter>) {
         let mut vcpus = lock(&self.vcpus);
-        vcpus.push(kick);
-        if self.stopped() {
+        vcpus.push(Processor { kick, number, exits });
+        if self.stopped() || self.is_paused() {
             kick.kick();
         }
     }
@@ -585,12 +643,13 @@ mod tests {
         for token in [
             Token::Wake,
             Token::Signal,
+            Token::Control,
             Token::Kick(0),
             Token::Input(3),
             Token::Output(15),
         ] {
             assert_eq!(Token::decode(token.encode()), Some(token));
         }
-        assert_eq!(Token::decode(epoll::EventData::new_u64(2)), None);
+        assert_eq!(Token::decode(epoll::EventData::new_u64(3)), None);
     }
 }

@@ -15,6 +15,7 @@ use kvm_ioctls::{VcpuFd, VmFd};
 
 use crate::Error;
 use crate::board::{HubBoard, Mainboard};
+use crate::control::ControlSocket;
 use crate::devices::Devices;
 use crate::guest::Guest;
 use crate::hub::{Deadline, Hub, StopReason};
@@ -50,6 +51,8 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         guest.folders,
     )?;
     let socket_file = devices.take_socket_file();
+    let control = guest.control_socket.map(ControlSocket::open).transpose()?;
+    let (server, control_file) = control.unzip();
     let preset = devices.preset()?;
     timeline.mark("devices");
 
@@ -109,12 +112,15 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         vcpu.set_registers(&prepared.world.registers, &prepared.world.system)?;
         timeline.mark("set vCPU");
 
-        let hub = Arc::new(Hub::new(
-            Arc::clone(&prepared.ram),
-            devices.into_slots(),
-            signals,
-            guest.log,
-        )?);
+        let mut hub =
+            Hub::new(Arc::clone(&prepared.ram), devices.into_slots(), signals, guest.log)?.patient(guest.stop_timeout);
+        if let Some(server) = server {
+            hub = hub.controlled_by(server)?;
+        }
+        let hub = Arc::new(hub);
+        if let Some(control) = &guest.control {
+            control.attach(&hub);
+        }
         let states = prepared.world.processor_registers().collect();
         let processors = Arc::new(Processors::new(states, prepared.cpuid, guest.timed));
         let main = Arc::new(Mainboard::new(Arc::clone(&hub), vm, guest.log_level));
@@ -124,7 +130,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         // SAFETY: the byte is in the vCPU's shared page, which `machine` owns; being declared later,
         // `running` is dropped earlier, on this thread.
         let registered = unsafe { VcpuThread::register(byte) }.map_err(Error::system("sigaction"))?;
-        let running = Running::new(&hub, &processors, registered);
+        let running = Running::new(&hub, &processors, registered, &machine);
         let deadline = guest.timeout.and_then(Deadline::after);
         serve.send((Arc::clone(&hub), deadline)).map_err(|_| Error::Died)?;
         timeline.mark("device loop");
@@ -145,7 +151,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
             timeline,
         };
         // `then` may end the process.
-        drop(socket_file);
+        drop((socket_file, control_file));
         let result = then(outcome);
         drop(running);
         Ok(result)
@@ -160,8 +166,13 @@ struct Running<'h> {
 }
 
 impl<'h> Running<'h> {
-    fn new(hub: &'h Hub, processors: &'h Processors, registered: VcpuThread) -> Self {
-        hub.add_vcpu(registered.handle());
+    fn new(
+        hub: &'h Hub,
+        processors: &'h Processors,
+        registered: VcpuThread,
+        machine: &Machine<KvmVcpu, HubBoard>,
+    ) -> Self {
+        hub.add_vcpu(registered.handle(), 0, Arc::clone(&machine.exits));
         Self {
             hub,
             processors,
@@ -258,6 +269,7 @@ fn explain(last: &Last, hub: &Hub, world: &World<'_>) -> Ending {
             Some(StopReason::OutputClosed) => Ending::OutputClosed,
             Some(StopReason::HostFailed { doing, errno }) => Ending::HostFailed { doing, errno },
             Some(StopReason::Timeout(limit)) => Ending::Timeout { limit, place: place() },
+            Some(StopReason::NotStopped(limit)) => Ending::NotStopped { limit, place: place() },
             Some(StopReason::Processor) | None => Ending::Fault {
                 report: "it was stopped for no reason".into(),
             },

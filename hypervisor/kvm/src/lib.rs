@@ -27,6 +27,7 @@
 
 mod board;
 mod clock;
+pub mod control;
 mod cpuid;
 mod devices;
 mod error;
@@ -47,6 +48,7 @@ mod timeline;
 mod vcpu;
 
 pub use chiton_core::devices::{Limits, Rate};
+pub use control::{Control, ControlError, ControlSocket, ControlSocketError};
 pub use error::Error;
 pub use guest::{DEFAULT_MEMORY, Guest};
 pub use host::console::{Captured, Console};

@@ -40,6 +40,13 @@ pub trait Pages: Send {
     ///
     /// If the pages are as they were.
     fn release(&mut self, pages: Window<'_>) -> Result<(), PagesError>;
+
+    /// How many pages the host would like to have. When it changes, the host calls
+    /// [`Transport::config_changed`](super::Transport::config_changed).
+    fn target(&self) -> u32;
+
+    /// The guest says that the balloon holds so many pages.
+    fn held(&mut self, _pages: u32) {}
 }
 
 /// Pages could not be released. The guest learns nothing of it; who implements [`Pages`] logs why.
@@ -53,24 +60,34 @@ pub struct Balloon<P> {
     chain: Box<Chain>,
     /// How far the chain in `chain` is read, if it was taken from the inflate queue and is not done.
     current: Option<Cursor>,
-    config: Config,
+    /// How many pages it holds, as the driver says.
+    actual: u32,
     failures: u64,
 }
 
 impl<P: Pages> Balloon<P> {
-    /// A balloon that the host would like to hold so many pages.
+    /// An empty balloon.
     #[must_use]
-    pub fn new(pages: P, target: u32) -> Self {
+    pub fn new(pages: P) -> Self {
         Self {
             pages,
             chain: Box::default(),
             current: None,
-            config: Config {
-                num_pages: target,
-                actual: 0,
-            },
+            actual: 0,
             failures: 0,
         }
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            num_pages: self.pages.target(),
+            actual: self.actual,
+        }
+    }
+
+    fn set_actual(&mut self, pages: u32) {
+        self.actual = pages;
+        self.pages.held(pages);
     }
 
     fn release(&mut self, pages: Option<Window<'_>>) {
@@ -185,18 +202,20 @@ impl<P: Pages> Device for Balloon<P> {
     }
 
     fn read_config(&self, offset: usize, data: &mut [u8]) {
-        super::read_bytes(&self.config.to_bytes(), offset, data);
+        super::read_bytes(&self.config().to_bytes(), offset, data);
     }
 
     fn write_config(&mut self, offset: usize, data: &[u8]) {
-        let mut bytes = self.config.to_bytes();
+        let mut bytes = self.config().to_bytes();
         // The rest is the host's.
         if offset >= Config::ACTUAL
             && let Some(place) = bytes.get_mut(offset..offset.saturating_add(data.len()))
         {
             place.copy_from_slice(data);
         }
-        self.config = Config::from_bytes(&bytes).unwrap_or(self.config);
+        if let Some(config) = Config::from_bytes(&bytes) {
+            self.set_actual(config.actual);
+        }
     }
 
     fn process(&mut self, queue: usize, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
@@ -214,7 +233,7 @@ impl<P: Pages> Device for Balloon<P> {
 
     fn reset(&mut self) {
         self.current = None;
-        self.config.actual = 0;
+        self.set_actual(0);
     }
 
     fn failures(&self) -> u64 {

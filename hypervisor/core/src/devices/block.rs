@@ -110,11 +110,14 @@ pub struct Block<D> {
     /// (section 5.2.6.2, condition 1).
     writethrough: bool,
     limited: Option<Limited>,
+    /// What limits go by, given with the first ones.
+    clock: Option<fn() -> u64>,
     failures: u64,
 }
 
 /// A rate limit, and the clock it goes by.
 struct Limited {
+    limits: Limits,
     limiter: Limiter,
     now: fn() -> u64,
     /// When to go on, if the limit has been reached.
@@ -145,6 +148,7 @@ impl<D: Disk> Block<D> {
             segments: Segments::default(),
             writethrough: false,
             limited: None,
+            clock: None,
             failures: 0,
         }
     }
@@ -154,15 +158,8 @@ impl<D: Disk> Block<D> {
     /// is a sector at least.
     #[must_use]
     pub fn limited(mut self, limits: Limits, now: fn() -> u64) -> Self {
-        let limits = Limits {
-            bytes: limits.bytes.map(|rate: Rate| rate.at_least(SECTOR)),
-            ..limits
-        };
-        self.limited = (!limits.is_none()).then(|| Limited {
-            limiter: Limiter::new(limits),
-            now,
-            again: None,
-        });
+        self.clock = Some(now);
+        self.set_limits(limits);
         self
     }
 
@@ -384,5 +381,25 @@ impl<D: Disk> Device for Block<D> {
 
     fn failures(&self) -> u64 {
         self.failures
+    }
+
+    fn set_limits(&mut self, limits: Limits) -> bool {
+        let Some(now) = self.clock else { return false };
+        let limits = Limits {
+            bytes: limits.bytes.map(|rate: Rate| rate.at_least(SECTOR)),
+            ..limits
+        };
+        self.limited = (!limits.is_none()).then(|| Limited {
+            limits,
+            limiter: Limiter::new(limits),
+            now,
+            again: None,
+        });
+        true
+    }
+
+    fn limits(&self) -> Option<Limits> {
+        self.clock
+            .map(|_| self.limited.as_ref().map(|limited| limited.limits).unwrap_or_default())
     }
 }

@@ -115,6 +115,16 @@ pub trait Device: Send {
     fn failures(&self) -> u64 {
         0
     }
+
+    /// Replaces its rate limits, from now on; false if it is a device that has none.
+    fn set_limits(&mut self, _limits: Limits) -> bool {
+        false
+    }
+
+    /// Its rate limits, if it is a device that can have some.
+    fn limits(&self) -> Option<Limits> {
+        None
+    }
 }
 
 /// How a call of [`Device::process`] ended.

@@ -6,6 +6,7 @@ pub mod disk;
 pub mod folder;
 pub(crate) mod pages;
 pub(crate) mod random;
+pub mod socket_file;
 pub mod stderr;
 pub mod tap;
 pub mod vsock;

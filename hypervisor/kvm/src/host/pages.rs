@@ -1,15 +1,50 @@
 //! Guest memory that goes back to the host.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use chiton_core::devices::{Pages, PagesError};
+use chiton_shared::map::PAGE;
 use chiton_shared::memory::Window;
 
 use super::complaint::Complaint;
+use crate::control::protocol::BalloonState;
 
 /// Gives pages of [`Ram`](crate::Ram) back to the kernel.
 pub(crate) struct KernelPages {
     pub(crate) complaint: Complaint,
+    pub(crate) handle: Arc<BalloonHandle>,
+}
+
+/// What the host wants of the balloon, and what the guest says of it; both in pages.
+#[derive(Debug, Default)]
+pub(crate) struct BalloonHandle {
+    target: AtomicU32,
+    actual: AtomicU32,
+}
+
+impl BalloonHandle {
+    /// The host would like to have so many bytes.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let handle = Self::default();
+        handle.set_target(bytes);
+        handle
+    }
+
+    /// From now on it would like to have so many bytes; whole pages count.
+    pub(crate) fn set_target(&self, bytes: u64) {
+        let pages = u32::try_from(bytes / PAGE).unwrap_or(u32::MAX);
+        self.target.store(pages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn state(&self) -> BalloonState {
+        let bytes = |pages: &AtomicU32| u64::from(pages.load(Ordering::Relaxed)) * PAGE;
+        BalloonState {
+            target: bytes(&self.target),
+            actual: bytes(&self.actual),
+        }
+    }
 }
 
 impl Pages for KernelPages {
@@ -26,6 +61,14 @@ impl Pages for KernelPages {
             .say(|| format!("cannot give {} bytes of guest memory back: {error}", pages.len()));
         Err(PagesError)
     }
+
+    fn target(&self) -> u32 {
+        self.handle.target.load(Ordering::Relaxed)
+    }
+
+    fn held(&mut self, pages: u32) {
+        self.handle.actual.store(pages, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -41,6 +84,7 @@ mod tests {
         let complaint = Complaint::default();
         let mut pages = KernelPages {
             complaint: complaint.clone(),
+            handle: Arc::default(),
         };
         pages.release(ram.window(4096, 4096).unwrap()).unwrap();
         let mut bytes = [0; 12288];

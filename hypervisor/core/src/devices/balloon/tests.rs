@@ -18,6 +18,10 @@ impl Pages for Noted {
         self.0.lock().unwrap().push(pages.len());
         Ok(())
     }
+
+    fn target(&self) -> u32 {
+        7
+    }
 }
 
 /// End of the memory of these tests: four pages are the guest's own.
@@ -36,7 +40,7 @@ fn page(index: u64) -> u64 {
 #[cfg_attr(miri, ignore = "a megabyte of memory")]
 fn pages_in_the_balloon_are_released_neighbours_together() {
     let (memory, noted) = (Memory::up_to(TOP), Noted::default());
-    let mut rig = Rig::new(&memory, Balloon::new(noted.clone(), 7));
+    let mut rig = Rig::new(&memory, Balloon::new(noted.clone()));
     for i in 0..4 {
         memory.write(page(i), &[1; PAGE as usize]);
     }
@@ -58,7 +62,7 @@ fn pages_in_the_balloon_are_released_neighbours_together() {
 #[cfg_attr(miri, ignore = "a megabyte of memory")]
 fn what_is_not_the_guests_is_passed_over() {
     let (memory, noted) = (Memory::up_to(TOP), Noted::default());
-    let mut rig = Rig::new(&memory, Balloon::new(noted.clone(), 0));
+    let mut rig = Rig::new(&memory, Balloon::new(noted.clone()));
     let foreign = [
         0,
         WORLD,
@@ -92,7 +96,7 @@ fn what_is_not_the_guests_is_passed_over() {
 #[cfg_attr(miri, ignore = "a megabyte of memory")]
 fn of_a_free_range_only_whole_pages_are_released() {
     let (memory, noted) = (Memory::up_to(TOP), Noted::default());
-    let mut rig = Rig::new(&memory, Balloon::new(noted.clone(), 0));
+    let mut rig = Rig::new(&memory, Balloon::new(noted.clone()));
     memory.write(page(0), &[1; 4 * PAGE as usize]);
     let _ = rig.submit(REPORTING, &[Buffer::writable(page(0) + 1, 3 * PAGE as u32)]);
     assert_eq!(rig.take(REPORTING), Some(0));
@@ -106,7 +110,7 @@ fn of_a_free_range_only_whole_pages_are_released() {
 #[cfg_attr(miri, ignore = "a megabyte of memory")]
 fn a_long_list_is_read_in_pieces_so_that_others_get_their_turn() {
     let (memory, noted) = (Memory::up_to(TOP), Noted::default());
-    let mut rig = Rig::new(&memory, Balloon::new(noted.clone(), 0));
+    let mut rig = Rig::new(&memory, Balloon::new(noted.clone()));
     // The same numbers again and again, one more than a call reads.
     let part = rig.readable(&numbers(&vec![page(0); 2 * BATCH]));
     let chain = vec![part; PER_CALL / (2 * BATCH) + 1];
@@ -119,7 +123,7 @@ fn a_long_list_is_read_in_pieces_so_that_others_get_their_turn() {
 
 #[test]
 fn the_driver_says_how_many_pages_it_gave_and_nothing_else() {
-    let mut balloon = Balloon::new(Noted::default(), 5);
+    let mut balloon = Balloon::new(Noted::default());
     let all = |balloon: &Balloon<Noted>| {
         let mut bytes = [0xff; 10];
         balloon.read_config(0, &mut bytes);
@@ -129,9 +133,9 @@ fn the_driver_says_how_many_pages_it_gave_and_nothing_else() {
     balloon.write_config(0, &8_u32.to_le_bytes());
     balloon.write_config(6, &[1; 8]);
     balloon.write_config(usize::MAX, &[1]);
-    assert_eq!(all(&balloon), [5, 0, 0, 0, 9, 0, 0, 0, 0, 0]);
+    assert_eq!(all(&balloon), [7, 0, 0, 0, 9, 0, 0, 0, 0, 0]);
     balloon.reset();
-    assert_eq!(all(&balloon), [5, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(all(&balloon), [7, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 proptest! {
@@ -142,7 +146,7 @@ proptest! {
     #[cfg_attr(miri, ignore = "a megabyte of memory")]
     fn any_list_touches_the_guests_own_pages_alone(bytes in prop::collection::vec(any::<u8>(), 1..64), near in any::<bool>()) {
         let (memory, noted) = (Memory::up_to(TOP), Noted::default());
-        let mut rig = Rig::new(&memory, Balloon::new(noted, 0));
+        let mut rig = Rig::new(&memory, Balloon::new(noted));
         memory.write(WORLD, &[1; 4096]);
         let mut list = bytes;
         if near {

@@ -21,7 +21,7 @@ use chiton_shared::virtio::mmio::interrupt;
 use chiton_shared::virtio::ring::{DeviceQueue, QueueConfig};
 use chiton_shared::virtio::{feature, status};
 
-use super::{Device, DeviceError, Interest, Progress};
+use super::{Device, DeviceError, Interest, Limits, Progress};
 
 /// What a call of [`Transport::process`] asks of the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,6 +171,19 @@ impl Transport {
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.device.failures()
+    }
+
+    /// Replaces the rate limits of the device; false if it has none. Who waited for the old ones
+    /// has to be worked on: call [`process`](Self::process).
+    #[must_use]
+    pub fn set_limits(&mut self, limits: Limits) -> bool {
+        self.device.set_limits(limits)
+    }
+
+    /// The rate limits of the device, if it is one that can have some.
+    #[must_use]
+    pub fn limits(&self) -> Option<Limits> {
+        self.device.limits()
     }
 
     /// The backend's part of the configuration (such as a terminal's size) has changed: lets the
