@@ -43,11 +43,15 @@ impl Default for Heap {
 // `dealloc` only; the lock keeps callers apart.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match self.0.lock().allocate_first_fit(layout) {
-            Ok(block) => block.as_ptr(),
-            Err(()) => {
+        loop {
+            // The lock is held for this call alone.
+            let allocated = self.0.lock().allocate_first_fit(layout);
+            if let Ok(block) = allocated {
+                return block.as_ptr();
+            }
+            if !crate::balloon::rescue() {
                 RAN_OUT.store(true, Ordering::Relaxed);
-                ptr::null_mut()
+                return ptr::null_mut();
             }
         }
     }

@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use chiton_shared::doorbell::{self, LogLevel, MAILBOX_TEXT};
-use chiton_shared::virtio::mmio::Register;
+use chiton_shared::virtio::mmio::{CONFIG, Register};
 use chiton_shared::virtio::status;
 
 use crate::processors::own_mailbox;
@@ -22,6 +22,15 @@ pub trait Host {
 
     /// Resets the device whose registers are at `registers`: it touches no buffer afterwards.
     fn reset(&self, registers: u64);
+
+    /// Reads 32 bits of the device's configuration, at an offset that is a multiple of 4. Takes an
+    /// exit.
+    fn read_config(&self, _registers: u64, _offset: u64) -> u32 {
+        0
+    }
+
+    /// Writes 32 bits of the device's configuration, in the same way.
+    fn write_config(&self, _registers: u64, _offset: u64, _value: u32) {}
 }
 
 /// The host of a running guest.
@@ -55,6 +64,19 @@ impl Host for Doorbells {
         // The reset is over when Status reads as 0 (virtio 1.3 section 4.2.3.1).
         // SAFETY: as above.
         while unsafe { status.read_volatile() } != 0 {}
+    }
+
+    fn read_config(&self, registers: u64, offset: u64) -> u32 {
+        let place = (registers + CONFIG + offset) as *const u32;
+        // SAFETY: register blocks are mapped by the contract, and reading a configuration has no
+        // effect.
+        unsafe { place.read_volatile() }
+    }
+
+    fn write_config(&self, registers: u64, offset: u64, value: u32) {
+        let place = (registers + CONFIG + offset) as *mut u32;
+        // SAFETY: as above; a device touches no memory for a write to its configuration.
+        unsafe { place.write_volatile(value) };
     }
 }
 

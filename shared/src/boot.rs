@@ -11,6 +11,10 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"CHITON\0\x01");
 /// How many queues of all devices together the boot page describes.
 pub const QUEUE_MAX: usize = 64;
 
+/// Offset in the page of the one word that the host writes while the guest runs, behind the
+/// structure: a `u32` that is not 0 once the guest has been asked to end. Waits end then.
+pub const STOP_REQUESTED: usize = map::PAGE as usize - 4;
+
 /// How many bytes of a device's configuration the boot page shows.
 pub const CONFIG_BYTES: usize = 64;
 
@@ -60,11 +64,6 @@ pub struct BootPage {
     pub processor_blocks: u64,
     /// Distance from one processor's block to the next, in bytes.
     pub processor_stride: u64,
-    /// Not 0 once the host has asked the guest to end. The host writes it while the guest runs, and
-    /// ends its wait: read it as volatile.
-    pub stop_requested: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
     /// The queues of all devices, each device's in one piece: see [`queues_of`](Self::queues_of).
     pub queues: [QueueEntry; QUEUE_MAX],
 }
@@ -143,10 +142,9 @@ const _: () = {
     assert!(offset_of!(BootPage, seed) == 120);
     assert!(offset_of!(BootPage, devices) == 160);
     assert!(offset_of!(BootPage, processor_blocks) == 160 + 96 * map::DEVICE_MAX);
-    assert!(offset_of!(BootPage, stop_requested) == offset_of!(BootPage, processor_blocks) + 16);
-    assert!(offset_of!(BootPage, queues) == offset_of!(BootPage, stop_requested) + 8);
+    assert!(offset_of!(BootPage, queues) == offset_of!(BootPage, processor_blocks) + 16);
     assert!(size_of::<BootPage>() == offset_of!(BootPage, queues) + 32 * QUEUE_MAX);
-    assert!(size_of::<BootPage>() <= map::PAGE as usize);
+    assert!(size_of::<BootPage>() <= STOP_REQUESTED);
 };
 
 /// Where entry number `index` of [`BootPage::queues`] lies.
@@ -158,8 +156,6 @@ pub const fn queue_address(index: usize) -> u64 {
 impl BootPage {
     /// Size of the structure, in bytes.
     pub const SIZE: usize = size_of::<Self>();
-    /// Offset of [`stop_requested`](Self::stop_requested).
-    pub const STOP_REQUESTED: usize = core::mem::offset_of!(Self, stop_requested);
 
     /// A page with its header filled in and everything else zero.
     #[must_use]
@@ -186,8 +182,6 @@ impl BootPage {
             devices: [DeviceEntry::default(); map::DEVICE_MAX],
             processor_blocks: 0,
             processor_stride: 0,
-            stop_requested: 0,
-            reserved: 0,
             queues: [QueueEntry::default(); QUEUE_MAX],
         }
     }

@@ -2,6 +2,7 @@
 
 mod balloon;
 mod command_line;
+mod control;
 mod disk_failures;
 mod disk_options;
 mod disks;

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use chiton_kvm::control::Client;
 use chiton_kvm::control::protocol::{
-    Answer, DeviceState, LimitsValue, NumberedLimits, RateValue, Request, Settings, State,
+    Answer, BalloonStatistics, DeviceState, LimitsValue, NumberedLimits, RateValue, Request, Settings, State,
 };
 
 use crate::options::{LimitsOption, StatsOptions, StopOptions, Target, UpdateOptions};
@@ -88,8 +88,25 @@ fn table(state: &State) -> String {
     if let Some(balloon) = &state.balloon {
         let (actual, target) = (balloon.actual >> 10, balloon.target >> 10);
         let _ = writeln!(text, "\nballoon: {actual} KiB of {target} KiB wanted");
+        if let Some(statistics) = &balloon.statistics {
+            let _ = writeln!(text, "{}", used(statistics));
+        }
     }
     text
+}
+
+/// What the guest says of its memory.
+fn used(statistics: &BalloonStatistics) -> String {
+    let word = |name: &str, bytes: Option<u64>| bytes.map(|bytes| format!("{} KiB {name}", bytes >> 10));
+    let words: Vec<_> = [
+        word("in all", statistics.total),
+        word("free", statistics.free),
+        word("available", statistics.available),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    format!("guest memory: {}, {} ms ago", words.join(", "), statistics.age_ms)
 }
 
 fn remarks(device: &DeviceState) -> String {

@@ -1,5 +1,5 @@
 //! A web server: `httpd [PORT]`. It serves the files in `src/files`, its status, and `/bytes/N`: N
-//! bytes, for measuring.
+//! bytes, for measuring. It ends when the host asks it to (`chiton stop`).
 #![no_std]
 #![no_main]
 
@@ -52,7 +52,7 @@ fn serve(port: u16) -> Result<(), net::NetError> {
     let _ = console::flush();
     let mut counts = Counts::default();
     let mut connections: Vec<Connection> = vec![];
-    loop {
+    while !env::stop_requested() {
         while connections.len() < CONNECTIONS
             && let Some(stream) = listener.try_accept()?
         {
@@ -65,6 +65,8 @@ fn serve(port: u16) -> Result<(), net::NetError> {
             net::wait(connections.iter().map(Connection::deadline).min())?;
         }
     }
+    println!("httpd: {} requests of {} connections", counts.requests, counts.connections);
+    Ok(())
 }
 
 /// The answer to a request for `path`: status, type and bytes.

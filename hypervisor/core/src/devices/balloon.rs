@@ -15,7 +15,8 @@ use alloc::boxed::Box;
 use chiton_shared::map;
 use chiton_shared::memory::{GuestMemory, Window};
 use chiton_shared::virtio::balloon::{
-    Config, DEFLATE, F_DEFLATE_ON_OOM, F_PAGE_REPORTING, INFLATE, PAGE, PAGE_NUMBER, QUEUES,
+    Config, DEFLATE, F_DEFLATE_ON_OOM, F_PAGE_REPORTING, F_STATS_VQ, INFLATE, PAGE, PAGE_NUMBER, QUEUES, STATISTIC,
+    STATS, Statistics,
 };
 use chiton_shared::virtio::id;
 use chiton_shared::virtio::ring::{Buffer, Chain};
@@ -25,6 +26,9 @@ use super::{Device, DeviceError, Progress, Ring};
 
 /// Size of each queue.
 const QUEUE_SIZE: u16 = 64;
+
+/// How many statistics of one chain are read: more than there are.
+const MOST_STATISTICS: usize = 32;
 
 /// How many page numbers are read at a time.
 const BATCH: usize = 128;
@@ -47,6 +51,15 @@ pub trait Pages: Send {
 
     /// The guest says that the balloon holds so many pages.
     fn held(&mut self, _pages: u32) {}
+
+    /// Whether the host would like to have new statistics; asked once for each time it would. After it
+    /// has changed, the host calls [`Transport::process`](super::Transport::process).
+    fn wants_statistics(&mut self) -> bool {
+        false
+    }
+
+    /// The guest tells how its memory is used.
+    fn statistics(&mut self, _statistics: &Statistics) {}
 }
 
 /// Pages could not be released. The guest learns nothing of it; who implements [`Pages`] logs why.
@@ -62,6 +75,8 @@ pub struct Balloon<P> {
     current: Option<Cursor>,
     /// How many pages it holds, as the driver says.
     actual: u32,
+    /// The chain of statistics that the driver gets back when it shall send new ones.
+    held: Option<u16>,
     failures: u64,
 }
 
@@ -74,6 +89,7 @@ impl<P: Pages> Balloon<P> {
             chain: Box::default(),
             current: None,
             actual: 0,
+            held: None,
             failures: 0,
         }
     }
@@ -155,6 +171,32 @@ impl<P: Pages> Balloon<P> {
         Ok(Progress::More)
     }
 
+    /// Reads statistics, and keeps their chain until the host would like to have new ones (section
+    /// 5.5.6.3).
+    fn statistics(&mut self, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
+        if let Some(head) = self.held.take_if(|_| self.pages.wants_statistics()) {
+            ring.push(head, 0);
+        }
+        let mut chain = Box::<Chain>::default();
+        if self.held.is_none() && ring.pop(&mut chain)? {
+            let mut windows = Windows::new();
+            let mut bytes = [0; MOST_STATISTICS * STATISTIC];
+            Cursor::default().gather(chain.readable(), ring.memory(), bytes.len(), &mut windows)?;
+            windows.read(&mut bytes);
+            let mut statistics = Statistics::default();
+            for statistic in bytes[..windows.bytes()].as_chunks().0 {
+                statistics.read(statistic);
+            }
+            self.pages.statistics(&statistics);
+            self.held = Some(chain.head());
+        }
+        Ok(if self.held.is_some() {
+            Progress::Waiting
+        } else {
+            Progress::Drained
+        })
+    }
+
     /// Takes chains of free pages, or of pages that the guest takes back.
     fn take(&mut self, ring: &mut Ring<'_, '_>, free: bool) -> Result<Progress, DeviceError> {
         let memory = ring.memory();
@@ -194,7 +236,7 @@ impl<P: Pages> Device for Balloon<P> {
     }
 
     fn features(&self) -> u64 {
-        F_DEFLATE_ON_OOM | F_PAGE_REPORTING
+        F_STATS_VQ | F_DEFLATE_ON_OOM | F_PAGE_REPORTING
     }
 
     fn queue_sizes(&self) -> &[u16] {
@@ -221,18 +263,22 @@ impl<P: Pages> Device for Balloon<P> {
     fn process(&mut self, queue: usize, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
         match queue {
             INFLATE => self.inflate(ring),
+            STATS => self.statistics(ring),
             queue => self.take(ring, queue != DEFLATE),
         }
     }
 
     fn stop(&mut self, queue: usize) {
-        if queue == INFLATE {
-            self.current = None;
+        match queue {
+            INFLATE => self.current = None,
+            STATS => self.held = None,
+            _ => {}
         }
     }
 
     fn reset(&mut self) {
         self.current = None;
+        self.held = None;
         self.set_actual(0);
     }
 

@@ -10,8 +10,10 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chiton_core::devices::{Limits, Rate};
+use chiton_shared::virtio::balloon::Statistics;
 use serde::{Deserialize, Serialize};
 
 /// The longest line of a request, in bytes, without its end.
@@ -200,6 +202,49 @@ pub struct BalloonState {
     pub target: u64,
     /// How many it has, as the guest says.
     pub actual: u64,
+    /// What the guest told last of its memory. Each [`Request::Query`] has it asked for new ones.
+    pub statistics: Option<BalloonStatistics>,
+}
+
+/// How a guest uses its memory, in bytes or as a count; what it does not know is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BalloonStatistics {
+    /// How long ago it told, in milliseconds.
+    pub age_ms: u64,
+    /// All memory.
+    pub total: Option<u64>,
+    /// Memory that nobody uses.
+    pub free: Option<u64>,
+    /// Memory that programs could have.
+    pub available: Option<u64>,
+    /// Caches of disks.
+    pub caches: Option<u64>,
+    /// Memory swapped in.
+    pub swapped_in: Option<u64>,
+    /// Memory swapped out.
+    pub swapped_out: Option<u64>,
+    /// Major page faults.
+    pub major_faults: Option<u64>,
+    /// Minor page faults.
+    pub minor_faults: Option<u64>,
+}
+
+impl BalloonStatistics {
+    /// What came so long ago.
+    pub(crate) fn of(statistics: &Statistics, age: Duration) -> Self {
+        Self {
+            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            total: statistics.total,
+            free: statistics.free,
+            available: statistics.available,
+            caches: statistics.caches,
+            swapped_in: statistics.swapped_in,
+            swapped_out: statistics.swapped_out,
+            major_faults: statistics.major_faults,
+            minor_faults: statistics.minor_faults,
+        }
+    }
 }
 
 /// A line that is no request.

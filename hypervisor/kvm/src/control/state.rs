@@ -38,7 +38,12 @@ pub(super) fn of(hub: &Hub) -> State {
             })
             .collect(),
         devices: devices(hub),
-        balloon: hub.balloon().map(|(_, balloon)| balloon.state()),
+        balloon: hub.balloon().map(|(slot, balloon)| {
+            let state = balloon.state();
+            balloon.ask_for_statistics();
+            hub.process(slot);
+            state
+        }),
     }
 }
 

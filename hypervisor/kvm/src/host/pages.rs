@@ -1,15 +1,17 @@
 //! Guest memory that goes back to the host.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use chiton_core::devices::{Pages, PagesError};
 use chiton_shared::map::PAGE;
 use chiton_shared::memory::Window;
+use chiton_shared::virtio::balloon::Statistics;
 
 use super::complaint::Complaint;
-use crate::control::protocol::BalloonState;
+use crate::control::protocol::{BalloonState, BalloonStatistics};
 
 /// Gives pages of [`Ram`](crate::Ram) back to the kernel.
 pub(crate) struct KernelPages {
@@ -22,6 +24,10 @@ pub(crate) struct KernelPages {
 pub(crate) struct BalloonHandle {
     target: AtomicU32,
     actual: AtomicU32,
+    /// New statistics are wanted.
+    wanted: AtomicBool,
+    /// What came last, and when.
+    statistics: Mutex<Option<(Statistics, Instant)>>,
 }
 
 impl BalloonHandle {
@@ -40,10 +46,17 @@ impl BalloonHandle {
 
     pub(crate) fn state(&self) -> BalloonState {
         let bytes = |pages: &AtomicU32| u64::from(pages.load(Ordering::Relaxed)) * PAGE;
+        let last = *self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
         BalloonState {
             target: bytes(&self.target),
             actual: bytes(&self.actual),
+            statistics: last.map(|(statistics, at)| BalloonStatistics::of(&statistics, at.elapsed())),
         }
+    }
+
+    /// The guest shall be asked for statistics when the device works on its queues next.
+    pub(crate) fn ask_for_statistics(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
     }
 }
 
@@ -68,6 +81,15 @@ impl Pages for KernelPages {
 
     fn held(&mut self, pages: u32) {
         self.handle.actual.store(pages, Ordering::Relaxed);
+    }
+
+    fn wants_statistics(&mut self) -> bool {
+        self.handle.wanted.swap(false, Ordering::Relaxed)
+    }
+
+    fn statistics(&mut self, statistics: &Statistics) {
+        let mut last = self.handle.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((*statistics, Instant::now()));
     }
 }
 

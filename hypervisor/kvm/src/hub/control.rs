@@ -1,16 +1,16 @@
 //! What others may see and change of a running guest.
 
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chiton_core::devices::Transport;
 use chiton_core::exits::ExitTable;
-use chiton_shared::boot::BootPage;
+use chiton_shared::boot::STOP_REQUESTED;
 use chiton_shared::map;
 use chiton_shared::memory::GuestMemory;
-use std::os::fd::{AsFd, AsRawFd};
-use std::sync::Mutex;
+use rustix::event::epoll;
 
 use super::{Handle, Hub, StopReason, Token, add, lock};
 use crate::Error;
@@ -22,7 +22,7 @@ impl Hub {
     /// With clients served by the device loop.
     pub(crate) fn controlled_by(mut self, server: Server) -> Result<Self, Error> {
         let fd = server.as_fd().as_raw_fd();
-        add(&self.epoll, fd, Token::Control, rustix::event::epoll::EventFlags::IN)?;
+        add(&self.epoll, fd, Token::Control, epoll::EventFlags::IN)?;
         self.control = Some(Mutex::new(server));
         Ok(self)
     }
@@ -60,8 +60,8 @@ impl Hub {
             let _ = self.wake.write(1);
         }
         self.asked.store(true, Ordering::Release);
-        if let Some(page) = self.ram.window(map::BOOT_PAGE, BootPage::SIZE) {
-            page.write_u32(BootPage::STOP_REQUESTED, 1);
+        if let Some(word) = self.ram.window(map::BOOT_PAGE + STOP_REQUESTED as u64, 4) {
+            word.write_u32(0, 1);
         }
         self.news.post();
     }
