@@ -31,6 +31,11 @@ impl Live {
             .spawn();
         let input = child.stdin.take();
         let lines = BufReader::new(child.stdout.take().expect("a pipe"));
+        let start = Instant::now();
+        while UnixStream::connect(&socket).is_err() {
+            assert!(start.elapsed() < PATIENCE, "nobody listens");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Self {
             _folder: folder,
             socket,
@@ -79,11 +84,12 @@ impl Live {
 
     /// Waits for the end, after which the socket is gone.
     fn finish(mut self) -> Run {
-        drop(self.input.take());
         let mut rest = String::new();
         self.lines.read_to_string(&mut rest).expect("text");
         let mut run = finish(self.child);
         run.stdout = rest.into_bytes();
+        // Until now, input had not ended.
+        drop(self.input.take());
         assert!(!self.socket.exists(), "the socket is left");
         run
     }
@@ -242,7 +248,7 @@ fn limits_of_a_disk_change_while_it_is_read() {
         return;
     }
     let folder = Folder::new();
-    let disk = folder.file("disk", &vec![7; 4 << 20]);
+    let disk = folder.file("disk", vec![7; 4 << 20]);
     let option = format!("{}:ro,ops=1", text(&disk));
     // It would take an hour.
     let live = Live::start(&["--disk", &option], "sha256", &[]);
@@ -308,7 +314,7 @@ fn statistics_name_processors_devices_and_exits() {
         return;
     }
     let folder = Folder::new();
-    let disk = folder.file("disk", &[0; 4096]);
+    let disk = folder.file("disk", [0; 4096]);
     let mut live = Live::start(&["--balloon", "--disk", text(&disk)], "live", &[]);
     live.until("ready");
     let stats = live.chiton("stats", &[]);
@@ -466,6 +472,7 @@ fn a_guest_that_is_gone_and_what_is_no_control_socket_are_told_apart() {
     let listener = UnixListener::bind(&path).expect("a socket");
     let other = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a client");
+        answer(&mut stream);
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("it hears");
     });
     ask(text(&path)).assert_refused("is not the control socket of a guest");

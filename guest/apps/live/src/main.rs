@@ -38,7 +38,7 @@ fn main() -> Result<(), String> {
             time::wait(Some(last + TICK));
         }
         let now = Instant::now();
-        if now - last > JUMP {
+        if now > last + JUMP {
             println!("time jumped");
         }
         last = now;

@@ -21,7 +21,7 @@ use chiton_shared::virtio::balloon::{
 use chiton_shared::virtio::id;
 use chiton_shared::virtio::ring::{Buffer, Chain};
 
-use super::buffers::{Cursor, Windows};
+use super::buffers::Cursor;
 use super::{Device, DeviceError, Progress, Ring};
 
 /// Size of each queue.
@@ -136,7 +136,6 @@ impl<P: Pages> Balloon<P> {
 
     fn inflate(&mut self, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
         let memory = ring.memory();
-        let mut windows = Windows::new();
         let mut budget = PER_CALL;
         for _ in 0..QUEUE_SIZE {
             let mut cursor = match self.current.take() {
@@ -150,16 +149,7 @@ impl<P: Pages> Balloon<P> {
                     return Ok(Progress::More);
                 }
                 let mut numbers = [0; BATCH * PAGE_NUMBER];
-                let mut len = 0;
-                while len < numbers.len() {
-                    cursor.gather(self.chain.readable(), memory, numbers.len() - len, &mut windows)?;
-                    if windows.bytes() == 0 {
-                        break;
-                    }
-                    windows.read(&mut numbers[len..]);
-                    cursor.advance(self.chain.readable(), windows.bytes());
-                    len += windows.bytes();
-                }
+                let len = cursor.read(self.chain.readable(), memory, &mut numbers)?;
                 if len == 0 {
                     break;
                 }
@@ -179,12 +169,10 @@ impl<P: Pages> Balloon<P> {
         }
         let mut chain = Box::<Chain>::default();
         if self.held.is_none() && ring.pop(&mut chain)? {
-            let mut windows = Windows::new();
             let mut bytes = [0; MOST_STATISTICS * STATISTIC];
-            Cursor::default().gather(chain.readable(), ring.memory(), bytes.len(), &mut windows)?;
-            windows.read(&mut bytes);
+            let len = Cursor::default().read(chain.readable(), ring.memory(), &mut bytes)?;
             let mut statistics = Statistics::default();
-            for statistic in bytes[..windows.bytes()].as_chunks().0 {
+            for statistic in bytes[..len].as_chunks().0 {
                 statistics.read(statistic);
             }
             self.pages.statistics(&statistics);

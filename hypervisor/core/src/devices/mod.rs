@@ -100,6 +100,11 @@ pub trait Device: Send {
         Interest::default()
     }
 
+    /// Whether it has output that waits for another descriptor than those of [`interest`](Self::interest).
+    fn holds_output(&self) -> bool {
+        false
+    }
+
     /// Whether the configuration has changed by itself since this was last asked.
     fn config_changed(&mut self) -> bool {
         false

@@ -169,10 +169,10 @@ impl Control {
 }
 
 /// Does what was asked through a socket.
-fn answer(hub: &Hub, request: Request) -> Answer {
+fn answer(hub: &Hub, request: &Request) -> Answer {
     let done = match request {
         Request::Query {} => return Answer::State(Box::new(state::of(hub))),
-        Request::Set(settings) => set(hub, &settings),
+        Request::Set(settings) => set(hub, settings),
         Request::Stop { timeout_ms } => {
             hub.ask_to_stop(timeout_ms.map(Duration::from_millis));
             Ok(())

@@ -175,12 +175,19 @@ impl Client {
         self.hear()?;
         for _ in 0..LINES_PER_TURN {
             let Some(request) = self.next_request() else { break };
-            self.output = match request {
+            let stop = matches!(request, Ok(Request::Stop { .. }));
+            self.output = match &request {
+                // Answered first: there may be nobody to answer once the guest has ended.
+                Ok(_) if stop => Answer::Done {},
                 Ok(request) => answer(hub, request),
                 Err(error) => Answer::Error(error.to_string()),
             }
             .line();
-            self.flush()?;
+            let flushed = self.flush();
+            if let (true, Ok(request)) = (stop, &request) {
+                answer(hub, request);
+            }
+            flushed?;
             if !self.output.is_empty() {
                 break;
             }

@@ -149,6 +149,13 @@ impl Transport {
         }
     }
 
+    /// Whether the device has output that waits for another descriptor than those of
+    /// [`interest`](Self::interest).
+    #[must_use]
+    pub fn holds_output(&self) -> bool {
+        self.is_live() && self.device.holds_output()
+    }
+
     /// Whether the device works: the driver has set DRIVER_OK and not FAILED, and no reset is due.
     #[must_use]
     pub const fn is_live(&self) -> bool {
