@@ -123,6 +123,13 @@ pub(crate) struct FolderOption {
     pub(crate) writable: bool,
 }
 
+/// A console port as given on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PortOption {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
     /// Guest memory: bytes, or a number with K, M, G or T. Pages cost nothing until touched.
@@ -162,6 +169,12 @@ pub(crate) struct RunOptions {
     /// needs :ro behind it.)
     #[arg(short, long, value_name = "PATH[:rw]", value_parser = folder)]
     pub(crate) folder: Vec<FolderOption>,
+
+    /// A port of the console besides standard input and output, which the guest knows by NAME: a Unix
+    /// socket that is made at PATH, or the terminal, pipe or file that is there. May be given several
+    /// times.
+    #[arg(short, long, value_name = "NAME=PATH", value_parser = port)]
+    pub(crate) port: Vec<PortOption>,
 
     /// An environment variable for the guest. May be given several times.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]
@@ -304,6 +317,16 @@ fn folder(text: &str) -> Result<FolderOption, String> {
     })
 }
 
+fn port(text: &str) -> Result<PortOption, String> {
+    match text.split_once('=') {
+        Some((name, path)) if !path.is_empty() => Ok(PortOption {
+            name: name.to_owned(),
+            path: path.into(),
+        }),
+        _ => Err(format!("`{text}` is not NAME=PATH")),
+    }
+}
+
 fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((key, _)) if !key.is_empty() && !text.contains('\0') => Ok(text.to_owned()),
@@ -356,6 +379,13 @@ mod tests {
     #[test]
     fn variables() {
         assert!(variable("A=").is_ok() && variable("=b").is_err() && variable("AB").is_err());
+    }
+
+    #[test]
+    fn ports_have_a_name_and_a_path() {
+        let (name, path) = ("log".into(), "a=b".into());
+        assert_eq!(port("log=a=b"), Ok(PortOption { name, path }));
+        assert!(port("log").is_err() && port("log=").is_err());
     }
 
     #[test]

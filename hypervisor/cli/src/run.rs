@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chiton_core::exits::Micros;
 use chiton_kvm::host::stderr;
-use chiton_kvm::{Console, ControlSocket, Ending, Folder, Guest, Outcome, Vsock};
+use chiton_kvm::{Console, ConsolePort, ControlSocket, Ending, Folder, Guest, Outcome, Vsock};
 use chiton_shared::doorbell::LogLevel;
 
 use crate::complain;
@@ -65,6 +65,9 @@ pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<In
     }
     if let Some(timeout) = options.timeout {
         guest = guest.timeout(timeout);
+    }
+    for port in options.port {
+        guest = guest.port(ConsolePort::open(&port.name, &port.path)?);
     }
     if let Some(path) = options.control {
         guest = guest.control_socket(ControlSocket::listen(path)?);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chiton_core::devices::balloon::Balloon;
 use chiton_core::devices::block::Block;
-use chiton_core::devices::console::Console as ConsoleDevice;
+use chiton_core::devices::console::{Console as ConsoleDevice, MAX_PORTS, NamedPort};
 use chiton_core::devices::entropy::Entropy;
 use chiton_core::devices::net::Net as NetDevice;
 use chiton_core::devices::vsock::Vsock as VsockDevice;
@@ -17,6 +17,7 @@ use crate::host::console::{Console, HostPort};
 use crate::host::disk::Disk;
 use crate::host::folder::Folder;
 use crate::host::pages::{BalloonHandle, KernelPages};
+use crate::host::ports::{ConsolePort, OpenPorts};
 use crate::host::random::KernelRandom;
 use crate::host::socket_file::SocketFile;
 use crate::host::tap::{Net, TapLink};
@@ -28,12 +29,13 @@ use crate::hub::{Handle, SlotFiles};
 pub(crate) struct Devices {
     transports: Vec<Transport>,
     files: Vec<SlotFiles>,
-    socket_file: Option<SocketFile>,
+    socket_files: Vec<SocketFile>,
 }
 
 impl Devices {
     pub(crate) fn new(
         console: Console,
+        ports: Vec<ConsolePort>,
         disks: Vec<Disk>,
         nets: Vec<Net>,
         vsock: Option<Vsock>,
@@ -52,19 +54,23 @@ impl Devices {
         let mut devices = Self {
             transports: Vec::with_capacity(count),
             files: Vec::with_capacity(count),
-            socket_file: None,
+            socket_files: Vec::new(),
         };
         let files = SlotFiles::default();
         let port = HostPort::new(console, Arc::clone(&files.failures));
         let (input, output) = port.watched()?;
         let handle = Handle::Console(port.size_handle());
-        let console = SlotFiles {
+        let mut files = SlotFiles {
             input,
             output,
             handle,
             ..files
         };
-        devices.add(Transport::new(Box::new(ConsoleDevice::new(port))), console);
+        let mut console = ConsoleDevice::new(port);
+        if !ports.is_empty() {
+            console = console.with_ports(devices.open(ports, &mut files)?);
+        }
+        devices.add(Transport::new(Box::new(console)), files);
         devices.add(
             Transport::new(Box::new(Entropy::new(KernelRandom))),
             SlotFiles::default(),
@@ -90,7 +96,7 @@ impl Devices {
         if let Some(vsock) = vsock {
             let cid = vsock.cid;
             let (sockets, file) = vsock.open()?;
-            devices.socket_file = Some(file);
+            devices.socket_files.push(file);
             let input = Some(sockets.watched()?);
             devices.add(
                 Transport::new(Box::new(VsockDevice::new(cid, sockets))),
@@ -129,6 +135,22 @@ impl Devices {
         Ok(devices)
     }
 
+    /// Opens console ports.
+    fn open(&mut self, ports: Vec<ConsolePort>, files: &mut SlotFiles) -> Result<Vec<NamedPort>, Error> {
+        if ports.len() > MAX_PORTS {
+            return Err(Error::TooManyPorts(ports.len()));
+        }
+        for (i, port) in ports.iter().enumerate() {
+            if ports[..i].iter().any(|other| other.name() == port.name()) {
+                return Err(Error::PortTwice(port.name().to_owned()));
+            }
+        }
+        let open = OpenPorts::new(ports)?;
+        files.events = Some(open.events);
+        self.socket_files.extend(open.files);
+        Ok(open.ports)
+    }
+
     fn add(&mut self, transport: Transport, files: SlotFiles) {
         self.transports.push(transport);
         self.files.push(files);
@@ -139,9 +161,9 @@ impl Devices {
         Ok(preset_all(&mut self.transports)?)
     }
 
-    /// The file of the socket device, if there is one, to be removed when the guest has ended.
-    pub(crate) const fn take_socket_file(&mut self) -> Option<SocketFile> {
-        self.socket_file.take()
+    /// The files of sockets, to be removed when the guest has ended.
+    pub(crate) fn take_socket_files(&mut self) -> Vec<SocketFile> {
+        std::mem::take(&mut self.socket_files)
     }
 
     pub(crate) fn into_slots(self) -> Vec<(Transport, SlotFiles)> {

@@ -83,6 +83,15 @@ pub enum Error {
     /// There cannot be a control socket.
     #[error(transparent)]
     Control(#[from] crate::control::ControlSocketError),
+    /// There cannot be a console port.
+    #[error(transparent)]
+    Port(#[from] crate::host::ports::PortOpenError),
+    /// Two console ports have the same name.
+    #[error("two ports are called {0}, and the guest could not tell them apart: rename one")]
+    PortTwice(String),
+    /// More console ports than the device has.
+    #[error("{0} ports are too many: the most is {max}", max = chiton_core::devices::console::MAX_PORTS)]
+    TooManyPorts(usize),
     /// A folder cannot be used.
     #[error(transparent)]
     Folder(#[from] crate::host::folder::FolderOpenError),

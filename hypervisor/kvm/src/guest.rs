@@ -12,6 +12,7 @@ use crate::control::{Control, ControlSocket};
 use crate::host::console::Console;
 use crate::host::disk::Disk;
 use crate::host::folder::Folder;
+use crate::host::ports::ConsolePort;
 use crate::host::stderr;
 use crate::host::tap::Net;
 use crate::host::vsock::Vsock;
@@ -36,6 +37,7 @@ pub struct Guest {
     pub(crate) balloon: Option<u64>,
     pub(crate) folders: Vec<Folder>,
     pub(crate) console: Console,
+    pub(crate) ports: Vec<ConsolePort>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) control: Option<Control>,
     pub(crate) control_socket: Option<ControlSocket>,
@@ -93,6 +95,7 @@ impl Guest {
             balloon: None,
             folders: Vec::new(),
             console: Console::none(),
+            ports: Vec::new(),
             timeout: None,
             control: None,
             control_socket: None,
@@ -181,6 +184,13 @@ impl Guest {
     #[must_use]
     pub fn console(mut self, console: Console) -> Self {
         self.console = console;
+        self
+    }
+
+    /// With one more port of the console, which the guest knows by its [name](ConsolePort::name).
+    #[must_use]
+    pub fn port(mut self, port: ConsolePort) -> Self {
+        self.ports.push(port);
         self
     }
 

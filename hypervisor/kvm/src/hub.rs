@@ -34,6 +34,7 @@ use crate::control::server::Server;
 use crate::host::complaint::Complaint;
 use crate::host::console::{Failures, SizeHandle};
 use crate::host::pages::BalloonHandle;
+use crate::host::ports::take_events;
 use crate::log::Log;
 use crate::news::News;
 use crate::ram::Ram;
@@ -69,6 +70,7 @@ pub(crate) struct Slot {
     pub(crate) kick: EventFd,
     input: Option<OwnedFd>,
     output: Option<OwnedFd>,
+    events: Option<OwnedFd>,
     failures: Arc<Failures>,
     complaint: Complaint,
     handle: Handle,
@@ -89,6 +91,8 @@ struct SlotState {
 pub(crate) struct SlotFiles {
     pub(crate) input: Option<OwnedFd>,
     pub(crate) output: Option<OwnedFd>,
+    /// Always watched: readable when something has happened to one of several descriptors.
+    pub(crate) events: Option<OwnedFd>,
     pub(crate) failures: Arc<Failures>,
     /// What the backend has to say.
     pub(crate) complaint: Complaint,
@@ -159,6 +163,7 @@ enum Token {
     Kick(usize),
     Input(usize),
     Output(usize),
+    Events(usize),
     Wake,
     Signal,
     Control,
@@ -173,6 +178,7 @@ impl Token {
             Self::Kick(slot) => 4 + 4 * slot as u64,
             Self::Input(slot) => 5 + 4 * slot as u64,
             Self::Output(slot) => 6 + 4 * slot as u64,
+            Self::Events(slot) => 7 + 4 * slot as u64,
         })
     }
 
@@ -186,6 +192,7 @@ impl Token {
             (0, Some(slot)) => Some(Self::Kick(slot)),
             (1, Some(slot)) => Some(Self::Input(slot)),
             (2, Some(slot)) => Some(Self::Output(slot)),
+            (3, Some(slot)) => Some(Self::Events(slot)),
             _ => None,
         }
     }
@@ -227,6 +234,9 @@ impl Hub {
         for (index, (transport, files)) in devices.into_iter().enumerate() {
             let kick = event()?;
             add(&epoll, kick.as_raw_fd(), Token::Kick(index), epoll::EventFlags::IN)?;
+            if let Some(events) = &files.events {
+                add(&epoll, events.as_raw_fd(), Token::Events(index), epoll::EventFlags::IN)?;
+            }
             slots.push(Slot {
                 state: Mutex::new(SlotState {
                     transport,
@@ -236,6 +246,7 @@ impl Hub {
                 kick,
                 input: files.input,
                 output: files.output,
+                events: files.events,
                 failures: files.failures,
                 complaint: files.complaint,
                 handle: files.handle,
@@ -343,6 +354,12 @@ impl Hub {
                 self.process(slot);
             }
             Some(Token::Input(slot) | Token::Output(slot)) => self.process(slot),
+            Some(Token::Events(slot)) => {
+                if let Some(events) = self.slots.get(slot).and_then(|s| s.events.as_ref()) {
+                    take_events(events.as_fd());
+                }
+                self.process(slot);
+            }
             Some(Token::Signal) => match self.signals.as_ref().and_then(EndSignals::take) {
                 Some(libc::SIGWINCH) => self.resized(),
                 Some(signal) => self.signalled(signal),
@@ -357,11 +374,8 @@ impl Hub {
 
     /// The terminal has another size: tells the consoles' drivers.
     fn resized(&self) {
-        for slot in &self.slots {
-            let mut state = lock(&slot.state);
-            if state.transport.id() == CONSOLE && state.transport.config_changed().notify {
-                self.news.post();
-            }
+        for slot in self.slots_of(CONSOLE) {
+            self.config_changed(slot);
         }
     }
 
@@ -530,6 +544,9 @@ impl Hub {
                     blocked = slot.output.as_ref().map(|fd| (fd, PollFlags::OUT));
                     blocked = blocked.or(slot.input.as_ref().map(|fd| (fd, PollFlags::IN)));
                 }
+                if state.transport.holds_output() {
+                    blocked = slot.events.as_ref().map(|fd| (fd, PollFlags::IN));
+                }
                 again = again.into_iter().chain(interest.at).min();
             }
             match blocked {
@@ -647,6 +664,7 @@ mod tests {
             Token::Kick(0),
             Token::Input(3),
             Token::Output(15),
+            Token::Events(2),
         ] {
             assert_eq!(Token::decode(token.encode()), Some(token));
         }

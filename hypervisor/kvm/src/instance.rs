@@ -44,13 +44,14 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
     }
     let mut devices = Devices::new(
         guest.console,
+        guest.ports,
         guest.disks,
         guest.nets,
         guest.vsock,
         guest.balloon,
         guest.folders,
     )?;
-    let socket_file = devices.take_socket_file();
+    let socket_files = devices.take_socket_files();
     let control = guest.control_socket.map(ControlSocket::open).transpose()?;
     let (server, control_file) = control.unzip();
     let preset = devices.preset()?;
@@ -151,7 +152,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
             timeline,
         };
         // `then` may end the process.
-        drop((socket_file, control_file));
+        drop((socket_files, control_file));
         let result = then(outcome);
         drop(running);
         Ok(result)

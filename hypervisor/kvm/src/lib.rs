@@ -54,6 +54,7 @@ pub use guest::{DEFAULT_MEMORY, Guest};
 pub use host::console::{Captured, Console};
 pub use host::disk::{Disk, DiskOpenError, DiskOptions, SerialError};
 pub use host::folder::{Folder, FolderOpenError};
+pub use host::ports::{ConsolePort, PortOpenError};
 pub use host::tap::{Net, NetOpenError};
 pub use host::vsock::{Vsock, VsockError};
 pub use kernel_stats::KernelStat;

@@ -64,6 +64,9 @@ pub trait Port: Send {
     fn guest_opened(&mut self, _open: bool) {}
 }
 
+/// A port beyond the first, with its name.
+pub type NamedPort = (String, Box<dyn Port>);
+
 impl<P: Port + ?Sized> Port for Box<P> {
     fn read(&mut self, to: &[Window<'_>]) -> Input {
         (**self).read(to)
@@ -169,7 +172,7 @@ impl<P: Port> Console<P> {
     /// With these ports besides, up to [`MAX_PORTS`], each with a name of up to [`MAX_NAME`] bytes;
     /// what is beyond is left out.
     #[must_use]
-    pub fn with_ports(mut self, ports: impl IntoIterator<Item = (String, Box<dyn Port>)>) -> Self {
+    pub fn with_ports(mut self, ports: impl IntoIterator<Item = NamedPort>) -> Self {
         let ports: Vec<_> = ports.into_iter().take(MAX_PORTS).collect();
         self.ports = (!ports.is_empty()).then(|| Box::new(Ports::new(ports)));
         self

@@ -5,6 +5,7 @@ pub mod console;
 pub mod disk;
 pub mod folder;
 pub(crate) mod pages;
+pub mod ports;
 pub(crate) mod random;
 pub mod socket_file;
 pub mod stderr;

@@ -23,7 +23,7 @@ use chiton_shared::virtio::ring::Chain;
 
 use super::super::buffers::{Cursor, Windows};
 use super::super::{DeviceError, Progress, Ring};
-use super::{Lane, Port, QUEUE_SIZE};
+use super::{Lane, NamedPort, Port, QUEUE_SIZE};
 
 /// How many ports there can be besides the first.
 pub const MAX_PORTS: usize = 8;
@@ -71,7 +71,7 @@ struct Now {
 }
 
 impl Ports {
-    pub(super) fn new(ports: Vec<(String, Box<dyn Port>)>) -> Self {
+    pub(super) fn new(ports: Vec<NamedPort>) -> Self {
         let ports: Vec<_> = ports
             .into_iter()
             .map(|(mut name, port)| {
