@@ -12,6 +12,7 @@ mod folders;
 mod hostile;
 mod journal;
 mod net;
+mod ports;
 mod processors;
 mod refusals;
 mod run;

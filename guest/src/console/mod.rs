@@ -4,6 +4,7 @@
 //! complete, before the guest sleeps for input, and when it ends. Without a console device output
 //! is lost and input is at its end.
 
+mod ports;
 pub mod receive;
 pub mod transmit;
 
@@ -25,6 +26,7 @@ use crate::boot;
 use crate::host::{Doorbells, Host};
 use crate::lazy::Lazy;
 use crate::queue::QueueError;
+pub use ports::{ConsolePort, port};
 use receive::Receive;
 use transmit::Transmit;
 
@@ -40,6 +42,12 @@ pub enum ConsoleError {
     /// A line of input is not text.
     #[error("console: a line of input is not UTF-8")]
     NotText,
+    /// There is no port of this name.
+    #[error("the console has no port of this name; start the guest with --port NAME=PATH")]
+    NoPort,
+    /// The port was asked for before.
+    #[error("the port has been opened before; open it once and pass it on")]
+    PortTaken,
 }
 
 #[repr(C, align(4096))]
