@@ -36,14 +36,17 @@ fn echo(name: &str, clients: u32) -> Result<(), ConsoleError> {
     let mut port = console::port(name)?;
     println!("open");
     let mut buffer = vec![0; 4096];
-    let mut gone = 0;
+    let (mut gone, mut bytes) = (0, 0);
     while gone < clients {
         match port.read(&mut buffer)? {
             0 => gone += 1,
-            len => port.write(&buffer[..len])?,
+            len => {
+                bytes += len;
+                port.write(&buffer[..len])?;
+            }
         }
     }
-    println!("{gone} clients");
+    println!("{gone} clients, {bytes} bytes");
     Ok(())
 }
 

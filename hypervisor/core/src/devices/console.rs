@@ -54,11 +54,15 @@ pub trait Port: Send {
         (0, 0)
     }
 
-    /// Whether somebody is at the other end, or has just come. Without somebody, there is no input, and
-    /// output is thrown away. Asked of ports beyond the first.
-    fn is_open(&mut self) -> bool {
+    /// Whether somebody is at the other end. Without somebody, there is no input, and output is thrown
+    /// away. Asked of ports beyond the first.
+    fn is_open(&self) -> bool {
         true
     }
+
+    /// Takes in who has come to the other end, if it was not open: the driver knows that. Called of
+    /// ports beyond the first.
+    fn let_in(&mut self) {}
 
     /// The guest has opened the port, or closed it. Told of ports beyond the first.
     fn guest_opened(&mut self, _open: bool) {}
@@ -84,8 +88,12 @@ impl<P: Port + ?Sized> Port for Box<P> {
         (**self).size()
     }
 
-    fn is_open(&mut self) -> bool {
+    fn is_open(&self) -> bool {
         (**self).is_open()
+    }
+
+    fn let_in(&mut self) {
+        (**self).let_in();
     }
 
     fn guest_opened(&mut self, open: bool) {

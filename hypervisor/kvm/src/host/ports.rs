@@ -247,18 +247,19 @@ impl Port for HostEnd {
         }
     }
 
-    fn is_open(&mut self) -> bool {
-        let End::Socket { listener, client } = &mut self.end else {
-            return true;
-        };
-        if client.is_none()
+    fn is_open(&self) -> bool {
+        self.fd().is_some()
+    }
+
+    fn let_in(&mut self) {
+        if let End::Socket { listener, client } = &mut self.end
+            && client.is_none()
             && let Ok((stream, _)) = listener.accept()
             && stream.set_nonblocking(true).is_ok()
             && watch(&self.epoll, stream.as_fd()).is_ok()
         {
             *client = Some(stream);
         }
-        client.is_some()
     }
 
     fn guest_opened(&mut self, open: bool) {
@@ -293,6 +294,8 @@ mod tests {
         assert_eq!(port.write(&window), Output::Bytes(5), "to nobody");
         for _ in 0..2 {
             let mut client = UnixStream::connect(&path).unwrap();
+            assert!(!port.is_open());
+            port.let_in();
             assert!(port.is_open());
             assert_eq!(port.read(&window), Input::Empty);
             assert_eq!(port.write(&window), Output::Bytes(5));
@@ -315,6 +318,7 @@ mod tests {
         let mut open = OpenPorts::new(vec![ConsolePort::open("a", &path).unwrap()]).unwrap();
         let port = &mut open.ports[0].1;
         let client = UnixStream::connect(&path).unwrap();
+        port.let_in();
         assert!(port.is_open());
         let ram = Ram::new(1 << 20).unwrap();
         let window = [ram.window(0, 1 << 19).unwrap()];
@@ -322,6 +326,7 @@ mod tests {
         assert_eq!(port.write(&window), Output::Full);
         port.guest_opened(false);
         drop(client);
+        port.let_in();
         assert!(!port.is_open());
     }
 

@@ -9,7 +9,14 @@ use super::*;
 
 /// Notes how long each release was, and fills the pages with zeros.
 #[derive(Clone, Default)]
-struct Noted(Arc<Mutex<Vec<usize>>>);
+struct Noted(Arc<Mutex<Vec<usize>>>, Arc<Mutex<Told>>);
+
+/// Statistics: whether new ones are wanted, and those that came.
+#[derive(Default)]
+struct Told {
+    wanted: bool,
+    came: Vec<Statistics>,
+}
 
 impl Pages for Noted {
     fn release(&mut self, pages: Window<'_>) -> Result<(), PagesError> {
@@ -21,6 +28,14 @@ impl Pages for Noted {
 
     fn target(&self) -> u32 {
         7
+    }
+
+    fn wants_statistics(&mut self) -> bool {
+        std::mem::take(&mut self.1.lock().unwrap().wanted)
+    }
+
+    fn statistics(&mut self, statistics: &Statistics) {
+        self.1.lock().unwrap().came.push(*statistics);
     }
 }
 
@@ -136,6 +151,52 @@ fn the_driver_says_how_many_pages_it_gave_and_nothing_else() {
     assert_eq!(all(&balloon), [7, 0, 0, 0, 9, 0, 0, 0, 0, 0]);
     balloon.reset();
     assert_eq!(all(&balloon), [7, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn statistics_are_kept_until_new_ones_are_wanted() {
+    let (memory, noted) = (Memory::new(), Noted::default());
+    let mut rig = Rig::new(&memory, Balloon::new(noted.clone()));
+    let free = [4, 0, 9, 0, 0, 0, 0, 0, 0, 0];
+    let unknown = [200, 1, 9, 9, 9, 9, 9, 9, 9, 9];
+    // Cut anywhere, with a tag that nobody knows, and a piece of another.
+    let pieces = [
+        rig.readable(&free[..1]),
+        rig.readable(&free[1..]),
+        rig.readable(&unknown),
+        rig.readable(&free[..5]),
+    ];
+    let _ = rig.submit(STATS, &pieces);
+    assert_eq!((rig.take(STATS), rig.transport.failures()), (None, 0));
+    rig.process_all();
+    assert_eq!(rig.take(STATS), None);
+    noted.1.lock().unwrap().wanted = true;
+    assert!(rig.process().notify);
+    assert_eq!(rig.take(STATS), Some(0));
+    let total = [5, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+    let next = [rig.readable(&total)];
+    let _ = rig.submit(STATS, &next);
+    let came = &noted.1.lock().unwrap().came;
+    let statistics = |free, total| Statistics {
+        free,
+        total,
+        ..Statistics::default()
+    };
+    assert_eq!(came[..], [statistics(Some(9), None), statistics(None, Some(7))]);
+}
+
+#[test]
+fn any_number_of_statistics_is_read_as_far_as_there_are_some() {
+    let (memory, noted) = (Memory::new(), Noted::default());
+    let mut rig = Rig::new(&memory, Balloon::new(noted.clone()));
+    let many = rig.readable(&[4, 0, 9, 0, 0, 0, 0, 0, 0, 0].repeat(300));
+    let _ = rig.submit(STATS, &[many]);
+    assert_eq!(noted.1.lock().unwrap().came.len(), 1);
+    // A second chain waits: a driver that keeps the rules has none.
+    let more = rig.readable(&[]);
+    let second = rig.readable(&[0; 10]);
+    let _ = rig.submit(STATS, &[more, second]);
+    assert_eq!(noted.1.lock().unwrap().came.len(), 1);
 }
 
 proptest! {

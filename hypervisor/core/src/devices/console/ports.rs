@@ -13,6 +13,9 @@
 //! Nothing is queued: what the device has to say follows from what it has said and how things are, so
 //! a driver that never listens, or asks again and again, costs no memory.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
@@ -154,15 +157,24 @@ impl Ports {
     fn tell(&mut self, ring: &mut Ring<'_, '_>, size: (u16, u16)) -> Result<Progress, DeviceError> {
         let mut chain = Box::<Chain>::default();
         let mut windows = Windows::new();
+        let mut came = false;
         for port in 0..self.known.len() {
+            let mut known = self.known[port];
             let now = match port.checked_sub(1).and_then(|extra| self.ports.get_mut(extra)) {
-                Some(extra) => Now {
-                    size: extra.lane.port.size(),
-                    open: extra.lane.port.is_open(),
-                },
+                Some(extra) => {
+                    let port = &mut extra.lane.port;
+                    let was_open = port.is_open();
+                    if !was_open && !known.open {
+                        port.let_in();
+                    }
+                    came |= port.is_open() && !was_open;
+                    Now {
+                        size: port.size(),
+                        open: port.is_open(),
+                    }
+                }
                 None => Now { size, open: true },
             };
-            let mut known = self.known[port];
             let mut message = [0; MAX_MESSAGE];
             while let Some(len) = self.next_message(port, &mut known, &now, &mut message) {
                 if !ring.pop(&mut chain)? {
@@ -175,9 +187,11 @@ impl Ports {
                 windows.write(&message[..len]);
                 ring.push(chain.head(), len as u32);
                 self.known[port] = known;
+                // Who waits may come in now.
+                came |= !known.open;
             }
         }
-        Ok(Progress::Waiting)
+        Ok(if came { Progress::More } else { Progress::Waiting })
     }
 
     /// The next message about a port, and how long it is; `known` is then what the driver knows.
