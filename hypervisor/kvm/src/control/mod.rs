@@ -243,3 +243,22 @@ fn set_console_size(hub: &Hub, ConsoleSize { columns, rows }: ConsoleSize) -> Re
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_is_not_running_cannot_be_controlled() {
+        let control = Control::default();
+        let not_running = Err(ControlError::NotRunning);
+        assert_eq!(control.stop(None), not_running);
+        assert_eq!(control.pause(), not_running);
+        assert_eq!(control.resume(), not_running);
+        assert_eq!(control.set_balloon(0), not_running);
+        assert_eq!(control.set_console_size(80, 25), not_running);
+        assert_eq!(control.set_disk_limits(0, Limits::default()), not_running);
+        assert_eq!(control.set_net_limits(0, Limits::default()), not_running);
+        assert_eq!(control.state(), Err(ControlError::NotRunning));
+    }
+}
