@@ -10,6 +10,7 @@ mod endings;
 mod faults;
 mod folders;
 mod hostile;
+mod interrupts;
 mod journal;
 mod net;
 mod ports;

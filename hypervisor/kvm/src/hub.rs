@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chiton_core::devices::{Interest, Transport};
+use chiton_core::devices::{Interest, Outcome, Transport};
 use chiton_core::exits::ExitCounter;
 use chiton_shared::map;
 use chiton_shared::virtio::id::CONSOLE;
@@ -35,6 +35,7 @@ use crate::host::complaint::Complaint;
 use crate::host::console::{Failures, SizeHandle};
 use crate::host::pages::BalloonHandle;
 use crate::host::ports::take_events;
+use crate::interrupts::QueueInterrupts;
 use crate::log::Log;
 use crate::news::News;
 use crate::ram::Ram;
@@ -130,6 +131,7 @@ impl Deadline {
 pub(crate) struct Hub {
     pub(crate) ram: Arc<Ram>,
     slots: Vec<Slot>,
+    interrupts: Option<QueueInterrupts>,
     news: News,
     epoll: OwnedFd,
     wake: EventFd,
@@ -215,6 +217,7 @@ impl Hub {
     pub(crate) fn new(
         ram: Arc<Ram>,
         devices: Vec<(Transport, SlotFiles)>,
+        interrupts: Option<QueueInterrupts>,
         signals: Option<EndSignals>,
         log: Box<dyn Fn(&str) -> bool + Send + Sync>,
     ) -> Result<Self, Error> {
@@ -257,6 +260,7 @@ impl Hub {
         Ok(Self {
             ram,
             slots,
+            interrupts,
             news: News::default(),
             epoll,
             wake,
@@ -379,6 +383,18 @@ impl Hub {
         }
     }
 
+    /// Tells the guest, if there is something to tell: whoever waits, and by an interrupt. What is
+    /// about no queue has that of the first.
+    fn notify(&self, index: usize, outcome: Outcome) {
+        if !outcome.notify {
+            return;
+        }
+        self.news.post();
+        if let Some(interrupts) = &self.interrupts {
+            interrupts.raise(index, outcome.queues.max(1));
+        }
+    }
+
     /// Works on the queues of one device; the loop comes back to it if there is more to do.
     pub(crate) fn process(&self, index: usize) {
         let Some(slot) = self.slots.get(index) else { return };
@@ -391,9 +407,7 @@ impl Hub {
     fn process_locked(&self, index: usize, slot: &Slot, state: &mut SlotState) -> bool {
         let outcome = state.transport.process(self.ram.as_ref());
         self.after(index, slot, state);
-        if outcome.notify {
-            self.news.post();
-        }
+        self.notify(index, outcome);
         outcome.more
     }
 
@@ -497,9 +511,7 @@ impl Hub {
         match state.transport.write(offset, data) {
             Effect::Kick(queue) => {
                 let outcome = state.transport.process_queue(queue, self.ram.as_ref());
-                if outcome.notify {
-                    self.news.post();
-                }
+                self.notify(index, outcome);
                 if outcome.more {
                     slot.come_back();
                 }

@@ -35,6 +35,7 @@ mod guest;
 pub mod host;
 mod hub;
 mod instance;
+mod interrupts;
 mod kernel_stats;
 mod log;
 mod news;

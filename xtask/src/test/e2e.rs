@@ -1,4 +1,5 @@
-//! Real guests: the package `chiton-tests`, on this machine and in a nested one.
+//! Real guests and real jails: the package `chiton-tests` and the folder `tests` of
+//! `chiton-container`, on this machine and in a nested one.
 //!
 //! Both run the same static test programs, which find `chiton` at CHITON_BIN and the guests in
 //! the directory CHITON_GUESTS.
@@ -23,7 +24,10 @@ const LIMIT: Duration = Duration::from_secs(8 * 60);
 struct Built {
     chiton: PathBuf,
     guests: Vec<String>,
+    /// Of chiton-tests.
     tests: Vec<PathBuf>,
+    /// Of chiton-container.
+    jails: Vec<PathBuf>,
 }
 
 fn build() -> Result<Built> {
@@ -31,27 +35,30 @@ fn build() -> Result<Built> {
     let guests = guests::all()?;
     guests::build(&guests)?;
     let task = Task::start("building the end-to-end tests");
-    let mut tests = cargo();
-    tests.args([
-        "test",
-        "--package",
-        "chiton-tests",
-        "--target",
-        STATIC_TARGET,
-        "--no-run",
-    ]);
-    // In the emulated machine even the tests' own checksums are slow.
-    tests
-        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2")
-        .env("CARGO_PROFILE_TEST_OPT_LEVEL", "2");
-    let output = command::quietly(&task, tests.args(["--message-format", "json-render-diagnostics"]))?;
+    let tests = programs(&task, &["--package", "chiton-tests"])?;
+    // Every program in its folder `tests`, and not the tests beside the code.
+    let jails = programs(&task, &["--package", "chiton-container", "--test", "*"])?;
     task.done();
     let guests = guests.into_iter().map(|guest| guest.name).collect();
     Ok(Built {
         chiton,
         guests,
-        tests: executables(&output),
+        tests,
+        jails,
     })
+}
+
+/// Builds the test programs that cargo's arguments choose.
+fn programs(task: &Task, which: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut tests = cargo();
+    tests.arg("test").args(which);
+    tests.args(["--target", STATIC_TARGET, "--no-run"]);
+    // In the emulated machine even the tests' own checksums are slow.
+    tests
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2")
+        .env("CARGO_PROFILE_TEST_OPT_LEVEL", "2");
+    let output = command::quietly(task, tests.args(["--message-format", "json-render-diagnostics"]))?;
+    Ok(executables(&output))
 }
 
 /// The test programs in cargo's messages.
@@ -72,12 +79,15 @@ pub(super) fn host() -> Result<String> {
     let built = build()?;
     eprintln!("  on this machine's KVM ({})", kvm::kind());
     let mut output = String::new();
-    for test in &built.tests {
+    for test in built.tests.iter().chain(&built.jails) {
         let mut run = Command::new(test);
         run.arg(THREADS).current_dir(paths::root().join("tests"));
         run.env("CHITON_BIN", &built.chiton)
-            .env("CHITON_GUESTS", paths::guests())
-            .env("CHITON_STRICT", "1");
+            .env("CHITON_GUESTS", paths::guests());
+        // Much of a jail is for root only.
+        if command::is_root() || !built.jails.contains(test) {
+            run.env("CHITON_STRICT", "1");
+        }
         output += &command::openly(&mut run)?;
     }
     super::counted(&output)
@@ -93,7 +103,7 @@ pub(super) fn qemu() -> Result<String> {
             .iter()
             .map(|name| (paths::guests().join(name), format!("/guests/{name}"))),
     );
-    for test in built.tests {
+    for test in built.tests.into_iter().chain(built.jails) {
         let name = test
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned());

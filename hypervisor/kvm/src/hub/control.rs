@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chiton_core::devices::Transport;
+use chiton_core::devices::{Outcome, Transport};
 use chiton_core::exits::ExitTable;
 use chiton_shared::boot::STOP_REQUESTED;
 use chiton_shared::map;
@@ -63,7 +63,15 @@ impl Hub {
         if let Some(word) = self.ram.window(map::BOOT_PAGE + STOP_REQUESTED as u64, 4) {
             word.write_u32(0, 1);
         }
-        self.news.post();
+        // Who sleeps for an interrupt is woken by that of the first device, which has nothing to say.
+        let notify = true;
+        self.notify(
+            0,
+            Outcome {
+                notify,
+                ..Outcome::default()
+            },
+        );
     }
 
     pub(crate) fn was_asked_to_stop(&self) -> bool {
@@ -158,9 +166,8 @@ impl Hub {
 
     /// What the host says of a device has changed: tells its driver.
     pub(crate) fn config_changed(&self, index: usize) {
-        let notify = |transport: &mut Transport| transport.config_changed().notify;
-        if self.change(index, notify) == Some(true) {
-            self.news.post();
+        if let Some(outcome) = self.change(index, Transport::config_changed) {
+            self.notify(index, outcome);
         }
     }
 

@@ -29,6 +29,8 @@ use super::{Device, DeviceError, Interest, Limits, Progress};
 pub struct Outcome {
     /// Send the guest a notification: a waiting guest has news.
     pub notify: bool,
+    /// Which queues it is about, as bits; none if it is the configuration, or the whole device.
+    pub queues: u64,
     /// Call again, after everyone else had a turn, without waiting for a kick.
     pub more: bool,
 }
@@ -114,6 +116,7 @@ impl Transport {
         for queue in 0..self.queues.len() {
             let one = self.process_queue(queue, memory);
             outcome.notify |= one.notify;
+            outcome.queues |= one.queues;
             outcome.more |= one.more;
         }
         outcome
@@ -129,6 +132,7 @@ impl Transport {
         };
         match work(self.device.as_mut(), queue, ready, memory) {
             Ok(mut outcome) => {
+                outcome.queues = u64::from(outcome.notify) << queue;
                 self.interrupt |= if outcome.notify { interrupt::USED_BUFFER } else { 0 };
                 if self.device.config_changed() {
                     outcome.notify |= self.config_changed().notify;
@@ -199,7 +203,10 @@ impl Transport {
         self.generation = self.generation.wrapping_add(1);
         let notify = self.is_live();
         self.interrupt |= if notify { interrupt::CONFIGURATION } else { 0 };
-        Outcome { notify, more: false }
+        Outcome {
+            notify,
+            ..Outcome::default()
+        }
     }
 
     /// Back to the state at start (section 2.4).
@@ -223,7 +230,7 @@ impl Transport {
         self.interrupt |= interrupt::CONFIGURATION;
         Outcome {
             notify: true,
-            more: false,
+            ..Outcome::default()
         }
     }
 }
@@ -252,5 +259,6 @@ fn work(
     Ok(Outcome {
         notify: ring.wants_notification(),
         more,
+        ..Outcome::default()
     })
 }
