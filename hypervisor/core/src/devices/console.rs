@@ -254,7 +254,7 @@ impl<P: Port> Device for Console<P> {
         Interest {
             readable: self.receive.taken,
             writable: self.transmit.taken,
-            at: None,
+            ..Interest::default()
         }
     }
 

@@ -324,8 +324,7 @@ impl<L: Link> Device for Net<L> {
     fn interest(&self) -> Interest {
         Interest {
             readable: self.waiting,
-            writable: false,
-            at: None,
+            ..Interest::default()
         }
     }
 

@@ -12,11 +12,13 @@ use super::{FRAMES_PER_CALL, MAX_FRAME, Net};
 const IDLE: Interest = Interest {
     readable: false,
     writable: false,
+    under_way: false,
     at: None,
 };
 const READABLE: Interest = Interest {
     readable: true,
     writable: false,
+    under_way: false,
     at: None,
 };
 
