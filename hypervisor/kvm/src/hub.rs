@@ -15,7 +15,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use chiton_core::devices::{Interest, Transport};
@@ -61,6 +61,7 @@ pub(crate) struct Slot {
     pub(crate) kick: EventFd,
     input: Option<OwnedFd>,
     output: Option<OwnedFd>,
+    ring: Arc<OnceLock<OwnedFd>>,
     failures: Arc<Failures>,
     complaint: Complaint,
     /// When the device loop has to come to it at the latest, by [`clock::now`]; [`NEVER`] else.
@@ -80,6 +81,8 @@ struct SlotState {
 pub(crate) struct SlotFiles {
     pub(crate) input: Option<OwnedFd>,
     pub(crate) output: Option<OwnedFd>,
+    /// What to watch as input, if that is known only later.
+    pub(crate) ring: Arc<OnceLock<OwnedFd>>,
     pub(crate) failures: Arc<Failures>,
     /// What the backend has to say.
     pub(crate) complaint: Complaint,
@@ -101,7 +104,6 @@ impl Deadline {
 
 /// Everything the vCPU thread and the device loop share.
 pub(crate) struct Hub {
-    pub(crate) ram: Arc<Ram>,
     slots: Vec<Slot>,
     news: News,
     epoll: OwnedFd,
@@ -112,6 +114,8 @@ pub(crate) struct Hub {
     stop: Mutex<Option<StopReason>>,
     vcpus: Mutex<Vec<Kick>>,
     log: Log,
+    /// The last field, so that it is dropped after the devices, which may have the kernel work on it.
+    pub(crate) ram: Arc<Ram>,
 }
 
 /// What an epoll event is about: a device and which of its descriptors, or one of ours.
@@ -154,6 +158,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Slot {
+    /// The descriptor that is readable when there is input, or a part of the work is done.
+    fn input(&self) -> Option<&OwnedFd> {
+        self.input.as_ref().or_else(|| self.ring.get())
+    }
+
     /// Makes the device loop come back to this device after the others, as if the guest had
     /// kicked; the count of kicks leaves it out.
     fn come_back(&self) {
@@ -194,6 +203,7 @@ impl Hub {
                 kick,
                 input: files.input,
                 output: files.output,
+                ring: files.ring,
                 failures: files.failures,
                 complaint: files.complaint,
                 again: AtomicU64::new(NEVER),
@@ -367,7 +377,12 @@ impl Hub {
             (None, true) => state.reported = false,
             _ => {}
         }
-        let Interest { readable, writable, at } = state.transport.interest();
+        let Interest {
+            readable,
+            writable,
+            under_way,
+            at,
+        } = state.transport.interest();
         let at = at.unwrap_or(NEVER);
         // The device loop may sleep for longer than that.
         if slot.again.swap(at, Ordering::AcqRel) > at {
@@ -376,10 +391,10 @@ impl Hub {
         let watched = &mut state.watched;
         self.watch(
             slot,
-            slot.input.as_ref(),
+            slot.input(),
             Token::Input(index),
             &mut watched.readable,
-            readable,
+            readable || under_way,
         );
         self.watch(
             slot,
@@ -476,7 +491,9 @@ impl Hub {
                 if interest.writable {
                     // A device with many outputs has one descriptor that tells of them all.
                     blocked = slot.output.as_ref().map(|fd| (fd, PollFlags::OUT));
-                    blocked = blocked.or(slot.input.as_ref().map(|fd| (fd, PollFlags::IN)));
+                    blocked = blocked.or(slot.input().map(|fd| (fd, PollFlags::IN)));
+                } else if interest.under_way {
+                    blocked = slot.input().map(|fd| (fd, PollFlags::IN));
                 }
                 again = again.into_iter().chain(interest.at).min();
             }

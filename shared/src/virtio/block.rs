@@ -254,7 +254,11 @@ const _: () = {
     use core::mem::offset_of;
     assert!(RequestHeader::SIZE == 16 && offset_of!(RequestHeader, sector) == 8);
     assert!(offset_of!(Config, seg_max) == 12 && offset_of!(Config, blk_size) == 20);
-    assert!(offset_of!(Config, num_queues) == 34 && offset_of!(Config, max_discard_sectors) == 36 && offset_of!(Config, write_zeroes_may_unmap) == 56);
+    assert!(
+        offset_of!(Config, num_queues) == 34
+            && offset_of!(Config, max_discard_sectors) == 36
+            && offset_of!(Config, write_zeroes_may_unmap) == 56
+    );
     assert!(Segment::SIZE == 16);
 };
 
