@@ -121,8 +121,8 @@ pub(crate) struct RunOptions {
     pub(crate) cpus: u32,
 
     /// A raw disk image; with :ro behind it read-only. May be given several times. Options behind
-    /// it: serial=NAME (what the guest reads as its name), direct (past the page cache), raw (do not
-    /// look for another format), ops=RATE and
+    /// it: serial=NAME (what the guest reads as its name), queues=N (one for each processor that uses
+    /// the disk), direct (past the page cache), raw (do not look for another format), ops=RATE and
     /// bytes=RATE (so many requests and bytes a second; RATE/BURST for so many at once). A name that itself ends like that needs :rw behind it.
     #[arg(short, long, value_name = "PATH[:ro][,OPTION…]", value_parser = disk::parse)]
     pub(crate) disk: Vec<DiskOption>,
@@ -148,6 +148,11 @@ pub(crate) struct RunOptions {
     /// needs :ro behind it.)
     #[arg(short, long, value_name = "PATH[:rw]", value_parser = folder)]
     pub(crate) folder: Vec<FolderOption>,
+
+    /// Serve disks and folders by a thread of their own: a file system that is slow then holds up
+    /// neither the guest nor its other devices, and a guest with much in flight exits less.
+    #[arg(long)]
+    pub(crate) io_thread: bool,
 
     /// An environment variable for the guest. May be given several times.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]

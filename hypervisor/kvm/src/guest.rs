@@ -37,6 +37,7 @@ pub struct Guest {
     pub(crate) console: Console,
     pub(crate) timeout: Option<Duration>,
     pub(crate) timed: bool,
+    pub(crate) io_thread: bool,
     pub(crate) end_signals: bool,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) log: Box<dyn Fn(&str) -> bool + Send + Sync>,
@@ -91,6 +92,7 @@ impl Guest {
             console: Console::none(),
             timeout: None,
             timed: false,
+            io_thread: false,
             end_signals: false,
             log_level: Some(LogLevel::Warn),
             log: Box::new(|line| stderr::write_line(line, Duration::ZERO)),
@@ -181,6 +183,14 @@ impl Guest {
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Whether disks and folders are served by a thread of their own, beside the one that serves the
+    /// other devices.
+    #[must_use]
+    pub const fn io_thread(mut self, yes: bool) -> Self {
+        self.io_thread = yes;
         self
     }
 

@@ -11,6 +11,10 @@
 //! ```
 //!
 //! Either thread may work on a device; a lock for each device decides.
+//!
+//! With an I/O thread, disks and folders are its alone: it has a loop of the same kind, and the vCPU
+//! thread only tells it. So a file system that is slow holds up neither the other devices nor the
+//! guest.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -20,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use chiton_core::devices::{Interest, Transport};
 use chiton_shared::map;
-use chiton_shared::virtio::id::CONSOLE;
+use chiton_shared::virtio::id::{BLOCK, CONSOLE, P9};
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -56,6 +60,8 @@ pub(crate) enum StopReason {
 
 /// A device with what the host needs to drive it.
 pub(crate) struct Slot {
+    id: u32,
+    server: Server,
     state: Mutex<SlotState>,
     /// Written by the kernel when the guest kicks.
     pub(crate) kick: EventFd,
@@ -102,12 +108,31 @@ impl Deadline {
     }
 }
 
-/// Everything the vCPU thread and the device loop share.
+/// How long the I/O thread looks for more to do before it sleeps. The guest need not kick meanwhile;
+/// waking the thread would take about as long.
+const LOOK: Duration = Duration::from_micros(50);
+
+/// What a thread that serves devices sleeps on.
+struct Loop {
+    epoll: OwnedFd,
+    wake: EventFd,
+}
+
+/// Which devices a thread serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// The device loop: all, or all but those of the I/O thread.
+    Devices,
+    /// The I/O thread: disks and folders.
+    Io,
+}
+
+/// Everything the vCPU threads, the device loop and the I/O thread share.
 pub(crate) struct Hub {
     slots: Vec<Slot>,
     news: News,
-    epoll: OwnedFd,
-    wake: EventFd,
+    devices: Loop,
+    io: Option<Loop>,
     signals: Option<EndSignals>,
     over: AtomicBool,
     stopping: AtomicBool,
@@ -171,20 +196,38 @@ impl Slot {
     }
 }
 
+impl Loop {
+    fn new() -> Result<Self, Error> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create"))?;
+        let wake = event()?;
+        add(&epoll, wake.as_raw_fd(), Token::Wake, epoll::EventFlags::IN)?;
+        Ok(Self { epoll, wake })
+    }
+
+    /// Ends its sleep, or the next one.
+    fn wake(&self) {
+        let _ = self.wake.write(1);
+    }
+}
+
+fn event() -> Result<EventFd, Error> {
+    EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(Error::system("eventfd"))
+}
+
 impl Hub {
+    /// `io_thread` is whether a thread will [serve](Self::serve_io) disks and folders.
     pub(crate) fn new(
         ram: Arc<Ram>,
         devices: Vec<(Transport, SlotFiles)>,
+        io_thread: bool,
         signals: Option<EndSignals>,
         log: Box<dyn Fn(&str) -> bool + Send + Sync>,
     ) -> Result<Self, Error> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create"))?;
-        let event = || EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(Error::system("eventfd"));
-        let wake = event()?;
-        add(&epoll, wake.as_raw_fd(), Token::Wake, epoll::EventFlags::IN)?;
+        let main = Loop::new()?;
+        let io = io_thread.then(Loop::new).transpose()?;
         if let Some(signals) = &signals {
             add(
-                &epoll,
+                &main.epoll,
                 signals.as_fd().as_raw_fd(),
                 Token::Signal,
                 epoll::EventFlags::IN,
@@ -193,8 +236,15 @@ impl Hub {
         let mut slots = Vec::with_capacity(devices.len());
         for (index, (transport, files)) in devices.into_iter().enumerate() {
             let kick = event()?;
-            add(&epoll, kick.as_raw_fd(), Token::Kick(index), epoll::EventFlags::IN)?;
+            let id = transport.id();
+            let (server, its) = match &io {
+                Some(io) if matches!(id, BLOCK | P9) => (Server::Io, io),
+                _ => (Server::Devices, &main),
+            };
+            add(&its.epoll, kick.as_raw_fd(), Token::Kick(index), epoll::EventFlags::IN)?;
             slots.push(Slot {
+                id,
+                server,
                 state: Mutex::new(SlotState {
                     transport,
                     watched: Interest::default(),
@@ -214,8 +264,8 @@ impl Hub {
             ram,
             slots,
             news: News::default(),
-            epoll,
-            wake,
+            devices: main,
+            io,
             signals,
             over: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -243,23 +293,25 @@ impl Hub {
         self.slots.iter().map(of).fold(0, u64::wrapping_add)
     }
 
+    fn loop_of(&self, server: Server) -> &Loop {
+        match (server, &self.io) {
+            (Server::Io, Some(io)) => io,
+            _ => &self.devices,
+        }
+    }
+
+    /// Whether a thread has to [`serve_io`](Self::serve_io).
+    pub(crate) const fn has_io_thread(&self) -> bool {
+        self.io.is_some()
+    }
+
     /// Runs the device loop until [`finish`](Self::finish).
     pub(crate) fn serve(&self, deadline: Option<Deadline>) {
         let mut deadline = deadline;
         let mut events = Vec::with_capacity(2 + 3 * self.slots.len());
         while !self.over.load(Ordering::Acquire) {
             let timeout = deadline.map(|d| d.at.saturating_duration_since(Instant::now()));
-            let again = self.next_again().map(clock::until);
-            let timeout = timeout.into_iter().chain(again).min().map(timespec);
-            events.clear();
-            let spare = rustix::buffer::spare_capacity(&mut events);
-            if let Err(error) = epoll::wait(&self.epoll, spare, timeout.as_ref())
-                && error != rustix::io::Errno::INTR
-            {
-                self.stop(StopReason::HostFailed {
-                    doing: "wait for devices",
-                    errno: error.raw_os_error(),
-                });
+            if !self.turn(Server::Devices, timeout, &mut events) {
                 return;
             }
             if let Some(Deadline { at, limit }) = deadline
@@ -268,32 +320,95 @@ impl Hub {
                 deadline = None;
                 self.stop(StopReason::Timeout(limit));
             }
-            for event in &events {
-                self.handle(Token::decode(event.data));
-            }
-            if again.is_some() {
-                self.process_again();
-            }
         }
+    }
+
+    /// Runs the I/O thread until [`finish`](Self::finish).
+    pub(crate) fn serve_io(&self) {
+        let mut events = Vec::with_capacity(1 + 3 * self.slots.len());
+        // Where there is one processor only, looking keeps the guest from giving more.
+        let look = std::thread::available_parallelism().map_or(Duration::ZERO, |count| {
+            if count.get() > 1 { LOOK } else { Duration::ZERO }
+        });
+        while !self.over.load(Ordering::Acquire) {
+            if !self.turn(Server::Io, None, &mut events) {
+                return;
+            }
+            let mut last = Instant::now();
+            while last.elapsed() < look && !self.over.load(Ordering::Acquire) {
+                if self.look() {
+                    last = Instant::now();
+                }
+            }
+            self.for_each_of(Server::Io, |index, _| self.process(index));
+        }
+    }
+
+    fn for_each_of(&self, server: Server, mut what: impl FnMut(usize, &Slot)) {
+        let slots = self.slots.iter().enumerate();
+        slots
+            .filter(|(_, slot)| slot.server == server)
+            .for_each(|(index, slot)| what(index, slot));
+    }
+
+    /// Works on the I/O thread's devices, without asking for kicks; whether there was work.
+    fn look(&self) -> bool {
+        let mut busy = false;
+        self.for_each_of(Server::Io, |index, slot| {
+            let mut state = lock(&slot.state);
+            let outcome = state.transport.poll(self.ram.as_ref());
+            busy |= outcome.busy;
+            if outcome.notify {
+                self.news.post();
+            }
+            self.after(index, slot, &mut state);
+        });
+        busy
+    }
+
+    /// Sleeps once, for no longer than `timeout`, and does what there is to do then; false if the
+    /// host could not sleep.
+    fn turn(&self, server: Server, timeout: Option<Duration>, events: &mut Vec<epoll::Event>) -> bool {
+        let again = self.next_again(server).map(clock::until);
+        let timeout = timeout.into_iter().chain(again).min().map(timespec);
+        events.clear();
+        let spare = rustix::buffer::spare_capacity(events);
+        if let Err(error) = epoll::wait(&self.loop_of(server).epoll, spare, timeout.as_ref())
+            && error != rustix::io::Errno::INTR
+        {
+            self.stop(StopReason::HostFailed {
+                doing: "wait for devices",
+                errno: error.raw_os_error(),
+            });
+            return false;
+        }
+        for event in events.iter() {
+            self.handle(server, Token::decode(event.data));
+        }
+        if again.is_some() {
+            self.process_again(server);
+        }
+        true
     }
 
     /// The next time that a device waits for.
-    fn next_again(&self) -> Option<u64> {
-        let times = self.slots.iter().map(|slot| slot.again.load(Ordering::Acquire));
-        times.min().filter(|at| *at != NEVER)
+    fn next_again(&self, server: Server) -> Option<u64> {
+        let mut next = NEVER;
+        self.for_each_of(server, |_, slot| next = next.min(slot.again.load(Ordering::Acquire)));
+        (next != NEVER).then_some(next)
     }
 
     /// Works on the devices whose time has come.
-    fn process_again(&self) {
+    fn process_again(&self, server: Server) {
         let now = clock::now();
-        for (index, slot) in self.slots.iter().enumerate() {
+        self.for_each_of(server, |index, slot| {
             if slot.again.load(Ordering::Acquire) <= now {
                 self.process(index);
             }
-        }
+        });
     }
 
-    fn handle(&self, token: Option<Token>) {
+    fn handle(&self, server: Server, token: Option<Token>) {
         match token {
             Some(Token::Kick(slot)) => {
                 if let Some(kicks) = self.slots.get(slot).and_then(|s| Some((s, s.kick.read().ok()?))) {
@@ -308,23 +423,30 @@ impl Hub {
                 None => {}
             },
             Some(Token::Wake) | None => {
-                let _ = self.wake.read();
+                let _ = self.loop_of(server).wake.read();
             }
         }
     }
 
     /// The terminal has another size: tells the consoles' drivers.
     fn resized(&self) {
-        for slot in &self.slots {
-            let mut state = lock(&slot.state);
-            if state.transport.id() == CONSOLE && state.transport.config_changed().notify {
+        for slot in self.slots.iter().filter(|slot| slot.id == CONSOLE) {
+            if lock(&slot.state).transport.config_changed().notify {
                 self.news.post();
             }
         }
     }
 
+    /// The guest has something for a device: works on it, or tells the thread that does.
+    pub(crate) fn kicked(&self, index: usize) {
+        match self.slots.get(index) {
+            Some(slot) if slot.server == Server::Io => slot.come_back(),
+            _ => self.process(index),
+        }
+    }
+
     /// Works on the queues of one device; the loop comes back to it if there is more to do.
-    pub(crate) fn process(&self, index: usize) {
+    fn process(&self, index: usize) {
         let Some(slot) = self.slots.get(index) else { return };
         let more = self.process_locked(index, slot, &mut lock(&slot.state));
         if more {
@@ -386,7 +508,7 @@ impl Hub {
         let at = at.unwrap_or(NEVER);
         // The device loop may sleep for longer than that.
         if slot.again.swap(at, Ordering::AcqRel) > at {
-            let _ = self.wake.write(1);
+            self.loop_of(slot.server).wake();
         }
         let watched = &mut state.watched;
         self.watch(
@@ -415,10 +537,11 @@ impl Hub {
         } else {
             epoll::EventFlags::IN
         };
+        let epoll = &self.loop_of(slot.server).epoll;
         let result = if wanted {
-            epoll::add(&self.epoll, fd, token.encode(), flags)
+            epoll::add(epoll, fd, token.encode(), flags)
         } else {
-            epoll::delete(&self.epoll, fd)
+            epoll::delete(epoll, fd)
         };
         match result {
             Ok(()) => *watched = wanted,
@@ -444,6 +567,7 @@ impl Hub {
         };
         let mut state = lock(&slot.state);
         match state.transport.write(offset, data) {
+            Effect::Kick(_) | Effect::Live if slot.server == Server::Io => slot.come_back(),
             Effect::Kick(queue) => {
                 let outcome = state.transport.process_queue(queue, self.ram.as_ref());
                 if outcome.notify {
@@ -459,7 +583,9 @@ impl Hub {
                 }
             }
             Effect::Ignored(why) => self.log(&format!("device {index}: {why}")),
-            Effect::None | Effect::Reset => {}
+            // Who sleeps for another queue of the device looks what has become of it.
+            Effect::Reset => self.news.post(),
+            Effect::None => {}
         }
         self.after(index, slot, &mut state);
     }
@@ -472,8 +598,17 @@ impl Hub {
 
     /// A processor has nothing to do: works on the queues, then sleeps until there is news for it.
     pub(crate) fn wait(&self, processor: u32, timeout: Option<Duration>) {
-        for index in 0..self.slots.len() {
-            self.process(index);
+        for (index, slot) in self.slots.iter().enumerate() {
+            match slot.server {
+                Server::Devices => self.process(index),
+                Server::Io => {
+                    // Who does not get the lock cannot know what the I/O thread has seen.
+                    let work = slot.state.try_lock();
+                    if work.map_or(true, |mut state| state.transport.has_work(self.ram.as_ref())) {
+                        slot.come_back();
+                    }
+                }
+            }
         }
         self.news.wait(processor, timeout);
     }
@@ -559,7 +694,8 @@ impl Hub {
     pub(crate) fn finish(&self) {
         self.over.store(true, Ordering::Release);
         self.news.end();
-        let _ = self.wake.write(1);
+        self.devices.wake();
+        self.io.iter().for_each(Loop::wake);
     }
 
     /// How many requests the devices answered with a failure.

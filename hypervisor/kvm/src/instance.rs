@@ -112,6 +112,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         let hub = Arc::new(Hub::new(
             Arc::clone(&prepared.ram),
             devices.into_slots(),
+            guest.io_thread,
             signals,
             guest.log,
         )?);
@@ -127,6 +128,13 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         let running = Running::new(&hub, &processors, registered);
         let deadline = guest.timeout.and_then(Deadline::after);
         serve.send((Arc::clone(&hub), deadline)).map_err(|_| Error::Died)?;
+        if hub.has_io_thread() {
+            let io = Arc::clone(&hub);
+            let builder = thread::Builder::new().name("io".into()).stack_size(STACK);
+            builder
+                .spawn_scoped(scope, move || io.serve_io())
+                .map_err(Error::system("start the I/O thread"))?;
+        }
         timeline.mark("device loop");
 
         let end = machine.run();

@@ -46,11 +46,12 @@ mod signal;
 mod timeline;
 mod vcpu;
 
+pub use chiton_core::devices::block::MAX_QUEUES;
 pub use chiton_core::devices::{Limits, Rate};
 pub use error::Error;
 pub use guest::{DEFAULT_MEMORY, Guest};
 pub use host::console::{Captured, Console};
-pub use host::disk::{Disk, DiskOpenError, DiskOptions, SerialError};
+pub use host::disk::{Disk, DiskOpenError, DiskOptions, SerialError, try_io_uring};
 pub use host::folder::{Folder, FolderOpenError};
 pub use host::tap::{Net, NetOpenError};
 pub use host::vsock::{Vsock, VsockError};
