@@ -39,11 +39,22 @@ impl Default for Heap {
     }
 }
 
+/// What a layout is taken for: whole sectors are aligned to a sector, so that a disk opened with
+/// `direct` can move them past the host's page cache.
+fn aligned(layout: Layout) -> Layout {
+    const SECTOR: usize = chiton_shared::virtio::block::SECTOR as usize;
+    if layout.size().is_multiple_of(SECTOR) {
+        layout.align_to(SECTOR).unwrap_or(layout)
+    } else {
+        layout
+    }
+}
+
 // SAFETY: the free list hands out each byte once, aligned as asked, and takes it back from
 // `dealloc` only; the lock keeps callers apart.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match self.0.lock().allocate_first_fit(layout) {
+        match self.0.lock().allocate_first_fit(aligned(layout)) {
             Ok(block) => block.as_ptr(),
             Err(()) => {
                 RAN_OUT.store(true, Ordering::Relaxed);
@@ -54,8 +65,8 @@ unsafe impl GlobalAlloc for Heap {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if let Some(block) = ptr::NonNull::new(block) {
-            // SAFETY: the block was handed out by `alloc` with this layout.
-            unsafe { self.0.lock().deallocate(block, layout) };
+            // SAFETY: the block was handed out by `alloc` with this layout, aligned in the same way.
+            unsafe { self.0.lock().deallocate(block, aligned(layout)) };
         }
     }
 }
@@ -114,5 +125,11 @@ mod tests {
         // SAFETY: allocated above with this layout.
         unsafe { HEAP.dealloc(block, layout) };
         assert!(usage().is_some_and(|usage| usage.used == 0));
+        let sector = Layout::from_size_align(1024, 1).unwrap();
+        // SAFETY: the layout has a size.
+        let block = unsafe { HEAP.alloc(sector) };
+        assert!(!block.is_null() && block.addr().is_multiple_of(512));
+        // SAFETY: allocated above with this layout.
+        unsafe { HEAP.dealloc(block, sector) };
     }
 }
