@@ -165,7 +165,7 @@ impl Guest {
         assert!(!self.transport.is_live() || now & status::DRIVER_OK != 0);
         if !self.transport.is_live() {
             let interest = self.transport.interest();
-            assert!(!interest.readable && !interest.writable);
+            assert!(!interest.readable && !interest.writable && !interest.under_way);
         }
         assert_eq!(read(Register::InterruptStatus) != 0, self.transport.interrupt_pending());
         assert_eq!(read(Register::MagicValue), chiton_shared::virtio::mmio::MAGIC);

@@ -254,7 +254,6 @@ fn with_an_io_thread_a_file_system_that_does_not_answer_holds_up_nobody_else() {
         .args(["run", "--cpus", "2", "--io-thread", "--folder", text(&place)])
         .guest("flood")
         .args(["file", "shared/slow"]);
-    // The kernel asks before chiton has the folder.
     let serving = std::thread::spawn(move || {
         slow.serve();
         slow
