@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use chiton_core::devices::block::{Disk as Backend, DiskError};
 use chiton_core::devices::{Begun, Limits, Operation};
@@ -211,7 +212,7 @@ impl Disk {
         } else {
             FlockOperation::NonBlockingLockExclusive
         };
-        match flock(&file, lock) {
+        match lock_soon(&file, lock) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(DiskOpenError::Locked(path.to_owned())),
             Err(errno) => return Err(fail(errno.into())),
@@ -307,6 +308,18 @@ impl Disk {
         }
         Ok(at)
     }
+}
+
+/// Locks a file, if need be after a while: of an instance that was killed the kernel may still have
+/// writes to finish, and until then the lock is theirs, as it has to be.
+fn lock_soon(file: &File, lock: FlockOperation) -> Result<(), rustix::io::Errno> {
+    for _ in 0..100 {
+        match flock(file, lock) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(5)),
+            result => return result,
+        }
+    }
+    flock(file, lock)
 }
 
 /// The file ends where the disk does not.
