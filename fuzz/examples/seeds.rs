@@ -107,7 +107,7 @@ fn main() -> std::io::Result<()> {
         .concat()
     };
     let requests = [
-        &request(0, (17, 1024, 2)),
+        &request(0, (17, 1024, 2))[..],
         &request(1, (17, 512, 0)),
         &request(4, (17, 0, 0)),
         &request(8, (17, 20, 2)),
@@ -117,9 +117,19 @@ fn main() -> std::io::Result<()> {
         &request(13, (18, 16, 0)),
     ];
     let requests = requests.concat();
-    save("block", "every_request", &scripted(&[&[200], &requests[..]].concat(), &[]))?;
+    save(
+        "block",
+        "every_request",
+        &scripted(&[&[200][..], &requests[..]].concat(), &[]),
+    )?;
     // The same on a disk of two queues that ends things later, and a reset meanwhile.
-    let late = [&[0b1100_1110, 1, 2, 3, 4], &requests[..], &[1, 17, 0, 0, 0, 0, 5, 0], &requests].concat();
+    let late = [
+        &[0b1100_1110, 1, 2, 3, 4][..],
+        &requests[..],
+        &[1, 17, 0, 0, 0, 0, 5, 0],
+        &requests[..],
+    ]
+    .concat();
     save("block", "late", &scripted(&late, &[]))?;
     // A packet at page 40 of a guest that asks for port 0 of the host, then one with four bytes.
     let packet = |op: u8, len: u8| {
