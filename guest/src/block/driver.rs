@@ -87,6 +87,8 @@ pub struct Driver<'m, H: Host> {
     slots: Slots<'m>,
     pending: Vec<Option<Pending>>,
     free: Vec<usize>,
+    /// How many requests to sleep for at once.
+    gather: u16,
     /// The slot of the chain with this head.
     owner: [u16; MAX_SIZE as usize],
     /// What completed while someone slept for something else.
@@ -123,6 +125,7 @@ impl<'m, H: Host> Driver<'m, H> {
             done: VecDeque::new(),
             next_ticket: 0,
             looks: 0,
+            gather: 1,
         })
     }
 
@@ -315,6 +318,12 @@ impl<'m, H: Host> Driver<'m, H> {
         self.looks = times;
     }
 
+    /// From now on [`wait`](Self::wait), if nothing is done yet, sleeps until so many requests are, or
+    /// all if fewer are in flight: one exit for as many. The first of them is heard of later.
+    pub const fn gather(&mut self, count: u16) {
+        self.gather = count;
+    }
+
     /// A request that is done, after starting what was submitted and sleeping until one is.
     ///
     /// # Errors
@@ -331,7 +340,8 @@ impl<'m, H: Host> Driver<'m, H> {
             if self.looks > 0 && self.look()? {
                 continue;
             }
-            let (head, _) = self.queue.wait()?;
+            let count = self.gather.min(self.in_flight() as u16);
+            let (head, _) = self.queue.wait_for(count)?;
             self.complete(head);
         }
     }

@@ -9,6 +9,7 @@
 //! - `kick`: rings the disk's doorbell first, so that the host's other thread can begin while the
 //!   guest gets to the point of sleeping. Without it one exit starts everything that was submitted
 //!   and sleeps;
+//! - `gather=N`: sleeps until so many are done; without it, three quarters of DEPTH;
 //! - `looks=N`: looks so often for a completion before it sleeps.
 #![no_std]
 #![no_main]
@@ -37,6 +38,7 @@ struct Job {
     sequential: bool,
     kick: bool,
     looks: u32,
+    gather: Option<u16>,
 }
 
 /// What one queue did.
@@ -86,7 +88,9 @@ fn main() -> Result<(), String> {
 
 fn parse() -> Result<(Job, usize), String> {
     let usage = || {
-        String::from("usage: diskbench [REQUESTS] [DEPTH] [bytes=N] [write] [sequential] [queues=N] [kick] [looks=N]")
+        String::from(
+            "usage: diskbench [REQUESTS] [DEPTH] [bytes=N] [write] [sequential] [queues=N] [kick] [gather=N] [looks=N]",
+        )
     };
     let mut job = Job {
         requests: 20_000,
@@ -96,12 +100,14 @@ fn parse() -> Result<(Job, usize), String> {
         sequential: false,
         kick: false,
         looks: 0,
+        gather: None,
     };
     let (mut queues, mut numbers) = (1, 0);
     for word in env::args().skip(1) {
         match word.split_once('=') {
             Some(("bytes", n)) => job.bytes = n.parse().map_err(|_| usage())?,
             Some(("queues", n)) => queues = n.parse().map_err(|_| usage())?,
+            Some(("gather", n)) => job.gather = Some(n.parse().map_err(|_| usage())?),
             Some(("looks", n)) => job.looks = n.parse().map_err(|_| usage())?,
             None if word == "write" => job.write = true,
             None if word == "sequential" => job.sequential = true,
@@ -133,6 +139,7 @@ fn run(disk: &mut Disk, job: Job, number: u32) -> Result<Count, String> {
     }
     disk.look_before_sleeping(job.looks);
     let depth = job.depth.clamp(1, disk.depth() as u64);
+    disk.gather(job.gather.unwrap_or((depth * 3 / 4) as u16).max(1));
     let mut random = Random::seeded(u64::from(number) + 1);
     let (mut submitted, mut done) = (0, 0);
     while done < job.requests {
