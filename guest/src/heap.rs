@@ -4,6 +4,8 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use chiton_shared::map;
+use chiton_shared::virtio::block::SECTOR;
 use spin::Mutex;
 
 /// The allocator that [`entry!`](crate::entry!) makes the program's: a free list under a spin
@@ -40,14 +42,12 @@ impl Default for Heap {
 }
 
 /// What a layout is taken for: whole sectors are aligned to a sector, so that a disk opened with
-/// `direct` can move them past the host's page cache.
+/// `direct` can move them past the host's page cache, and whole pages to a page, of which the
+/// medium then takes fewer pieces.
 fn aligned(layout: Layout) -> Layout {
-    const SECTOR: usize = chiton_shared::virtio::block::SECTOR as usize;
-    if layout.size().is_multiple_of(SECTOR) {
-        layout.align_to(SECTOR).unwrap_or(layout)
-    } else {
-        layout
-    }
+    let wanted = [map::PAGE as usize, SECTOR as usize];
+    let align = wanted.into_iter().find(|unit| layout.size().is_multiple_of(*unit));
+    align.and_then(|align| layout.align_to(align).ok()).unwrap_or(layout)
 }
 
 // SAFETY: the free list hands out each byte once, aligned as asked, and takes it back from
