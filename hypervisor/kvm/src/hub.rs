@@ -62,6 +62,8 @@ pub(crate) struct Slot {
     pub(crate) kick: EventFd,
     input: Option<OwnedFd>,
     output: Option<OwnedFd>,
+    /// Tells that the backend may have changed by itself; watched always.
+    _changes: Option<OwnedFd>,
     failures: Arc<Failures>,
     complaint: Complaint,
     /// When the device loop has to come to it at the latest, by [`clock::now`]; [`NEVER`] else.
@@ -81,6 +83,8 @@ struct SlotState {
 pub(crate) struct SlotFiles {
     pub(crate) input: Option<OwnedFd>,
     pub(crate) output: Option<OwnedFd>,
+    /// Tells that the backend may have changed by itself.
+    pub(crate) changes: Option<OwnedFd>,
     pub(crate) failures: Arc<Failures>,
     /// What the backend has to say.
     pub(crate) complaint: Complaint,
@@ -122,6 +126,7 @@ enum Token {
     Kick(usize),
     Input(usize),
     Output(usize),
+    Change(usize),
     Wake,
     Signal,
 }
@@ -134,6 +139,7 @@ impl Token {
             Self::Kick(slot) => 4 + 4 * slot as u64,
             Self::Input(slot) => 5 + 4 * slot as u64,
             Self::Output(slot) => 6 + 4 * slot as u64,
+            Self::Change(slot) => 7 + 4 * slot as u64,
         })
     }
 
@@ -146,6 +152,7 @@ impl Token {
             (0, Some(slot)) => Some(Self::Kick(slot)),
             (1, Some(slot)) => Some(Self::Input(slot)),
             (2, Some(slot)) => Some(Self::Output(slot)),
+            (3, Some(slot)) => Some(Self::Change(slot)),
             _ => None,
         }
     }
@@ -188,6 +195,9 @@ impl Hub {
         for (index, (transport, files)) in devices.into_iter().enumerate() {
             let kick = event()?;
             add(&epoll, kick.as_raw_fd(), Token::Kick(index), epoll::EventFlags::IN)?;
+            if let Some(changes) = &files.changes {
+                add(&epoll, changes.as_raw_fd(), Token::Change(index), epoll::EventFlags::IN)?;
+            }
             slots.push(Slot {
                 state: Mutex::new(SlotState {
                     transport,
@@ -197,6 +207,7 @@ impl Hub {
                 kick,
                 input: files.input,
                 output: files.output,
+                _changes: files.changes,
                 failures: files.failures,
                 complaint: files.complaint,
                 again: AtomicU64::new(NEVER),
@@ -240,7 +251,7 @@ impl Hub {
     /// Runs the device loop until [`finish`](Self::finish).
     pub(crate) fn serve(&self, deadline: Option<Deadline>) {
         let mut deadline = deadline;
-        let mut events = Vec::with_capacity(2 + 3 * self.slots.len());
+        let mut events = Vec::with_capacity(2 + 4 * self.slots.len());
         while !self.over.load(Ordering::Acquire) {
             let timeout = deadline.map(|d| d.at.saturating_duration_since(Instant::now()));
             let again = self.next_again().map(clock::until);
@@ -296,6 +307,7 @@ impl Hub {
                 self.process(slot);
             }
             Some(Token::Input(slot) | Token::Output(slot)) => self.process(slot),
+            Some(Token::Change(slot)) => self.look_at_backend(slot),
             Some(Token::Signal) => match self.signals.as_ref().and_then(EndSignals::take) {
                 Some(libc::SIGWINCH) => self.resized(),
                 Some(signal) => self.stop(StopReason::Signal(signal)),
@@ -305,6 +317,16 @@ impl Hub {
                 let _ = self.wake.read();
             }
         }
+    }
+
+    /// The backend of a device may have changed by itself.
+    fn look_at_backend(&self, index: usize) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let mut state = lock(&slot.state);
+        if state.transport.look_at_backend().notify {
+            self.news.post();
+        }
+        self.after(index, slot, &mut state);
     }
 
     /// The terminal has another size: tells the consoles' drivers.
@@ -600,9 +622,10 @@ mod tests {
             Token::Kick(0),
             Token::Input(3),
             Token::Output(15),
+            Token::Change(2),
         ] {
             assert_eq!(Token::decode(token.encode()), Some(token));
         }
-        assert_eq!(Token::decode(epoll::EventData::new_u64(2)), None);
+        assert_eq!(Token::decode(epoll::EventData::new_u64(3)), None);
     }
 }

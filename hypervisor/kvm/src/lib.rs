@@ -53,7 +53,7 @@ pub use guest::{DEFAULT_MEMORY, Guest};
 pub use host::console::{Captured, Console};
 pub use host::disk::{Disk, DiskOpenError, DiskOptions, SerialError};
 pub use host::folder::{Folder, FolderOpenError};
-pub use host::tap::{Net, NetOpenError};
+pub use host::tap::{MAX_QUEUES, Net, NetOpenError};
 pub use host::vsock::{Vsock, VsockError};
 pub use kernel_stats::KernelStat;
 pub use outcome::{Ending, Outcome};

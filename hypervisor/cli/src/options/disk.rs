@@ -44,7 +44,7 @@ pub(super) fn parse(text: &str) -> Result<DiskOption, String> {
 }
 
 /// `RATE[/BURST]`: so many a second, and so many at once.
-fn rate(text: &str) -> Result<Rate, String> {
+pub(crate) fn rate(text: &str) -> Result<Rate, String> {
     let rate = match text.split_once('/') {
         Some((rate, burst)) => Rate::new(size(rate)?, size(burst)?),
         None => Rate::per_second(size(text)?),

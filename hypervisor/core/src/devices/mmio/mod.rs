@@ -189,6 +189,22 @@ impl Transport {
         }
     }
 
+    /// The backend may have changed by itself: has the device look, and tells the driver what that
+    /// changed.
+    pub fn look_at_backend(&mut self) -> Outcome {
+        self.device.look_at_backend();
+        if self.device.config_changed() {
+            return self.config_changed();
+        }
+        Outcome::default()
+    }
+
+    /// Gives the device other limits; whether it can have any. Call [`process`](Self::process)
+    /// afterwards: what waited for the old ones may go on.
+    pub fn set_limits(&mut self, limits: super::Limits) -> bool {
+        self.device.set_limits(limits)
+    }
+
     /// Back to the state at start (section 2.4).
     fn reset(&mut self) {
         self.device.reset();
