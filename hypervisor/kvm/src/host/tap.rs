@@ -389,6 +389,8 @@ pub(crate) struct TapLink {
     /// Where there are several pairs: tells of input for those that are watched.
     ready: Option<OwnedFd>,
     failures: Arc<Failures>,
+    /// It was said that the interface is gone.
+    said: bool,
 }
 
 impl TapLink {
@@ -398,7 +400,12 @@ impl TapLink {
         } else {
             None
         };
-        Ok(Self { net, ready, failures })
+        Ok(Self {
+            net,
+            ready,
+            failures,
+            said: false,
+        })
     }
 
     /// A duplicate of the descriptor that tells of input, for the device loop to watch.
@@ -415,9 +422,11 @@ impl TapLink {
     }
 
     /// The interface is there no more.
-    fn gone(&self, error: &io::Error) {
+    fn gone(&mut self, error: &io::Error) {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        self.failures.link.store(errno, Ordering::Relaxed);
+        if !std::mem::replace(&mut self.said, true) {
+            self.failures.link.store(errno, Ordering::Relaxed);
+        }
     }
 
     /// Whether the interface is up, by its name of this moment.
