@@ -412,7 +412,7 @@ impl<H> Drop for Transmit<'_, H> {
     }
 }
 
-/// Has the device use so many pairs of queues, by its control queue (section 5.1.6.5.5); whether it
+/// Has the device use so many pairs of queues, by its control queue (section 5.1.6.5.6); whether it
 /// agreed.
 ///
 /// # Errors
