@@ -26,7 +26,7 @@ const OPTIONS: Options = Options {
     backlog: 8,
     waiting: 64,
     receive: 4 << 10,
-    send: 32 << 10,
+    send: 24 << 10,
 };
 
 /// What there is to serve.
