@@ -486,6 +486,28 @@ fn curl_gets_files_from_a_guest_one_after_the_other() {
 }
 
 #[test]
+fn wrk_is_served_on_hundreds_of_connections_without_an_error() {
+    let Some(tap) = tap() else { return };
+    let server = Server::start(&tap, &[]);
+    let connections = if slow() { 20 } else { 200 };
+    let output = std::process::Command::new("wrk")
+        .args(["-t1", &format!("-c{connections}"), "-d2s", "--timeout", "60s"])
+        .arg(format!("http://{}/", server.address.ip()))
+        .output();
+    match output {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success() && said.contains("Requests/sec:"), "{said}");
+            assert!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
+            let status = String::from_utf8(server.connect().get("/status").1).expect("text");
+            assert!(status.contains(&format!("connections {}", connections + 1)), "{status}");
+        }
+        Err(error) => println!("SKIPPED: wrk does not start: {error}"),
+    }
+    server.stop();
+}
+
+#[test]
 fn a_tap_that_is_taken_away_leaves_the_guest_running() {
     let Some(tap) = tap() else { return };
     let mut server = Server::start(&tap, &[]);
