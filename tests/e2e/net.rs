@@ -500,7 +500,7 @@ fn wrk_is_served_on_hundreds_of_connections_without_an_error() {
             assert!(output.status.success() && said.contains("Requests/sec:"), "{said}");
             assert!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
             let status = String::from_utf8(server.connect().get("/status").1).expect("text");
-            assert!(status.contains(&format!("connections {}", connections + 1)), "{status}");
+            assert!(status.contains("open 1\n"), "{status}");
         }
         Err(error) => println!("SKIPPED: wrk does not start: {error}"),
     }
