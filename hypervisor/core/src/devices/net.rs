@@ -28,7 +28,7 @@ use chiton_shared::memory::Window;
 use chiton_shared::virtio::id;
 use chiton_shared::virtio::net::{
     Config, ETHERNET, F_CTRL_VQ, F_MAC, F_MQ, F_MRG_RXBUF, F_MTU, F_STATUS, Header, MAX_FRAME, MAX_PAIRS, RECEIVE,
-    S_LINK_UP, control_queue,
+    S_LINK_UP, TRANSMIT, control_queue,
 };
 use chiton_shared::virtio::ring::Chain;
 
@@ -155,6 +155,8 @@ struct Pair {
     waiting: bool,
     /// What the link was told of that.
     watched: bool,
+    /// When each queue may go on, if a limit has been reached.
+    again: [Option<u64>; 2],
 }
 
 impl<L: Link> Net<L> {
@@ -232,6 +234,7 @@ impl<L: Link> Net<L> {
 
     fn receive(&mut self, pair: usize, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
         self.pairs[pair].waiting = false;
+        self.pairs[pair].again[RECEIVE] = None;
         let result = self.receive_some(pair, ring);
         let Pair { waiting, watched, .. } = &mut self.pairs[pair];
         if waiting != watched {
@@ -264,9 +267,11 @@ impl<L: Link> Net<L> {
                 }
                 room.add(&self.chain)?;
             }
-            if !self.incoming.allows() {
+            self.pairs[pair].again[RECEIVE] = self.incoming.wait();
+            if self.pairs[pair].again[RECEIVE].is_some() {
                 return Ok(Progress::Waiting);
             }
+            let room = &mut self.pairs[pair].room;
             room.gather(Header::SIZE, needed, memory, &mut windows)?;
             let mut header = [0; Header::SIZE];
             match self.link.receive(pair, &mut header, windows.as_slice()) {
@@ -300,7 +305,8 @@ impl<L: Link> Net<L> {
         let mut windows = Windows::new();
         let mut budget = BYTES_PER_CALL;
         for _ in 0..FRAMES_PER_CALL {
-            if !self.outgoing.allows() {
+            self.pairs[pair].again[TRANSMIT] = self.outgoing.wait();
+            if self.pairs[pair].again[TRANSMIT].is_some() {
                 return Ok(Progress::Waiting);
             }
             if !ring.pop(&mut self.chain)? {
@@ -357,6 +363,10 @@ impl<L: Link> Net<L> {
             self.failures += u64::from(!done);
             control::answer(&self.chain, done, memory, &mut windows)?;
             ring.push(self.chain.head(), 1);
+            if done {
+                // Queues that were of no use may have buffers, of which no kick tells.
+                break;
+            }
         }
         Ok(Progress::More)
     }
@@ -416,7 +426,7 @@ impl<L: Link> Device for Net<L> {
         Interest {
             readable: self.pairs.iter().any(|pair| pair.waiting),
             writable: false,
-            at: self.incoming.again().into_iter().chain(self.outgoing.again()).min(),
+            at: self.pairs.iter().flat_map(|pair| pair.again).flatten().min(),
         }
     }
 
@@ -437,15 +447,13 @@ impl<L: Link> Device for Net<L> {
     fn stop(&mut self, queue: usize) {
         let is_control = control_queue(self.features, self.max_pairs()) == Some(queue);
         if let Some(pair) = self.pairs.get_mut(queue / 2).filter(|_| !is_control) {
+            pair.again[queue % 2] = None;
             if queue % 2 == RECEIVE {
                 pair.room.clear();
                 pair.waiting = false;
                 if core::mem::take(&mut pair.watched) {
                     self.link.watch(queue / 2, false);
                 }
-                self.incoming.forget();
-            } else {
-                self.outgoing.forget();
             }
         }
     }

@@ -459,8 +459,8 @@ fn the_driver_says_how_many_pairs_it_uses() {
     );
 
     assert_eq!(command(&mut rig, 4, &control::set_pairs(2)), Some(control::OK));
-    let _ = rig.process();
-    assert_eq!(link.state().watched, [true, true]);
+    rig.process_all();
+    assert_eq!(link.state().watched, [true, true], "no kick is needed");
     assert_eq!(link.state().in_use, 2);
     for pair in [0, 1] {
         link.state().inputs[pair].push_back(frame(60 + pair));
@@ -478,6 +478,33 @@ fn the_driver_says_how_many_pairs_it_uses() {
     );
     let _ = rig.transport.write(0x70, &[0; 4]);
     assert_eq!(link.state().in_use, 1);
+}
+
+#[test]
+fn a_pair_that_waits_for_its_limit_is_not_forgotten_when_another_goes_on() {
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    let memory = Memory::up_to(END + 0x20000);
+    let link = FakeLink::several();
+    let limits = Limits {
+        ops: Rate::new(10, 1),
+        bytes: None,
+    };
+    let device = Net::new(link.clone()).limited(limits, || NOW.load(Ordering::Relaxed));
+    let mut rig = Rig::with_features(&memory, device, !super::LARGE_RECEIVE);
+    assert_eq!(command(&mut rig, 4, &control::set_pairs(2)), Some(control::OK));
+    // The first pair sends, and has no token for its second frame; the second comes when there is one.
+    let whole = Buffer::readable(FAR + 0x3000, 72);
+    for _ in 0..2 {
+        rig.queues[1].add(&[whole]).unwrap();
+    }
+    let _ = rig.transport.process_queue(1, &memory);
+    assert_eq!(rig.transport.interest().at, Some(100_000_000));
+    NOW.store(100_000_000, Ordering::Relaxed);
+    let _ = rig.transport.process_queue(3, &memory);
+    assert_eq!(rig.transport.interest().at, Some(100_000_000), "the first still waits");
+    rig.process_all();
+    assert_eq!(link.state().output_pairs, [0, 0]);
+    assert_eq!(rig.transport.interest().at, Some(200_000_000));
 }
 
 #[test]

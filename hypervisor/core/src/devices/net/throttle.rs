@@ -10,8 +10,6 @@ pub(super) struct Throttle {
     limiter: Option<Limiter>,
     longest: u64,
     now: fn() -> u64,
-    /// When to go on, if the limit has been reached.
-    again: Option<u64>,
 }
 
 impl Throttle {
@@ -21,7 +19,6 @@ impl Throttle {
             limiter: None,
             longest: 0,
             now: || 0,
-            again: None,
         }
     }
 
@@ -36,17 +33,13 @@ impl Throttle {
             limiter: (!limits.is_none()).then(|| Limiter::new(limits)),
             longest,
             now,
-            again: None,
         }
     }
 
-    /// Whether a frame may go now; if not, notes when.
-    pub(super) fn allows(&mut self) -> bool {
-        self.again = match &mut self.limiter {
-            Some(limiter) => limiter.wait(1, self.longest, (self.now)()),
-            None => None,
-        };
-        self.again.is_none()
+    /// When a frame may go, if not now.
+    pub(super) fn wait(&mut self) -> Option<u64> {
+        let limiter = self.limiter.as_mut()?;
+        limiter.wait(1, self.longest, (self.now)())
     }
 
     /// A frame of so many bytes went, which was allowed just now.
@@ -56,15 +49,5 @@ impl Throttle {
             // Time does not run backwards, so what was there still is.
             let _ = limiter.take(1, bytes, (self.now)());
         }
-    }
-
-    /// When to go on, if the limit has been reached.
-    pub(super) const fn again(&self) -> Option<u64> {
-        self.again
-    }
-
-    /// Nothing waits any more; the tokens stay as they are.
-    pub(super) const fn forget(&mut self) {
-        self.again = None;
     }
 }
