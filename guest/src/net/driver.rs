@@ -49,6 +49,8 @@ pub struct Receive<'m, H> {
     owner: [u16; MAX_SIZE as usize],
     /// Blocks of the frame that was received last, to be given back before the next.
     held: Vec<u16>,
+    /// How many blocks the device was given since it was last told.
+    not_told: usize,
     /// Where the frame that was received last is.
     place: Place,
     /// A frame that does not lie in one piece, and room for any other; empty until there is one.
@@ -84,6 +86,7 @@ impl<'m, H: Host> Receive<'m, H> {
             blocks,
             owner: [0; MAX_SIZE as usize],
             held: Vec::new(),
+            not_told: 0,
             place: Place::Copy { len: 0 },
             frame: Vec::new(),
             uncut: None,
@@ -111,7 +114,13 @@ impl<'m, H: Host> Receive<'m, H> {
         for i in 0..self.held.len() {
             self.give(usize::from(self.held[i]))?;
         }
+        self.not_told += self.held.len();
         self.held.clear();
+        if self.not_told >= self.blocks.len() / 2 {
+            // The host fills them while the guest looks at the others.
+            self.not_told = 0;
+            self.queue.kick();
+        }
         Ok(())
     }
 
