@@ -1,0 +1,139 @@
+//! The kernel's own file systems, `/proc` and `/sys`, without what a jail has no business with.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+
+use super::mount;
+use crate::jail::error::{At, Failure, Step};
+
+/// What is read as empty: the default of engines that run OCI images (`maskedPaths`,
+/// config-linux.md#masked-paths). They tell of the host, or of its secrets.
+const MASKED: [&str; 12] = [
+    "proc/acpi",
+    "proc/asound",
+    "proc/interrupts",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/sched_debug",
+    "proc/scsi",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "sys/devices/virtual/powercap",
+    "sys/firmware",
+];
+
+/// What is never written (`readonlyPaths`, config-linux.md#readonly-paths).
+const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+
+/// How much of `/proc` there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proc {
+    /// No `/proc`.
+    Absent,
+    /// Only what is of processes: enough for a program that looks up its own files and maps.
+    Processes,
+    /// What ordinary programs expect, such as `/proc/cpuinfo`, with masked and read-only parts.
+    #[default]
+    Full,
+}
+
+/// Whether there is `/sys`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sys {
+    /// No `/sys`.
+    Absent,
+    /// It can be read.
+    #[default]
+    ReadOnly,
+}
+
+/// Mounts both on a root directory.
+pub(super) fn make(root: BorrowedFd<'_>, proc: Proc, sys: Sys) -> Result<(), Failure> {
+    let strict =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    // A process sees those that it could trace, which are its own (proc(5), hidepid=2).
+    let options: &[(&str, &str)] = match proc {
+        Proc::Absent => &[],
+        Proc::Processes => &[("hidepid", "2"), ("subset", "pid")],
+        Proc::Full => &[("hidepid", "2")],
+    };
+    if proc != Proc::Absent {
+        let made = mount::new("proc", options, strict).at(Step::Mount, || "/proc".into())?;
+        mount::mount_on(root, "proc", &made).at(Step::Mount, || "/proc".into())?;
+    }
+    if sys == Sys::ReadOnly {
+        let strict = strict | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        let made = mount::new("sysfs", &[], strict).at(Step::Mount, || "/sys".into())?;
+        mount::mount_on(root, "sys", &made).at(Step::Mount, || "/sys".into())?;
+    }
+    let mut mask = Mask::default();
+    for path in MASKED {
+        if path.starts_with("proc/") && proc == Proc::Full || path.starts_with("sys/") && sys == Sys::ReadOnly {
+            mask.cover(root, path)
+                .at(Step::Mount, || format!("nothing over /{path}"))?;
+        }
+    }
+    if proc == Proc::Full {
+        for path in READ_ONLY {
+            read_only(root, path).at(Step::Mount, || format!("/{path}, read-only"))?;
+        }
+    }
+    Ok(())
+}
+
+/// One empty, read-only directory for all that is masked.
+#[derive(Default)]
+struct Mask(Option<OwnedFd>);
+
+impl Mask {
+    fn cover(&mut self, root: BorrowedFd<'_>, path: &str) -> Result<(), Errno> {
+        let Some((target, kind)) = open(root, path)? else {
+            return Ok(());
+        };
+        let nothing = if kind == FileType::Directory {
+            mount::view(self.empty()?.as_fd(), Path::new(""), false)?
+        } else {
+            mount::view(CWD, Path::new("/dev/null"), false)?
+        };
+        mount::attach(nothing.as_fd(), target.as_fd())
+    }
+
+    fn empty(&mut self) -> Result<&OwnedFd, Errno> {
+        let made = match self.0.take() {
+            Some(made) => made,
+            None => mount::new("tmpfs", &[("nr_inodes", "1")], MountAttrFlags::MOUNT_ATTR_RDONLY)?,
+        };
+        Ok(self.0.insert(made))
+    }
+}
+
+fn read_only(root: BorrowedFd<'_>, path: &str) -> Result<(), Errno> {
+    let Some((target, _)) = open(root, path)? else {
+        return Ok(());
+    };
+    let view = mount::view(target.as_fd(), Path::new(""), false)?;
+    mount::set_attributes(view.as_fd(), libc::MOUNT_ATTR_RDONLY, false)?;
+    mount::attach(view.as_fd(), target.as_fd())
+}
+
+/// A path of the kernel's, which leads through no link, if the kernel has it.
+fn open(root: BorrowedFd<'_>, path: &str) -> Result<Option<(OwnedFd, FileType)>, Errno> {
+    match openat(
+        root,
+        path,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
+        Ok(target) => {
+            let kind = FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode);
+            Ok(Some((target, kind)))
+        }
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}

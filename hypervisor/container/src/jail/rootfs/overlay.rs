@@ -1,0 +1,136 @@
+//! The root file system of an image: many layers that are only read, one that is written.
+//!
+//! Layers are given to the kernel as descriptors, so that no path has to be within its reach or free of
+//! commas, and as many as it takes. Kernels before 6.15 take paths only, and those are `/proc/self/fd/N`.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag,
+    fsmount, fsopen, mount,
+};
+
+use super::mount;
+use crate::jail::error::{At, Failure, Step};
+
+/// Bytes of options that `mount(2)` takes: a page, with the zero at its end.
+const OPTIONS: usize = 4095;
+
+/// What an overlay is made of, open.
+#[derive(Debug)]
+pub(super) struct Layers {
+    /// The uppermost first.
+    pub(super) lower: Vec<OwnedFd>,
+    /// The directory with `upper` and `work`.
+    pub(super) scratch: Option<OwnedFd>,
+    /// Whether these are mounts that have no place yet.
+    pub(super) detached: bool,
+}
+
+/// Makes the overlay and covers this process's root with it. The answer is the root of the overlay.
+///
+/// `user` says that this process is root in a user namespace only: then the overlay keeps its notes in
+/// `user.overlay.*` instead of `trusted.overlay.*` attributes.
+pub(super) fn make(layers: &Layers, user: bool) -> Result<OwnedFd, Failure> {
+    let what = || format!("{} layers", layers.lower.len());
+    let writable = match &layers.scratch {
+        Some(scratch) => Some((scratch_part(scratch, "upper")?, scratch_part(scratch, "work")?)),
+        None => None,
+    };
+    let writable = writable.as_ref().map(|(upper, work)| (upper.as_fd(), work.as_fd()));
+    match by_descriptors(layers, writable, user) {
+        Ok(overlay) => {
+            mount::cover_root(overlay.as_fd()).at(Step::Overlay, what)?;
+            Ok(overlay)
+        }
+        // Older kernels refuse descriptors, or descriptors of mounts without a place.
+        Err(Errno::INVAL) => by_paths(layers, writable, user),
+        Err(errno) => Err(Failure::new(Step::Overlay, what(), errno)),
+    }
+}
+
+fn scratch_part(scratch: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(scratch, name, flags, Mode::empty())
+        .at(Step::Overlay, || format!("the directory {name} for what is written"))
+}
+
+type Writable<'a> = Option<(BorrowedFd<'a>, BorrowedFd<'a>)>;
+
+fn by_descriptors(layers: &Layers, writable: Writable<'_>, user: bool) -> Result<OwnedFd, Errno> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for layer in &layers.lower {
+        fsconfig_set_fd(&context, "lowerdir+", layer)?;
+    }
+    if let Some((upper, work)) = writable {
+        fsconfig_set_fd(&context, "upperdir", upper)?;
+        fsconfig_set_fd(&context, "workdir", work)?;
+    }
+    if user {
+        fsconfig_set_flag(&context, "userxattr")?;
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+}
+
+/// The way of older kernels: mounts must have a place, for which the covered root will do until the
+/// overlay has views of its own.
+fn by_paths(layers: &Layers, writable: Writable<'_>, user: bool) -> Result<OwnedFd, Failure> {
+    let what = || format!("{} layers, by paths", layers.lower.len());
+    let mut placed = 0;
+    if layers.detached {
+        for layer in layers.lower.iter().chain(&layers.scratch) {
+            mount::cover_root(layer.as_fd()).at(Step::Overlay, what)?;
+            placed += 1;
+        }
+    }
+    let options = options(layers.lower.iter().map(AsRawFd::as_raw_fd), writable, user);
+    if options.len() > OPTIONS {
+        let on = format!(
+            "{} layers, of which this kernel takes {}",
+            layers.lower.len(),
+            OPTIONS / "/proc/self/fd/1000:".len()
+        );
+        return Err(Failure::refused(Step::Overlay, on));
+    }
+    let options = std::ffi::CString::new(options).map_err(|_| Failure::refused(Step::Overlay, what()))?;
+    let made = mount("overlay", "/", "overlay", MountFlags::empty(), Some(options.as_c_str()));
+    made.at(Step::Overlay, what)?;
+    // The top of what covers the root: `..` of the root leads there, `/` does not.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let covered = rustix::fs::open("/..", flags, Mode::empty()).at(Step::Overlay, what)?;
+    let overlay = mount::view(covered.as_fd(), std::path::Path::new(""), false).at(Step::Overlay, what)?;
+    for _ in 0..=placed {
+        mount::uncover_root().at(Step::Overlay, what)?;
+    }
+    mount::cover_root(overlay.as_fd()).at(Step::Overlay, what)?;
+    Ok(overlay)
+}
+
+fn options(lower: impl Iterator<Item = i32>, writable: Writable<'_>, user: bool) -> String {
+    let path = |fd: i32| format!("/proc/self/fd/{fd}");
+    let mut options = format!("lowerdir={}", lower.map(path).collect::<Vec<_>>().join(":"));
+    if let Some((upper, work)) = writable {
+        let [upper, work] = [upper, work].map(|fd| path(fd.as_raw_fd()));
+        options += &format!(",upperdir={upper},workdir={work}");
+    }
+    if user {
+        options += ",userxattr";
+    }
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_descriptors_the_uppermost_first() {
+        assert_eq!(
+            options([7, 8].into_iter(), None, true),
+            "lowerdir=/proc/self/fd/7:/proc/self/fd/8,userxattr"
+        );
+    }
+}
