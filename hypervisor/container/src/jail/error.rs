@@ -151,6 +151,7 @@ impl Failure {
             (Step::Mount, libc::EPERM) => {
                 "; /proc and /sys can be mounted only where the caller's own are whole, with nothing mounted over parts of them"
             }
+            (Step::Volume, libc::EXDEV) => "; nothing goes over the kernel's own files, /proc and /sys",
             (Step::Volume, libc::ENOENT) => "; the host's side must exist",
             _ => "",
         }

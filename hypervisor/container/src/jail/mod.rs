@@ -57,6 +57,7 @@ use channel::{Channel, Word};
 use clone::{Side, clone3, exit};
 use error::At;
 use namespaces::Joined;
+use rootfs::Owner;
 use seccomp::{Filter, Programs};
 
 pub use error::{Error, Failure, Status, Step};
@@ -239,6 +240,17 @@ impl Jail {
         new(Kind::User) && new(Kind::Mount) && geteuid().is_root() && self.ids.moves_ids()
     }
 
+    /// Whose a namespace is, and with it what /proc or /sys shows of it.
+    fn owner(&self, kind: Kind) -> Owner {
+        match (self.namespaces.source(kind), self.namespaces.source(Kind::User)) {
+            (Source::New, _) => Owner::Jail,
+            (Source::Caller, _) => Owner::Caller,
+            // Who is in the same user namespace, or in none of its own, has the right.
+            (_, Source::New) => Owner::Other,
+            _ => Owner::Jail,
+        }
+    }
+
     /// The new process: builds the jail round itself, and runs the payload.
     fn run<F: FnOnce() -> i32>(
         &self,
@@ -316,7 +328,13 @@ impl Jail {
             } else {
                 self.root.open_plain()?
             };
-            let root = rootfs::build(&self.root, &parts, new(Kind::User), new(Kind::Ipc))?;
+            let view = rootfs::View {
+                user: new(Kind::User) || self.namespaces.joins(Kind::User),
+                queues: new(Kind::Ipc),
+                processes: self.owner(Kind::Pid),
+                interfaces: self.owner(Kind::Network),
+            };
+            let root = rootfs::build(&self.root, &parts, view)?;
             rootfs::enter(&root)?;
         }
 

@@ -52,24 +52,28 @@ pub enum Sys {
     ReadOnly,
 }
 
+/// Whose processes and interfaces the two show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::jail) enum Owner {
+    /// The jail's own: they can be mounted.
+    Jail,
+    /// The caller's: they are mounted already.
+    Caller,
+    /// Another jail's: there is no right to mount them.
+    Other,
+}
+
 /// Mounts both on a root directory.
-pub(super) fn make(root: BorrowedFd<'_>, proc: Proc, sys: Sys) -> Result<(), Failure> {
-    let strict =
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+pub(super) fn make(root: BorrowedFd<'_>, proc: (Proc, Owner), sys: (Sys, Owner)) -> Result<(), Failure> {
+    let ((proc, processes), (sys, interfaces)) = (proc, sys);
     // A process sees those that it could trace, which are its own (proc(5), hidepid=2).
-    let options: &[(&str, &str)] = match proc {
-        Proc::Absent => &[],
-        Proc::Processes => &[("hidepid", "2"), ("subset", "pid")],
-        Proc::Full => &[("hidepid", "2")],
-    };
-    if proc != Proc::Absent {
-        let made = mount::new("proc", options, strict).at(Step::Mount, || "/proc".into())?;
-        mount::mount_on(root, "proc", &made).at(Step::Mount, || "/proc".into())?;
+    match proc {
+        Proc::Absent => {}
+        Proc::Processes => own(root, "proc", &[("hidepid", "2"), ("subset", "pid")], false, processes)?,
+        Proc::Full => own(root, "proc", &[("hidepid", "2")], false, processes)?,
     }
     if sys == Sys::ReadOnly {
-        let strict = strict | MountAttrFlags::MOUNT_ATTR_RDONLY;
-        let made = mount::new("sysfs", &[], strict).at(Step::Mount, || "/sys".into())?;
-        mount::mount_on(root, "sys", &made).at(Step::Mount, || "/sys".into())?;
+        own(root, "sys", &[], true, interfaces)?;
     }
     let mut mask = Mask::default();
     for path in MASKED {
@@ -84,6 +88,37 @@ pub(super) fn make(root: BorrowedFd<'_>, proc: Proc, sys: Sys) -> Result<(), Fai
         }
     }
     Ok(())
+}
+
+fn own(
+    root: BorrowedFd<'_>,
+    name: &'static str,
+    options: &[(&str, &str)],
+    read_only: bool,
+    owner: Owner,
+) -> Result<(), Failure> {
+    let what = || format!("/{name}");
+    let kind = if name == "sys" { "sysfs" } else { name };
+    let mut strict =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    if read_only {
+        strict |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    let made = match owner {
+        Owner::Jail => mount::new(kind, options, strict).at(Step::Mount, what)?,
+        Owner::Caller => {
+            let view = mount::view(CWD, Path::new(&what()), true).at(Step::Mount, what)?;
+            mount::set_attributes(view.as_fd(), strict.bits().into(), true).at(Step::Mount, what)?;
+            view
+        }
+        Owner::Other => {
+            let refusal = format!(
+                "/{name} shows what belongs to another jail's user namespace: join that too, or leave /{name} out"
+            );
+            return Err(Failure::refused(Step::Mount, refusal));
+        }
+    };
+    mount::mount_on(root, name, &made).at(Step::Mount, what)
 }
 
 /// One empty, read-only directory for all that is masked.

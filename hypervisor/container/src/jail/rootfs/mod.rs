@@ -16,6 +16,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use super::error::{At, Failure, Step};
 use overlay::Layers;
 
+pub(super) use kernel::Owner;
 pub use kernel::{Proc, Sys};
 pub use volumes::{Volume, VolumeError};
 
@@ -112,9 +113,21 @@ pub(super) fn make_private() -> Result<(), Failure> {
         .at(Step::Mount, || "/, private".into())
 }
 
-/// Builds the root over this process's own, which it covers. `user` says that this process is root of a
-/// user namespace only, `queues` that message queues are the jail's own.
-pub(super) fn build(root: &Root, parts: &Parts, user: bool, queues: bool) -> Result<OwnedFd, Failure> {
+/// What a root shows of other namespaces.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    /// Whether this process is root of a user namespace only.
+    pub(super) user: bool,
+    /// Whether message queues are the jail's own.
+    pub(super) queues: bool,
+    /// Whose processes there are.
+    pub(super) processes: Owner,
+    /// Whose network interfaces there are.
+    pub(super) interfaces: Owner,
+}
+
+/// Builds the root over this process's own, which it covers.
+pub(super) fn build(root: &Root, parts: &Parts, view: View) -> Result<OwnedFd, Failure> {
     let top = match (&parts.layers.lower[..], &parts.layers.scratch) {
         ([], _) => {
             return Err(Failure::refused(
@@ -132,12 +145,12 @@ pub(super) fn build(root: &Root, parts: &Parts, user: bool, queues: bool) -> Res
             mount::cover_root(top.as_fd()).at(Step::Layers, what)?;
             top
         }
-        _ => overlay::make(&parts.layers, user)?,
+        _ => overlay::make(&parts.layers, view.user)?,
     };
     mount::set_attributes(top.as_fd(), libc::MOUNT_ATTR_NODEV, false)
         .at(Step::Mount, || "the root, without devices".into())?;
-    kernel::make(top.as_fd(), root.proc, root.sys)?;
-    dev::make(top.as_fd(), queues)?;
+    kernel::make(top.as_fd(), (root.proc, view.processes), (root.sys, view.interfaces))?;
+    dev::make(top.as_fd(), view.queues)?;
     if root.tmp {
         dev::tmp(top.as_fd())?;
     }

@@ -1,11 +1,13 @@
 //! The root file system of an image: many layers that are only read, one that is written.
 //!
 //! Layers are given to the kernel as descriptors, so that no path has to be within its reach or free of
-//! commas, and as many as it takes. Kernels before 6.15 take paths only, and those are `/proc/self/fd/N`.
+//! commas, and as many as it takes. Kernels before 6.13 take paths only, and those are `/proc/self/fd/N`.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag,
@@ -40,15 +42,28 @@ pub(super) fn make(layers: &Layers, user: bool) -> Result<OwnedFd, Failure> {
         None => None,
     };
     let writable = writable.as_ref().map(|(upper, work)| (upper.as_fd(), work.as_fd()));
-    match by_descriptors(layers, writable, user) {
-        Ok(overlay) => {
-            mount::cover_root(overlay.as_fd()).at(Step::Overlay, what)?;
-            Ok(overlay)
+    // The kernel looks into mounts of this namespace only. Until the overlay has views of its own, the
+    // root that they cover will do for a place.
+    let mut covers = 0;
+    if layers.detached {
+        for layer in layers.lower.iter().chain(&layers.scratch) {
+            mount::cover_root(layer.as_fd()).at(Step::Overlay, what)?;
+            covers += 1;
         }
-        // Older kernels refuse descriptors, or descriptors of mounts without a place.
-        Err(Errno::INVAL) => by_paths(layers, writable, user),
-        Err(errno) => Err(Failure::new(Step::Overlay, what(), errno)),
     }
+    let overlay = match by_descriptors(layers, writable, user) {
+        // Kernels before 6.13 take no descriptors.
+        Err(Errno::INVAL) => {
+            covers += 1;
+            by_paths(layers, writable, user)?
+        }
+        made => made.at(Step::Overlay, what)?,
+    };
+    for _ in 0..covers {
+        mount::uncover_root().at(Step::Overlay, what)?;
+    }
+    mount::cover_root(overlay.as_fd()).at(Step::Overlay, what)?;
+    Ok(overlay)
 }
 
 fn scratch_part(scratch: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {
@@ -75,38 +90,23 @@ fn by_descriptors(layers: &Layers, writable: Writable<'_>, user: bool) -> Result
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
-/// The way of older kernels: mounts must have a place, for which the covered root will do until the
-/// overlay has views of its own.
+/// The way of older kernels. The overlay then covers the root, and the answer is a second view of it.
 fn by_paths(layers: &Layers, writable: Writable<'_>, user: bool) -> Result<OwnedFd, Failure> {
-    let what = || format!("{} layers, by paths", layers.lower.len());
-    let mut placed = 0;
-    if layers.detached {
-        for layer in layers.lower.iter().chain(&layers.scratch) {
-            mount::cover_root(layer.as_fd()).at(Step::Overlay, what)?;
-            placed += 1;
-        }
-    }
+    let count = layers.lower.len();
+    let what = || format!("{count} layers, by paths");
     let options = options(layers.lower.iter().map(AsRawFd::as_raw_fd), writable, user);
     if options.len() > OPTIONS {
-        let on = format!(
-            "{} layers, of which this kernel takes {}",
-            layers.lower.len(),
-            OPTIONS / "/proc/self/fd/1000:".len()
-        );
-        return Err(Failure::refused(Step::Overlay, on));
+        let most = OPTIONS / "/proc/self/fd/1000:".len();
+        return Err(Failure::refused(
+            Step::Overlay,
+            format!("{count} layers; this kernel takes about {most}"),
+        ));
     }
-    let options = std::ffi::CString::new(options).map_err(|_| Failure::refused(Step::Overlay, what()))?;
+    let options = CString::new(options).map_err(|_| Failure::refused(Step::Overlay, what()))?;
     let made = mount("overlay", "/", "overlay", MountFlags::empty(), Some(options.as_c_str()));
     made.at(Step::Overlay, what)?;
-    // The top of what covers the root: `..` of the root leads there, `/` does not.
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let covered = rustix::fs::open("/..", flags, Mode::empty()).at(Step::Overlay, what)?;
-    let overlay = mount::view(covered.as_fd(), std::path::Path::new(""), false).at(Step::Overlay, what)?;
-    for _ in 0..=placed {
-        mount::uncover_root().at(Step::Overlay, what)?;
-    }
-    mount::cover_root(overlay.as_fd()).at(Step::Overlay, what)?;
-    Ok(overlay)
+    // `/..` is the top of what covers the root, `/` is the root.
+    mount::view(CWD, Path::new("/.."), false).at(Step::Overlay, what)
 }
 
 fn options(lower: impl Iterator<Item = i32>, writable: Writable<'_>, user: bool) -> String {

@@ -91,11 +91,6 @@ impl Volume {
         let is_directory =
             FileType::from_raw_mode(rustix::fs::fstat(tree).at(Step::Volume, what)?.st_mode) == FileType::Directory;
         let target = self.target(root, is_directory).at(Step::Volume, what)?;
-        let place = rustix::fs::fstatfs(&target).at(Step::Volume, what)?;
-        if KERNEL.contains(&place.f_type) {
-            let refusal = format!("{}: not over the kernel's own files", self.guest.display());
-            return Err(Failure::refused(Step::Volume, refusal));
-        }
         let mut attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
         if self.read_only {
             attributes |= libc::MOUNT_ATTR_RDONLY;
@@ -126,6 +121,10 @@ impl Volume {
                 }
                 found => found?,
             };
+            // Over /proc it could fake what programs ask the kernel.
+            if KERNEL.contains(&rustix::fs::fstatfs(&parent)?.f_type) {
+                return Err(Errno::XDEV);
+            }
         }
         Ok(parent)
     }
