@@ -94,7 +94,7 @@ fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut jailed = jail.spawn_program(&program)?;
     if show {
         let list = jailed
-            .namespaces()?
+            .namespaces()
             .into_iter()
             .map(|(kind, inode)| format!("{} {inode}", kind.name()));
         eprintln!("{}", list.collect::<Vec<_>>().join(", "));

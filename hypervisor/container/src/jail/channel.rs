@@ -33,11 +33,19 @@ pub(super) struct Channel(OwnedFd);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Word {
     /// The jail stands.
-    Ready(Enforced),
+    Ready(Standing),
     /// It does not.
     Failed(Failure),
     /// The other side has closed its end: it runs, or it died.
     End,
+}
+
+/// What is to be said of a jail that stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) landlock: Enforced,
+    /// Inode numbers of the namespaces, in the order of [`Kind::ALL`].
+    pub(super) namespaces: [u64; 8],
 }
 
 impl Channel {
@@ -107,8 +115,10 @@ impl Channel {
     }
 
     /// Says from inside that the jail stands.
-    pub(super) fn ready(&self, landlock: Enforced) -> Result<(), Errno> {
-        rustix::io::write(&self.0, &[0, landlock as u8]).map(drop)
+    pub(super) fn ready(&self, standing: &Standing) -> Result<(), Errno> {
+        let mut message = vec![0, standing.landlock as u8];
+        message.extend(standing.namespaces.iter().flat_map(|inode| inode.to_le_bytes()));
+        rustix::io::write(&self.0, &message).map(drop)
     }
 
     /// Says from inside what failed.
@@ -130,7 +140,14 @@ impl Channel {
         };
         Ok(match &bytes[..length] {
             [] => Word::End,
-            [0, landlock] => Word::Ready(Enforced::from_byte(*landlock).ok_or(Errno::PROTO)?),
+            [0, landlock, inodes @ ..] if inodes.len() == 64 => {
+                let mut namespaces = [0; 8];
+                for (inode, bytes) in namespaces.iter_mut().zip(inodes.as_chunks().0) {
+                    *inode = u64::from_le_bytes(*bytes);
+                }
+                let landlock = Enforced::from_byte(*landlock).ok_or(Errno::PROTO)?;
+                Word::Ready(Standing { landlock, namespaces })
+            }
             [1, step, a, b, c, d, on @ ..] => Word::Failed(Failure {
                 step: Step::from_byte(*step).ok_or(Errno::PROTO)?,
                 errno: i32::from_le_bytes([*a, *b, *c, *d]),
@@ -146,6 +163,17 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+
+    #[test]
+    fn what_is_said_of_a_standing_jail_arrives() {
+        let (outside, inside) = Channel::pair().unwrap();
+        let standing = Standing {
+            landlock: Enforced::Partly,
+            namespaces: [1, 2, 3, 4, 5, 6, 7, u64::MAX],
+        };
+        inside.ready(&standing).unwrap();
+        assert_eq!(outside.word().unwrap(), Word::Ready(standing));
+    }
 
     #[test]
     fn a_failure_arrives_as_it_was_sent() {

@@ -53,7 +53,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, geteuid, pidfd_send_signal, waitid};
 
-use channel::{Channel, Word};
+use channel::{Channel, Standing, Word};
 use clone::{Side, clone3, exit};
 use error::At;
 use namespaces::Joined;
@@ -64,7 +64,7 @@ pub use error::{Error, Failure, Status, Step};
 pub use idmap::{Extent, IdMap, Lease, RangeError, Ranges};
 pub use init::Init;
 pub use landlock::{Enforced, Landlock};
-pub use namespaces::{Clocks, Kind, Namespaces, Source, inode};
+pub use namespaces::{Clocks, Kind, Namespaces, Source};
 pub use privileges::Limit;
 pub use program::Program;
 pub use rootfs::{Proc, Root, Sys, Volume, VolumeError};
@@ -187,22 +187,19 @@ impl Jail {
             start_among(&joined, flags, cgroup, &inner, &outside, run)?
         };
         drop(inner);
-        let mut jailed = Jailed {
-            pid,
-            pidfd,
-            landlock: Enforced::Off,
-            ended: None,
-        };
         let helped = self.help(pid, &outside, plan.maps_owners).map_err(Error::from);
         match helped.and_then(|()| listen(&outside)) {
-            Ok(Some(landlock)) => {
-                jailed.landlock = landlock;
-                Ok(jailed)
-            }
-            Ok(None) => Err(Error::Died(jailed.wait().map_err(Error::wait)?)),
+            Ok(Some(standing)) => Ok(Jailed {
+                pid,
+                pidfd,
+                standing,
+                ended: None,
+            }),
+            Ok(None) => Err(Error::Died(wait(&pidfd).map_err(Error::wait)?)),
             Err(error) => {
                 // What went wrong is worth more than what goes wrong while it is taken down.
-                let _ = jailed.kill().and_then(|()| jailed.wait());
+                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+                let _ = wait(&pidfd);
                 Err(error)
             }
         }
@@ -261,15 +258,15 @@ impl Jail {
     ) -> i32 {
         // With the caller's end open here, this process would never see that the caller is gone.
         outside.close();
-        let landlock = match self.inside(channel, plan, matches!(payload, Payload::Function(_))) {
-            Ok(landlock) => landlock,
+        let standing = match self.inside(channel, plan, matches!(payload, Payload::Function(_))) {
+            Ok(standing) => standing,
             Err(failure) => {
                 channel.failed(&failure);
                 return NO_JAIL;
             }
         };
         // Nobody to hear means nobody to mind the jail.
-        if channel.ready(landlock).is_err() {
+        if channel.ready(&standing).is_err() {
             return NO_JAIL;
         }
         match payload {
@@ -288,7 +285,7 @@ impl Jail {
     }
 
     /// The order in which a jail is made.
-    fn inside(&self, channel: &Channel, plan: &Plan, is_function: bool) -> Result<Enforced, Failure> {
+    fn inside(&self, channel: &Channel, plan: &Plan, is_function: bool) -> Result<Standing, Failure> {
         let new = |kind| self.namespaces.is_new(kind);
 
         // 1. Before the caller says go, this process is nobody and has nothing to do.
@@ -319,6 +316,8 @@ impl Jail {
         if new(Kind::User) {
             namespaces::no_more_users()?;
         }
+
+        let namespaces = namespaces::own()?;
 
         // 5. The root, built over the old one while that is still in reach; then in, and the old one away.
         if new(Kind::Mount) {
@@ -372,7 +371,7 @@ impl Jail {
         if let Some(filter) = &plan.filter {
             filter.install()?;
         }
-        Ok(landlock)
+        Ok(Standing { landlock, namespaces })
     }
 }
 
@@ -457,11 +456,11 @@ fn start_among(
 }
 
 /// Waits until the payload runs; `None` if the process ended without a word.
-fn listen(outside: &Channel) -> Result<Option<Enforced>, Error> {
+fn listen(outside: &Channel) -> Result<Option<Standing>, Error> {
     let mut ready = None;
     loop {
         match outside.word() {
-            Ok(Word::Ready(landlock)) => ready = Some(landlock),
+            Ok(Word::Ready(standing)) => ready = Some(standing),
             Ok(Word::Failed(failure)) => return Err(failure.into()),
             Ok(Word::End) => return Ok(ready),
             Err(errno) => return Err(Error::System("hear from the jail", errno.into())),
@@ -490,7 +489,7 @@ fn wait(pidfd: &OwnedFd) -> io::Result<Status> {
 pub struct Jailed {
     pid: i32,
     pidfd: OwnedFd,
-    landlock: Enforced,
+    standing: Standing,
     ended: Option<Status>,
 }
 
@@ -510,19 +509,17 @@ impl Jailed {
     /// How much of Landlock holds.
     #[must_use]
     pub fn landlock(&self) -> Enforced {
-        self.landlock
+        self.standing.landlock
     }
 
     /// The inode numbers of its eight namespaces.
-    ///
-    /// # Errors
-    ///
-    /// If the process has ended.
-    pub fn namespaces(&self) -> io::Result<Vec<(Kind, u64)>> {
-        Kind::ALL
-            .into_iter()
-            .map(|kind| Ok((kind, inode(self.pid, kind)?)))
-            .collect()
+    #[must_use]
+    pub fn namespaces(&self) -> [(Kind, u64); 8] {
+        let mut all = Kind::ALL.map(|kind| (kind, 0));
+        for (entry, inode) in all.iter_mut().zip(self.standing.namespaces) {
+            entry.1 = inode;
+        }
+        all
     }
 
     /// Sends a signal to process 1; a minder passes it on to the payload.

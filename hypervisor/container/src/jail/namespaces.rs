@@ -164,14 +164,17 @@ impl Joined {
     }
 }
 
-/// The inode number of a namespace of a process; two processes with the same share the namespace.
+/// The inode numbers of this process's namespaces, in the order of [`Kind::ALL`]. Two processes with the
+/// same number share the namespace.
 ///
-/// # Errors
-///
-/// If there is no such process, or it belongs to somebody else.
-pub fn inode(pid: i32, kind: Kind) -> std::io::Result<u64> {
-    use std::os::unix::fs::MetadataExt;
-    Ok(std::fs::metadata(format!("/proc/{pid}/ns/{}", kind.name()))?.ino())
+/// The process asks itself, because others may not once it is closed to them.
+pub(super) fn own() -> Result<[u64; 8], Failure> {
+    let mut inodes = [0; 8];
+    for (inode, kind) in inodes.iter_mut().zip(Kind::ALL) {
+        let path = format!("/proc/self/ns/{}", kind.name());
+        *inode = rustix::fs::stat(&path).at(Step::Join, || path.clone())?.st_ino;
+    }
+    Ok(inodes)
 }
 
 /// Makes namespaces of this process that cannot be had at its birth.
