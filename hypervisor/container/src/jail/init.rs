@@ -40,6 +40,19 @@ pub(super) fn unblock_signals() {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
 }
 
+/// Gives a program the usual actions: what a process ignores, its programs would ignore too, and Rust's
+/// ignore SIGPIPE. Handlers went when the process was copied.
+pub(super) fn forget_ignored_signals() {
+    // The C library refuses its own two signals, so the kernel is asked. An action of zeroes is SIG_DFL.
+    let usual = [0_u64; 4];
+    let mask = size_of::<u64>();
+    for signal in 1..=64 {
+        // SAFETY: rt_sigaction(2) reads the kernel's `sigaction`, which is of this size, and sets no handler.
+        // Signals of which the action cannot be set have the usual one.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, usual.as_ptr(), 0, mask) };
+    }
+}
+
 /// Becomes the minder; only the payload comes back, as a process of its own.
 pub(super) fn split(filtered: bool) -> Result<(), Errno> {
     let signals = block_all();

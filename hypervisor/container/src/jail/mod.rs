@@ -149,6 +149,10 @@ impl Jail {
     /// Makes the jail and runs a function in it, in a copy of this process; what it returns is the exit
     /// status. When this comes back, the jail stands and the function has begun.
     ///
+    /// The function finds the caller's memory as it was, and starts threads as it likes. The C library
+    /// still has the old number of this thread: signals to it go by `gettid` and `tgkill`, not by
+    /// `pthread_kill`.
+    ///
     /// # Errors
     ///
     /// [`Error::Step`] names the step that failed, and nothing is left of the jail; [`Error::Threads`] if
@@ -233,8 +237,13 @@ impl Jail {
 
     /// Whether owners of files have to be mapped, which only root can, and only root has to.
     fn maps_owners(&self) -> bool {
-        let new = |kind| self.namespaces.is_new(kind);
-        new(Kind::User) && new(Kind::Mount) && geteuid().is_root() && self.ids.moves_ids()
+        let moves = match self.namespaces.source(Kind::User) {
+            Source::New => self.ids.moves_ids(),
+            Source::Caller => false,
+            // The kernel lets nobody enter the namespace in which one is: it is another.
+            Source::Process(_) | Source::File(_) => true,
+        };
+        moves && self.namespaces.is_new(Kind::Mount) && geteuid().is_root()
     }
 
     /// Whose a namespace is, and with it what /proc or /sys shows of it.
@@ -340,6 +349,9 @@ impl Jail {
         // 6. Nothing of the caller's: environment, signals.
         privileges::set_environment(&self.environment)?;
         init::unblock_signals();
+        if !is_function {
+            init::forget_ignored_signals();
+        }
 
         // 7. No privileges. What comes after needs none.
         privileges::drop_all(self.user, self.group, &self.limits)?;

@@ -16,6 +16,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("there_is_loopback_and_it_is_up", network),
     ("the_jails_group_is_the_root_of_groups", cgroup),
     ("a_second_jail_enters_namespaces_of_the_first", join),
+    (
+        "a_second_jail_shares_processes_and_network_and_has_a_root_of_its_own",
+        join_with_root,
+    ),
     ("a_second_jail_lives_in_all_namespaces_of_the_first", join_all),
 ];
 
@@ -170,6 +174,26 @@ fn join() {
         }
         assert_eq!(second.wait().unwrap(), Status::Exited(0));
     }
+    drop(end);
+    assert_eq!(first.wait().unwrap(), Status::Exited(0));
+}
+
+/// As the machines of one group share a network and see each other's processes: with a root of their own.
+fn join_with_root() {
+    let place = Place::new();
+    let (mut first, end) = first(&place);
+    let mut jail = place.jail();
+    for kind in [Kind::User, Kind::Pid, Kind::Network] {
+        jail.namespaces.set(kind, Source::Process(first.pid()));
+    }
+    let found = answer(&mut jail, || {
+        let owner = std::fs::metadata("/etc/name").unwrap().uid();
+        // The processes of the first are 1 and 2, and those that made this jail came and went.
+        let numbers = names("/proc");
+        let others = numbers.split(' ').filter(|name| *name == "2").count();
+        format!("{owner} {others} {}", std::fs::write("/etc/new", "").is_ok())
+    });
+    assert_eq!(found, "0 0 true");
     drop(end);
     assert_eq!(first.wait().unwrap(), Status::Exited(0));
 }

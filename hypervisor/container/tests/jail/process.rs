@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("it_is_its_own_session_without_a_terminal", session),
     ("limits_hold_and_core_files_are_off", limits),
     ("it_is_a_user_who_is_nobody_outside", user),
+    ("a_program_ignores_no_signal", signals),
     ("the_minder_reports_how_the_payload_ended", minder_reports),
     ("the_minder_passes_signals_on", minder_forwards),
     ("the_minder_reaps_orphans", minder_reaps),
@@ -49,8 +50,13 @@ fn capabilities() {
 
 /// What a script says on its standard output, which is a pipe.
 fn script(jail: &Jail, script: &str) -> (String, Status) {
+    run(jail, &["sh", "-c", script])
+}
+
+/// What a program of busybox says.
+fn run(jail: &Jail, words: &[&str]) -> (String, Status) {
     let (mut reader, writer) = std::io::pipe().unwrap();
-    let program = Program::new(["/bin/busybox", "sh", "-c", script]).unwrap();
+    let program = Program::new(["/bin/busybox"].iter().chain(words)).unwrap();
     let mut jailed = with_output(&writer, || jail.spawn_program(&program)).unwrap();
     drop(writer);
     let mut output = String::new();
@@ -163,6 +169,13 @@ fn user() {
     assert!(text.contains(&format!("Uid:{}", ids(lease.first + 7))), "{text}");
     assert!(text.contains(&format!("Gid:{}", ids(lease.first + 8))), "{text}");
     assert!(text.contains("Groups:\t \n"), "{text}");
+}
+
+fn signals() {
+    let place = Place::new();
+    place.busybox();
+    let (found, _) = run(&place.jail(), &["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"]);
+    assert_eq!(found, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
 }
 
 fn minder_reports() {

@@ -29,9 +29,12 @@ fn refused(jail: &Jail) -> String {
     error
 }
 
+/// What the refusal says, and what is wrong with the jail.
+type Case = (&'static str, fn(&mut Jail));
+
 fn steps() {
     let place = Place::new();
-    let cases: &[(&str, fn(&mut Jail))] = &[
+    let cases: &[Case] = &[
         ("cannot open a layer: there is none", |jail| jail.root.layers.clear()),
         ("cannot open a layer: /nowhere: No such file", |jail| {
             jail.root.layers.push("/nowhere".into())
@@ -143,9 +146,7 @@ fn panic() {
 fn filters() {
     let place = Place::new();
     let mut jail = crate::help::alone(place.jail());
-    // SAFETY: it takes no pointers.
-    let question =
-        || unsafe { libc::getppid() }.to_string() + &errno(unsafe { libc::syscall(libc::SYS_getppid) }).to_string();
+    let question = || errno(parent()).to_string();
     let without = |otherwise| Some(Filter::new(&[], otherwise));
     jail.filter = without(Otherwise::Kill);
     assert_eq!(
@@ -153,16 +154,13 @@ fn filters() {
         (String::new(), Status::Signalled(libc::SIGSYS))
     );
     jail.filter = without(Otherwise::Errno(libc::EPERM as u32));
-    assert_eq!(
-        answer(&mut jail, || errno(unsafe_getppid()).to_string()),
-        libc::EPERM.to_string()
-    );
+    assert_eq!(answer(&mut jail, question), libc::EPERM.to_string());
     jail.filter = without(Otherwise::Log);
-    assert_eq!(answer(&mut jail, || errno(unsafe_getppid()).to_string()), "0");
+    assert_eq!(answer(&mut jail, question), "0");
 }
 
 /// A call that fails only where a filter says so.
-fn unsafe_getppid() -> i64 {
+fn parent() -> i64 {
     // SAFETY: it takes no arguments.
     unsafe { libc::syscall(libc::SYS_getppid) }
 }
@@ -178,18 +176,14 @@ fn requests() {
     jail.keep.push(fd);
     let found = answer(&mut jail, || {
         // The last has bits that the kernel cuts off: it is FIONREAD too.
-        [
-            libc::FIONREAD as u64,
-            libc::FIONBIO as u64,
-            libc::FIONBIO as u64 | 1 << 32,
-            libc::FIONREAD as u64 | 1 << 32,
-        ]
-        .map(|request| {
-            let mut number = 0_i32;
-            // SAFETY: both requests use one `int`.
-            errno(unsafe { libc::syscall(libc::SYS_ioctl, fd, request, &raw mut number) }).to_string()
-        })
-        .join(" ")
+        let [reads, blocks] = [libc::FIONREAD as u32, libc::FIONBIO as u32].map(u64::from);
+        [reads, blocks, blocks | 1 << 32, reads | 1 << 32]
+            .map(|request| {
+                let mut number = 0_i32;
+                // SAFETY: both requests use one `int`.
+                errno(unsafe { libc::syscall(libc::SYS_ioctl, fd, request, &raw mut number) }).to_string()
+            })
+            .join(" ")
     });
     assert_eq!(found, "0 1 1 0");
 }
