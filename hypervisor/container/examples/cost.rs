@@ -42,6 +42,14 @@ const VARIANTS: &[Variant] = &[
         jail.root.layers.truncate(1);
         jail.root.scratch = None;
     }),
+    ("with a scratch that need not survive", |jail| {
+        jail.root.scratch = jail
+            .root
+            .scratch
+            .take()
+            .map(|scratch| scratch.with_file_name("volatile"));
+        jail.root.volatile = true;
+    }),
     ("without /proc", |jail| jail.root.proc = Proc::Absent),
     ("with /proc of processes only", |jail| jail.root.proc = Proc::Processes),
     ("without /sys", |jail| jail.root.sys = Sys::Absent),
@@ -66,7 +74,15 @@ const VARIANTS: &[Variant] = &[
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rounds = std::env::args().nth(1).map_or(Ok(200), |word| word.parse())?;
     let folder = tempfile::tempdir()?;
-    for name in ["one", "two", "three", "scratch/upper", "scratch/work"] {
+    for name in [
+        "one",
+        "two",
+        "three",
+        "scratch/upper",
+        "scratch/work",
+        "volatile/upper",
+        "volatile/work",
+    ] {
         std::fs::create_dir_all(folder.path().join(name))?;
     }
     let lease = Ranges::usual(&folder.path().join("ids")).lease("cost")?;
@@ -86,6 +102,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             stands.push(start.elapsed());
             jailed.wait()?;
             gone.push(start.elapsed());
+            if jail.root.volatile {
+                // The kernel's mark that it was used.
+                std::fs::remove_dir_all(folder.path().join("volatile/work/work/incompat"))?;
+            }
         }
     }
     let whole = median(&mut times[0].1);

@@ -29,6 +29,10 @@ pub struct Root {
     /// one file system that is no overlay itself. Without it a single layer is the root as it is, and
     /// several can only be read.
     pub scratch: Option<PathBuf>,
+    /// Whether what is written need not survive a crash of the machine. Then the end of the jail does not wait
+    /// for the disk, and the scratch directory serves once: the kernel refuses it a second time, by
+    /// `work/work/incompat/volatile`.
+    pub volatile: bool,
     /// Whether the root cannot be written.
     pub read_only: bool,
     /// Whether `/tmp` is memory of the jail.
@@ -145,7 +149,7 @@ pub(super) fn build(root: &Root, parts: &Parts, view: View) -> Result<OwnedFd, F
             mount::cover_root(top.as_fd()).at(Step::Layers, what)?;
             top
         }
-        _ => overlay::make(&parts.layers, view.user)?,
+        _ => overlay::make(&parts.layers, view.user, root.volatile)?,
     };
     mount::set_attributes(top.as_fd(), libc::MOUNT_ATTR_NODEV, false)
         .at(Step::Mount, || "the root, without devices".into())?;

@@ -7,8 +7,8 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 use crate::jail::clone::last_error;
@@ -50,11 +50,6 @@ pub(super) fn attach_at(mount: BorrowedFd<'_>, directory: BorrowedFd<'_>, path: 
 /// Covers the root directory of this process, which goes on seeing what is below.
 pub(super) fn cover_root(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     attach_at(mount, rustix::fs::CWD, c"/")
-}
-
-/// Takes away what was last mounted on the root directory.
-pub(super) fn uncover_root() -> Result<(), Errno> {
-    unmount("/", UnmountFlags::DETACH)
 }
 
 /// Sets attributes of a mount (`MOUNT_ATTR_*`), of those below it too if it is `whole`.
