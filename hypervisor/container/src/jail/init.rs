@@ -62,8 +62,14 @@ pub(super) fn split(filtered: bool) -> Result<(), Errno> {
         unblock_signals();
         return Ok(());
     }
-    // It keeps nothing that others could miss, such as the writing end of a pipe.
-    let alone = close_others(&[]).is_ok() && (!filtered || Filter::new(CALLS, Otherwise::Kill).install().is_ok());
+    // It keeps nothing that others could miss, such as the writing end of a pipe. Memory is not given back
+    // once there is a filter: that would be a call too.
+    let filter = filtered.then(|| Filter::new(CALLS, Otherwise::Kill).compile());
+    let alone = close_others(&[]).is_ok()
+        && match &filter {
+            None => true,
+            Some(filter) => filter.as_ref().is_ok_and(|filter| filter.install().is_ok()),
+        };
     if !alone {
         // The payload dies with it.
         exit(125);

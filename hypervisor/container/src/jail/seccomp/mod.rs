@@ -41,7 +41,8 @@ pub struct Filter {
 
 impl Filter {
     /// A filter that allows these calls, and those without which a jail cannot be finished: `write`,
-    /// `close`, `exit`, `exit_group`, `rt_sigreturn`, and for another filter `prctl` and `seccomp`.
+    /// `close`, `exit`, `exit_group`, `rt_sigreturn`, those with which memory is got and given back, and for
+    /// another filter `prctl` and `seccomp`.
     #[must_use]
     pub fn new(calls: &[i64], otherwise: Otherwise) -> Self {
         let needed = [
@@ -50,6 +51,11 @@ impl Filter {
             libc::SYS_exit,
             libc::SYS_exit_group,
             libc::SYS_rt_sigreturn,
+            libc::SYS_brk,
+            libc::SYS_mmap,
+            libc::SYS_munmap,
+            libc::SYS_mremap,
+            libc::SYS_madvise,
             libc::SYS_prctl,
             libc::SYS_seccomp,
         ];
