@@ -130,20 +130,23 @@ impl Mask {
         let Some((target, kind)) = open(root, path)? else {
             return Ok(());
         };
-        let nothing = if kind == FileType::Directory {
-            mount::view(self.empty()?.as_fd(), Path::new(""), false)?
-        } else {
-            mount::view(CWD, Path::new("/dev/null"), false)?
-        };
-        mount::attach(nothing.as_fd(), target.as_fd())
-    }
-
-    fn empty(&mut self) -> Result<&OwnedFd, Errno> {
-        let made = match self.0.take() {
-            Some(made) => made,
-            None => mount::new("tmpfs", &[("nr_inodes", "1")], MountAttrFlags::MOUNT_ATTR_RDONLY)?,
-        };
-        Ok(self.0.insert(made))
+        if kind != FileType::Directory {
+            let null = mount::view(CWD, Path::new("/dev/null"), false)?;
+            return mount::attach(null.as_fd(), target.as_fd());
+        }
+        // Kernels before 6.15 make views only of what has a place: so the first is the thing itself.
+        match &self.0 {
+            Some(made) => {
+                let view = mount::view(made.as_fd(), Path::new(""), false)?;
+                mount::attach(view.as_fd(), target.as_fd())
+            }
+            None => {
+                let made = mount::new("tmpfs", &[("nr_inodes", "1")], MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+                mount::attach(made.as_fd(), target.as_fd())?;
+                self.0 = Some(made);
+                Ok(())
+            }
+        }
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn make(layers: &Layers, user: bool, volatile: bool) -> Result<OwnedF
     }
     let overlay = match by_descriptors(layers, writable, &flags) {
         // Kernels before 6.13 take no descriptors.
-        Err(Errno::INVAL) => by_paths(layers, writable, &flags)?,
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => by_paths(layers, writable, &flags)?,
         made => made.at(Step::Overlay, what)?,
     };
     mount::cover_root(overlay.as_fd()).at(Step::Overlay, what)?;
