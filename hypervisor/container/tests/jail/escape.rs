@@ -156,6 +156,9 @@ fn chroot() {
 
 fn process_1() {
     let place = Place::new();
+    if !place.is_nobody_outside() {
+        return;
+    }
     for mut jail in both(&place) {
         let found = answer(&mut jail, || {
             [

@@ -65,6 +65,15 @@ impl Place {
         }
     }
 
+    /// Whether the jail's root is nobody outside. Where it is the host's, some walls have nothing to stand on;
+    /// says so.
+    pub(crate) fn is_nobody_outside(&self) -> bool {
+        if self.lease.is_none() {
+            eprintln!("not tried: the jail's root is the host's here");
+        }
+        self.lease.is_some()
+    }
+
     /// Owners as the file system here can have them.
     pub(crate) fn ids(&self) -> IdMap {
         self.lease
