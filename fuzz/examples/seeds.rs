@@ -89,6 +89,17 @@ fn main() -> std::io::Result<()> {
     ]
     .concat();
     save("net", "both_ways", &scripted(&frames, &[]))?;
+    // Two pairs: a command of zeros and one that is too short, and frames of the second pair.
+    let control = [
+        &[2, 0][..],
+        &chain(4, &[(16, 4, 0), (17, 1, 2)]),
+        &chain(4, &[(16, 1, 0), (17, 1, 2)]),
+        &chain(2, &[(24, 2000, 2)]),
+        &chain(3, &[(40, 72, 0)]),
+        &[4, 6],
+    ]
+    .concat();
+    save("net", "control", &scripted(&control, &[]))?;
     // Page numbers of zero, a long list of them, pages taken back, and a free range.
     let balloon = [
         &[9, 0][..],

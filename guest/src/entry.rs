@@ -75,7 +75,7 @@ const fn all(features: &[Feature]) -> Feature {
 ///
 /// `main` takes nothing and returns anything that is a [`Termination`]. The options are the fields
 /// of [`Options`], in any order; for features there are the names `CONSOLE`, `BLOCK`, `ENTROPY`,
-/// `SSE` and `NET`.
+/// `SSE`, `NET` and `INTERRUPTS`.
 ///
 /// ```ignore
 /// chiton_guest::entry!(main, stack = 128 * KIB, heap = 4 * MIB, needs = &[BLOCK]);
@@ -135,6 +135,7 @@ pub mod options {
     pub const ENTROPY: Feature = Feature::ENTROPY;
     pub const SSE: Feature = Feature::SSE;
     pub const NET: Feature = Feature::NET;
+    pub const INTERRUPTS: Feature = Feature::INTERRUPTS;
 }
 
 /// What [`entry!`](crate::entry!) calls.

@@ -1,12 +1,15 @@
 //! The way to the host: doorbells and the mailbox.
 
 use core::arch::asm;
+use core::time::Duration;
 
 use chiton_shared::doorbell::{self, LogLevel, MAILBOX_TEXT};
 use chiton_shared::virtio::mmio::Register;
 use chiton_shared::virtio::status;
 
-use crate::processors::own_mailbox;
+use crate::interrupts::{self, Idle};
+use crate::processors::{self, own_mailbox};
+use crate::{preempt, time};
 
 /// What a driver asks of the machine around it. [`Doorbells`] is the real one; tests have others.
 pub trait Host {
@@ -34,11 +37,24 @@ impl Host for Doorbells {
     }
 
     fn wait(&self, ns: u64) {
-        let mailbox = own_mailbox();
-        // SAFETY: this processor's mailbox is mapped writable by the contract, and reached through
-        // raw pointers only.
-        unsafe { (&raw mut (*mailbox).wait_ns).write_volatile(ns) };
-        ring(doorbell::WAIT, 0);
+        match interrupts::idle() {
+            None => self.sleep(ns),
+            // Others are to run meanwhile.
+            Some(_) if preempt::is_active() => self.sleep(0),
+            // The interrupts of queues come to the first processor.
+            Some(Idle::Halt) if processors::current() == 0 => {
+                let until = match ns {
+                    u64::MAX => 0,
+                    ns => time::stamp_of(time::Instant::now() + Duration::from_nanos(ns)),
+                };
+                self.sleep(0);
+                interrupts::halt_until(until);
+            }
+            Some(_) => self.sleep(match interrupts::deadline() {
+                0 => ns,
+                timer => ns.min(time::ns_until(timer)),
+            }),
+        }
     }
 
     fn needs_reset(&self, registers: u64) -> bool {
@@ -57,6 +73,17 @@ impl Host for Doorbells {
         // The reset is over when Status reads as 0 (virtio 1.3 section 4.2.3.1).
         // SAFETY: as above.
         while unsafe { status.read_volatile() } != 0 {}
+    }
+}
+
+impl Doorbells {
+    /// Sleeps in the host.
+    fn sleep(self, ns: u64) {
+        let mailbox = own_mailbox();
+        // SAFETY: this processor's mailbox is mapped writable by the contract, and reached through
+        // raw pointers only.
+        unsafe { (&raw mut (*mailbox).wait_ns).write_volatile(ns) };
+        ring(doorbell::WAIT, 0);
     }
 }
 

@@ -45,6 +45,7 @@ pub mod env;
 pub mod fs;
 pub mod heap;
 pub mod host;
+pub mod interrupts;
 pub mod journal;
 mod lazy;
 mod logger;
@@ -52,10 +53,12 @@ mod memory_functions;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod panic;
+pub mod preempt;
 pub mod processors;
 pub mod queue;
 pub mod random;
 pub mod time;
+pub mod tlb;
 pub mod vsock;
 
 #[cfg(test)]

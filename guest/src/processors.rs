@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Memory is shared, and so are page tables, which the host made and nobody changes: there is
-//! nothing to shoot down in any TLB.
+//! nothing to shoot down in any TLB, unless a guest in ring 0 has tables of its own: see
+//! [`tlb`](crate::tlb).
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -26,7 +27,7 @@ use chiton_shared::doorbell::{self, Mailbox};
 use chiton_shared::{map, processor};
 use spin::Mutex;
 
-use crate::{boot, host, time};
+use crate::{boot, host, interrupts, time};
 
 /// The greatest number of processors.
 pub const MAX: usize = processor::MAX as usize;
@@ -220,6 +221,7 @@ extern "C" fn begin(work: *mut Work) -> ! {
     // SAFETY: `start` made it from a box, for this processor alone.
     let work = unsafe { Box::from_raw(work) };
     work();
+    interrupts::stop_listening();
     BUSY[current() as usize].store(false, Ordering::Release);
     // Whoever starts this processor from now on finds it parked, or the host starts it then.
     host::ring(doorbell::PARK, 0);

@@ -88,6 +88,19 @@ impl core::ops::Add<Duration> for Instant {
     }
 }
 
+/// What the time-stamp counter has at an instant, but never more than half an hour ahead: the
+/// kernel's arithmetic of far deadlines wraps.
+pub(crate) fn stamp_of(at: Instant) -> u64 {
+    let ns = at.0.saturating_sub(uptime_ns()).min(1_800_000_000_000);
+    let khz = u128::from(boot::page().tsc_khz.max(1));
+    ticks() + (u128::from(ns) * khz / 1_000_000) as u64
+}
+
+/// From a time-stamp: how many nanoseconds it is until then.
+pub(crate) fn ns_until(stamp: u64) -> u64 {
+    Scale(SCALE.load(Ordering::Relaxed)).ns(stamp.saturating_sub(ticks()))
+}
+
 /// Wall-clock time: since 1970-01-01 00:00 UTC.
 #[must_use]
 pub fn now() -> Duration {

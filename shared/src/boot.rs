@@ -62,6 +62,10 @@ pub struct BootPage {
     pub processor_stride: u64,
     /// The queues of all devices, each device's in one piece: see [`queues_of`](Self::queues_of).
     pub queues: [QueueEntry; QUEUE_MAX],
+    /// 1 if there are [interrupts](crate::interrupts).
+    pub interrupts: u32,
+    /// How to wait where there are: an [`Idle`](crate::interrupts::Idle).
+    pub idle: u32,
 }
 
 /// A list of strings: `count` of them, one after the other from `start`, each ended by a NUL.
@@ -119,8 +123,8 @@ impl Default for DeviceEntry {
 pub struct QueueEntry {
     /// Number of descriptors; a power of two.
     pub size: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
+    /// The queue's interrupt; 0 without [interrupts](crate::interrupts).
+    pub vector: u32,
     /// Address of the descriptor table.
     pub descriptors: u64,
     /// Address of the driver area (the available ring).
@@ -139,7 +143,7 @@ const _: () = {
     assert!(offset_of!(BootPage, devices) == 160);
     assert!(offset_of!(BootPage, processor_blocks) == 160 + 96 * map::DEVICE_MAX);
     assert!(offset_of!(BootPage, queues) == offset_of!(BootPage, processor_blocks) + 16);
-    assert!(size_of::<BootPage>() == offset_of!(BootPage, queues) + 32 * QUEUE_MAX);
+    assert!(size_of::<BootPage>() == offset_of!(BootPage, queues) + 32 * QUEUE_MAX + 8);
     assert!(size_of::<BootPage>() <= map::PAGE as usize);
 };
 
@@ -179,6 +183,8 @@ impl BootPage {
             processor_blocks: 0,
             processor_stride: 0,
             queues: [QueueEntry::default(); QUEUE_MAX],
+            interrupts: 0,
+            idle: 0,
         }
     }
 

@@ -4,7 +4,7 @@
 //! others lead nowhere. Every doorbell is a 32-bit write; what does not fit into 32 bits stands in
 //! the [`Mailbox`].
 
-use crate::map;
+use crate::{interrupts, map};
 
 /// End the guest. Value: the exit code, of which the low 8 bits reach the caller's shell.
 ///
@@ -47,7 +47,8 @@ pub const START: u16 = 0xC18;
 /// ignored. Processor 0 cannot park: the guest ends as by `hlt`.
 pub const PARK: u16 = 0xC1C;
 
-/// Have the processor of this number come back from [`WAIT`], now or the next time it waits.
+/// Have the processor of this number come back from [`WAIT`], now or the next time it waits. In a guest
+/// with [interrupts] it also gets [`IPI`](interrupts::IPI), which ends a halt.
 pub const WAKE: u16 = 0xC20;
 
 /// First of the queue doorbells: a write to `KICK + n` tells device `n` that a queue of its own
@@ -67,7 +68,7 @@ pub const fn kick(index: usize) -> u16 {
 }
 
 /// How many bytes of text the mailbox holds.
-pub const MAILBOX_TEXT: usize = 4096 - 24;
+pub const MAILBOX_TEXT: usize = interrupts::AREA - 24;
 
 /// Offset of the mailbox's text, in bytes.
 pub const MAILBOX_TEXT_OFFSET: usize = core::mem::offset_of!(Mailbox, text);
@@ -87,6 +88,8 @@ pub struct Mailbox {
     pub processor: u64,
     /// UTF-8 text; the host replaces what is not.
     pub text: [u8; MAILBOX_TEXT],
+    /// What interrupts leave behind; zero in a guest without.
+    pub interrupts: interrupts::Area,
 }
 
 /// How important a log line is, in the numbering of the `log` crate.
@@ -216,6 +219,7 @@ impl TrapFrame {
 const _: () = {
     assert!(size_of::<Mailbox>() == 4096);
     assert!(core::mem::offset_of!(Mailbox, text) == 24);
+    assert!(core::mem::offset_of!(Mailbox, interrupts) == interrupts::AREA);
     assert!(size_of::<TrapFrame>() == 23 * 8);
     assert!(core::mem::offset_of!(TrapFrame, vector) == 16 * 8);
     assert!(core::mem::offset_of!(TrapFrame, ss) == 22 * 8);

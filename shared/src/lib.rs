@@ -35,6 +35,7 @@
 
 pub mod boot;
 pub mod doorbell;
+pub mod interrupts;
 pub mod manifest;
 pub mod map;
 pub mod memory;

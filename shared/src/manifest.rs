@@ -51,12 +51,14 @@ impl Feature {
     pub const SSE: Self = Self(1 << 3);
     /// At least one virtio network device, that is `--net`.
     pub const NET: Self = Self(1 << 4);
+    /// A local APIC for each processor, and [interrupts](crate::interrupts).
+    pub const INTERRUPTS: Self = Self(1 << 5);
 
     /// Every feature this version knows.
-    pub const KNOWN: Self = Self(0b1_1111);
+    pub const KNOWN: Self = Self(0b11_1111);
 
     /// Names of the known features, lowest bit first.
-    pub const NAMES: [&str; 5] = ["console", "block", "entropy", "sse", "net"];
+    pub const NAMES: [&str; 6] = ["console", "block", "entropy", "sse", "net", "interrupts"];
 
     /// Whether all of `other` is in this set.
     #[must_use]

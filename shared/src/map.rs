@@ -6,7 +6,7 @@
 //! ```text
 //! 0000_0000  never mapped: a null pointer faults
 //! 0001_0000  boot page, then its strings        user, read-only
-//! 0002_0000  GDT, TSS, IDT, trap stubs          supervisor, read-only
+//! 0002_0000  GDT, TSS, IDT, stubs               supervisor, read-only
 //! 0003_0000  trap stacks, each between guards   supervisor, read-write
 //! 0004_0000  page tables                        not mapped at all
 //! 000D_8000  TSS of each further processor      supervisor, read-only
@@ -41,7 +41,9 @@ pub const TSS: u64 = 0x2_1000;
 pub const IDT: u64 = 0x2_2000;
 /// Code of the trap stubs that the IDT points to.
 pub const TRAP_STUBS: u64 = 0x2_3000;
-/// End of the trap stubs.
+/// Code of the [interrupt](crate::interrupts) stubs and gates, one page, if there are interrupts.
+pub const INTERRUPT_STUBS: u64 = 0x2_4000;
+/// End of the stubs.
 pub const TRAP_STUBS_END: u64 = 0x2_8000;
 
 /// Trap stacks: stack `n` occupies the page at `TRAP_STACKS + (2 * n + 1) * PAGE`; the pages

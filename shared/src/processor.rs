@@ -33,8 +33,8 @@ pub const TSS_STRIDE: u64 = 512;
 /// Size of a trap stack, in bytes: nothing but a [`TrapFrame`](crate::doorbell::TrapFrame) comes onto
 /// it.
 pub const TRAP_STACK_SIZE: u64 = 512;
-/// How many trap stacks each has: one for each IST entry in use.
-pub const TRAP_STACKS: u64 = map::TRAP_STACK_COUNT - 1;
+/// How many trap stacks each has: one for `RSP0` and one for each IST entry in use.
+pub const TRAP_STACKS: u64 = map::TRAP_STACK_COUNT;
 
 /// Distance from one block to the next, for stacks of this size in bytes.
 #[must_use]

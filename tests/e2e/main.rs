@@ -9,6 +9,7 @@ mod endings;
 mod faults;
 mod folders;
 mod hostile;
+mod interrupts;
 mod io;
 mod journal;
 mod net;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use chiton_kvm::platform::{self, DEV_KVM, KvmKind};
+use chiton_kvm::platform::{self, DEV_KVM, Idle, InterruptSupport, KvmKind};
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub(crate) fn run() -> Result<bool, Box<dyn Error>> {
         virtualization(),
         kvm,
         ring_0(usable),
+        interrupts(),
+        idle(usable),
         nested(),
         cgroup(),
         user_namespaces(),
@@ -138,6 +140,51 @@ fn ring_0(usable: bool) -> Check {
         state,
         found: found.into(),
         advice: "leave guests in ring 3",
+    }
+}
+
+fn interrupts() -> Check {
+    let support = platform::open_kvm(Path::new(DEV_KVM)).map(|kvm| InterruptSupport::of(&kvm));
+    let (state, found) = match support {
+        Err(_) => (State::Missing, "no KVM".into()),
+        Ok(support) => {
+            let parts = [
+                ("split irqchip", support.irqchip),
+                ("irqfd", support.irqfd),
+                ("x2APIC", support.x2apic),
+                ("TSC-deadline timer", support.tsc_deadline),
+            ];
+            let (there, missing): (Vec<_>, Vec<_>) = parts.iter().partition(|(_, there)| *there);
+            let names = |list: Vec<&(&str, bool)>| list.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            if missing.is_empty() {
+                (State::Good, names(there))
+            } else {
+                (State::Limited, format!("this KVM lacks {}", names(missing)))
+            }
+        }
+    };
+    Check {
+        name: "interrupts",
+        state,
+        found,
+        advice: "guests that need interrupts are refused, others run",
+    }
+}
+
+fn idle(usable: bool) -> Check {
+    let (state, found) = match (usable, KvmKind::detect().idle()) {
+        (false, _) => (State::Missing, "no KVM"),
+        (true, Idle::Halt) => (State::Good, "`hlt`: an interrupt ends it in the kernel"),
+        (true, Idle::Doorbell) => (
+            State::Limited,
+            "the doorbell WAIT: `hlt` is interpreted here, and interrupts do not end it reliably",
+        ),
+    };
+    Check {
+        name: "idle",
+        state,
+        found: found.into(),
+        advice: "nothing to do: guests with interrupts wait in the host, as all others do",
     }
 }
 

@@ -5,7 +5,7 @@ mod disk;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use disk::DiskOption;
+pub(crate) use disk::{DiskOption, rate};
 
 use crate::instance::Template;
 use crate::net::{NetOption, net};
@@ -129,7 +129,7 @@ pub(crate) struct RunOptions {
 
     /// A network interface of the guest: a TAP device, with its own address and MTU unless given, and
     /// with an IP address and a gateway for the guest to find. May be given several times.
-    #[arg(short, long, value_name = "tap=NAME[,mac=MAC][,mtu=MTU][,ip=ADDR/PREFIX][,gateway=ADDR]", value_parser = net)]
+    #[arg(short, long, value_name = "tap=NAME[,ip=ADDR/PREFIX|dhcp][,OPTION…]", value_parser = net)]
     pub(crate) net: Vec<NetOption>,
 
     /// Sockets between guest and host: a host program connects to the Unix socket PATH and writes

@@ -11,6 +11,7 @@ use chiton_shared::memory::GuestMemory;
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 
 use crate::hub::Hub;
+use crate::interrupts;
 use crate::processors::Processors;
 
 /// How many kicks of a device are exits before the kernel is asked to turn them into events.
@@ -24,6 +25,7 @@ const KICKS_BEFORE_EVENTS: u32 = 256;
 pub(crate) struct Mainboard {
     pub(crate) hub: Arc<Hub>,
     pub(crate) vm: VmFd,
+    interrupts: bool,
     log_level: Option<LogLevel>,
     kicks: [AtomicU32; map::DEVICE_MAX],
     start: Instant,
@@ -50,10 +52,11 @@ impl HubBoard {
 }
 
 impl Mainboard {
-    pub(crate) fn new(hub: Arc<Hub>, vm: VmFd, log_level: Option<LogLevel>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, vm: VmFd, interrupts: bool, log_level: Option<LogLevel>) -> Self {
         Self {
             hub,
             vm,
+            interrupts,
             log_level,
             kicks: [const { AtomicU32::new(0) }; map::DEVICE_MAX],
             start: Instant::now(),
@@ -91,6 +94,9 @@ impl Board for HubBoard {
     fn wake(&mut self, processor: u32) {
         if processor < self.processors.count() {
             self.main.hub.wake(processor);
+            if self.main.interrupts {
+                interrupts::call(&self.main.vm, processor);
+            }
         }
     }
 

@@ -47,6 +47,11 @@ const EXTENDED_1_ECX: u32 = bits(&[0, 5, 8]);
 /// Leaf 0x8000_0001 EDX: SYSCALL, NX, 1 GiB pages, long mode.
 const EXTENDED_1_EDX: u32 = bits(&[11, 20, 26, 29]);
 
+/// Leaf 1 ECX, with a local APIC: x2APIC, TSC deadline.
+const APIC_ECX: u32 = bits(&[21, 24]);
+/// Leaf 1 EDX, with a local APIC: APIC.
+const APIC_EDX: u32 = bits(&[9]);
+
 /// The guest's table, and whether it has AVX.
 pub(crate) struct GuestCpuid {
     pub(crate) entries: Vec<kvm_cpuid_entry2>,
@@ -61,8 +66,35 @@ impl GuestCpuid {
 
     /// Makes it the table of a vCPU.
     pub(crate) fn give_to(&self, vcpu: &VcpuFd) -> Result<(), Error> {
-        let too_long = || Error::KvmCapability("room for the CPUID table");
-        vcpu.set_cpuid2(&self.for_kvm().ok_or_else(too_long)?)
+        self.give(vcpu, &self.entries)
+    }
+
+    /// Makes it the table of a vCPU that has a local APIC of this number.
+    pub(crate) fn give_with_apic(&self, vcpu: &VcpuFd, number: u32) -> Result<(), Error> {
+        self.give(vcpu, &self.with_apic(number))
+    }
+
+    /// The table with the local APIC in it.
+    fn with_apic(&self, number: u32) -> Vec<kvm_cpuid_entry2> {
+        let mut entries = self.entries.clone();
+        for entry in entries.iter_mut().filter(|entry| entry.function == 1) {
+            entry.ebx |= number << 24;
+            entry.ecx |= APIC_ECX;
+            entry.edx |= APIC_EDX;
+        }
+        // The identity in x2APIC mode: one thread in a core, one core (SDM volume 2A, CPUID).
+        entries.push(kvm_cpuid_entry2 {
+            function: 0xb,
+            flags: KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+            edx: number,
+            ..kvm_cpuid_entry2::default()
+        });
+        entries
+    }
+
+    fn give(&self, vcpu: &VcpuFd, entries: &[kvm_cpuid_entry2]) -> Result<(), Error> {
+        let too_long = |_| Error::KvmCapability("room for the CPUID table");
+        vcpu.set_cpuid2(&CpuId::from_entries(entries).map_err(too_long)?)
             .map_err(Error::kvm("KVM_SET_CPUID2"))?;
         if self.avx {
             let mut xcrs = kvm_xcrs {
@@ -194,11 +226,6 @@ impl GuestCpuid {
         );
         Self { entries, avx }
     }
-
-    /// In the form KVM takes.
-    pub(crate) fn for_kvm(&self) -> Option<CpuId> {
-        CpuId::from_entries(&self.entries).ok()
-    }
 }
 
 #[cfg(test)]
@@ -238,6 +265,22 @@ mod tests {
         assert_eq!(entry(&all, 1).ecx, LEAF_1_ECX | HYPERVISOR);
         assert_eq!(entry(&all, 7).ebx & (1 << 16), 0, "AVX-512 needs more than XCR0 allows");
         assert_eq!(entry(&all, 0x8000_0001).edx, EXTENDED_1_EDX);
+    }
+
+    #[test]
+    fn a_local_apic_shows_with_its_number_and_its_timer() {
+        let bare = GuestCpuid::from(host(0));
+        let table = bare.with_apic(5);
+        let leaf = |function| {
+            *table
+                .iter()
+                .find(|e| e.function == function)
+                .expect("the leaf is there")
+        };
+        let one = leaf(1);
+        assert_eq!((one.ebx >> 24, leaf(0xb).edx), (5, 5));
+        assert_eq!((one.ecx & !HYPERVISOR, one.edx), (1 << 21 | 1 << 24, 1 << 9));
+        assert_eq!(entry(&bare, 1).edx, 0, "others have none");
     }
 
     #[test]

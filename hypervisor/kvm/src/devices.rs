@@ -79,11 +79,18 @@ impl Devices {
         }
         for net in nets {
             let files = SlotFiles::default();
-            let link = TapLink::new(net, Arc::clone(&files.failures));
+            let limits = net.limits;
+            let link = TapLink::new(net, Arc::clone(&files.failures)).map_err(Error::system("epoll_create"))?;
             let input = Some(link.watched().map_err(Error::system("dup"))?);
+            let changes = Some(link.changes().map_err(Error::system("dup"))?);
+            let device = NetDevice::new(link).limited(limits, clock::now);
             devices.add(
-                Transport::new(Box::new(NetDevice::new(link))),
-                SlotFiles { input, ..files },
+                Transport::new(Box::new(device)),
+                SlotFiles {
+                    input,
+                    changes,
+                    ..files
+                },
             );
         }
         if let Some(vsock) = vsock {

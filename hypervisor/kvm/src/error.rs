@@ -65,6 +65,9 @@ pub enum Error {
     /// The guest requires a network and there is none.
     #[error("the guest needs a network: add --net tap=NAME")]
     NetRequired,
+    /// The guest requires interrupts, and this machine's KVM cannot give them.
+    #[error("the guest needs interrupts, and this machine's KVM lacks {0}: see `chiton doctor`")]
+    InterruptsRequired(&'static str),
     /// The guest uses SSE in ring 0, which this machine's KVM cannot run.
     #[error(
         "the guest uses SSE registers, which this machine's KVM (a software KVM) cannot run in ring 0: \

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use chiton_core::devices::{Interest, Transport};
+use chiton_core::devices::{Interest, Outcome, Transport};
 use chiton_shared::map;
 use chiton_shared::virtio::id::{BLOCK, CONSOLE, P9};
 use rustix::event::{PollFd, PollFlags, epoll, poll};
@@ -32,6 +32,7 @@ use crate::Error;
 use crate::clock;
 use crate::host::complaint::Complaint;
 use crate::host::console::Failures;
+use crate::interrupts::QueueInterrupts;
 use crate::log::Log;
 use crate::news::News;
 use crate::ram::Ram;
@@ -68,6 +69,8 @@ pub(crate) struct Slot {
     input: Option<OwnedFd>,
     output: Option<OwnedFd>,
     ring: Arc<OnceLock<OwnedFd>>,
+    /// Tells that the backend may have changed by itself; watched always.
+    _changes: Option<OwnedFd>,
     failures: Arc<Failures>,
     complaint: Complaint,
     /// When the device loop has to come to it at the latest, by [`clock::now`]; [`NEVER`] else.
@@ -89,6 +92,8 @@ pub(crate) struct SlotFiles {
     pub(crate) output: Option<OwnedFd>,
     /// What to watch as input, if that is known only later.
     pub(crate) ring: Arc<OnceLock<OwnedFd>>,
+    /// Tells that the backend may have changed by itself.
+    pub(crate) changes: Option<OwnedFd>,
     pub(crate) failures: Arc<Failures>,
     /// What the backend has to say.
     pub(crate) complaint: Complaint,
@@ -130,6 +135,7 @@ pub(crate) enum Server {
 /// Everything the vCPU threads, the device loop and the I/O thread share.
 pub(crate) struct Hub {
     slots: Vec<Slot>,
+    interrupts: Option<QueueInterrupts>,
     news: News,
     devices: Loop,
     io: Option<Loop>,
@@ -149,6 +155,7 @@ enum Token {
     Kick(usize),
     Input(usize),
     Output(usize),
+    Change(usize),
     Wake,
     Signal,
 }
@@ -161,6 +168,7 @@ impl Token {
             Self::Kick(slot) => 4 + 4 * slot as u64,
             Self::Input(slot) => 5 + 4 * slot as u64,
             Self::Output(slot) => 6 + 4 * slot as u64,
+            Self::Change(slot) => 7 + 4 * slot as u64,
         })
     }
 
@@ -173,6 +181,7 @@ impl Token {
             (0, Some(slot)) => Some(Self::Kick(slot)),
             (1, Some(slot)) => Some(Self::Input(slot)),
             (2, Some(slot)) => Some(Self::Output(slot)),
+            (3, Some(slot)) => Some(Self::Change(slot)),
             _ => None,
         }
     }
@@ -220,6 +229,7 @@ impl Hub {
         ram: Arc<Ram>,
         devices: Vec<(Transport, SlotFiles)>,
         io_thread: bool,
+        interrupts: Option<QueueInterrupts>,
         signals: Option<EndSignals>,
         log: Box<dyn Fn(&str) -> bool + Send + Sync>,
     ) -> Result<Self, Error> {
@@ -242,6 +252,14 @@ impl Hub {
                 _ => (Server::Devices, &main),
             };
             add(&its.epoll, kick.as_raw_fd(), Token::Kick(index), epoll::EventFlags::IN)?;
+            if let Some(changes) = &files.changes {
+                add(
+                    &its.epoll,
+                    changes.as_raw_fd(),
+                    Token::Change(index),
+                    epoll::EventFlags::IN,
+                )?;
+            }
             slots.push(Slot {
                 id,
                 server,
@@ -254,6 +272,7 @@ impl Hub {
                 input: files.input,
                 output: files.output,
                 ring: files.ring,
+                _changes: files.changes,
                 failures: files.failures,
                 complaint: files.complaint,
                 again: AtomicU64::new(NEVER),
@@ -263,6 +282,7 @@ impl Hub {
         Ok(Self {
             ram,
             slots,
+            interrupts,
             news: News::default(),
             devices: main,
             io,
@@ -308,7 +328,7 @@ impl Hub {
     /// Runs the device loop until [`finish`](Self::finish).
     pub(crate) fn serve(&self, deadline: Option<Deadline>) {
         let mut deadline = deadline;
-        let mut events = Vec::with_capacity(2 + 3 * self.slots.len());
+        let mut events = Vec::with_capacity(2 + 4 * self.slots.len());
         while !self.over.load(Ordering::Acquire) {
             let timeout = deadline.map(|d| d.at.saturating_duration_since(Instant::now()));
             if !self.turn(Server::Devices, timeout, &mut events) {
@@ -358,9 +378,7 @@ impl Hub {
             let mut state = lock(&slot.state);
             let outcome = state.transport.poll(self.ram.as_ref());
             busy |= outcome.busy;
-            if outcome.notify {
-                self.news.post();
-            }
+            self.notify(index, outcome);
             self.after(index, slot, &mut state);
         });
         busy
@@ -417,6 +435,7 @@ impl Hub {
                 self.process(slot);
             }
             Some(Token::Input(slot) | Token::Output(slot)) => self.process(slot),
+            Some(Token::Change(slot)) => self.look_at_backend(slot),
             Some(Token::Signal) => match self.signals.as_ref().and_then(EndSignals::take) {
                 Some(libc::SIGWINCH) => self.resized(),
                 Some(signal) => self.stop(StopReason::Signal(signal)),
@@ -428,11 +447,22 @@ impl Hub {
         }
     }
 
+    /// The backend of a device may have changed by itself.
+    fn look_at_backend(&self, index: usize) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let mut state = lock(&slot.state);
+        let outcome = state.transport.look_at_backend();
+        self.notify(index, outcome);
+        self.after(index, slot, &mut state);
+    }
+
     /// The terminal has another size: tells the consoles' drivers.
     fn resized(&self) {
-        for slot in self.slots.iter().filter(|slot| slot.id == CONSOLE) {
-            if lock(&slot.state).transport.config_changed().notify {
-                self.news.post();
+        for (index, slot) in self.slots.iter().enumerate() {
+            // Another device's slot may be busy for as long as a file system takes.
+            if slot.id == CONSOLE {
+                let outcome = lock(&slot.state).transport.config_changed();
+                self.notify(index, outcome);
             }
         }
     }
@@ -442,6 +472,18 @@ impl Hub {
         match self.slots.get(index) {
             Some(slot) if slot.server == Server::Io => slot.come_back(),
             _ => self.process(index),
+        }
+    }
+
+    /// Tells the guest, if there is something to tell: whoever waits, and by an interrupt. What is
+    /// about no queue has that of the first.
+    fn notify(&self, index: usize, outcome: Outcome) {
+        if !outcome.notify {
+            return;
+        }
+        self.news.post();
+        if let Some(interrupts) = &self.interrupts {
+            interrupts.raise(index, outcome.queues.max(1));
         }
     }
 
@@ -457,9 +499,7 @@ impl Hub {
     fn process_locked(&self, index: usize, slot: &Slot, state: &mut SlotState) -> bool {
         let outcome = state.transport.process(self.ram.as_ref());
         self.after(index, slot, state);
-        if outcome.notify {
-            self.news.post();
-        }
+        self.notify(index, outcome);
         outcome.more
     }
 
@@ -570,9 +610,7 @@ impl Hub {
             Effect::Kick(_) | Effect::Live if slot.server == Server::Io => slot.come_back(),
             Effect::Kick(queue) => {
                 let outcome = state.transport.process_queue(queue, self.ram.as_ref());
-                if outcome.notify {
-                    self.news.post();
-                }
+                self.notify(index, outcome);
                 if outcome.more {
                     slot.come_back();
                 }
@@ -741,9 +779,10 @@ mod tests {
             Token::Kick(0),
             Token::Input(3),
             Token::Output(15),
+            Token::Change(2),
         ] {
             assert_eq!(Token::decode(token.encode()), Some(token));
         }
-        assert_eq!(Token::decode(epoll::EventData::new_u64(2)), None);
+        assert_eq!(Token::decode(epoll::EventData::new_u64(3)), None);
     }
 }

@@ -18,13 +18,13 @@ use crate::board::{HubBoard, Mainboard};
 use crate::devices::Devices;
 use crate::guest::Guest;
 use crate::hub::{Deadline, Hub, StopReason};
+use crate::interrupts::{self, QueueInterrupts};
 use crate::outcome::{Ending, Outcome};
 use crate::platform::open_kvm;
 use crate::prepare::Plan;
-use crate::processors::{Last, Processors};
+use crate::processors::{self, Last, Processors};
 use crate::signal::{EndSignals, VcpuThread};
 use crate::timeline::Timeline;
-use crate::vcpu::KvmVcpu;
 
 /// Stack of the second thread, in bytes.
 const STACK: usize = 256 << 10;
@@ -53,11 +53,14 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
     let preset = devices.preset()?;
     timeline.mark("devices");
 
+    let interrupts = interrupts::decide(&guest.bytes, &guest.kvm)?;
+
     let plan = Plan {
         file: &guest.bytes,
         memory: guest.memory,
         processors: guest.processors,
         ring: guest.ring,
+        interrupts,
         args: &guest.args,
         env: &env,
         devices: &preset,
@@ -90,7 +93,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
             .map_err(Error::system("start the second thread"))?;
         timeline.mark("start thread");
 
-        let made = make_vm(&guest.kvm, &mut timeline);
+        let made = make_vm(&guest.kvm, interrupts.is_some(), &mut timeline);
         let prepared = if claim() {
             plan.carry_out()
         } else {
@@ -102,23 +105,36 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         timeline.mark("prepare memory");
         prepared.ram.attach(&vm)?;
         timeline.mark("attach memory");
-        prepared.cpuid.give_to(&fd)?;
-        let mut vcpu = KvmVcpu::new(fd);
+        let mut vcpu = processors::make_vcpu(fd, 0, &prepared.cpuid, interrupts.is_some())?;
         let tsc_khz = vcpu.fd().get_tsc_khz().map_err(Error::kvm("KVM_GET_TSC_KHZ"))?;
         prepared.set_clock(tsc_khz.into(), wall_clock_ns());
         vcpu.set_registers(&prepared.world.registers, &prepared.world.system)?;
         timeline.mark("set vCPU");
 
+        let slots = devices.into_slots();
+        let queues = slots.iter().map(|(transport, _)| transport.queue_sizes().len());
+        let queue_interrupts = interrupts.map(|_| QueueInterrupts::new(&vm, queues)).transpose()?;
         let hub = Arc::new(Hub::new(
             Arc::clone(&prepared.ram),
-            devices.into_slots(),
+            slots,
             guest.io_thread,
+            queue_interrupts,
             signals,
             guest.log,
         )?);
         let states = prepared.world.processor_registers().collect();
-        let processors = Arc::new(Processors::new(states, prepared.cpuid, guest.timed));
-        let main = Arc::new(Mainboard::new(Arc::clone(&hub), vm, guest.log_level));
+        let processors = Arc::new(Processors::new(
+            states,
+            prepared.cpuid,
+            interrupts.is_some(),
+            guest.timed,
+        ));
+        let main = Arc::new(Mainboard::new(
+            Arc::clone(&hub),
+            vm,
+            interrupts.is_some(),
+            guest.log_level,
+        ));
         let mut machine = Machine::new(vcpu, HubBoard::new(main, Arc::clone(&processors), 0, map::MAILBOX));
         machine.timed = guest.timed;
         let byte = machine.vcpu.immediate_exit();
@@ -196,10 +212,13 @@ impl Drop for Running<'_> {
 }
 
 /// Has KVM make a machine with one vCPU.
-fn make_vm(path: &Path, timeline: &mut Timeline) -> Result<(VmFd, VcpuFd), Error> {
+fn make_vm(path: &Path, interrupts: bool, timeline: &mut Timeline) -> Result<(VmFd, VcpuFd), Error> {
     let kvm = open_kvm(path)?;
     timeline.mark("open KVM");
     let vm = kvm.create_vm().map_err(Error::kvm("KVM_CREATE_VM"))?;
+    if interrupts {
+        interrupts::split_irqchip(&vm)?;
+    }
     timeline.mark("create VM");
     let vcpu = vm.create_vcpu(0).map_err(Error::kvm("KVM_CREATE_VCPU"))?;
     timeline.mark("create vCPU");

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::path::{Path, PathBuf};
 
+pub use chiton_shared::interrupts::Idle;
 use kvm_ioctls::{Cap, Kvm};
 
 use crate::Error;
@@ -53,6 +54,13 @@ impl KvmKind {
         !matches!(self, Self::Software)
     }
 
+    /// How a processor of a guest with interrupts waits. Where `hlt` in ring 0 is interpreted, an
+    /// interrupt does not end it reliably.
+    #[must_use]
+    pub const fn idle(self) -> Idle {
+        if self.runs_ring_0() { Idle::Halt } else { Idle::Doorbell }
+    }
+
     /// In words.
     #[must_use]
     pub const fn describe(self) -> &'static str {
@@ -60,6 +68,47 @@ impl KvmKind {
             Self::Vmx => "hardware KVM on Intel VMX",
             Self::Svm => "hardware KVM on AMD SVM",
             Self::Software => "software KVM (ring 3 native, ring 0 interpreted)",
+        }
+    }
+}
+
+/// What of a KVM interrupts take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterruptSupport {
+    /// A local APIC in the kernel, without the rest of an interrupt controller.
+    pub irqchip: bool,
+    /// Descriptors that raise interrupts, by messages to a local APIC.
+    pub irqfd: bool,
+    /// Local APICs in x2APIC mode.
+    pub x2apic: bool,
+    /// A timer that waits for a value of the time-stamp counter.
+    pub tsc_deadline: bool,
+}
+
+impl InterruptSupport {
+    /// Asks KVM.
+    #[must_use]
+    pub fn of(kvm: &Kvm) -> Self {
+        let has = |cap| kvm.check_extension_int(cap) > 0;
+        Self {
+            irqchip: has(Cap::SplitIrqchip),
+            irqfd: has(Cap::Irqfd) && has(Cap::IrqRouting),
+            x2apic: has(Cap::X2ApicApi),
+            tsc_deadline: has(Cap::TscDeadlineTimer),
+        }
+    }
+
+    /// The first that is not there.
+    #[must_use]
+    pub const fn missing(self) -> Option<&'static str> {
+        match self {
+            Self { irqchip: false, .. } => Some("a split interrupt controller (KVM_CAP_SPLIT_IRQCHIP)"),
+            Self { irqfd: false, .. } => Some("interrupts by descriptors (KVM_CAP_IRQFD)"),
+            Self { x2apic: false, .. } => Some("x2APIC (KVM_CAP_X2APIC_API)"),
+            Self {
+                tsc_deadline: false, ..
+            } => Some("the TSC-deadline timer (KVM_CAP_TSC_DEADLINE_TIMER)"),
+            _ => None,
         }
     }
 }
@@ -138,6 +187,32 @@ mod tests {
         assert_eq!(kind(&["kvm_pvm"], "fpu"), KvmKind::Software);
         assert_eq!(kind(&[], "fpu svm"), KvmKind::Svm, "built into the kernel");
         assert_eq!(kind(&[], "fpu"), KvmKind::Software);
+    }
+
+    #[test]
+    fn the_first_part_of_interrupts_that_is_missing_is_named() {
+        let all = InterruptSupport {
+            irqchip: true,
+            irqfd: true,
+            x2apic: true,
+            tsc_deadline: true,
+        };
+        assert_eq!(all.missing(), None);
+        let without = |change: fn(&mut InterruptSupport)| {
+            let mut support = all;
+            change(&mut support);
+            support.missing().unwrap_or_default()
+        };
+        assert!(without(|s| s.irqchip = false).contains("SPLIT_IRQCHIP"));
+        assert!(without(|s| s.irqfd = false).contains("IRQFD"));
+        assert!(without(|s| s.x2apic = false).contains("x2APIC"));
+        assert!(without(|s| s.tsc_deadline = false).contains("TSC_DEADLINE"));
+    }
+
+    #[test]
+    fn only_hardware_halts() {
+        assert_eq!([KvmKind::Vmx, KvmKind::Svm].map(KvmKind::idle), [Idle::Halt; 2]);
+        assert_eq!(KvmKind::Software.idle(), Idle::Doorbell);
     }
 
     #[test]

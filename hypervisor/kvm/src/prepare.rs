@@ -10,6 +10,7 @@ use chiton_core::devices::Preset;
 use chiton_core::loader::Image;
 use chiton_shared::boot::BootPage;
 use chiton_shared::doorbell::LogLevel;
+use chiton_shared::interrupts::Idle;
 use chiton_shared::manifest::{Feature, Ring};
 use chiton_shared::map;
 use chiton_shared::memory::GuestMemory;
@@ -26,6 +27,7 @@ pub(crate) struct Plan<'g> {
     pub(crate) memory: u64,
     pub(crate) processors: u32,
     pub(crate) ring: Option<Ring>,
+    pub(crate) interrupts: Option<Idle>,
     pub(crate) args: &'g [String],
     pub(crate) env: &'g [String],
     pub(crate) devices: &'g Preset,
@@ -50,6 +52,7 @@ impl<'g> Plan<'g> {
         let options = Options {
             processors: self.processors,
             ring: self.ring,
+            interrupts: self.interrupts,
             args: self.args,
             env: self.env,
             devices: &self.devices.devices,

@@ -19,10 +19,13 @@ use chiton_shared::doorbell::MAILBOX_TEXT_OFFSET;
 use chiton_shared::map;
 use chiton_shared::memory::GuestMemory;
 
+use kvm_ioctls::VcpuFd;
+
 use crate::Error;
 use crate::board::{HubBoard, Mainboard};
 use crate::cpuid::GuestCpuid;
 use crate::hub::StopReason;
+use crate::interrupts;
 use crate::kernel_stats::{self, KernelStat};
 use crate::signal::VcpuThread;
 use crate::vcpu::KvmVcpu;
@@ -35,6 +38,7 @@ pub(crate) struct Processors {
     /// Registers of each before it is started.
     states: Vec<(Registers, SystemRegisters)>,
     cpuid: GuestCpuid,
+    interrupts: bool,
     timed: bool,
     threads: Mutex<Vec<Option<Started>>>,
 }
@@ -102,11 +106,17 @@ impl Last {
 }
 
 impl Processors {
-    pub(crate) fn new(states: Vec<(Registers, SystemRegisters)>, cpuid: GuestCpuid, timed: bool) -> Self {
+    pub(crate) fn new(
+        states: Vec<(Registers, SystemRegisters)>,
+        cpuid: GuestCpuid,
+        interrupts: bool,
+        timed: bool,
+    ) -> Self {
         let threads = Mutex::new(states.iter().map(|_| None).collect());
         Self {
             states,
             cpuid,
+            interrupts,
             timed,
             threads,
         }
@@ -179,14 +189,14 @@ impl Processors {
             .vm
             .create_vcpu(number.into())
             .map_err(Error::kvm("KVM_CREATE_VCPU"))?;
-        self.cpuid.give_to(&fd)?;
+        let vcpu = make_vcpu(fd, number, &self.cpuid, self.interrupts)?;
         let board = HubBoard::new(
             Arc::clone(main),
             Arc::clone(&self),
             number,
             mailbox(&(registers, system)),
         );
-        let mut machine = Machine::new(KvmVcpu::new(fd), board);
+        let mut machine = Machine::new(vcpu, board);
         machine.timed = self.timed;
         let byte = machine.vcpu.immediate_exit();
         // SAFETY: the byte is in the vCPU's shared page, which `machine` owns; being declared later,
@@ -218,6 +228,17 @@ impl Processors {
             .map(|thread| thread.join().map_err(|_| Error::Died)?);
         ends.collect()
     }
+}
+
+/// Makes a processor of what KVM has made.
+pub(crate) fn make_vcpu(fd: VcpuFd, number: u32, cpuid: &GuestCpuid, interrupts: bool) -> Result<KvmVcpu, Error> {
+    if !interrupts {
+        cpuid.give_to(&fd)?;
+        return Ok(KvmVcpu::new(fd, 0));
+    }
+    cpuid.give_with_apic(&fd, number)?;
+    interrupts::prepare(&fd, number)?;
+    Ok(KvmVcpu::new(fd, interrupts::apic_base(number)))
 }
 
 /// The mailbox of the processor with these registers.

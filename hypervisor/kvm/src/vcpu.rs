@@ -11,13 +11,15 @@ use crate::Error;
 #[derive(Debug)]
 pub struct KvmVcpu {
     fd: VcpuFd,
+    /// IA32_APIC_BASE; 0 without a local APIC.
+    apic_base: u64,
 }
 
 impl KvmVcpu {
-    pub(crate) fn new(mut fd: VcpuFd) -> Self {
+    pub(crate) fn new(mut fd: VcpuFd, apic_base: u64) -> Self {
         fd.set_sync_valid_reg(SyncReg::Register);
         fd.set_sync_valid_reg(SyncReg::SystemRegister);
-        Self { fd }
+        Self { fd, apic_base }
     }
 
     pub(crate) const fn fd(&self) -> &VcpuFd {
@@ -87,9 +89,13 @@ impl Vcpu for KvmVcpu {
     }
 
     fn set_registers(&mut self, registers: &Registers, system: &SystemRegisters) -> Result<(), Error> {
+        let apic_base = self.apic_base;
         let shared = self.fd.sync_regs_mut();
         shared.regs = registers_to(registers);
-        shared.sregs = system_to(system);
+        shared.sregs = kvm_sregs {
+            apic_base,
+            ..system_to(system)
+        };
         self.fd.set_sync_dirty_reg(SyncReg::Register);
         self.fd.set_sync_dirty_reg(SyncReg::SystemRegister);
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chiton_kvm::{DiskOptions, MAX_QUEUES, Rate};
+use chiton_kvm::{DiskOptions, MAX_DISK_QUEUES, Rate};
 
 use super::size;
 
@@ -45,12 +45,12 @@ pub(super) fn parse(text: &str) -> Result<DiskOption, String> {
 }
 
 fn queues(text: &str) -> Result<usize, String> {
-    let count = text.parse().ok().filter(|count| (1..=MAX_QUEUES).contains(count));
-    count.ok_or_else(|| format!("a disk cannot have `{text}` queues: write 1 to {MAX_QUEUES}"))
+    let count = text.parse().ok().filter(|count| (1..=MAX_DISK_QUEUES).contains(count));
+    count.ok_or_else(|| format!("a disk cannot have `{text}` queues: write 1 to {MAX_DISK_QUEUES}"))
 }
 
 /// `RATE[/BURST]`: so many a second, and so many at once.
-fn rate(text: &str) -> Result<Rate, String> {
+pub(crate) fn rate(text: &str) -> Result<Rate, String> {
     let rate = match text.split_once('/') {
         Some((rate, burst)) => Rate::new(size(rate)?, size(burst)?),
         None => Rate::per_second(size(text)?),

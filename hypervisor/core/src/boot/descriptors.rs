@@ -84,21 +84,28 @@ pub(super) static IDT: [u8; traps::VECTORS * 16] = {
     let mut gates = [0; traps::VECTORS * 2];
     let mut vector = 0;
     while vector < traps::VECTORS {
-        let stub = traps::stub(vector);
         // Only a breakpoint may be raised by an `int` instruction in ring 3.
         let dpl = if vector == 3 { 3 } else { 0 };
-        gates[vector * 2] = stub & 0xffff
-            | (KERNEL_CODE.0 as u64) << 16
-            | traps::stack(vector) << 32
-            | INTERRUPT_GATE << 40
-            | dpl << 45
-            | PRESENT
-            | (stub >> 16 & 0xffff) << 48;
-        gates[vector * 2 + 1] = stub >> 32;
+        let gate = gate(traps::stub(vector), traps::stack(vector), dpl);
+        gates[vector * 2] = gate as u64;
+        gates[vector * 2 + 1] = (gate >> 64) as u64;
         vector += 1;
     }
     flatten(&gates)
 };
+
+/// An interrupt gate to an address of ring 0: onto the stack of this IST entry (0 for that of the
+/// ring), for `int` instructions of rings up to this.
+pub(super) const fn gate(address: u64, ist: u64, dpl: u64) -> u128 {
+    let low = address & 0xffff
+        | (KERNEL_CODE.0 as u64) << 16
+        | ist << 32
+        | INTERRUPT_GATE << 40
+        | dpl << 45
+        | PRESENT
+        | (address >> 16 & 0xffff) << 48;
+    low as u128 | (address as u128 >> 32) << 64
+}
 
 const _: () = assert!(doorbell::EXIT.is_multiple_of(8) && IO_MAP_PORTS.is_multiple_of(8));
 const _: () = assert!(TSS_SIZE <= processor::TSS_STRIDE as usize);
@@ -110,11 +117,13 @@ pub(super) const GDT_TABLE: Table = Table {
     base: map::GDT,
     limit: GDT_LIMIT,
 };
-/// The register that leads to the IDT.
-pub(super) const IDT_TABLE: Table = Table {
-    base: map::IDT,
-    limit: traps::VECTORS as u16 * 16 - 1,
-};
+/// The register that leads to an IDT of so many gates.
+pub(super) const fn idt_table(gates: usize) -> Table {
+    Table {
+        base: map::IDT,
+        limit: (gates * 16 - 1) as u16,
+    }
+}
 
 /// A segment register as if it had been loaded from the GDT.
 pub(super) fn segment(selector: SegmentSelector) -> Segment {

@@ -122,12 +122,16 @@ impl List {
 }
 
 /// Everything that is mapped, by address.
-pub(super) fn all(image: &Image<'_>, layout: &Layout, ring: Ring) -> Vec<Mapping> {
+pub(super) fn all(image: &Image<'_>, layout: &Layout, ring: Ring, interrupts: bool) -> Vec<Mapping> {
     let mut list = List {
         mappings: Vec::with_capacity(32),
         guest: ring == Ring::User,
     };
     low(&mut list);
+    if interrupts {
+        let stubs = map::INTERRUPT_STUBS..map::INTERRUPT_STUBS + map::PAGE;
+        list.supervisor(stubs, Access::Execute, Place::InterruptStubs);
+    }
     segments(&mut list, image);
     list.guest(layout.stack.clone(), Access::Write, Place::Stack);
     processors(&mut list, layout);

@@ -16,6 +16,7 @@
 //! | `mapping` | which pages are mapped, with which permissions |
 //! | `tables` | the page tables that say so |
 //! | `descriptors`, `traps` | what the processor does on an exception |
+//! | `interrupts` | what it does on an interrupt, where the guest asked for them |
 //! | `registers` | the state in which the first instruction finds the processor |
 //! | `processor` | what processors beyond the first have for themselves |
 //! | `strings` | arguments and environment |
@@ -23,6 +24,7 @@
 
 mod descriptors;
 mod error;
+mod interrupts;
 mod layout;
 mod mapping;
 mod place;
@@ -40,6 +42,7 @@ use alloc::vec::Vec;
 
 use chiton_shared::boot::{BootPage, DeviceEntry, QueueEntry};
 use chiton_shared::doorbell::LogLevel;
+use chiton_shared::interrupts::Idle;
 use chiton_shared::manifest::Ring;
 use chiton_shared::processor as processor_area;
 
@@ -52,6 +55,7 @@ pub use mapping::{Mapping, PageSize};
 pub use place::Place;
 pub use write::Piece;
 
+use interrupts::Interrupts;
 use processor::Processor;
 use strings::StringArea;
 use tables::PageTables;
@@ -78,6 +82,9 @@ pub struct Options<'a> {
     /// Whether to set CR4.OSXSAVE, without which AVX does not work. Only a processor that has
     /// XSAVE takes it.
     pub xsave: bool,
+    /// Whether there are interrupts, which takes a local APIC for each processor, and how to wait
+    /// then.
+    pub interrupts: Option<Idle>,
 }
 
 impl Options<'_> {
@@ -94,6 +101,7 @@ impl Options<'_> {
             queues: &[],
             log_level: None,
             xsave: false,
+            interrupts: None,
         }
     }
 }
@@ -131,6 +139,7 @@ pub struct World<'a> {
     tables: PageTables,
     strings: StringArea,
     processors: Vec<Processor>,
+    interrupts: Option<Interrupts>,
 }
 
 impl<'a> World<'a> {
@@ -143,10 +152,10 @@ impl<'a> World<'a> {
         let layout = Layout::new(image, options.memory, options.processors)?;
         let ring = options.ring.or(image.manifest().ring()).unwrap_or(Ring::User);
         let strings = StringArea::new(options.args, options.env)?;
-        let mappings = mapping::all(image, &layout, ring);
+        let mappings = mapping::all(image, &layout, ring, options.interrupts.is_some());
         let tables = PageTables::of(&mappings)?;
         let boot_page = boot_page(image, &layout, ring, &strings, options)?;
-        let (registers, system) = registers::at_entry(image, &layout, ring, options.xsave);
+        let (registers, system) = registers::at_entry(image, &layout, ring, options);
         let processors = (1..).zip(layout.blocks()).map(|(n, block)| Processor::new(n, block));
         let processors = processors.collect();
         Ok(Self {
@@ -159,12 +168,14 @@ impl<'a> World<'a> {
             tables,
             strings,
             processors,
+            interrupts: options.interrupts.map(|_| Interrupts::new()),
         })
     }
 
     /// The registers of each processor beyond the first, in their order, before it is started.
     pub fn processor_registers(&self) -> impl Iterator<Item = (Registers, SystemRegisters)> {
-        let registers = |(number, block)| registers::of_processor(number, block, &self.layout, &self.system);
+        let registers =
+            |(number, block)| registers::of_processor(number, block, &self.layout, self.registers.rflags, &self.system);
         (1..).zip(self.layout.blocks()).map(registers)
     }
 
@@ -232,6 +243,8 @@ fn boot_page(
         processors: options.processors,
         processor_blocks: layout.processors.start,
         processor_stride: processor_area::stride(layout.stack.end - layout.stack.start),
+        interrupts: options.interrupts.is_some().into(),
+        idle: options.interrupts.map_or(0, |idle| idle as u32),
         ..BootPage::new()
     };
     let slots = page.devices.get_mut(..options.devices.len());

@@ -22,6 +22,8 @@ pub enum Place {
     Idt,
     /// Code of the trap stubs.
     TrapStubs,
+    /// Code of the interrupt stubs.
+    InterruptStubs,
     /// The trap stack of this number.
     TrapStack(u64),
     /// The trap stacks of processors beyond the first.
@@ -75,6 +77,7 @@ impl fmt::Display for Place {
             Self::Tss => "task state segment",
             Self::Idt => "interrupt descriptor table",
             Self::TrapStubs => "trap stubs",
+            Self::InterruptStubs => "interrupt stubs",
             Self::ProcessorTrapStacks => "trap stacks of other processors",
             Self::Mailbox => "mailbox",
             Self::Queues => "virtqueues",

@@ -19,12 +19,11 @@ pub(super) struct Processor {
 impl Processor {
     /// Processor `number`, 1 or more, whose block begins at `block`.
     pub(super) const fn new(number: u32, block: u64) -> Self {
-        // Every gate has an IST entry, so RSP0 is never used.
         let first = processor::trap_stacks(number) + TRAP_STACK_SIZE;
         Self {
             number,
             block,
-            tss: descriptors::tss(first, first, TRAP_STACK_SIZE),
+            tss: descriptors::tss(first, first + TRAP_STACK_SIZE, TRAP_STACK_SIZE),
             in_mailbox: (number as u64).to_le_bytes(),
         }
     }

@@ -5,8 +5,8 @@ use chiton_shared::{map, processor};
 use x86_64::registers::control::{Cr0Flags, Cr4Flags, EferFlags};
 use x86_64::registers::rflags::RFlags;
 
-use super::Layout;
 use super::descriptors::{self, KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
+use super::{Layout, Options, interrupts, traps};
 use crate::loader::Image;
 use crate::vcpu::{Registers, Segment, SystemRegisters};
 
@@ -40,13 +40,22 @@ const RFLAGS: u64 = 1 << 1 | RFlags::IOPL_LOW.union(RFlags::IOPL_HIGH).bits();
 
 /// Registers for direct entry: as if the entry function had been called with the boot page's
 /// address, from nowhere.
-pub(super) fn at_entry(image: &Image<'_>, layout: &Layout, ring: Ring, xsave: bool) -> (Registers, SystemRegisters) {
+pub(super) fn at_entry(
+    image: &Image<'_>,
+    layout: &Layout,
+    ring: Ring,
+    options: &Options<'_>,
+) -> (Registers, SystemRegisters) {
+    let (flags, gates) = match options.interrupts {
+        Some(_) => (RFLAGS | RFlags::INTERRUPT_FLAG.bits(), interrupts::IDT_VECTORS),
+        None => (RFLAGS, traps::VECTORS),
+    };
     let registers = Registers {
         rip: image.entry(),
         rdi: map::BOOT_PAGE,
         // Where the return address of a call would be: zero, as all fresh memory.
         rsp: layout.stack.end - 8,
-        rflags: RFLAGS,
+        rflags: flags,
         ..Registers::default()
     };
     let (code, data) = match ring {
@@ -54,7 +63,7 @@ pub(super) fn at_entry(image: &Image<'_>, layout: &Layout, ring: Ring, xsave: bo
         Ring::Kernel => (descriptors::segment(KERNEL_CODE), descriptors::segment(KERNEL_DATA)),
     };
     let mut cr4 = CR4;
-    cr4.set(Cr4Flags::OSXSAVE, xsave);
+    cr4.set(Cr4Flags::OSXSAVE, options.xsave);
     let system = SystemRegisters {
         cr0: CR0.bits(),
         cr2: 0,
@@ -73,7 +82,7 @@ pub(super) fn at_entry(image: &Image<'_>, layout: &Layout, ring: Ring, xsave: bo
         tr: descriptors::task_register(map::TSS),
         ldt: Segment::default(),
         gdt: descriptors::GDT_TABLE,
-        idt: descriptors::IDT_TABLE,
+        idt: descriptors::idt_table(gates),
     };
     (registers, system)
 }
@@ -84,11 +93,12 @@ pub(super) fn of_processor(
     number: u32,
     block: u64,
     layout: &Layout,
+    rflags: u64,
     first: &SystemRegisters,
 ) -> (Registers, SystemRegisters) {
     let registers = Registers {
         rsp: block + processor::STACK + (layout.stack.end - layout.stack.start) - 8,
-        rflags: RFLAGS,
+        rflags,
         ..Registers::default()
     };
     let system = SystemRegisters {

@@ -1,5 +1,6 @@
 //! Every part of a world, looked at without a machine.
 
+mod interrupts;
 pub(crate) mod memory;
 mod stubs;
 mod tables;
@@ -12,6 +13,7 @@ use chiton_shared::{doorbell, map, processor};
 
 use proptest::prelude::*;
 
+use super::traps::VECTORS;
 use super::*;
 use crate::explain::Inspect;
 use crate::loader::tests::cases;
@@ -126,8 +128,9 @@ fn each_further_processor_has_a_block_of_its_own() {
             };
             assert_eq!(piece(block + 16), Some(u64::from(n + 1).to_le_bytes().to_vec()));
             let tss = piece(tss).expect("a TSS");
+            assert_eq!(tss[4..12], (stacks + 512).to_le_bytes(), "RSP0");
             for ist in 0..4 {
-                let end = stacks + (ist as u64 + 1) * 512;
+                let end = stacks + (ist as u64 + 2) * 512;
                 assert_eq!(tss[36 + 8 * ist..44 + 8 * ist], end.to_le_bytes(), "IST {}", ist + 1);
             }
         }
@@ -244,7 +247,11 @@ fn each_exception_has_a_gate_to_its_stub() {
         );
         assert_eq!(word(12, 4), 0);
     }
-    assert_eq!(descriptors::IDT_TABLE.limit, 511, "nothing beyond the exceptions");
+    assert_eq!(
+        descriptors::idt_table(VECTORS).limit,
+        511,
+        "nothing beyond the exceptions"
+    );
 }
 
 #[test]

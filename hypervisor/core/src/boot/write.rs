@@ -21,12 +21,13 @@ impl World<'_> {
     /// Everything that is to be written but relocations, each piece where it lies: in the file,
     /// in the program, in this value. Memory that no piece covers has to be zero.
     pub fn pieces(&self) -> impl Iterator<Item = Piece<'_>> {
+        let interrupts = self.interrupts.as_ref();
         let fixed = [
             (map::BOOT_PAGE, self.boot_page.as_bytes().as_slice(), Place::BootPage),
             (map::BOOT_STRINGS, &self.strings.bytes, Place::Strings),
             (map::GDT, &descriptors::GDT, Place::Gdt),
             (map::TSS, &descriptors::TSS, Place::Tss),
-            (map::IDT, &descriptors::IDT, Place::Idt),
+            (map::IDT, interrupts.map_or(&descriptors::IDT, |i| &i.idt), Place::Idt),
             (map::TRAP_STUBS, &traps::STUBS, Place::TrapStubs),
         ];
         let tables = self
@@ -40,6 +41,7 @@ impl World<'_> {
             .map(|s| (s.address, s.bytes, self.describe(s.address)));
         fixed
             .into_iter()
+            .chain(interrupts.map(|i| (map::INTERRUPT_STUBS, i.stubs.as_slice(), Place::InterruptStubs)))
             .chain(tables)
             .chain(segments)
             .chain(self.processors.iter().flat_map(Processor::pieces))

@@ -105,6 +105,14 @@ pub trait Device: Send {
         false
     }
 
+    /// The backend may have changed by itself: its descriptor for that is ready, or somebody knows.
+    fn look_at_backend(&mut self) {}
+
+    /// From now on the device has these limits; whether it can have any.
+    fn set_limits(&mut self, _limits: Limits) -> bool {
+        false
+    }
+
     /// The driver has stopped one queue: chains taken from it are no longer the device's.
     fn stop(&mut self, queue: usize);
 

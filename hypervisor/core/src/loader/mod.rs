@@ -62,6 +62,17 @@ pub struct Image<'a> {
     relocations: Relocations<'a>,
 }
 
+/// What a guest states about itself, without a look at the rest of its file.
+///
+/// # Errors
+///
+/// [`LoadError`], as far as headers and notes give reason.
+pub fn manifest(bytes: &[u8]) -> Result<Manifest, LoadError> {
+    let header = header::check(bytes)?;
+    let file = File(bytes);
+    notes::manifest(file, &header::program_headers(file, &header)?)
+}
+
 impl<'a> Image<'a> {
     /// Checks an ELF file.
     ///

@@ -144,7 +144,7 @@ fn expected_beside_the_image(world: &World<'_>, user: bool) -> Vec<Run> {
     if others > 0 {
         let pages = |bytes: u64| bytes.next_multiple_of(0x1000);
         runs.push(run(0xd_8000, pages(512 * others), false, false, false));
-        runs.push(run(0xd_c000, pages(2048 * others), true, false, false));
+        runs.push(run(0xd_c000, pages(2560 * others), true, false, false));
     }
     for n in 0..others {
         let block = page.processor_blocks + n * page.processor_stride;

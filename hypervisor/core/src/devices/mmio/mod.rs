@@ -29,6 +29,8 @@ use super::{Device, DeviceError, Interest, Progress};
 pub struct Outcome {
     /// Send the guest a notification: a waiting guest has news.
     pub notify: bool,
+    /// Which queues it is about, as bits; none if it is the configuration, or the whole device.
+    pub queues: u64,
     /// Call again, after everyone else had a turn, without waiting for a kick.
     pub more: bool,
     /// The driver had given something to do.
@@ -119,6 +121,7 @@ impl Transport {
         for queue in 0..self.queues.len() {
             let one = self.process_queue(queue, memory);
             outcome.notify |= one.notify;
+            outcome.queues |= one.queues;
             outcome.more |= one.more;
             outcome.busy |= one.busy;
         }
@@ -155,6 +158,7 @@ impl Transport {
         };
         match work(self.device.as_mut(), queue, ready, memory, self.quiet) {
             Ok(mut outcome) => {
+                outcome.queues = u64::from(outcome.notify) << queue;
                 self.interrupt |= if outcome.notify { interrupt::USED_BUFFER } else { 0 };
                 if self.device.config_changed() {
                     outcome.notify |= self.config_changed().notify;
@@ -209,6 +213,22 @@ impl Transport {
             notify,
             ..Outcome::default()
         }
+    }
+
+    /// The backend may have changed by itself: has the device look, and tells the driver what that
+    /// changed.
+    pub fn look_at_backend(&mut self) -> Outcome {
+        self.device.look_at_backend();
+        if self.device.config_changed() {
+            return self.config_changed();
+        }
+        Outcome::default()
+    }
+
+    /// Gives the device other limits; whether it can have any. Call [`process`](Self::process)
+    /// afterwards: what waited for the old ones may go on.
+    pub fn set_limits(&mut self, limits: super::Limits) -> bool {
+        self.device.set_limits(limits)
     }
 
     /// Back to the state at start (section 2.4).
@@ -266,5 +286,6 @@ fn work(
         notify: ring.wants_notification(),
         more,
         busy: available && progress != Progress::Waiting,
+        ..Outcome::default()
     })
 }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use chiton_shared::boot::{CONFIG_BYTES, DeviceEntry, QUEUE_MAX, QueueEntry, queue_address};
+use chiton_shared::interrupts::queue_vector;
 use chiton_shared::virtio::ring::{DeviceQueue, Format, QueueConfig};
 use chiton_shared::virtio::{feature, status};
 use chiton_shared::{doorbell, map};
@@ -100,9 +101,10 @@ impl Transport {
                 return Err(PresetError::Queue { queue, config: *config });
             }
         }
-        table.extend(queues.iter().map(|config| QueueEntry {
+        let number = table.len()..;
+        table.extend(queues.iter().zip(number).map(|(config, number)| QueueEntry {
             size: u32::from(config.size),
-            reserved: 0,
+            vector: queue_vector(number).into(),
             descriptors: config.descriptors,
             driver: config.driver,
             device: config.device,

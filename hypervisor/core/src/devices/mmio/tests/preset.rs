@@ -35,6 +35,9 @@ fn the_registers_and_the_boot_page_tell_the_same() {
         assert_eq!(entry.features & RING_FEATURES, INDIRECT_DESC | EVENT_IDX | VERSION_1);
         assert_eq!(entry.queues, queue_address(first));
         let queues = &table[first..first + usize::from(entry.queue_count)];
+        for (number, queue) in (first..).zip(queues) {
+            assert_eq!(queue.vector as usize, 0x30 + number);
+        }
         first += queues.len();
         for (index, queue) in (0..).zip(queues) {
             set(transport, QUEUE_SEL, index);

@@ -194,7 +194,8 @@ fn a_change_of_configuration_is_seen_and_told() {
     assert!(negotiate(&mut transport, VERSION_1).is_some());
     driver_ok(&mut transport);
     let before = read(&transport, CONFIG_GENERATION);
-    assert!(transport.config_changed().notify);
+    let outcome = transport.config_changed();
+    assert_eq!((outcome.notify, outcome.queues), (true, 0), "it is about no queue");
     assert_eq!(read(&transport, INTERRUPT_STATUS), 2);
     assert!(transport.interrupt_pending());
     assert_ne!(read(&transport, CONFIG_GENERATION), before);
@@ -222,7 +223,8 @@ fn a_reset_takes_everything_back() {
     port.state().takes.push_back(9);
     rings[1].describe(QUEUES + 0x1000, 0, &[(BUFFERS, 8, 0, 0)]);
     rings[1].offer(0);
-    assert!(kick(&mut transport, &memory, 1).notify);
+    let outcome = kick(&mut transport, &memory, 1);
+    assert_eq!((outcome.notify, outcome.queues), (true, 0b10));
     assert!(transport.interest().readable);
 
     assert_eq!(write(&mut transport, STATUS, 0), Effect::Reset);

@@ -1,0 +1,116 @@
+//! What interrupts are for.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
+
+use chiton_guest::shared::virtio::id::CONSOLE;
+use chiton_guest::time::{self, Instant};
+use chiton_guest::{boot, console, interrupts, println, processors};
+
+/// How often a handler was called.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+fn called() {
+    CALLS.fetch_add(1, Ordering::SeqCst);
+}
+
+fn calls() -> u64 {
+    CALLS.load(Ordering::SeqCst)
+}
+
+pub fn idle() {
+    println!("{:?}", interrupts::idle());
+}
+
+pub fn timer() {
+    let mut early = 0;
+    for _ in 0..10 {
+        let due = Instant::now() + Duration::from_millis(5);
+        interrupts::set_timer(Some(due));
+        // Shorter waits beside it do not count.
+        while !interrupts::take(interrupts::TIMER) {
+            time::wait(Some(Instant::now() + Duration::from_millis(2)));
+        }
+        early += u32::from(Instant::now() < due);
+    }
+    println!("10 deadlines, {early} early");
+}
+
+pub fn handler() {
+    interrupts::on(interrupts::TIMER, || {
+        called();
+        interrupts::set_timer(Some(Instant::now() + Duration::from_millis(1)));
+    });
+    interrupts::listen();
+    interrupts::set_timer(Some(Instant::now()));
+    while calls() < 20 {
+        core::hint::spin_loop();
+    }
+    interrupts::set_timer(None);
+    println!("interrupted {} times", calls().min(20));
+}
+
+pub fn queue() {
+    let console = boot::devices(CONSOLE).next().expect("there is a console");
+    let vector = boot::page().queues_of(console)[0].vector as u8;
+    // From here on whatever comes brings an interrupt.
+    let there = console::arm().expect("the console works");
+    println!("ready, vector {vector:#x}, input {there}");
+    while !console::arm().expect("the console works") {
+        time::wait(None);
+    }
+    // The host writes the buffer first, and then the descriptor that interrupts.
+    while !interrupts::take(vector) {
+        core::hint::spin_loop();
+    }
+    let mut line = [0; 64];
+    let length = console::read(&mut line).expect("the console reads");
+    println!("interrupted, and read {length} bytes");
+}
+
+pub fn call() {
+    let halting = processors::spawn_on(1, || {
+        let mut halts = 0;
+        while !interrupts::take(interrupts::IPI) {
+            interrupts::halt();
+            halts += 1;
+        }
+        halts
+    })
+    .expect("run with --cpus 2");
+    time::sleep(Duration::from_millis(20));
+    interrupts::call(1);
+    let halts: u64 = halting.join();
+    println!("called after {} halt or more", halts.min(1));
+}
+
+pub fn interrupt() {
+    static READY: AtomicBool = AtomicBool::new(false);
+    interrupts::on(interrupts::IPI, called);
+    let looping = processors::spawn_on(1, || {
+        interrupts::listen();
+        READY.store(true, Ordering::SeqCst);
+        while calls() < 5 {
+            core::hint::spin_loop();
+        }
+    })
+    .expect("run with --cpus 2");
+    while !READY.load(Ordering::SeqCst) {
+        time::sleep(Duration::from_millis(1));
+    }
+    for n in 0..5 {
+        interrupts::call(1);
+        while calls() <= n {
+            time::sleep(Duration::from_millis(1));
+        }
+    }
+    looping.join();
+    println!("interrupted {} times", calls());
+}
+
+pub fn wake() {
+    let sleeping = processors::spawn_on(1, || time::sleep(Duration::from_millis(20))).expect("run with --cpus 2");
+    // Its end rings the doorbell for this processor, which sleeps or halts.
+    sleeping.join();
+    println!("woken");
+}

@@ -1,0 +1,202 @@
+//! Guests with interrupts: the timer, calls between processors, queues, and what can go wrong.
+
+use std::io::{BufRead, BufReader, Write};
+
+use chiton_tests::{Chiton, Run, finish, hardware_kvm, kvm_works, slow};
+
+/// Runs the guest `interrupts` on so many processors.
+fn interrupts(processors: &str, what: &str) -> Run {
+    let chiton = Chiton::new().args(["run", "--timeout", "100s", "--cpus", processors]);
+    chiton.guest("interrupts").args([what]).run()
+}
+
+/// The same, for deeds that do not end by themselves.
+fn endless(what: &str) -> Run {
+    let chiton = Chiton::new().args(["run", "--timeout", "2s"]);
+    chiton.guest("interrupts").args([what]).run()
+}
+
+fn says(run: &Run, words: &str) {
+    run.assert_status(0);
+    assert!(run.stdout_text().contains(words), "no {words:?}: {run}");
+}
+
+#[test]
+fn a_processor_halts_on_hardware_and_waits_in_the_host_elsewhere() {
+    if !kvm_works() {
+        return;
+    }
+    let idle = if hardware_kvm() { "Halt" } else { "Doorbell" };
+    says(&interrupts("1", "idle"), idle);
+    let doctor = Chiton::new().args(["doctor"]).run();
+    let line = doctor.stdout_text();
+    let line = line.lines().find(|line| line.contains("idle")).expect("a line on idle");
+    let word = if hardware_kvm() { "`hlt`" } else { "doorbell WAIT" };
+    assert!(line.contains(word), "{line}");
+}
+
+#[test]
+fn doctor_lists_what_interrupts_take() {
+    if !kvm_works() {
+        return;
+    }
+    let run = Chiton::new().args(["doctor"]).run();
+    let text = run.stdout_text();
+    let line = text
+        .lines()
+        .find(|line| line.contains("interrupts "))
+        .expect("a line on interrupts");
+    assert!(line.starts_with("ok"), "{line}");
+    for word in ["irqchip", "irqfd", "x2APIC", "TSC-deadline"] {
+        assert!(line.contains(word), "{line}");
+    }
+}
+
+#[test]
+fn the_timer_comes_and_never_early() {
+    if !kvm_works() {
+        return;
+    }
+    let chiton = Chiton::new().args(["run", "--exits"]).guest("interrupts");
+    let run = chiton.args(["timer"]).run();
+    says(&run, "10 deadlines, 0 early");
+    assert!(run.exits("irq_injections") >= 10, "{run}");
+    // Where `hlt` is interpreted nobody halts.
+    assert_eq!(run.exits("halt_exits") > 0, hardware_kvm(), "{run}");
+    says(&interrupts("1", "handler"), "interrupted 20 times");
+}
+
+#[test]
+fn two_endless_computations_share_a_processor() {
+    if !kvm_works() {
+        return;
+    }
+    let (time, slice) = if slow() { ("2000", "50000") } else { ("500", "5000") };
+    let chiton = Chiton::new().args(["run", "--exits"]).guest("preempt");
+    let run = chiton.args([time, slice]).run();
+    run.assert_status(0);
+    let text = run.stdout_text();
+    let numbers: Vec<u64> = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect();
+    let [switches, _, primes, terms] = numbers[..] else {
+        panic!("{run}");
+    };
+    assert!(switches >= 4 && primes > 0 && terms > 0, "{run}");
+    // Switching is between the guest and its timer: the host is not asked.
+    assert_eq!(run.exits("doorbell wait"), 0, "{run}");
+}
+
+#[test]
+fn an_interrupt_tells_of_the_queue_and_wakes_who_waits() {
+    if !kvm_works() {
+        return;
+    }
+    let chiton = Chiton::new().args(["run", "--timeout", "100s"]).guest("interrupts");
+    let mut child = chiton.args(["queue"]).spawn();
+    let mut input = child.stdin.take().expect("a pipe");
+    let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    output.read_line(&mut line).expect("text");
+    assert!(line.starts_with("ready, vector 0x30, input false"), "{line}");
+    input.write_all(b"hello\n").expect("somebody reads");
+    line.clear();
+    output.read_line(&mut line).expect("text");
+    assert_eq!(line, "interrupted, and read 6 bytes\n");
+    finish(child).assert_status(0);
+}
+
+#[test]
+fn a_processor_calls_another_out_of_its_halt_and_out_of_a_loop() {
+    if !kvm_works() {
+        return;
+    }
+    says(&interrupts("2", "call"), "called after 1 halt or more");
+    says(&interrupts("2", "interrupt"), "interrupted 5 times");
+    says(&interrupts("2", "wake"), "woken");
+}
+
+#[test]
+fn what_makes_no_sense_has_no_effect() {
+    if !kvm_works() {
+        return;
+    }
+    says(&interrupts("2", "nobody"), "nobody answered: true");
+    says(&interrupts("1", "deadlines"), "nothing happened");
+    says(&interrupts("1", "burst"), "survived 100 interrupts");
+}
+
+#[test]
+fn a_broken_handler_or_gs_is_explained() {
+    if !kvm_works() {
+        return;
+    }
+    let explained = |what, words| {
+        interrupts("1", what).assert_status(102).assert_says(words);
+    };
+    explained("address", "at        0x8000000000000000");
+    explained("unmapped", "jump through a wild pointer");
+    explained("kernel", "interrupt stubs, which is not code");
+    explained("gs", "null page");
+    explained("stack", "chiton_guest::interrupts::entry");
+    explained("gate", "an interrupt that guests cannot raise");
+}
+
+#[test]
+fn a_guest_that_storms_or_masks_or_halts_for_ever_can_be_stopped() {
+    if !kvm_works() {
+        return;
+    }
+    for (what, word) in [("storm", "storming"), ("masked", "masked"), ("halt", "halted")] {
+        let run = endless(what);
+        run.assert_status(124).assert_silent_about("called all the same");
+        assert!(run.stdout_text().contains(word), "{run}");
+    }
+    // A software KVM does not let ring 3 clear the flag.
+    let run = endless("cli");
+    run.assert_status(if hardware_kvm() { 124 } else { 102 });
+}
+
+#[test]
+fn ring_0_has_the_same_interrupts_where_ring_0_runs() {
+    if !kvm_works() {
+        return;
+    }
+    let run = |what| {
+        let chiton = Chiton::new().args(["run", "--ring", "0", "--timeout", "100s"]);
+        chiton.guest("interrupts").args([what]).run()
+    };
+    if hardware_kvm() {
+        says(&run("timer"), "10 deadlines, 0 early");
+        says(&run("handler"), "interrupted 20 times");
+    } else {
+        run("timer").assert_refused("uses SSE registers");
+    }
+}
+
+#[test]
+fn another_processor_forgets_a_page_that_is_shot_down() {
+    if !kvm_works() {
+        return;
+    }
+    let chiton = Chiton::new().args(["run", "--exits", "--cpus", "2", "--timeout", "100s"]);
+    let run = chiton.guest("shootdown").args(["10"]).run();
+    if hardware_kvm() {
+        says(&run, "10 shoot-downs");
+        assert!(run.exits("irq_injections") >= 10, "{run}");
+    } else {
+        // An interpreter of ring 0 does not save the wide registers.
+        run.assert_status(102).assert_says("the instruction emulator gave up");
+    }
+}
+
+#[test]
+fn a_guest_that_asks_for_none_has_no_interrupts_and_no_irqfd() {
+    if !kvm_works() {
+        return;
+    }
+    let run = Chiton::new().args(["run", "--exits"]).guest("hello").run();
+    run.assert_status(0);
+    assert_eq!(run.exits("irq_injections"), 0, "{run}");
+}
