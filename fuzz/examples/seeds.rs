@@ -110,6 +110,17 @@ fn main() -> std::io::Result<()> {
     ]
     .concat();
     save("net", "both_ways", &scripted(&frames, &[]))?;
+    // Two pairs: a command of zeros and one that is too short, and frames of the second pair.
+    let control = [
+        &[2, 0][..],
+        &chain(4, &[(16, 4, 0), (17, 1, 2)]),
+        &chain(4, &[(16, 1, 0), (17, 1, 2)]),
+        &chain(2, &[(24, 2000, 2)]),
+        &chain(3, &[(40, 72, 0)]),
+        &[4, 6],
+    ]
+    .concat();
+    save("net", "control", &scripted(&control, &[]))?;
     // Page numbers of zero, a long list of them, pages taken back, statistics, and a free range.
     let balloon = [
         &[9, 0][..],
@@ -129,8 +140,7 @@ fn main() -> std::io::Result<()> {
         .concat()
     };
     let requests = [
-        &[200][..],
-        &request(0, (17, 1024, 2)),
+        &request(0, (17, 1024, 2))[..],
         &request(1, (17, 512, 0)),
         &request(4, (17, 0, 0)),
         &request(8, (17, 20, 2)),
@@ -139,7 +149,21 @@ fn main() -> std::io::Result<()> {
         &request(11, (18, 32, 0)),
         &request(13, (18, 16, 0)),
     ];
-    save("block", "every_request", &scripted(&requests.concat(), &[]))?;
+    let requests = requests.concat();
+    save(
+        "block",
+        "every_request",
+        &scripted(&[&[200][..], &requests[..]].concat(), &[]),
+    )?;
+    // The same on a disk of two queues that ends things later, and a reset meanwhile.
+    let late = [
+        &[0b1100_1110, 1, 2, 3, 4][..],
+        &requests[..],
+        &[1, 17, 0, 0, 0, 0, 5, 0],
+        &requests[..],
+    ]
+    .concat();
+    save("block", "late", &scripted(&late, &[]))?;
     // A packet at page 40 of a guest that asks for port 0 of the host, then one with four bytes.
     let packet = |op: u8, len: u8| {
         let mut script = Vec::new();

@@ -69,7 +69,9 @@ impl Host for Doorbells {
     fn needs_reset(&self, registers: u64) -> bool {
         let status = (registers + Register::Status as u64) as *const u32;
         // SAFETY: register blocks are mapped by the contract; reading Status has no effect.
-        unsafe { status.read_volatile() & status::DEVICE_NEEDS_RESET != 0 }
+        let now = unsafe { status.read_volatile() };
+        // A device that was reset for the sake of another of its queues does nothing either.
+        now & status::DEVICE_NEEDS_RESET != 0 || now & status::DRIVER_OK == 0
     }
 
     fn reset(&self, registers: u64) {

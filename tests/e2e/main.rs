@@ -11,6 +11,7 @@ mod faults;
 mod folders;
 mod hostile;
 mod interrupts;
+mod io;
 mod journal;
 mod net;
 mod ports;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use control::{LimitsOption, StatsOptions, StopOptions, Target, UpdateOptions};
-pub(crate) use disk::DiskOption;
+pub(crate) use disk::{DiskOption, rate};
 
 use crate::instance::Template;
 use crate::net::{NetOption, net};
@@ -142,15 +142,15 @@ pub(crate) struct RunOptions {
     pub(crate) cpus: u32,
 
     /// A raw disk image; with :ro behind it read-only. May be given several times. Options behind
-    /// it: serial=NAME (what the guest reads as its name), direct (past the page cache), raw (do not
-    /// look for another format), ops=RATE and
+    /// it: serial=NAME (what the guest reads as its name), queues=N (one for each processor that uses
+    /// the disk), direct (past the page cache), raw (do not look for another format), ops=RATE and
     /// bytes=RATE (so many requests and bytes a second; RATE/BURST for so many at once). A name that itself ends like that needs :rw behind it.
     #[arg(short, long, value_name = "PATH[:ro][,OPTION…]", value_parser = disk::parse)]
     pub(crate) disk: Vec<DiskOption>,
 
     /// A network interface of the guest: a TAP device, with its own address and MTU unless given, and
     /// with an IP address and a gateway for the guest to find. May be given several times.
-    #[arg(short, long, value_name = "tap=NAME[,mac=MAC][,mtu=MTU][,ip=ADDR/PREFIX][,gateway=ADDR]", value_parser = net)]
+    #[arg(short, long, value_name = "tap=NAME[,ip=ADDR/PREFIX|dhcp][,OPTION…]", value_parser = net)]
     pub(crate) net: Vec<NetOption>,
 
     /// Sockets between guest and host: a host program connects to the Unix socket PATH and writes
@@ -175,6 +175,10 @@ pub(crate) struct RunOptions {
     /// times.
     #[arg(short, long, value_name = "NAME=PATH", value_parser = port)]
     pub(crate) port: Vec<PortOption>,
+    /// Serve disks and folders by a thread of their own: a file system that is slow then holds up
+    /// neither the guest nor its other devices, and a guest with much in flight exits less.
+    #[arg(long)]
+    pub(crate) io_thread: bool,
 
     /// An environment variable for the guest. May be given several times.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]

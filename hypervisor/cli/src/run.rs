@@ -34,6 +34,7 @@ pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<In
         .kvm(options.kvm)
         .console(Console::stdio()?)
         .timed(options.exits)
+        .io_thread(options.io_thread)
         .end_on_signals()
         .log(Some(level(verbose)), {
             let name = name.clone();

@@ -110,7 +110,7 @@ impl Board for HubBoard {
     }
 
     fn kick(&mut self, device: usize) {
-        self.main.hub.process(device);
+        self.main.hub.kicked(device);
         if let Some(kicks) = self.main.kicks.get(device)
             && kicks.fetch_add(1, Ordering::Relaxed) + 1 == KICKS_BEFORE_EVENTS
         {

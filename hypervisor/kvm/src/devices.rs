@@ -75,22 +75,33 @@ impl Devices {
             Transport::new(Box::new(Entropy::new(KernelRandom))),
             SlotFiles::default(),
         );
-        for disk in disks {
+        for mut disk in disks {
             let files = SlotFiles {
                 complaint: disk.complaint.clone(),
+                ring: Arc::clone(&disk.ring),
                 ..SlotFiles::default()
             };
-            let limits = disk.limits;
-            let block = Block::new(disk).limited(limits, clock::now);
+            // SAFETY: the hub, which gets all devices, keeps the guest's memory until they are
+            // dropped, and gives them windows of that alone.
+            unsafe { disk.work_asynchronously() };
+            let (limits, queues) = (disk.limits, disk.queues);
+            let block = Block::new(disk).queues(queues).limited(limits, clock::now);
             devices.add(Transport::new(Box::new(block)), files);
         }
         for net in nets {
             let files = SlotFiles::default();
-            let link = TapLink::new(net, Arc::clone(&files.failures));
+            let limits = net.limits;
+            let link = TapLink::new(net, Arc::clone(&files.failures)).map_err(Error::system("epoll_create"))?;
             let input = Some(link.watched().map_err(Error::system("dup"))?);
+            let changes = Some(link.changes().map_err(Error::system("dup"))?);
+            let device = NetDevice::new(link).limited(limits, clock::now);
             devices.add(
-                Transport::new(Box::new(NetDevice::new(link))),
-                SlotFiles { input, ..files },
+                Transport::new(Box::new(device)),
+                SlotFiles {
+                    input,
+                    changes,
+                    ..files
+                },
             );
         }
         if let Some(vsock) = vsock {

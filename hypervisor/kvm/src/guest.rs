@@ -43,6 +43,7 @@ pub struct Guest {
     pub(crate) control_socket: Option<ControlSocket>,
     pub(crate) stop_timeout: Option<Duration>,
     pub(crate) timed: bool,
+    pub(crate) io_thread: bool,
     pub(crate) end_signals: bool,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) log: Box<dyn Fn(&str) -> bool + Send + Sync>,
@@ -101,6 +102,7 @@ impl Guest {
             control_socket: None,
             stop_timeout: None,
             timed: false,
+            io_thread: false,
             end_signals: false,
             log_level: Some(LogLevel::Warn),
             log: Box::new(|line| stderr::write_line(line, Duration::ZERO)),
@@ -219,6 +221,14 @@ impl Guest {
     #[must_use]
     pub const fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.stop_timeout = Some(timeout);
+        self
+    }
+
+    /// Whether disks and folders are served by a thread of their own, beside the one that serves the
+    /// other devices.
+    #[must_use]
+    pub const fn io_thread(mut self, yes: bool) -> Self {
+        self.io_thread = yes;
         self
     }
 

@@ -119,8 +119,15 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         let slots = devices.into_slots();
         let queues = slots.iter().map(|(transport, _)| transport.queue_sizes().len());
         let queue_interrupts = interrupts.map(|_| QueueInterrupts::new(&vm, queues)).transpose()?;
-        let mut hub = Hub::new(Arc::clone(&prepared.ram), slots, queue_interrupts, signals, guest.log)?
-            .patient(guest.stop_timeout);
+        let mut hub = Hub::new(
+            Arc::clone(&prepared.ram),
+            slots,
+            guest.io_thread,
+            queue_interrupts,
+            signals,
+            guest.log,
+        )?
+        .patient(guest.stop_timeout);
         if let Some(server) = server {
             hub = hub.controlled_by(server)?;
         }
@@ -150,6 +157,13 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         let running = Running::new(&hub, &processors, registered, &machine);
         let deadline = guest.timeout.and_then(Deadline::after);
         serve.send((Arc::clone(&hub), deadline)).map_err(|_| Error::Died)?;
+        if hub.has_io_thread() {
+            let io = Arc::clone(&hub);
+            let builder = thread::Builder::new().name("io".into()).stack_size(STACK);
+            builder
+                .spawn_scoped(scope, move || io.serve_io())
+                .map_err(Error::system("start the I/O thread"))?;
+        }
         timeline.mark("device loop");
 
         let end = machine.run();

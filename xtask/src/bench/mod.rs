@@ -8,6 +8,7 @@ mod compute;
 mod exits;
 mod floor;
 mod memory;
+mod net;
 mod processors;
 mod start;
 mod stats;
@@ -56,6 +57,12 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 15)]
         runs: usize,
     },
+    /// TCP and HTTP with a guest, beside the same between two network namespaces.
+    Net {
+        /// How often each program runs.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
 }
 
 /// Measures, and prints tables on standard output.
@@ -75,5 +82,6 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
             processors::run(runs, processors.unwrap_or(machine.min(32)))
         }
         Bench::Block { runs } => block::run(runs),
+        Bench::Net { runs } => net::run(runs),
     }
 }

@@ -21,12 +21,13 @@ chiton_guest::entry!(main, heap = 12 * MIB, needs = &[NET]);
 /// The most connections at a time; who comes later waits.
 const CONNECTIONS: usize = 256;
 
-/// Requests are short and answers are long.
+/// Requests are short and answers are long. The heap has room for all connections there can be, those
+/// that wait included.
 const OPTIONS: Options = Options {
     backlog: 8,
-    waiting: 64,
+    waiting: 200,
     receive: 4 << 10,
-    send: 32 << 10,
+    send: 16 << 10,
 };
 
 /// What there is to serve.

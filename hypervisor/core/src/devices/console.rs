@@ -351,7 +351,7 @@ impl<P: Port> Device for Console<P> {
         Interest {
             readable: self.first.receive.taken,
             writable: self.first.transmit.taken,
-            at: None,
+            ..Interest::default()
         }
     }
 

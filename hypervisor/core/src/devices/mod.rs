@@ -42,7 +42,7 @@ pub mod vsock;
 pub(crate) mod testing;
 
 pub use balloon::{Balloon, Pages, PagesError};
-pub use block::{Block, Disk, DiskError};
+pub use block::{Begun, Block, Disk, DiskError, Operation};
 pub use console::{Console, Input, Output, Port};
 pub use entropy::{Entropy, Source, SourceError};
 pub use limiter::{Limiter, Limits, Rate};
@@ -110,6 +110,9 @@ pub trait Device: Send {
         false
     }
 
+    /// The backend may have changed by itself: its descriptor for that is ready, or somebody knows.
+    fn look_at_backend(&mut self) {}
+
     /// The driver has stopped one queue: chains taken from it are no longer the device's.
     fn stop(&mut self, queue: usize);
 
@@ -151,6 +154,9 @@ pub struct Interest {
     pub readable: bool,
     /// Output: the guest has given bytes that did not fit.
     pub writable: bool,
+    /// The backend works on what the guest has asked for, and becomes readable when some of it is
+    /// done. The guest is not served before that.
+    pub under_way: bool,
     /// A time, in nanoseconds of the clock that the device was made with: a rate limit has been
     /// reached, and there is work to do then.
     pub at: Option<u64>,

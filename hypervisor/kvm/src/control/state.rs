@@ -41,7 +41,7 @@ pub(super) fn of(hub: &Hub) -> State {
         balloon: hub.balloon().map(|(slot, balloon)| {
             let state = balloon.state();
             balloon.ask_for_statistics();
-            hub.process(slot);
+            hub.kicked(slot);
             state
         }),
     }
@@ -56,7 +56,7 @@ fn by_cause(table: &ExitTable) -> BTreeMap<String, u64> {
 fn devices(hub: &Hub) -> Vec<DeviceState> {
     let mut numbers = BTreeMap::new();
     let state = |slot| {
-        hub.look(slot, |transport| {
+        hub.look_at(slot, |transport| {
             let number = numbers.entry(transport.id()).or_insert(0_usize);
             *number += 1;
             DeviceState {

@@ -22,7 +22,7 @@ impl Hub {
     /// With clients served by the device loop.
     pub(crate) fn controlled_by(mut self, server: Server) -> Result<Self, Error> {
         let fd = server.as_fd().as_raw_fd();
-        add(&self.epoll, fd, Token::Control, epoll::EventFlags::IN)?;
+        add(&self.devices.epoll, fd, Token::Control, epoll::EventFlags::IN)?;
         self.control = Some(Mutex::new(server));
         Ok(self)
     }
@@ -57,7 +57,7 @@ impl Hub {
         if let Some(at) = timeout.and_then(|timeout| Instant::now().checked_add(timeout)) {
             *lock(&self.last_chance) = Some((at, reason));
             // The device loop may sleep for longer than that.
-            let _ = self.wake.write(1);
+            self.devices.wake();
         }
         self.asked.store(true, Ordering::Release);
         if let Some(word) = self.ram.window(map::BOOT_PAGE + STOP_REQUESTED as u64, 4) {
@@ -146,12 +146,11 @@ impl Hub {
     /// The places of the devices of one kind.
     pub(crate) fn slots_of(&self, id: u32) -> impl Iterator<Item = usize> {
         let all = self.slots.iter().enumerate();
-        all.filter(move |(_, slot)| lock(&slot.state).transport.id() == id)
-            .map(|(index, _)| index)
+        all.filter(move |(_, slot)| slot.id == id).map(|(index, _)| index)
     }
 
     /// Looks at a device.
-    pub(crate) fn look<R>(&self, index: usize, look: impl FnOnce(&Transport) -> R) -> Option<R> {
+    pub(crate) fn look_at<R>(&self, index: usize, look: impl FnOnce(&Transport) -> R) -> Option<R> {
         let slot = self.slots.get(index)?;
         Some(look(&lock(&slot.state).transport))
     }
