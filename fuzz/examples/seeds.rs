@@ -79,6 +79,27 @@ fn main() -> std::io::Result<()> {
     ]
     .concat();
     save("console", "both_ways", &scripted(&talk, &[]))?;
+    // Room for messages; the device is ready, port 1 is ready and open; input and output of port 1.
+    let byte = |at: u16, value: u64| [&[0][..], &at.to_le_bytes(), &value.to_le_bytes()].concat();
+    let ports = [
+        &[7, 0, 8, 0, 9, 0][..],
+        &chain(2, &[(32, 128, 2)]),
+        &chain(2, &[(34, 128, 2)]),
+        &chain(2, &[(36, 128, 2)]),
+        &byte(0x1006, 1),
+        &chain(3, &[(16, 8, 0)]),
+        &byte(0x1100, 1),
+        &byte(0x1104, 0x1_0003),
+        &chain(3, &[(17, 8, 0)]),
+        &byte(0x1200, 1),
+        &byte(0x1204, 0x1_0006),
+        &chain(3, &[(18, 8, 0)]),
+        &chain(4, &[(40, 64, 2)]),
+        &chain(5, &[(42, 30, 0), (43, 5, 0)]),
+        &[6, 6],
+    ]
+    .concat();
+    save("console_ports", "handshake", &scripted(&ports, &[]))?;
     // Headers of zeros and ones; room for a frame; a frame of 60 bytes.
     let frames = [
         &[8, 0][..],
@@ -89,12 +110,24 @@ fn main() -> std::io::Result<()> {
     ]
     .concat();
     save("net", "both_ways", &scripted(&frames, &[]))?;
-    // Page numbers of zero, a long list of them, pages taken back, and a free range.
+    // Two pairs: a command of zeros and one that is too short, and frames of the second pair.
+    let control = [
+        &[2, 0][..],
+        &chain(4, &[(16, 4, 0), (17, 1, 2)]),
+        &chain(4, &[(16, 1, 0), (17, 1, 2)]),
+        &chain(2, &[(24, 2000, 2)]),
+        &chain(3, &[(40, 72, 0)]),
+        &[4, 6],
+    ]
+    .concat();
+    save("net", "control", &scripted(&control, &[]))?;
+    // Page numbers of zero, a long list of them, pages taken back, statistics, and a free range.
     let balloon = [
         &[9, 0][..],
         &chain(0, &[(16, 64, 0), (17, 2048, 0)]),
         &chain(1, &[(16, 64, 0)]),
-        &chain(2, &[(18, 8192, 2)]),
+        &chain(2, &[(18, 40, 0)]),
+        &chain(3, &[(18, 8192, 2)]),
     ]
     .concat();
     save("balloon", "there_and_back", &scripted(&balloon, &[]))?;
@@ -107,8 +140,7 @@ fn main() -> std::io::Result<()> {
         .concat()
     };
     let requests = [
-        &[200][..],
-        &request(0, (17, 1024, 2)),
+        &request(0, (17, 1024, 2))[..],
         &request(1, (17, 512, 0)),
         &request(4, (17, 0, 0)),
         &request(8, (17, 20, 2)),
@@ -117,7 +149,21 @@ fn main() -> std::io::Result<()> {
         &request(11, (18, 32, 0)),
         &request(13, (18, 16, 0)),
     ];
-    save("block", "every_request", &scripted(&requests.concat(), &[]))?;
+    let requests = requests.concat();
+    save(
+        "block",
+        "every_request",
+        &scripted(&[&[200][..], &requests[..]].concat(), &[]),
+    )?;
+    // The same on a disk of two queues that ends things later, and a reset meanwhile.
+    let late = [
+        &[0b1100_1110, 1, 2, 3, 4][..],
+        &requests[..],
+        &[1, 17, 0, 0, 0, 0, 5, 0],
+        &requests[..],
+    ]
+    .concat();
+    save("block", "late", &scripted(&late, &[]))?;
     // A packet at page 40 of a guest that asks for port 0 of the host, then one with four bytes.
     let packet = |op: u8, len: u8| {
         let mut script = Vec::new();

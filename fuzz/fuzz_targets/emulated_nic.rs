@@ -2,6 +2,7 @@
 #![no_main]
 
 use chiton_core::devices::emulated::Nic;
+use chiton_core::devices::net::Status;
 use chiton_core::devices::{Emulated, Link, Received, Sent};
 use chiton_fuzz::emulated::play;
 use chiton_fuzz::script::Script;
@@ -37,7 +38,11 @@ impl Link for Moody {
         assert_eq!(features, 0);
     }
 
-    fn receive(&mut self, _: &mut [u8; Header::SIZE], to: &[Window<'_>]) -> Received {
+    fn status(&mut self) -> Status {
+        Status::Up
+    }
+
+    fn receive(&mut self, _: usize, _: &mut [u8; Header::SIZE], to: &[Window<'_>]) -> Received {
         assert!(to.len() == 1 && to[0].len() == BUFFER);
         to[0].write(0, b"x");
         match self.mood() % 8 {
@@ -48,7 +53,7 @@ impl Link for Moody {
         }
     }
 
-    fn send(&mut self, header: &[u8; Header::SIZE], frame: &[Window<'_>]) -> Sent {
+    fn send(&mut self, _: usize, header: &[u8; Header::SIZE], frame: &[Window<'_>]) -> Sent {
         assert!(*header == [0; Header::SIZE] && frame.len() == 1);
         assert!((14..=1518).contains(&frame[0].len()));
         match self.mood() % 16 {

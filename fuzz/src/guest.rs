@@ -11,7 +11,7 @@ use crate::memory::Memory;
 use crate::script::Script;
 
 /// How much memory there is from [`map::QUEUES`] on, in bytes.
-const QUEUES: usize = 0x4000;
+const QUEUES: usize = 0x10000;
 /// What the host built, which no device may write.
 const WORLD: u64 = map::BOOT_PAGE;
 const WORLD_BYTES: usize = 0x1000;
@@ -107,9 +107,10 @@ impl Guest {
             3 => self.add(script),
             4 => {
                 let _ = self.transport.config_changed();
+                let _ = self.transport.look_at_backend();
             }
             5 => {
-                let _ = self.transport.process_queue(usize::from(script.u8() % 4), &self.ram);
+                let _ = self.transport.process_queue(usize::from(script.u8() % 8), &self.ram);
             }
             _ => self.process(),
         }
@@ -185,7 +186,7 @@ impl Guest {
         assert!(!self.transport.is_live() || now & status::DRIVER_OK != 0);
         if !self.transport.is_live() {
             let interest = self.transport.interest();
-            assert!(!interest.readable && !interest.writable);
+            assert!(!interest.readable && !interest.writable && !interest.under_way);
         }
         assert_eq!(read(Register::InterruptStatus) != 0, self.transport.interrupt_pending());
         assert_eq!(read(Register::MagicValue), chiton_shared::virtio::mmio::MAGIC);

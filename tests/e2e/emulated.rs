@@ -222,7 +222,7 @@ fn emulated_devices_that_cannot_be_are_refused() {
     refuse(
         "--emulated-disk",
         &format!("{path},ops=10"),
-        "an emulated disk has no rate limits",
+        "an emulated device has no rate limits",
     );
     refuse("--emulated-disk", "/none/at/all", "does not exist");
     refuse(

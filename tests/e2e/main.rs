@@ -2,6 +2,7 @@
 
 mod balloon;
 mod command_line;
+mod control;
 mod disk_failures;
 mod disk_options;
 mod disks;
@@ -11,8 +12,10 @@ mod faults;
 mod folders;
 mod hostile;
 mod interrupts;
+mod io;
 mod journal;
 mod net;
+mod ports;
 mod processors;
 mod refusals;
 mod run;

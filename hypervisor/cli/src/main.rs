@@ -1,6 +1,7 @@
 //! The `chiton` command line: a thin layer over the `chiton-kvm` library.
 
 mod arena;
+mod control;
 mod doctor;
 mod home;
 mod inspect;
@@ -14,6 +15,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use chiton_kvm::control::protocol::Request;
 use chiton_kvm::host::stderr;
 use options::{Command, Options, Run};
 
@@ -41,6 +43,11 @@ fn main() -> ExitCode {
         Command::Run(Run::Run(run)) => run::run(*run, verbose, start).map(|never| match never {}),
         Command::Inspect(inspect) => inspect::run(&inspect).map(|()| 0),
         Command::Instance(command) => command.run(),
+        Command::Update(update) => control::update(update).map(|()| 0),
+        Command::Stats(stats) => control::stats(&stats).map(|()| 0),
+        Command::Stop(stop) => control::stop(&stop).map(|()| 0),
+        Command::Pause(target) => control::ask(&target, &Request::Pause {}).map(|()| 0),
+        Command::Resume(target) => control::ask(&target, &Request::Resume {}).map(|()| 0),
         Command::Doctor => doctor::run().map(|usable| u8::from(!usable)),
     };
     match result {

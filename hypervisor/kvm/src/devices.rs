@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chiton_core::devices::balloon::Balloon;
 use chiton_core::devices::block::Block;
-use chiton_core::devices::console::Console as ConsoleDevice;
+use chiton_core::devices::console::{Console as ConsoleDevice, MAX_PORTS, NamedPort};
 use chiton_core::devices::emulated;
 use chiton_core::devices::entropy::Entropy;
 use chiton_core::devices::net::Net as NetDevice;
@@ -18,11 +18,13 @@ use crate::emulated::EmulatedSlot;
 use crate::host::console::{Console, HostPort};
 use crate::host::disk::Disk;
 use crate::host::folder::Folder;
-use crate::host::pages::KernelPages;
+use crate::host::pages::{BalloonHandle, KernelPages};
+use crate::host::ports::{ConsolePort, OpenPorts};
 use crate::host::random::KernelRandom;
+use crate::host::socket_file::SocketFile;
 use crate::host::tap::{Net, TapLink};
-use crate::host::vsock::{SocketFile, Vsock};
-use crate::hub::SlotFiles;
+use crate::host::vsock::Vsock;
+use crate::hub::{Handle, SlotFiles};
 
 /// Console, entropy, the disks and the network interfaces in order, then the socket device, the
 /// balloon, the folders and the emulated devices; each has the register block of its place.
@@ -30,7 +32,20 @@ pub(crate) struct Devices {
     transports: Vec<Transport>,
     files: Vec<SlotFiles>,
     emulated: Vec<EmulatedSlot>,
-    socket_file: Option<SocketFile>,
+    socket_files: Vec<SocketFile>,
+}
+
+/// What each device is made on.
+pub(crate) struct Backends {
+    pub(crate) console: Console,
+    pub(crate) ports: Vec<ConsolePort>,
+    pub(crate) disks: Vec<Disk>,
+    pub(crate) nets: Vec<Net>,
+    pub(crate) vsock: Option<Vsock>,
+    /// How much memory the host would like to have, in bytes.
+    pub(crate) balloon: Option<u64>,
+    pub(crate) folders: Vec<Folder>,
+    pub(crate) emulated: EmulatedBackends,
 }
 
 /// The backends of the emulated devices.
@@ -41,15 +56,17 @@ pub(crate) struct EmulatedBackends {
 }
 
 impl Devices {
-    pub(crate) fn new(
-        console: Console,
-        disks: Vec<Disk>,
-        nets: Vec<Net>,
-        vsock: Option<Vsock>,
-        balloon: Option<u64>,
-        folders: Vec<Folder>,
-        emulated: EmulatedBackends,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(backends: Backends) -> Result<Self, Error> {
+        let Backends {
+            console,
+            ports,
+            disks,
+            nets,
+            vsock,
+            balloon,
+            folders,
+            emulated,
+        } = backends;
         let count = 2
             + folders.len()
             + disks.len()
@@ -65,41 +82,60 @@ impl Devices {
             transports: Vec::with_capacity(count),
             files: Vec::with_capacity(count),
             emulated: Vec::new(),
-            socket_file: None,
+            socket_files: Vec::new(),
         };
         let files = SlotFiles::default();
         let port = HostPort::new(console, Arc::clone(&files.failures));
         let (input, output) = port.watched()?;
-        devices.add(
-            Transport::new(Box::new(ConsoleDevice::new(port))),
-            SlotFiles { input, output, ..files },
-        );
+        let handle = Handle::Console(port.size_handle());
+        let mut files = SlotFiles {
+            input,
+            output,
+            handle,
+            ..files
+        };
+        let mut console = ConsoleDevice::new(port);
+        if !ports.is_empty() {
+            console = console.with_ports(devices.open(ports, &mut files)?);
+        }
+        devices.add(Transport::new(Box::new(console)), files);
         devices.add(
             Transport::new(Box::new(Entropy::new(KernelRandom))),
             SlotFiles::default(),
         );
-        for disk in disks {
+        for mut disk in disks {
             let files = SlotFiles {
                 complaint: disk.complaint.clone(),
+                ring: Arc::clone(&disk.ring),
                 ..SlotFiles::default()
             };
-            let limits = disk.limits;
-            let block = Block::new(disk).limited(limits, clock::now);
+            // SAFETY: the hub, which gets all devices, keeps the guest's memory until they are
+            // dropped, and gives them windows of that alone.
+            unsafe { disk.work_asynchronously() };
+            let (limits, queues) = (disk.limits, disk.queues);
+            let block = Block::new(disk).queues(queues).limited(limits, clock::now);
             devices.add(Transport::new(Box::new(block)), files);
         }
         for net in nets {
             let files = SlotFiles::default();
-            let link = TapLink::new(net, Arc::clone(&files.failures));
+            let limits = net.limits;
+            let link = TapLink::new(net, Arc::clone(&files.failures)).map_err(Error::system("epoll_create"))?;
             let input = Some(link.watched().map_err(Error::system("dup"))?);
+            let changes = Some(link.changes().map_err(Error::system("dup"))?);
+            let device = NetDevice::new(link).limited(limits, clock::now);
             devices.add(
-                Transport::new(Box::new(NetDevice::new(link))),
-                SlotFiles { input, ..files },
+                Transport::new(Box::new(device)),
+                SlotFiles {
+                    input,
+                    changes,
+                    ..files
+                },
             );
         }
         if let Some(vsock) = vsock {
             let cid = vsock.cid;
             let (sockets, file) = vsock.open()?;
-            devices.socket_file = Some(file);
+            devices.socket_files.push(file);
             let input = Some(sockets.watched()?);
             devices.add(
                 Transport::new(Box::new(VsockDevice::new(cid, sockets))),
@@ -112,9 +148,16 @@ impl Devices {
         if let Some(bytes) = balloon {
             let files = SlotFiles::default();
             let complaint = files.complaint.clone();
-            let target = u32::try_from(bytes / map::PAGE).unwrap_or(u32::MAX);
-            let balloon = Balloon::new(KernelPages { complaint }, target);
-            devices.add(Transport::new(Box::new(balloon)), files);
+            let handle = Arc::new(BalloonHandle::new(bytes));
+            let pages = KernelPages {
+                complaint,
+                handle: Arc::clone(&handle),
+            };
+            let handle = Handle::Balloon(handle);
+            devices.add(
+                Transport::new(Box::new(Balloon::new(pages))),
+                SlotFiles { handle, ..files },
+            );
         }
         for (i, folder) in folders.iter().enumerate() {
             if folders[..i].iter().any(|other| other.name() == folder.name()) {
@@ -146,13 +189,32 @@ impl Devices {
             if net.environment(0).next().is_some() {
                 return Err(Error::EmulatedAddress);
             }
+            if net.limits != Limits::default() {
+                return Err(Error::EmulatedLimits);
+            }
             let failures = Arc::default();
-            let link = TapLink::new(net, Arc::clone(&failures));
+            let link = TapLink::new(net, Arc::clone(&failures)).map_err(Error::system("epoll_create"))?;
             let input = link.watched().map_err(Error::system("dup"))?;
             let slot = EmulatedSlot::new(Box::new(emulated::Nic::new(link)), Some(input));
             self.emulated.push(slot.reporting(failures, Default::default()));
         }
         Ok(())
+    }
+
+    /// Opens console ports.
+    fn open(&mut self, ports: Vec<ConsolePort>, files: &mut SlotFiles) -> Result<Vec<NamedPort>, Error> {
+        if ports.len() > MAX_PORTS {
+            return Err(Error::TooManyPorts(ports.len()));
+        }
+        for (i, port) in ports.iter().enumerate() {
+            if ports[..i].iter().any(|other| other.name() == port.name()) {
+                return Err(Error::PortTwice(port.name().to_owned()));
+            }
+        }
+        let open = OpenPorts::new(ports)?;
+        files.events = Some(open.events);
+        self.socket_files.extend(open.files);
+        Ok(open.ports)
     }
 
     fn add(&mut self, transport: Transport, files: SlotFiles) {
@@ -169,9 +231,9 @@ impl Devices {
         Ok(preset)
     }
 
-    /// The file of the socket device, if there is one, to be removed when the guest has ended.
-    pub(crate) const fn take_socket_file(&mut self) -> Option<SocketFile> {
-        self.socket_file.take()
+    /// The files of sockets, to be removed when the guest has ended.
+    pub(crate) fn take_socket_files(&mut self) -> Vec<SocketFile> {
+        std::mem::take(&mut self.socket_files)
     }
 
     pub(crate) fn into_slots(self) -> (Vec<(Transport, SlotFiles)>, Vec<EmulatedSlot>) {

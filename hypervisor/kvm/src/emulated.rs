@@ -10,7 +10,7 @@ use rustix::event::epoll;
 
 use crate::host::complaint::Complaint;
 use crate::host::console::Failures;
-use crate::hub::{Hub, Token};
+use crate::hub::{Hub, Server, Token};
 
 /// An emulated device with what the host needs to drive it.
 pub(crate) struct EmulatedSlot {
@@ -106,7 +106,7 @@ impl Hub {
         let wanted = state.device.wants_input();
         if let Some(input) = slot.input.as_ref().filter(|_| state.watched != wanted) {
             let token = Token::Input(index);
-            match self.watch_descriptor(input, token, epoll::EventFlags::IN, wanted) {
+            match self.watch_descriptor(Server::Devices, input, token, epoll::EventFlags::IN, wanted) {
                 Ok(()) => state.watched = wanted,
                 Err(error) => self.log(&format!("cannot watch a descriptor: {error}")),
             }

@@ -149,7 +149,7 @@ impl<L: Link> Nic<L> {
         if !self.up {
             return Sent::Done;
         }
-        self.link.send(&[0; Header::SIZE], &[frame])
+        self.link.send(0, &[0; Header::SIZE], &[frame])
     }
 
     /// A ring that is not memory: nothing more is done before a reset.
@@ -231,7 +231,7 @@ impl<L: Link> Emulated for Nic<L> {
                 return;
             };
             let mut header = [0; Header::SIZE];
-            match self.link.receive(&mut header, &[buffer]) {
+            match self.link.receive(0, &mut header, &[buffer]) {
                 Received::Frame(len) => {
                     let len = len.min(BUFFER) as u16;
                     place.write(Descriptor::LEN_AT, &len.to_le_bytes());

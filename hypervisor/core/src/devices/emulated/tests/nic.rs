@@ -97,14 +97,14 @@ fn frames_arrive_where_there_is_room_and_interrupt_who_is_not_masked() {
     let (memory, link) = (Memory::new(), FakeLink::default());
     let mut rig = rig(&memory, &link);
     assert!(!rig.device.wants_input(), "no descriptors yet");
-    link.state().input.extend([frame(60), frame(1514), frame(99)]);
+    link.state().input().extend([frame(60), frame(1514), frame(99)]);
     rig.device.work(&memory);
     assert_eq!(link.state().receives, 0);
 
     rig.write32(register::RDT, 2);
     assert!(rig.device.wants_input());
     rig.device.work(&memory);
-    assert!(!rig.device.wants_input() && link.state().input.len() == 1);
+    assert!(!rig.device.wants_input() && link.state().input().len() == 1);
     for (index, len) in [(0, 60), (1, 1514)] {
         let descriptor = rig.get(RECEIVE, index);
         assert_eq!(descriptor.status, Descriptor::DD | Descriptor::RECEIVED_EOP);
@@ -159,7 +159,7 @@ fn a_ring_that_is_not_memory_stops_it_until_a_reset() {
     for (base, buffer) in [(0xFFFF_F000_u32, DATA), (WORLD as u32, DATA), (RECEIVE as u32, WORLD)] {
         let (memory, link) = (Memory::new(), FakeLink::default());
         let mut rig = rig(&memory, &link);
-        link.state().input.push_back(frame(60));
+        link.state().input().push_back(frame(60));
         rig.put(RECEIVE, 0, buffer, 0, 0);
         rig.write32(register::RDBAL, base);
         rig.write32(register::RDT, 4);
@@ -181,7 +181,7 @@ fn a_ring_that_is_not_memory_stops_it_until_a_reset() {
 fn heads_and_tails_beyond_the_ring_mean_that_it_is_empty() {
     let (memory, link) = (Memory::new(), FakeLink::default());
     let mut rig = rig(&memory, &link);
-    link.state().input.push_back(frame(60));
+    link.state().input().push_back(frame(60));
     for (head, tail) in [(0, RING), (RING, 0), (0xFFFF, 0xFFFE), (0, 0xFFFF)] {
         rig.write32(register::TDH, head);
         rig.write32(register::TDT, tail);
@@ -255,7 +255,7 @@ proptest! {
     #[test]
     fn any_registers_in_any_order(script in script(KNOWN)) {
         let (memory, link) = (Memory::new(), FakeLink::default());
-        link.state().input.extend((0..50).map(|i| frame(60 + i)));
+        link.state().input().extend((0..50).map(|i| frame(60 + i)));
         let mut played = rig(&memory, &link);
         played.play(&script);
         played.write32(register::CTRL, CTRL_RST);
