@@ -80,6 +80,27 @@ fn main() -> std::io::Result<()> {
     ]
     .concat();
     save("console", "both_ways", &scripted(&talk, &[]))?;
+    // Room for messages; the device is ready, port 1 is ready and open; input and output of port 1.
+    let byte = |at: u16, value: u64| [&[0][..], &at.to_le_bytes(), &value.to_le_bytes()].concat();
+    let ports = [
+        &[7, 0, 8, 0, 9, 0][..],
+        &chain(2, &[(32, 128, 2)]),
+        &chain(2, &[(34, 128, 2)]),
+        &chain(2, &[(36, 128, 2)]),
+        &byte(0x1006, 1),
+        &chain(3, &[(16, 8, 0)]),
+        &byte(0x1100, 1),
+        &byte(0x1104, 0x1_0003),
+        &chain(3, &[(17, 8, 0)]),
+        &byte(0x1200, 1),
+        &byte(0x1204, 0x1_0006),
+        &chain(3, &[(18, 8, 0)]),
+        &chain(4, &[(40, 64, 2)]),
+        &chain(5, &[(42, 30, 0), (43, 5, 0)]),
+        &[6, 6],
+    ]
+    .concat();
+    save("console_ports", "handshake", &scripted(&ports, &[]))?;
     // Headers of zeros and ones; room for a frame; a frame of 60 bytes.
     let frames = [
         &[8, 0][..],
@@ -90,12 +111,24 @@ fn main() -> std::io::Result<()> {
     ]
     .concat();
     save("net", "both_ways", &scripted(&frames, &[]))?;
-    // Page numbers of zero, a long list of them, pages taken back, and a free range.
+    // Two pairs: a command of zeros and one that is too short, and frames of the second pair.
+    let control = [
+        &[2, 0][..],
+        &chain(4, &[(16, 4, 0), (17, 1, 2)]),
+        &chain(4, &[(16, 1, 0), (17, 1, 2)]),
+        &chain(2, &[(24, 2000, 2)]),
+        &chain(3, &[(40, 72, 0)]),
+        &[4, 6],
+    ]
+    .concat();
+    save("net", "control", &scripted(&control, &[]))?;
+    // Page numbers of zero, a long list of them, pages taken back, statistics, and a free range.
     let balloon = [
         &[9, 0][..],
         &chain(0, &[(16, 64, 0), (17, 2048, 0)]),
         &chain(1, &[(16, 64, 0)]),
-        &chain(2, &[(18, 8192, 2)]),
+        &chain(2, &[(18, 40, 0)]),
+        &chain(3, &[(18, 8192, 2)]),
     ]
     .concat();
     save("balloon", "there_and_back", &scripted(&balloon, &[]))?;
@@ -108,8 +141,7 @@ fn main() -> std::io::Result<()> {
         .concat()
     };
     let requests = [
-        &[200][..],
-        &request(0, (17, 1024, 2)),
+        &request(0, (17, 1024, 2))[..],
         &request(1, (17, 512, 0)),
         &request(4, (17, 0, 0)),
         &request(8, (17, 20, 2)),
@@ -118,7 +150,21 @@ fn main() -> std::io::Result<()> {
         &request(11, (18, 32, 0)),
         &request(13, (18, 16, 0)),
     ];
-    save("block", "every_request", &scripted(&requests.concat(), &[]))?;
+    let requests = requests.concat();
+    save(
+        "block",
+        "every_request",
+        &scripted(&[&[200][..], &requests[..]].concat(), &[]),
+    )?;
+    // The same on a disk of two queues that ends things later, and a reset meanwhile.
+    let late = [
+        &[0b1100_1110, 1, 2, 3, 4][..],
+        &requests[..],
+        &[1, 17, 0, 0, 0, 0, 5, 0],
+        &requests[..],
+    ]
+    .concat();
+    save("block", "late", &scripted(&late, &[]))?;
     // A packet at page 40 of a guest that asks for port 0 of the host, then one with four bytes.
     let packet = |op: u8, len: u8| {
         let mut script = Vec::new();
@@ -174,7 +220,84 @@ fn main() -> std::io::Result<()> {
         script.extend(chain(0, &[(32 + i as u8, message.len() as u16, 0), (48, 0x400, 2)]));
     }
     save("p9", "a_session", &scripted(&script, &image))?;
+    save("emulated_disk", "words", &scripted(&emulated_words(), &[]))?;
+    let (script, image) = emulated_master();
+    save("emulated_disk", "bus_master", &scripted(&script, &image))?;
+    let (script, image) = emulated_frames();
+    save("emulated_nic", "both_ways", &scripted(&script, &image))?;
     save("mmio", "negotiation", &scripted(&negotiation(), &[]))
+}
+
+/// A write of a byte, or of four, to the register at this place of a target's list.
+fn byte(register: u8, value: u8) -> [u8; 6] {
+    [5, register, value, 0, 0, 0]
+}
+
+fn word(register: u8, value: u32) -> [u8; 6] {
+    let [a, b, c, d] = value.to_le_bytes();
+    [21, register, a, b, c, d]
+}
+
+/// Two sectors in and out through the data register, and what the disk says of itself.
+fn emulated_words() -> Vec<u8> {
+    let mut script = vec![0, 0];
+    for command in [0x20, 0x30, 0xEC] {
+        script.extend([byte(6, 0x40), byte(2, 2), byte(3, 7), byte(7, command)].concat());
+        script.extend([11, 0xFF, 2]);
+    }
+    script
+}
+
+/// A sector each way, from and to a region that the table at the beginning of memory names.
+fn emulated_master() -> (Vec<u8>, Vec<u8>) {
+    use chiton_shared::emulated::disk::Region;
+    let region = Region {
+        address: 0x10_1000,
+        len: 512,
+        last: true,
+    };
+    let mut script = vec![0, 0];
+    script.extend([word(11, 0x10_0000), byte(6, 0x40), byte(2, 1)].concat());
+    script.extend([byte(9, 8), byte(7, 0xC8), byte(9, 9), byte(10, 6)].concat());
+    script.extend([byte(9, 0), byte(7, 0xCA), byte(9, 1)].concat());
+    (script, region.to_bytes().to_vec())
+}
+
+/// Rings of eight at the beginning of memory; frames in and out.
+fn emulated_frames() -> (Vec<u8>, Vec<u8>) {
+    use chiton_shared::emulated::nic::Descriptor;
+    let descriptor = |address, len| Descriptor {
+        address,
+        len,
+        command: Descriptor::EOP | Descriptor::RS,
+        status: 0,
+    };
+    let mut image = descriptor(0x10_1000, 0).to_bytes().repeat(16);
+    image.extend(descriptor(0x10_2000, 60).to_bytes().repeat(8));
+    let mut script = vec![0, 0];
+    script.extend(
+        [
+            word(9, 0x10_0000),
+            word(11, 128),
+            word(8, 2),
+            word(13, 7),
+            word(6, 0x80),
+        ]
+        .concat(),
+    );
+    script.extend([1, 20, 0]);
+    script.extend(
+        [
+            word(15, 0x10_0100),
+            word(16, 128),
+            word(14, 2),
+            word(18, 3),
+            word(18, 7),
+        ]
+        .concat(),
+    );
+    script.extend([1, 20, 0]);
+    (script, image)
 }
 
 /// A script with its length, and what memory holds.

@@ -1,12 +1,13 @@
 //! The network device against a driver that breaks every rule, on a link of any moods.
 #![no_main]
 
-use chiton_core::devices::{Link, Net, Received, Sent};
+use chiton_core::devices::net::Status;
+use chiton_core::devices::{Limits, Link, Net, Rate, Received, Sent};
 use chiton_fuzz::guest::Guest;
 use chiton_fuzz::script::Script;
 use chiton_shared::memory::Window;
 use chiton_shared::virtio::net::{
-    ETHERNET, F_CSUM, F_GUEST_CSUM, F_GUEST_TSO4, F_HOST_TSO4, F_HOST_USO, Header, MAX_FRAME, flags, gso,
+    ETHERNET, F_CSUM, F_GUEST_CSUM, F_GUEST_TSO4, F_GUEST_USO4, F_HOST_TSO4, F_HOST_USO, Header, MAX_FRAME, flags, gso,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -15,6 +16,8 @@ struct Moody {
     mood: u64,
     offloads: u64,
     agreed: u64,
+    pairs: u16,
+    in_use: u16,
 }
 
 impl Moody {
@@ -42,7 +45,33 @@ impl Link for Moody {
         self.agreed = features;
     }
 
-    fn receive(&mut self, header: &mut [u8; Header::SIZE], to: &[Window<'_>]) -> Received {
+    fn status(&mut self) -> Status {
+        match self.mood() % 16 {
+            0 => Status::Down,
+            1 if self.mood().is_multiple_of(8) => Status::Gone,
+            _ => Status::Up,
+        }
+    }
+
+    fn pairs(&self) -> u16 {
+        self.pairs
+    }
+
+    fn set_pairs(&mut self, pairs: u16) -> bool {
+        assert!((1..=self.pairs).contains(&pairs));
+        let agrees = !self.mood().is_multiple_of(8);
+        if agrees || pairs == 1 {
+            self.in_use = pairs;
+        }
+        agrees
+    }
+
+    fn watch(&mut self, pair: usize, _wanted: bool) {
+        assert!(pair < usize::from(self.pairs));
+    }
+
+    fn receive(&mut self, pair: usize, header: &mut [u8; Header::SIZE], to: &[Window<'_>]) -> Received {
+        assert!(pair < usize::from(self.in_use));
         assert!(to.iter().all(|window| !window.is_empty()));
         let room: usize = to.iter().map(Window::len).sum();
         for window in to {
@@ -57,7 +86,8 @@ impl Link for Moody {
         }
     }
 
-    fn send(&mut self, header: &[u8; Header::SIZE], frame: &[Window<'_>]) -> Sent {
+    fn send(&mut self, pair: usize, header: &[u8; Header::SIZE], frame: &[Window<'_>]) -> Sent {
+        assert!(pair < usize::from(self.in_use));
         assert!(frame.iter().all(|window| !window.is_empty()));
         let len: usize = frame.iter().map(Window::len).sum();
         assert!((ETHERNET..=MAX_FRAME).contains(&len));
@@ -85,12 +115,22 @@ impl Link for Moody {
 fuzz_target!(|data: &[u8]| {
     let (mut script, image) = Script::split(data);
     let mood = script.u16();
-    let all = F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_HOST_TSO4 | F_HOST_USO;
+    let all = F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_USO4 | F_HOST_TSO4 | F_HOST_USO;
     let link = Moody {
         mood: mood.into(),
         offloads: if mood & 1 == 0 { all } else { 0 },
         agreed: 0,
+        pairs: 1 + (mood >> 1) % 3,
+        in_use: 1,
     };
-    let guest = Guest::new(Net::new(link), image);
+    let limits = Limits {
+        ops: if mood & 0x100 == 0 { None } else { Rate::new(1, 5) },
+        bytes: if mood & 0x200 == 0 {
+            None
+        } else {
+            Rate::new(1 << 10, 1 << 17)
+        },
+    };
+    let guest = Guest::new(Net::new(link).limited(limits, || 0), image);
     guest.play(script);
 });

@@ -11,7 +11,7 @@ use crate::memory::Memory;
 use crate::script::Script;
 
 /// How much memory there is from [`map::QUEUES`] on, in bytes.
-const QUEUES: usize = 0x4000;
+const QUEUES: usize = 0x10000;
 /// What the host built, which no device may write.
 const WORLD: u64 = map::BOOT_PAGE;
 const WORLD_BYTES: usize = 0x1000;
@@ -21,6 +21,34 @@ const UNTOUCHED: u8 = 0xA5;
 pub struct Ram {
     world: Memory,
     queues: Memory,
+}
+
+impl Ram {
+    /// Memory that holds `image` from the queues on.
+    pub fn new(image: &[u8]) -> Self {
+        let ram = Self {
+            world: Memory::filled(&[UNTOUCHED; WORLD_BYTES]),
+            queues: Memory::new(QUEUES),
+        };
+        ram.queues.all().write(0, &image[..image.len().min(QUEUES)]);
+        ram
+    }
+
+    /// Writes somewhere from the queues on, as a guest does.
+    pub fn poke(&self, script: &mut Script<'_>) {
+        let at = usize::from(script.u16()) % (QUEUES - 8);
+        let value = script.u64().to_le_bytes();
+        self.queues.all().write(at, &value[..1 + at % 8]);
+    }
+
+    /// Sees that no device wrote what the host built.
+    pub fn check(&self) {
+        let world = self.world.bytes(0, WORLD_BYTES);
+        assert!(
+            world.iter().all(|byte| *byte == UNTOUCHED),
+            "the host's world was written"
+        );
+    }
 }
 
 impl GuestMemory for Ram {
@@ -61,20 +89,12 @@ impl Guest {
         while !script.is_empty() {
             self.step(&mut script);
         }
-        let world = self.ram.world.bytes(0, WORLD_BYTES);
-        assert!(
-            world.iter().all(|byte| *byte == UNTOUCHED),
-            "the host's world was written"
-        );
+        self.ram.check();
     }
 
     fn step(&mut self, script: &mut Script<'_>) {
         match script.u8() % 8 {
-            0 => {
-                let at = usize::from(script.u16()) % (QUEUES - 8);
-                let value = script.u64().to_le_bytes();
-                self.ram.queues.all().write(at, &value[..1 + at % 8]);
-            }
+            0 => self.ram.poke(script),
             1 => {
                 let register = Register::ALL[usize::from(script.u8()) % Register::ALL.len()];
                 self.write(register as u64, &script.u32().to_le_bytes());
@@ -87,9 +107,10 @@ impl Guest {
             3 => self.add(script),
             4 => {
                 let _ = self.transport.config_changed();
+                let _ = self.transport.look_at_backend();
             }
             5 => {
-                let _ = self.transport.process_queue(usize::from(script.u8() % 4), &self.ram);
+                let _ = self.transport.process_queue(usize::from(script.u8() % 8), &self.ram);
             }
             _ => self.process(),
         }
@@ -165,7 +186,7 @@ impl Guest {
         assert!(!self.transport.is_live() || now & status::DRIVER_OK != 0);
         if !self.transport.is_live() {
             let interest = self.transport.interest();
-            assert!(!interest.readable && !interest.writable);
+            assert!(!interest.readable && !interest.writable && !interest.under_way);
         }
         assert_eq!(read(Register::InterruptStatus) != 0, self.transport.interrupt_pending());
         assert_eq!(read(Register::MagicValue), chiton_shared::virtio::mmio::MAGIC);

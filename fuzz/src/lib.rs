@@ -3,6 +3,7 @@
 
 use chiton_shared::memory::{GuestMemory, Window};
 
+pub mod emulated;
 pub mod guest;
 pub mod ring;
 pub mod script;

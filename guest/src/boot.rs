@@ -4,7 +4,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use chiton_shared::ABI_VERSION;
-use chiton_shared::boot::{BootPage, DeviceEntry, MAGIC};
+use chiton_shared::boot::{BootPage, DeviceEntry, MAGIC, STOP_REQUESTED};
 
 static PAGE: AtomicPtr<BootPage> = AtomicPtr::new(ptr::null_mut());
 
@@ -12,7 +12,8 @@ static PAGE: AtomicPtr<BootPage> = AtomicPtr::new(ptr::null_mut());
 ///
 /// # Safety
 ///
-/// `page` must point to a readable page that never changes.
+/// `page` must point to a readable page that never changes, but for the word at
+/// [`STOP_REQUESTED`].
 ///
 /// # Panics
 ///
@@ -36,6 +37,14 @@ pub fn page() -> &'static BootPage {
     assert!(!page.is_null(), "this program was not started as a guest");
     // SAFETY: `set` was given a page that is readable and never changes.
     unsafe { &*page }
+}
+
+/// Whether the host has asked the guest to end.
+pub(crate) fn stop_requested() -> bool {
+    let word = PAGE.load(Ordering::Acquire).cast::<u8>().wrapping_add(STOP_REQUESTED);
+    // SAFETY: `set` was given a whole page; the word is aligned in it, and behind the structure that
+    // there are references to.
+    is_set() && unsafe { word.cast::<u32>().read_volatile() } != 0
 }
 
 /// Whether there is a boot page yet.

@@ -38,6 +38,22 @@ pub fn memory() -> u64 {
     boot::page().memory
 }
 
+/// Whether the host has asked the guest to end, as `chiton stop` does. It costs nothing to look, and
+/// a [`wait`](crate::time::wait) ends when it happens: look again after each.
+///
+/// ```no_run
+/// use chiton_guest::{env, time};
+///
+/// while !env::stop_requested() {
+///     // … do what there is to do …
+///     time::wait(None);
+/// }
+/// ```
+#[must_use]
+pub fn stop_requested() -> bool {
+    boot::stop_requested()
+}
+
 /// The strings of a list.
 ///
 /// # Safety

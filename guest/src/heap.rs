@@ -4,6 +4,8 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use chiton_shared::map;
+use chiton_shared::virtio::block::SECTOR;
 use spin::Mutex;
 
 /// The allocator that [`entry!`](crate::entry!) makes the program's: a free list under a spin
@@ -39,23 +41,36 @@ impl Default for Heap {
     }
 }
 
+/// What a layout is taken for: whole sectors are aligned to a sector, so that a disk opened with
+/// `direct` can move them past the host's page cache, and whole pages to a page, of which the
+/// medium then takes fewer pieces.
+fn aligned(layout: Layout) -> Layout {
+    let wanted = [map::PAGE as usize, SECTOR as usize];
+    let align = wanted.into_iter().find(|unit| layout.size().is_multiple_of(*unit));
+    align.and_then(|align| layout.align_to(align).ok()).unwrap_or(layout)
+}
+
 // SAFETY: the free list hands out each byte once, aligned as asked, and takes it back from
 // `dealloc` only; the lock keeps callers apart.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match self.0.lock().allocate_first_fit(layout) {
-            Ok(block) => block.as_ptr(),
-            Err(()) => {
+        loop {
+            // The lock is held for this call alone.
+            let allocated = self.0.lock().allocate_first_fit(aligned(layout));
+            if let Ok(block) = allocated {
+                return block.as_ptr();
+            }
+            if !crate::balloon::rescue() {
                 RAN_OUT.store(true, Ordering::Relaxed);
-                ptr::null_mut()
+                return ptr::null_mut();
             }
         }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if let Some(block) = ptr::NonNull::new(block) {
-            // SAFETY: the block was handed out by `alloc` with this layout.
-            unsafe { self.0.lock().deallocate(block, layout) };
+            // SAFETY: the block was handed out by `alloc` with this layout, aligned in the same way.
+            unsafe { self.0.lock().deallocate(block, aligned(layout)) };
         }
     }
 }
@@ -114,5 +129,11 @@ mod tests {
         // SAFETY: allocated above with this layout.
         unsafe { HEAP.dealloc(block, layout) };
         assert!(usage().is_some_and(|usage| usage.used == 0));
+        let sector = Layout::from_size_align(1024, 1).unwrap();
+        // SAFETY: the layout has a size.
+        let block = unsafe { HEAP.alloc(sector) };
+        assert!(!block.is_null() && block.addr().is_multiple_of(512));
+        // SAFETY: allocated above with this layout.
+        unsafe { HEAP.dealloc(block, sector) };
     }
 }

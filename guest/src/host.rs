@@ -4,7 +4,7 @@ use core::arch::asm;
 use core::time::Duration;
 
 use chiton_shared::doorbell::{self, LogLevel, MAILBOX_TEXT};
-use chiton_shared::virtio::mmio::Register;
+use chiton_shared::virtio::mmio::{CONFIG, Register};
 use chiton_shared::virtio::status;
 
 use crate::interrupts::{self, Idle};
@@ -25,6 +25,15 @@ pub trait Host {
 
     /// Resets the device whose registers are at `registers`: it touches no buffer afterwards.
     fn reset(&self, registers: u64);
+
+    /// Reads 32 bits of the device's configuration, at an offset that is a multiple of 4. Takes an
+    /// exit.
+    fn read_config(&self, _registers: u64, _offset: u64) -> u32 {
+        0
+    }
+
+    /// Writes 32 bits of the device's configuration, in the same way.
+    fn write_config(&self, _registers: u64, _offset: u64, _value: u32) {}
 }
 
 /// The host of a running guest.
@@ -60,7 +69,9 @@ impl Host for Doorbells {
     fn needs_reset(&self, registers: u64) -> bool {
         let status = (registers + Register::Status as u64) as *const u32;
         // SAFETY: register blocks are mapped by the contract; reading Status has no effect.
-        unsafe { status.read_volatile() & status::DEVICE_NEEDS_RESET != 0 }
+        let now = unsafe { status.read_volatile() };
+        // A device that was reset for the sake of another of its queues does nothing either.
+        now & status::DEVICE_NEEDS_RESET != 0 || now & status::DRIVER_OK == 0
     }
 
     fn reset(&self, registers: u64) {
@@ -71,6 +82,19 @@ impl Host for Doorbells {
         // The reset is over when Status reads as 0 (virtio 1.3 section 4.2.3.1).
         // SAFETY: as above.
         while unsafe { status.read_volatile() } != 0 {}
+    }
+
+    fn read_config(&self, registers: u64, offset: u64) -> u32 {
+        let place = (registers + CONFIG + offset) as *const u32;
+        // SAFETY: register blocks are mapped by the contract, and reading a configuration has no
+        // effect.
+        unsafe { place.read_volatile() }
+    }
+
+    fn write_config(&self, registers: u64, offset: u64, value: u32) {
+        let place = (registers + CONFIG + offset) as *mut u32;
+        // SAFETY: as above; a device touches no memory for a write to its configuration.
+        unsafe { place.write_volatile(value) };
     }
 }
 

@@ -39,6 +39,7 @@ pub mod balloon;
 pub mod block;
 pub mod boot;
 pub mod console;
+pub mod emulated;
 pub mod entropy;
 pub mod entry;
 pub mod env;

@@ -197,11 +197,21 @@ impl<'m, H: Host> Queue<'m, H> {
     ///
     /// As [`take`](Self::take); [`QueueError::NeedsReset`], and the device is given up.
     pub fn wait(&mut self) -> Result<(u16, u32), QueueError> {
+        self.wait_for(1)
+    }
+
+    /// Like [`wait`](Self::wait), but if there is no chain yet, sleeps until the device is done with
+    /// `count`, of which so many must be in flight.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_for(&mut self, count: u16) -> Result<(u16, u32), QueueError> {
         loop {
             if let Some(taken) = self.take()? {
                 return Ok(taken);
             }
-            if self.arm() {
+            if self.ring.arm_for(count) {
                 continue;
             }
             self.exits.waits += 1;

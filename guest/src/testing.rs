@@ -51,6 +51,8 @@ pub(crate) struct Machine {
     waits: Cell<usize>,
     resets: Cell<usize>,
     stopped: Cell<bool>,
+    /// The first words of the device's configuration.
+    pub(crate) config_words: [Cell<u32>; 2],
 }
 
 impl Machine {
@@ -83,6 +85,7 @@ impl Machine {
             waits: Cell::new(0),
             resets: Cell::new(0),
             stopped: Cell::new(false),
+            config_words: Default::default(),
         }
     }
 
@@ -168,6 +171,14 @@ impl Host for &Machine {
 
     fn reset(&self, _registers: u64) {
         self.resets.set(self.resets.get() + 1);
+    }
+
+    fn read_config(&self, _registers: u64, offset: u64) -> u32 {
+        self.config_words[offset as usize / 4].get()
+    }
+
+    fn write_config(&self, _registers: u64, offset: u64, value: u32) {
+        self.config_words[offset as usize / 4].set(value);
     }
 }
 

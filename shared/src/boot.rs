@@ -11,6 +11,10 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"CHITON\0\x01");
 /// How many queues of all devices together the boot page describes.
 pub const QUEUE_MAX: usize = 64;
 
+/// Offset in the page of the one word that the host writes while the guest runs, behind the
+/// structure: a `u32` that is not 0 once the guest has been asked to end. Waits end then.
+pub const STOP_REQUESTED: usize = map::PAGE as usize - 4;
+
 /// How many bytes of a device's configuration the boot page shows.
 pub const CONFIG_BYTES: usize = 64;
 
@@ -144,7 +148,7 @@ const _: () = {
     assert!(offset_of!(BootPage, processor_blocks) == 160 + 96 * map::DEVICE_MAX);
     assert!(offset_of!(BootPage, queues) == offset_of!(BootPage, processor_blocks) + 16);
     assert!(size_of::<BootPage>() == offset_of!(BootPage, queues) + 32 * QUEUE_MAX + 8);
-    assert!(size_of::<BootPage>() <= map::PAGE as usize);
+    assert!(size_of::<BootPage>() <= STOP_REQUESTED);
 };
 
 /// Where entry number `index` of [`BootPage::queues`] lies.

@@ -14,6 +14,7 @@
 //! | [`manifest`] | the ELF note in which a guest states its needs |
 //! | [`boot`] | the page from which a guest learns its world |
 //! | [`doorbell`] | the I/O ports a guest rings, and the mailbox |
+//! | [`emulated`] | registers and structures of the devices that are not virtio |
 //! | [`memory`] | volatile access to memory the other side may change at any time |
 //! | [`virtio`] | rings, the register block, and the devices' structures |
 //!
@@ -35,6 +36,7 @@
 
 pub mod boot;
 pub mod doorbell;
+pub mod emulated;
 pub mod interrupts;
 pub mod manifest;
 pub mod map;

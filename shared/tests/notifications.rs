@@ -153,3 +153,19 @@ fn whoever_asks_late_is_told_that_there_is_something() {
         assert!(driver.arm());
     }
 }
+
+#[test]
+fn a_driver_may_ask_to_be_told_of_several_at_once() {
+    let ring = Ring::new();
+    let mut driver = ring.driver(EVENT_IDX);
+    for _ in 0..3 {
+        driver.add(&[Buffer::readable(0, 1)]).expect("room");
+    }
+    assert!(!driver.arm_for(3));
+    assert_eq!(ring.areas().driver.load_u16(USED_EVENT), 2);
+    // The device has used two of them, then the third.
+    ring.areas().device.store_u16(IDX, 2);
+    assert!(!driver.arm_for(3) && driver.arm_for(2));
+    ring.areas().device.store_u16(IDX, 3);
+    assert!(driver.arm_for(3));
+}

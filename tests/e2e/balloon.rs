@@ -35,6 +35,11 @@ fn memory_in_the_balloon_and_reported_as_free_is_the_hosts_again() {
         sizes.push(pss(process));
         input.write_all(b"\n").expect("it reads");
     }
+    let rescued = line();
+    assert!(rescued.ends_with("taken back when memory ran out"), "{rescued}");
+    assert_eq!(line(), "rescued");
+    let rescued = pss(process);
+    assert!(rescued > 16 << 10, "{rescued} kB after half of it was used again");
     drop(input);
     finish(child).assert_status(0);
     println!("PSS in kB: {sizes:?}");

@@ -3,43 +3,49 @@
 
 use std::io::{BufRead, BufReader, Write};
 
-use chiton_tests::{Chiton, Folder, finish, kvm_works};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use chiton_tests::{Chiton, Folder, finish, is_root, kvm_works};
 
 #[test]
 fn a_disk_that_shrinks_fails_what_is_beyond_its_end() {
     if !kvm_works() {
         return;
     }
-    let folder = Folder::new();
-    let disk = folder.file("disk", vec![0; 8192]);
-    let mut child = Chiton::new()
-        .args(["run", "--disk", disk.to_str().expect("utf-8")])
-        .guest("disk")
-        .args(["wait", "0", "16"])
-        .spawn();
-    let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
-    let mut line = String::new();
-    output.read_line(&mut line).expect("text");
-    assert_eq!(line, "ready\n");
-    std::fs::File::options()
-        .write(true)
-        .open(&disk)
-        .and_then(|file| file.set_len(4096))
-        .expect("own file");
-    child
-        .stdin
-        .take()
-        .expect("a pipe")
-        .write_all(b"go\n")
-        .expect("it reads");
-    line.clear();
-    output.read_line(&mut line).expect("text");
-    assert_eq!(line, "8 of 16 sectors\n");
-    let run = finish(child);
-    run.assert_status(0)
-        .assert_says("cannot read 512 bytes at byte 4096 of the disk")
-        .assert_says("the file has become shorter than the disk")
-        .assert_says("8 device requests of disk failed");
+    // Few requests are done one by one, more by io_uring.
+    for sectors in [16_usize, 256] {
+        let half = sectors / 2;
+        let folder = Folder::new();
+        let disk = folder.file("disk", vec![0; sectors * 512]);
+        let mut child = Chiton::new()
+            .args(["run", "--disk", text(&disk)])
+            .guest("disk")
+            .args(["wait", "0", &sectors.to_string()])
+            .spawn();
+        let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        output.read_line(&mut line).expect("text");
+        std::fs::File::options()
+            .write(true)
+            .open(&disk)
+            .and_then(|file| file.set_len(sectors as u64 * 256))
+            .expect("own file");
+        child
+            .stdin
+            .take()
+            .expect("a pipe")
+            .write_all(b"go\n")
+            .expect("it reads");
+        line.clear();
+        output.read_line(&mut line).expect("text");
+        assert_eq!(line, format!("{half} of {sectors} sectors\n"));
+        finish(child)
+            .assert_status(0)
+            .assert_says(&format!("cannot read 512 bytes at byte {} of the disk", half * 512))
+            .assert_says("the file has become shorter than the disk")
+            .assert_says(&format!("{half} device requests of disk failed"));
+    }
 }
 
 #[test]
@@ -58,4 +64,127 @@ fn a_write_that_finds_no_room_fails_and_the_guest_goes_on() {
     run.assert_status(0)
         .assert_says("cannot write 512 bytes at byte 4096 of the disk");
     assert!(run.stdout_text().contains("8 of 16 sectors"), "{run}");
+}
+
+/// Runs a program of the system that has to succeed; answers what it wrote.
+fn system(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().expect(program);
+    assert!(output.status.success(), "{program} {args:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("utf-8")
+}
+
+/// A file system of a megabyte.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(folder: &Folder) -> Self {
+        let place = folder.path("small");
+        std::fs::create_dir(&place).expect("own folder");
+        // This thread and what it starts see the mount, and no other test does.
+        // SAFETY: only this thread's view of mounts changes.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0, "root may");
+        system("mount", &["--make-rprivate", "/"]);
+        system("mount", &["-t", "tmpfs", "-o", "size=1M", "chiton-test", text(&place)]);
+        Self(place)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        system("umount", &[text(&self.0)]);
+    }
+}
+
+#[test]
+fn a_file_system_that_is_full_fails_writes_and_the_disk_goes_on() {
+    if !kvm_works() || !is_root() {
+        return;
+    }
+    let folder = Folder::new();
+    let small = Small::mount(&folder);
+    let disk = small.0.join("disk");
+    std::fs::File::create(&disk)
+        .and_then(|file| file.set_len(4 << 20))
+        .expect("a hole");
+    for io_uring in [true, false] {
+        let chiton = if io_uring {
+            Chiton::new()
+        } else {
+            Chiton::new().without_io_uring()
+        };
+        let run = chiton
+            .args(["run", "--disk", text(&disk)])
+            .guest("disk")
+            .args(["write", "0", "8192"])
+            .run();
+        run.assert_status(0)
+            .assert_says("cannot write 512 bytes at byte 1")
+            .assert_says("No space left on device");
+        let said = run.stdout_text();
+        let written: u64 = said.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+        assert!((1024..=2048).contains(&written), "{run}");
+    }
+}
+
+/// A block device whose medium ends before it does.
+struct BadDisk(String);
+
+impl BadDisk {
+    fn new(folder: &Folder) -> Option<Self> {
+        let backing = folder.file("backing", vec![1; 1 << 20]);
+        let output = Command::new("losetup")
+            .args(["--find", "--show", text(&backing)])
+            .output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        let device = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        std::fs::File::options()
+            .write(true)
+            .open(&backing)
+            .and_then(|file| file.set_len(512 << 10))
+            .expect("own file");
+        Some(Self(device))
+    }
+}
+
+impl Drop for BadDisk {
+    fn drop(&mut self) {
+        system("losetup", &["--detach", &self.0]);
+    }
+}
+
+#[test]
+fn a_medium_that_fails_is_an_error_of_those_requests_and_the_other_disk_goes_on() {
+    if !kvm_works() || !is_root() {
+        return;
+    }
+    let folder = Folder::new();
+    let Some(bad) = BadDisk::new(&folder) else {
+        println!("skipped: there is no loop device here");
+        return;
+    };
+    let good = folder.file("good", vec![0; 1 << 20]);
+    for io_thread in [None, Some("--io-thread")] {
+        let run = Chiton::new()
+            .args([
+                "run",
+                "--cpus",
+                "2",
+                "--disk",
+                text(&good),
+                "--disk",
+                &format!("{}:ro,direct", bad.0),
+            ])
+            .args(io_thread)
+            .guest("flood")
+            .args(["disk"])
+            .run();
+        run.assert_status(0).assert_says("cannot read 65536 bytes at byte");
+        run.assert_says("device requests of flood failed");
+        let said = run.stdout_text();
+        assert!(!said.contains(" 0 failed"), "{run}");
+    }
 }

@@ -2,17 +2,21 @@
 
 mod balloon;
 mod command_line;
+mod control;
 mod disk_failures;
 mod disk_options;
 mod disks;
+mod emulated;
 mod endings;
 mod faults;
 mod folders;
 mod hostile;
 mod images;
 mod interrupts;
+mod io;
 mod journal;
 mod net;
+mod ports;
 mod processors;
 mod refusals;
 mod run;

@@ -1,9 +1,10 @@
 //! Network interfaces: real TCP between the host and a guest.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chiton_tests::{Chiton, Folder, PATIENCE, Running, Tap, finish, guest_path, kvm_works, signal, slow};
 
@@ -15,25 +16,28 @@ struct Server {
 
 impl Server {
     fn start(tap: &Tap, more: &[&str]) -> Self {
+        Self::start_with(tap, "", more)
+    }
+
+    /// With this behind what `--net` is told.
+    fn start_with(tap: &Tap, options: &str, more: &[&str]) -> Self {
         let mut running = Chiton::new()
-            .args(["run", "--net", &tap.option()])
+            .args(["run", "--net", &format!("{}{options}", tap.option())])
             .args(more)
             .guest("httpd")
             .spawn();
         // It says so when it listens.
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while byte[0] != b'\n' {
-            let read = running
-                .stdout
-                .as_mut()
-                .expect("a pipe")
-                .read(&mut byte)
-                .expect("httpd speaks");
-            assert_ne!(read, 0, "httpd ended: {}", finish(running));
-            line.push(byte[0]);
-        }
-        assert_eq!(line, format!("http://{}:80/\n", tap.guest()).into_bytes());
+        let line = line_of(&mut running);
+        assert_eq!(
+            line,
+            format!("http://{}:80/", tap.guest()),
+            "{}",
+            if line.is_empty() {
+                finish(running).to_string()
+            } else {
+                String::new()
+            }
+        );
         Self {
             running,
             address: (tap.guest(), 80).into(),
@@ -47,11 +51,37 @@ impl Server {
     }
 
     fn stop(self) -> chiton_tests::Run {
-        signal(&self.running, libc::SIGTERM);
-        let run = finish(self.running);
-        run.assert_status(128 + libc::SIGTERM);
-        run
+        stop(self.running)
     }
+}
+
+/// The next line that a guest prints; what there was of it at the end.
+fn line_of(running: &mut Running) -> String {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    let stdout = running.stdout.as_mut().expect("a pipe");
+    while stdout.read(&mut byte).expect("a guest speaks") == 1 && byte[0] != b'\n' {
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).expect("text")
+}
+
+/// Datagrams that come back, on a TAP device.
+fn start_netperf(tap: &Tap, words: &[&str]) -> Running {
+    let mut running = Chiton::new()
+        .args(["run", "--net", &tap.option()])
+        .guest("netperf")
+        .args(words)
+        .spawn();
+    assert_ne!(line_of(&mut running), "");
+    running
+}
+
+fn stop(running: Running) -> chiton_tests::Run {
+    signal(&running, libc::SIGTERM);
+    let run = finish(running);
+    run.assert_status(128 + libc::SIGTERM);
+    run
 }
 
 struct Client(BufReader<TcpStream>);
@@ -174,17 +204,7 @@ fn what_is_larger_than_every_buffer_arrives_whole() {
 #[test]
 fn datagrams_come_back_from_a_guest() {
     let Some(tap) = tap() else { return };
-    let mut running = Chiton::new()
-        .args(["run", "--net", &tap.option()])
-        .guest("netperf")
-        .args(["7", "udp"])
-        .spawn();
-    // It says so when it listens.
-    let mut byte = [0];
-    while byte[0] != b'\n' {
-        let read = running.stdout.as_mut().expect("a pipe").read(&mut byte);
-        assert_eq!(read.expect("netperf speaks"), 1);
-    }
+    let running = start_netperf(&tap, &["7", "udp"]);
     let socket = UdpSocket::bind((tap.host(), 0)).expect("a port");
     socket.set_read_timeout(Some(PATIENCE)).expect("a time");
     for len in [1, 2, 100, 1471, 1472, 0, 5] {
@@ -194,8 +214,297 @@ fn datagrams_come_back_from_a_guest() {
         let (got_len, sender) = socket.recv_from(&mut got).expect("an answer");
         assert_eq!((&got[..got_len], sender), (&sent[..], (tap.guest(), 7).into()));
     }
-    signal(&running, libc::SIGTERM);
-    finish(running).assert_status(128 + libc::SIGTERM);
+    stop(running);
+}
+
+#[test]
+fn datagrams_that_the_host_leaves_uncut_arrive_one_by_one() {
+    let Some(tap) = tap() else { return };
+    let running = start_netperf(&tap, &["7", "udp"]);
+    let socket = UdpSocket::bind((tap.host(), 0)).expect("a port");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time");
+    let size: libc::c_int = 100;
+    // SAFETY: the option is an `int`, which lives here.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw const size).cast(),
+            size_of_val(&size) as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "the kernel cuts datagrams: {}", io::Error::last_os_error());
+    let sent: Vec<u8> = (0..950).map(|i| (i / 100) as u8).collect();
+    for _ in 0..3 {
+        socket.send_to(&sent, (tap.guest(), 7)).expect("it is sent");
+        for piece in sent.chunks(100) {
+            let mut got = [0; 2000];
+            let len = socket.recv(&mut got).expect("an answer");
+            assert_eq!(&got[..len], piece);
+        }
+    }
+    stop(running);
+}
+
+#[test]
+fn a_guest_sees_its_link_go_down_and_come_up() {
+    let Some(tap) = tap() else { return };
+    tap.set_link(false).expect("it is there");
+    let mut running = Chiton::new()
+        .args(["run", "--net", &tap.option()])
+        .guest("netperf")
+        .args(["7", "link"])
+        .spawn();
+    assert_eq!(line_of(&mut running), "link down", "as it was at the start");
+    for _ in 0..5 {
+        tap.set_link(true).expect("it is there");
+        assert_eq!(line_of(&mut running), "link up");
+        tap.set_link(false).expect("it is there");
+        assert_eq!(line_of(&mut running), "link down");
+    }
+    tap.set_link(true).expect("it is there");
+    assert_eq!(line_of(&mut running), "link up");
+    tap.remove().expect("it is there");
+    assert_eq!(line_of(&mut running), "link down", "for good");
+    stop(running).assert_says("the network interface is gone, and the guest's link is down");
+}
+
+#[test]
+fn a_link_that_flaps_under_load_loses_nothing() {
+    let Some(tap) = tap() else { return };
+    let server = Server::start(&tap, &[]);
+    let len = 4 << 20;
+    let mut client = server.connect();
+    let download = std::thread::spawn(move || client.get(&format!("/bytes/{len}")).1.len());
+    for _ in 0..10 {
+        for up in [false, true] {
+            tap.set_link(up).expect("it is there");
+        }
+    }
+    assert_eq!(download.join().expect("a download"), len);
+    server.stop();
+}
+
+#[test]
+fn a_guest_serves_by_several_queues() {
+    let Some(tap) = kvm_works().then(Tap::of_several_queues).flatten() else {
+        return;
+    };
+    for queues in [1, 2, 8] {
+        let server = Server::start_with(&tap, &format!(",queues={queues}"), &[]);
+        let mut clients: Vec<_> = (0..32).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.ask("/bytes/100000");
+        }
+        for client in &mut clients {
+            let (_, len) = client.head();
+            let mut body = Vec::new();
+            (&mut client.0).take(len).read_to_end(&mut body).expect("the body");
+            assert!(body.len() == 100_000 && body.iter().all(|byte| *byte == b'x'));
+        }
+        drop(clients);
+        server.stop();
+    }
+}
+
+#[test]
+fn limits_hold_in_both_directions() {
+    let Some(tap) = tap() else { return };
+    let server = Server::start_with(&tap, ",bytes=1M/64K", &[]);
+    let start = Instant::now();
+    let len = 2 << 20;
+    assert_eq!(server.connect().get(&format!("/bytes/{len}")).1.len(), len);
+    // Beyond a burst, which is a frame of the greatest length at least.
+    assert!(start.elapsed() >= Duration::from_millis(1800), "{:?}", start.elapsed());
+    server.stop();
+
+    let mut running = Chiton::new()
+        .args(["run", "--net", &format!("{},ops=50/1", tap.option())])
+        .guest("netperf")
+        .args(["7", "udp"])
+        .spawn();
+    assert_ne!(line_of(&mut running), "");
+    let socket = UdpSocket::bind((tap.host(), 0)).expect("a port");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time");
+    socket.send_to(b"first", (tap.guest(), 7)).expect("it is sent");
+    socket.recv(&mut [0; 9]).expect("an answer");
+    let start = Instant::now();
+    for _ in 0..50 {
+        socket.send_to(b"more", (tap.guest(), 7)).expect("it is sent");
+    }
+    for _ in 0..50 {
+        socket.recv(&mut [0; 9]).expect("an answer");
+    }
+    assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
+    stop(running);
+}
+
+/// A DHCP server on a TAP device, which gives addresses for a few seconds.
+struct DhcpServer {
+    child: std::process::Child,
+    said: BufReader<std::process::ChildStderr>,
+    _folder: Folder,
+}
+
+impl DhcpServer {
+    /// `None` where there is none to be had.
+    fn start(tap: &Tap) -> Option<Self> {
+        let folder = Folder::new();
+        let (leases, pid, config) = (folder.path("leases"), folder.path("pid"), folder.path("config"));
+        std::fs::write(&leases, "").expect("a file");
+        let text = format!(
+            "start {0}\nend {0}\ninterface {1}\nlease_file {2}\npidfile {3}\nmin_lease 1\noption subnet \
+             255.255.255.0\noption router {4}\noption lease 6\n",
+            tap.guest(),
+            tap.name(),
+            leases.display(),
+            pid.display(),
+            tap.host()
+        );
+        std::fs::write(&config, text).expect("a file");
+        let child = std::process::Command::new("busybox")
+            .args(["udhcpd", "-f"])
+            .arg(&config)
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn();
+        let mut child = match child {
+            Ok(child) => child,
+            Err(error) => {
+                assert!(std::env::var_os("CHITON_STRICT").is_none(), "no busybox: {error}");
+                println!("SKIPPED: busybox, which has a DHCP server, does not start: {error}");
+                return None;
+            }
+        };
+        let said = BufReader::new(child.stderr.take().expect("a pipe"));
+        Some(Self {
+            child,
+            said,
+            _folder: folder,
+        })
+    }
+
+    /// Waits until it says so.
+    fn says(&mut self, words: &str) {
+        let mut all = String::new();
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            let len = self.said.read_line(&mut line).expect("text");
+            all += &line;
+            assert_ne!(len, 0, "it never said `{words}`: {all}");
+        }
+    }
+}
+
+impl Drop for DhcpServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_guest_gets_its_address_from_a_dhcp_server_and_renews_it() {
+    let Some(tap) = tap() else { return };
+    let Some(mut dhcp) = DhcpServer::start(&tap) else {
+        return;
+    };
+    let mut running = Chiton::new()
+        .args(["run", "--net", &format!("tap={},ip=dhcp", tap.name())])
+        .guest("httpd")
+        .spawn();
+    assert_eq!(line_of(&mut running), format!("http://{}:80/", tap.guest()));
+    dhcp.says("sending ACK");
+    let server = Server {
+        running,
+        address: (tap.guest(), 80).into(),
+    };
+    assert_eq!(server.connect().get("/bytes/1").1, b"x");
+    for _ in 0..2 {
+        dhcp.says("sending ACK");
+        assert_eq!(server.connect().get("/bytes/1").1, b"x");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_guest_whom_no_dhcp_server_answers_says_so() {
+    let Some(tap) = tap() else { return };
+    let run = Chiton::new()
+        .args(["run", "--net", &format!("tap={},ip=dhcp", tap.name())])
+        .guest("httpd")
+        .run();
+    run.assert_status(1)
+        .assert_says("no DHCP server answered within 10 seconds");
+}
+
+#[test]
+fn a_tap_that_is_taken_away_under_load_ends_nothing_else() {
+    let Some(tap) = tap() else { return };
+    let mut server = Server::start(&tap, &[]);
+    let mut client = server.connect();
+    client.ask(&format!("/bytes/{}", 1_u64 << 40));
+    client.head();
+    let mut some = vec![0; 1 << 20];
+    client.0.read_exact(&mut some).expect("it flows");
+    tap.remove().expect("it is there");
+    // The kernel keeps no route to the guest, so that the client hears no more; nor may it block.
+    client
+        .0
+        .get_ref()
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .expect("a time");
+    while client.0.read(&mut some).is_ok_and(|len| len > 0) {}
+    assert!(
+        server.running.try_wait().expect("a child").is_none(),
+        "the guest goes on"
+    );
+    server.stop().assert_says("the network interface is gone");
+}
+
+#[test]
+fn curl_gets_files_from_a_guest_one_after_the_other() {
+    let Some(tap) = tap() else { return };
+    let server = Server::start(&tap, &[]);
+    let url = |path: &str| format!("http://{}{path}", server.address.ip());
+    let output = std::process::Command::new("curl")
+        .args(["-sS", "-w", "%{http_code} %{num_connects}\\n", "--noproxy", "*"])
+        .args([url("/bytes/10"), url("/none"), url("/bytes/3")])
+        .output();
+    match output {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let expected = "xxxxxxxxxx200 1\nthere is no such file\n404 0\nxxx200 0\n";
+            assert_eq!(said, expected, "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Err(error) => println!("SKIPPED: curl does not start: {error}"),
+    }
+    server.stop();
+}
+
+#[test]
+fn wrk_is_served_on_hundreds_of_connections_without_an_error() {
+    let Some(tap) = tap() else { return };
+    let server = Server::start(&tap, &[]);
+    let connections = if slow() { 20 } else { 200 };
+    let output = std::process::Command::new("wrk")
+        .args(["-t1", &format!("-c{connections}"), "-d2s", "--timeout", "60s"])
+        .arg(format!("http://{}/", server.address.ip()))
+        .output();
+    match output {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success() && said.contains("Requests/sec:"), "{said}");
+            assert!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
+            let status = String::from_utf8(server.connect().get("/status").1).expect("text");
+            assert!(status.contains("open 1\n"), "{status}");
+        }
+        Err(error) => println!("SKIPPED: wrk does not start: {error}"),
+    }
+    server.stop();
 }
 
 #[test]
@@ -239,6 +548,9 @@ fn interfaces_that_cannot_be_used_are_refused_with_what_to_do() {
         !Path::new("/sys/class/net/chiton-none").exists(),
         "it was not made either"
     );
+    if let Some(tap) = Tap::new() {
+        refuse(&format!("tap={},queues=2", tap.name()), "has one queue: make one with");
+    }
     refuse("tap=a/b", "is not the name of a network interface");
     if Path::new("/dev/net/tun").exists() && chiton_tests::is_root() {
         refuse("tap=lo", "is not a TAP device");
@@ -256,6 +568,9 @@ fn interfaces_that_cannot_be_used_are_refused_with_what_to_do() {
     unusable("tap=a,ip=10.0.0.2", "lacks the length of its prefix");
     unusable("tap=a,ip=10.0.0.x/24", "is not an IP address");
     unusable("tap=a,mtu=9", "is not an MTU");
+    unusable("tap=a,queues=9", "is not a number of queues");
+    unusable("tap=a,ip=dhcp,gateway=10.0.0.1", "the DHCP server names the gateway");
+    unusable("tap=a,ops=0", "nothing would ever be done");
 }
 
 #[test]

@@ -220,6 +220,56 @@ impl Chiton {
         this
     }
 
+    /// The kernel refuses io_uring to chiton, as a seccomp filter or `kernel.io_uring_disabled` does.
+    #[must_use]
+    pub fn without_io_uring(mut self) -> Self {
+        let filter = [
+            // The number of the system call; io_uring_setup gets EPERM, everything else passes.
+            libc::sock_filter {
+                code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
+                jt: 0,
+                jf: 0,
+                k: 0,
+            },
+            libc::sock_filter {
+                code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+                jt: 0,
+                jf: 1,
+                k: libc::SYS_io_uring_setup as u32,
+            },
+            libc::sock_filter {
+                code: (libc::BPF_RET | libc::BPF_K) as u16,
+                jt: 0,
+                jf: 0,
+                k: libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+            },
+            libc::sock_filter {
+                code: (libc::BPF_RET | libc::BPF_K) as u16,
+                jt: 0,
+                jf: 0,
+                k: libc::SECCOMP_RET_ALLOW,
+            },
+        ];
+        let install = move || {
+            let program = libc::sock_fprog {
+                len: filter.len() as u16,
+                filter: filter.as_ptr().cast_mut(),
+            };
+            // SAFETY: system calls that touch no memory but the program, which lives until then.
+            let refused = unsafe {
+                libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+                    || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0
+            };
+            if refused {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        };
+        // SAFETY: `prctl` is safe to call between fork and exec.
+        unsafe { self.command.pre_exec(install) };
+        self
+    }
+
     /// With every signal blocked that can be.
     #[must_use]
     pub fn all_signals_blocked(mut self) -> Self {

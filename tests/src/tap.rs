@@ -55,11 +55,25 @@ impl Tap {
     /// If it can be made and not be set up.
     #[must_use]
     pub fn new() -> Option<Self> {
+        Self::with_flags(0)
+    }
+
+    /// Like [`new`](Self::new), but for several queues.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    #[must_use]
+    pub fn of_several_queues() -> Option<Self> {
+        Self::with_flags(libc::IFF_MULTI_QUEUE)
+    }
+
+    fn with_flags(more: libc::c_int) -> Option<Self> {
         static NEXT: AtomicU8 = AtomicU8::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
         let name = format!("{PREFIX}{}x{number}", process % 10_000);
-        let tun = match Self::make(&name) {
+        let tun = match Self::make(&name, more) {
             Ok(tun) => tun,
             Err(error) => {
                 println!("SKIPPED: a TAP device cannot be made: {error}");
@@ -77,10 +91,10 @@ impl Tap {
         Some(tap)
     }
 
-    fn make(name: &str) -> io::Result<File> {
+    fn make(name: &str, more: libc::c_int) -> io::Result<File> {
         let tun = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
         let mut request = request(name);
-        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | more) as libc::c_short;
         call(&tun, libc::TUNSETIFF as libc::c_ulong, &mut request)?;
         Ok(tun)
     }
@@ -101,7 +115,18 @@ impl Tap {
         call(&socket, libc::SIOCSIFADDR as libc::c_ulong, &mut request)?;
         request.ifr_ifru.ifru_addr = address(Ipv4Addr::new(255, 255, 255, 0));
         call(&socket, libc::SIOCSIFNETMASK as libc::c_ulong, &mut request)?;
-        request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+        self.set_link(true)
+    }
+
+    /// Takes the host's end up or down.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there any more.
+    pub fn set_link(&self, up: bool) -> io::Result<()> {
+        let socket = socket(libc::AF_INET, libc::SOCK_DGRAM)?;
+        let mut request = request(&self.name);
+        request.ifr_ifru.ifru_flags = if up { libc::IFF_UP as libc::c_short } else { 0 };
         call(&socket, libc::SIOCSIFFLAGS as libc::c_ulong, &mut request)
     }
 
@@ -138,7 +163,55 @@ impl Tap {
     /// If it cannot be opened.
     #[must_use]
     pub fn hold(&self) -> File {
-        Self::make(&self.name).expect("nobody else uses it")
+        Self::make(&self.name, 0).expect("nobody else uses it")
+    }
+
+    /// A packet socket on the host's end: all frames of this EtherType, which are waited for no longer
+    /// than [`PATIENCE`](crate::PATIENCE).
+    ///
+    /// # Errors
+    ///
+    /// If there can be none.
+    pub fn frames(&self, ether_type: u16) -> io::Result<File> {
+        let socket = socket(libc::AF_PACKET, libc::SOCK_RAW)?;
+        let mut request = request(&self.name);
+        call(&socket, libc::SIOCGIFINDEX as libc::c_ulong, &mut request)?;
+        // SAFETY: a `sockaddr_ll` of zeros is one.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = ether_type.to_be();
+        // SAFETY: SIOCGIFINDEX has just filled in this field.
+        address.sll_ifindex = unsafe { request.ifr_ifru.ifru_ifindex };
+        // Past the queueing discipline, which the kernel puts in place some time after a guest has
+        // opened the TAP device, and which drops all frames until then.
+        let bypass: libc::c_int = 1;
+        let patience = libc::timeval {
+            tv_sec: crate::PATIENCE.as_secs().cast_signed(),
+            tv_usec: 0,
+        };
+        // SAFETY: each call is given a structure with its length.
+        unsafe {
+            check(libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_QDISC_BYPASS,
+                (&raw const bypass).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            ))?;
+            check(libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVTIMEO,
+                (&raw const patience).cast(),
+                size_of::<libc::timeval>() as libc::socklen_t,
+            ))?;
+            check(libc::bind(
+                socket.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            ))?;
+        }
+        Ok(File::from(socket))
     }
 
     /// Takes it away, even from under a program that uses it.

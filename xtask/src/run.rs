@@ -1,5 +1,7 @@
 //! `cargo xtask run`: a guest on this machine's KVM, or in a nested machine.
 
+mod nested;
+
 use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -77,8 +79,9 @@ pub(crate) fn run(args: &Args, arguments: &[String]) -> Result<i32> {
             })
         }
         Place::Qemu => {
+            let job = job(&options, arguments, chiton, guest)?;
             eprintln!("  running {} in {}: {why}", args.app, qemu::named());
-            qemu::run(&job(&options, arguments, chiton, guest)?)
+            qemu::run(&job)
         }
     }
 }
@@ -113,12 +116,16 @@ fn job(options: &[String], arguments: &[String], chiton: PathBuf, guest: PathBuf
         .file_name()
         .map_or_else(|| "guest".into(), |name| name.to_string_lossy().into_owned());
     let inside = format!("/guests/{name}");
+    nested::refuse_sockets(options)?;
     let (options, disks) = take_disks(options)?;
+    let (options, folders) = nested::take_folders(options)?;
     let mut command = vec!["/bin/chiton".to_owned()];
     command.extend(chiton_arguments(options, &inside, arguments));
-    let files = vec![(chiton, "/bin/chiton".to_owned()), (guest, inside)];
+    let mut files = vec![(chiton, "/bin/chiton".to_owned()), (guest, inside)];
+    files.extend(folders.files);
     Ok(Job {
         command,
+        directories: folders.directories,
         files,
         disks,
         ..Job::default()

@@ -67,6 +67,34 @@ impl Tool {
     }
 }
 
+/// A program of the Debian package `package`: one that is there, else installed now.
+///
+/// # Errors
+///
+/// If it is not there and cannot be installed; the error says what to type.
+pub(crate) fn debian(program: &str, package: &str) -> Result<PathBuf> {
+    if let Some(path) = command::find(program) {
+        return Ok(path);
+    }
+    let missing = || {
+        Error::Missing(format!(
+            "{program} is not installed; type: sudo apt-get update && sudo apt-get install -y {package}"
+        ))
+    };
+    if command::find("apt-get").is_none() || !command::is_root() {
+        return Err(missing());
+    }
+    let task = Task::start(format!("installing {package} with apt-get"));
+    command::quietly(&task, Command::new("apt-get").arg("update"))?;
+    let mut install = Command::new("apt-get");
+    install
+        .args(["install", "-y", "--no-install-recommends", package])
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    command::quietly(&task, &mut install)?;
+    task.done();
+    command::find(program).ok_or_else(missing)
+}
+
 /// The nightly that is known to work, and installed where there is none.
 const NIGHTLY: &str = "nightly-2026-08-01";
 

@@ -87,11 +87,15 @@ pub struct Driver<'m, H: Host> {
     slots: Slots<'m>,
     pending: Vec<Option<Pending>>,
     free: Vec<usize>,
+    /// How many requests to sleep for at once.
+    gather: u16,
     /// The slot of the chain with this head.
     owner: [u16; MAX_SIZE as usize],
     /// What completed while someone slept for something else.
     done: VecDeque<Completion>,
     next_ticket: u64,
+    /// How often to look for a completion before sleeping for it.
+    looks: u32,
 }
 
 impl<'m, H: Host> Driver<'m, H> {
@@ -120,6 +124,8 @@ impl<'m, H: Host> Driver<'m, H> {
             owner: [0; MAX_SIZE as usize],
             done: VecDeque::new(),
             next_ticket: 0,
+            looks: 0,
+            gather: 1,
         })
     }
 
@@ -304,6 +310,20 @@ impl<'m, H: Host> Driver<'m, H> {
         }
     }
 
+    /// From now on [`wait`](Self::wait) kicks and then looks this often for a completion before it
+    /// sleeps. A look takes some nanoseconds and a sleep an exit: with a host thread that serves the
+    /// disk meanwhile (see `--io-thread`), a guest with much in flight then hardly ever sleeps. The
+    /// processor is busy all the while.
+    pub const fn look_before_sleeping(&mut self, times: u32) {
+        self.looks = times;
+    }
+
+    /// From now on [`wait`](Self::wait), if nothing is done yet, sleeps until so many requests are, or
+    /// all if fewer are in flight: one exit for as many. The first of them is heard of later.
+    pub const fn gather(&mut self, count: u16) {
+        self.gather = count;
+    }
+
     /// A request that is done, after starting what was submitted and sleeping until one is.
     ///
     /// # Errors
@@ -317,9 +337,26 @@ impl<'m, H: Host> Driver<'m, H> {
             if self.in_flight() == 0 {
                 return Err(DiskError::Idle);
             }
-            let (head, _) = self.queue.wait()?;
+            if self.looks > 0 && self.look()? {
+                continue;
+            }
+            let count = self.gather.min(self.in_flight() as u16);
+            let (head, _) = self.queue.wait_for(count)?;
             self.complete(head);
         }
+    }
+
+    /// Starts what was submitted, and looks whether something is done.
+    fn look(&mut self) -> Result<bool, DiskError> {
+        self.queue.kick();
+        for _ in 0..self.looks {
+            if let Some((head, _)) = self.queue.take()? {
+                self.complete(head);
+                return Ok(true);
+            }
+            core::hint::spin_loop();
+        }
+        Ok(false)
     }
 
     /// Has [`time::wait`](crate::time::wait) return when a request is done, and tells whether one

@@ -32,8 +32,10 @@ mod slots;
 mod tests;
 
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
+use chiton_shared::map;
+use chiton_shared::virtio::block::REQUEST;
 use chiton_shared::virtio::id;
 
 use crate::boot;
@@ -96,8 +98,8 @@ pub enum DiskError {
 #[derive(Debug)]
 pub struct Disk(Driver<'static, Doorbells>);
 
-/// Which disks have been opened, as bits.
-static OPENED: AtomicU32 = AtomicU32::new(0);
+/// Which queues of each disk have been opened, as bits.
+static OPENED: [AtomicU64; map::DEVICE_MAX] = [const { AtomicU64::new(0) }; map::DEVICE_MAX];
 
 impl Disk {
     /// Opens disk number `index`, in the order of the `--disk` options. Each is opened once.
@@ -107,16 +109,38 @@ impl Disk {
     /// [`DiskError::Missing`], [`DiskError::Opened`]; [`DiskError::Device`] or
     /// [`DiskError::Configuration`] if the host describes a device that cannot be used.
     pub fn open(index: usize) -> Result<Self, DiskError> {
+        Self::open_queue(index, REQUEST)
+    }
+
+    /// Opens a disk by one of its [`queues`](Self::queues), each of which is opened once. So each
+    /// processor can have its own, and none waits for another's lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and [`DiskError::Device`] if there is no such queue.
+    pub fn open_queue(index: usize, queue: usize) -> Result<Self, DiskError> {
         let entry = boot::devices(id::BLOCK).nth(index).ok_or(DiskError::Missing(index))?;
-        let bit = 1 << index;
-        if OPENED.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+        if queue >= usize::from(entry.queue_count) {
+            return Err(QueueError::Missing(queue).into());
+        }
+        let bit = 1 << queue;
+        let opened = OPENED.get(index).ok_or(DiskError::Missing(index))?;
+        if opened.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
             return Err(DiskError::Opened(index));
         }
         // SAFETY: the boot page describes queues as the contract has it, and this one is opened
         // once.
-        let queue = unsafe { Queue::open(entry, chiton_shared::virtio::block::REQUEST, Doorbells) }?;
+        let queue = unsafe { Queue::open(entry, queue, Doorbells) }?;
         let slots = Slots::leak(usize::from(queue.size()));
         Ok(Self(Driver::new(queue, &entry.config, entry.features, slots)?))
+    }
+
+    /// How many queues a disk has: the `queues=` of its `--disk` option. None if there is no such
+    /// disk.
+    #[must_use]
+    pub fn queues(index: usize) -> usize {
+        let entry = boot::devices(id::BLOCK).nth(index);
+        entry.map_or(0, |entry| entry.queue_count.into())
     }
 
     /// How many disks there are.

@@ -258,3 +258,34 @@ fn a_disk_that_is_dropped_with_requests_in_flight_is_reset_first() {
     drop(bench.disk());
     assert_eq!(bench.machine.resets(), 1);
 }
+
+#[test]
+fn a_driver_that_gathers_sleeps_once_for_many() {
+    let bench = Bench::new(16, ALL);
+    let mut disk = bench.disk();
+    disk.gather(6);
+    for sector in 0..8 {
+        disk.submit_read(sector, vec![0; 512]).unwrap();
+    }
+    for _ in 0..8 {
+        disk.wait().unwrap().result.unwrap();
+    }
+    // Fewer are in flight than it would gather.
+    disk.submit_read(9, vec![0; 512]).unwrap();
+    assert_eq!(disk.wait().unwrap().buffer, [9; 512]);
+    assert_eq!(bench.machine.waits(), 2);
+}
+
+#[test]
+fn a_driver_that_looks_before_it_sleeps_kicks_and_does_not_sleep() {
+    let bench = Bench::new(16, ALL);
+    let mut disk = bench.disk();
+    disk.look_before_sleeping(3);
+    for sector in 0..8 {
+        disk.submit_read(sector, vec![0; 512]).unwrap();
+    }
+    for _ in 0..8 {
+        disk.wait().unwrap().result.unwrap();
+    }
+    assert_eq!((bench.machine.kicks(), bench.machine.waits()), (1, 0));
+}

@@ -4,6 +4,7 @@
 //! complete, before the guest sleeps for input, and when it ends. Without a console device output
 //! is lost and input is at its end.
 
+mod ports;
 pub mod receive;
 pub mod transmit;
 
@@ -21,9 +22,11 @@ use chiton_shared::virtio::console::{RECEIVE, TRANSMIT};
 use chiton_shared::virtio::id;
 use spin::Mutex;
 
-use crate::host::Doorbells;
+use crate::boot;
+use crate::host::{Doorbells, Host};
 use crate::lazy::Lazy;
 use crate::queue::QueueError;
+pub use ports::{ConsolePort, port};
 use receive::Receive;
 use transmit::Transmit;
 
@@ -39,6 +42,12 @@ pub enum ConsoleError {
     /// A line of input is not text.
     #[error("console: a line of input is not UTF-8")]
     NotText,
+    /// There is no port of this name.
+    #[error("the console has no port of this name; start the guest with --port NAME=PATH")]
+    NoPort,
+    /// The port was asked for before.
+    #[error("the port has been opened before; open it once and pass it on")]
+    PortTaken,
 }
 
 #[repr(C, align(4096))]
@@ -157,6 +166,17 @@ pub fn read_line(to: &mut String) -> Result<usize, ConsoleError> {
     with_input(0, |input| input.read_until(b'\n', &mut line))?;
     to.push_str(core::str::from_utf8(&line).map_err(|_| ConsoleError::NotText)?);
     Ok(line.len())
+}
+
+/// Columns and rows of the terminal, or zeros if nobody knows. It takes an exit to look; when the
+/// size changes, [`wait`](crate::time::wait) ends.
+#[must_use]
+pub fn size() -> (u16, u16) {
+    let Some(entry) = boot::devices(id::CONSOLE).next() else {
+        return (0, 0);
+    };
+    let both = Doorbells.read_config(entry.registers, 0);
+    (both as u16, (both >> 16) as u16)
 }
 
 /// Has [`wait`](crate::time::wait) return when there is input, and tells whether there is some

@@ -73,6 +73,11 @@ fn sum(bytes: &[u8]) -> u64 {
     sum + rest.first().map_or(0, |byte| u64::from(*byte) << 8)
 }
 
+/// The checksum of these bytes: what makes their sum all ones.
+pub(super) fn of(bytes: &[u8]) -> u16 {
+    !fold(sum(bytes))
+}
+
 const fn fold(sum: u64) -> u16 {
     let mut sum = sum;
     while sum > u16::MAX as u64 {

@@ -7,11 +7,12 @@ use core::ptr::NonNull;
 
 use chiton_shared::memory::Window;
 use chiton_shared::virtio::net::{
-    Config, F_CSUM, F_GUEST_CSUM, F_HOST_TSO4, F_HOST_TSO6, Header, MAX_FRAME, flags, gso,
+    Config, F_CSUM, F_GUEST_CSUM, F_HOST_TSO4, F_HOST_TSO6, F_MQ, Header, MAX_FRAME, control, flags, gso,
 };
 use chiton_shared::virtio::ring::{Buffer, MAX_SIZE};
 
 use super::checksum;
+use super::datagrams::Datagrams;
 use crate::host::Host;
 use crate::queue::{Exits, Queue, QueueError};
 
@@ -19,7 +20,7 @@ use crate::queue::{Exits, Queue, QueueError};
 const BLOCK: usize = 4096;
 
 /// How many receive buffers there are at most.
-pub(super) const BLOCKS: usize = 128;
+pub(super) const BLOCKS: usize = 256;
 
 /// How many frames can be on their way out.
 const SENDING: usize = 64;
@@ -35,18 +36,39 @@ pub(super) fn leak_blocks(count: usize) -> Window<'static> {
 }
 
 /// The receiving half of a driver.
+///
+/// Its blocks are one piece of memory, given to the device in their order again and again. So the
+/// blocks of a frame follow one another, and the frame is looked at where the device wrote it; only
+/// one that goes beyond the last block is put together elsewhere.
 #[derive(Debug)]
 pub struct Receive<'m, H> {
     queue: Box<Queue<'m, H>>,
+    memory: Window<'m>,
     blocks: Vec<Window<'m>>,
     /// The block of the chain with this head.
     owner: [u16; MAX_SIZE as usize],
-    /// The frame that was received last, and room for any other.
+    /// Blocks of the frame that was received last, to be given back before the next.
+    held: Vec<u16>,
+    /// How many blocks the device was given since it was last told.
+    not_told: usize,
+    /// Where the frame that was received last is.
+    place: Place,
+    /// A frame that does not lie in one piece, and room for any other; empty until there is one.
     frame: Vec<u8>,
-    len: usize,
+    /// Datagrams that came as one frame, and are handed out one after the other.
+    uncut: Option<Datagrams>,
     check: bool,
     /// How many frames were dropped: too long, or with a wrong checksum.
     dropped: u64,
+}
+
+/// Where a frame is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// So many bytes from here on in the blocks.
+    Blocks { start: usize, len: usize },
+    /// So many bytes at the start of `frame`.
+    Copy { len: usize },
 }
 
 impl<'m, H: Host> Receive<'m, H> {
@@ -60,10 +82,14 @@ impl<'m, H: Host> Receive<'m, H> {
         let blocks = (0..count).filter_map(|i| memory.part(i * BLOCK, BLOCK)).collect();
         let mut receive = Self {
             queue,
+            memory,
             blocks,
             owner: [0; MAX_SIZE as usize],
-            frame: vec![0; MAX_FRAME],
-            len: 0,
+            held: Vec::new(),
+            not_told: 0,
+            place: Place::Copy { len: 0 },
+            frame: Vec::new(),
+            uncut: None,
             check: features & F_GUEST_CSUM != 0,
             dropped: 0,
         };
@@ -76,61 +102,131 @@ impl<'m, H: Host> Receive<'m, H> {
     fn give(&mut self, block: usize) -> Result<(), QueueError> {
         let window = &self.blocks[block];
         let buffer = Buffer::writable(window.as_ptr().expose_provenance() as u64, window.len() as u32);
-        // SAFETY: the block is touched again, through its window, only when the chain has come back.
+        // SAFETY: the block is touched again only when the chain has come back.
         let head = unsafe { self.queue.add(&[buffer]) }?;
         self.owner[usize::from(head)] = block as u16;
         Ok(())
     }
 
-    /// Takes the next frame out of its buffers, if there is one.
+    /// Gives the last frame's blocks back to the device.
+    fn give_back(&mut self) -> Result<(), QueueError> {
+        self.place = Place::Copy { len: 0 };
+        for i in 0..self.held.len() {
+            self.give(usize::from(self.held[i]))?;
+        }
+        self.not_told += self.held.len();
+        self.held.clear();
+        if self.not_told >= self.blocks.len() / 2 {
+            // The host fills them while the guest looks at the others.
+            self.not_told = 0;
+            self.queue.kick();
+        }
+        Ok(())
+    }
+
+    /// Takes the next frame out of its buffers, if there is one. It stays where it is until the next
+    /// call.
     ///
     /// # Errors
     ///
     /// [`QueueError`] if the device breaks the rules.
     pub fn receive(&mut self) -> Result<Option<&[u8]>, QueueError> {
+        Ok(if self.look()? { Some(self.frame()) } else { None })
+    }
+
+    /// Goes on to the next frame, if there is one, which is then the [`frame`](Self::frame).
+    pub(super) fn look(&mut self) -> Result<bool, QueueError> {
         loop {
+            if let Some(uncut) = &mut self.uncut {
+                if uncut.advance() {
+                    return Ok(true);
+                }
+                self.uncut = None;
+            }
+            self.give_back()?;
             let Some((head, written)) = self.queue.take()? else {
-                return Ok(None);
+                return Ok(false);
             };
-            self.len = 0;
             let mut bytes = [0; Header::SIZE];
             let block = usize::from(self.owner[usize::from(head)]);
-            if (written as usize) < Header::SIZE {
+            let written = written as usize;
+            if written < Header::SIZE {
                 return Err(self.broken());
             }
+            self.held.push(block as u16);
             self.blocks[block].read(0, &mut bytes);
             let header = Header::from_bytes(&bytes);
-            let mut fits = self.append(block, Header::SIZE, written as usize);
-            self.give(block)?;
+            self.place = Place::Blocks {
+                start: block * BLOCK + Header::SIZE,
+                len: written - Header::SIZE,
+            };
+            let mut fits = true;
             for _ in 1..header.num_buffers {
                 // All buffers of a frame come back at once (section 5.1.6.4).
                 let Some((head, written)) = self.queue.take()? else {
                     return Err(self.broken());
                 };
-                let block = usize::from(self.owner[usize::from(head)]);
-                fits &= self.append(block, 0, written as usize);
-                self.give(block)?;
+                let block = self.owner[usize::from(head)];
+                self.held.push(block);
+                fits = fits && self.append(block.into(), written as usize);
             }
-            if fits && self.is_right(&header) {
-                break;
+            if !fits || !self.is_right(&header) {
+                self.dropped += 1;
+            } else if header.gso_type == gso::UDP_L4 {
+                self.uncut = Datagrams::new(self.frame(), header.gso_size);
+                self.dropped += u64::from(self.uncut.is_none());
+            } else {
+                return Ok(true);
             }
-            self.dropped += 1;
         }
-        Ok(Some(self.frame()))
     }
 
-    fn append(&mut self, block: usize, from: usize, to: usize) -> bool {
-        let end = self.len + (to - from);
-        let Some(room) = self.frame.get_mut(self.len..end) else {
+    /// The frame goes on with the first `len` bytes of a block; whether it is not too long.
+    fn append(&mut self, block: usize, len: usize) -> bool {
+        match &mut self.place {
+            Place::Blocks { start, len: before } if *start + *before == block * BLOCK => {
+                *before += len;
+                return *before <= MAX_FRAME;
+            }
+            Place::Blocks { start, len: before } => {
+                let (start, before) = (*start, *before);
+                self.frame.resize(MAX_FRAME, 0);
+                if before > MAX_FRAME {
+                    return false;
+                }
+                self.memory.read(start, &mut self.frame[..before]);
+                self.place = Place::Copy { len: before };
+            }
+            Place::Copy { .. } => {}
+        }
+        let Place::Copy { len: before } = &mut self.place else {
             return false;
         };
-        self.blocks[block].read(from, room);
-        self.len = end;
+        let Some(room) = self.frame.get_mut(*before..*before + len) else {
+            return false;
+        };
+        self.blocks[block].read(0, room);
+        *before += len;
         true
     }
 
-    fn frame(&self) -> &[u8] {
-        &self.frame[..self.len]
+    /// The frame that was looked at last.
+    pub(super) fn frame(&self) -> &[u8] {
+        if let Some(uncut) = &self.uncut {
+            return uncut.current();
+        }
+        match self.place {
+            Place::Blocks { start, len } => {
+                let Some(frame) = self.memory.part(start, len) else {
+                    return &[];
+                };
+                // SAFETY: the device has given these blocks back, and gets them again only by
+                // `give_back`, which borrows this mutably; they are initialized, and nobody else
+                // has their address.
+                unsafe { core::slice::from_raw_parts(frame.as_ptr(), frame.len()) }
+            }
+            Place::Copy { len } => &self.frame[..len],
+        }
     }
 
     /// Whether the frame's checksum is right, or is the host's own business.
@@ -206,12 +302,25 @@ impl<'m, H: Host> Transmit<'m, H> {
     /// Sends a frame of `len` bytes that `fill` writes; the device cuts it if there is a segment
     /// size. A frame for which there is no room is lost.
     pub fn send<R>(&mut self, len: usize, segment: Option<u16>, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        let mut bytes = self.buffer(len);
+        let result = fill(&mut bytes[Header::SIZE..Header::SIZE + len]);
+        self.send_buffer(bytes, len, segment);
+        result
+    }
+
+    /// Room for a header and a frame of `len` bytes.
+    pub(super) fn buffer(&mut self, len: usize) -> Vec<u8> {
         let whole = Header::SIZE + len;
-        let mut bytes = self.free.pop().unwrap_or_default();
+        let bytes = self.free.pop().unwrap_or_default();
         if bytes.len() < whole {
-            bytes = vec![0; whole.max(BLOCK)];
+            return vec![0; whole.max(BLOCK)];
         }
-        let result = fill(&mut bytes[Header::SIZE..whole]);
+        bytes
+    }
+
+    /// Sends the frame of `len` bytes in a [`buffer`](Self::buffer).
+    pub(super) fn send_buffer(&mut self, mut bytes: Vec<u8>, len: usize, segment: Option<u16>) {
+        let whole = Header::SIZE + len;
         let header = self.finish(&mut bytes[Header::SIZE..whole], segment);
         bytes[..Header::SIZE].copy_from_slice(&header.to_bytes());
         let buffer = Buffer::readable(bytes.as_ptr().expose_provenance() as u64, whole as u32);
@@ -227,7 +336,6 @@ impl<'m, H: Host> Transmit<'m, H> {
         if self.not_told >= KICK_AFTER {
             self.kick();
         }
-        result
     }
 
     /// Leaves the checksum to the device, and says how to cut the frame.
@@ -313,6 +421,28 @@ impl<H> Drop for Transmit<'_, H> {
     }
 }
 
+/// Has the device use so many pairs of queues, by its control queue (section 5.1.6.5.6); whether it
+/// agreed.
+///
+/// # Errors
+///
+/// [`QueueError`] if the device breaks the rules or has stopped.
+pub fn set_pairs<H: Host>(queue: &mut Queue<'_, H>, pairs: u16) -> Result<bool, QueueError> {
+    // Should the device fail, it may still use them.
+    let command: &'static [u8; 4] = Box::leak(Box::new(control::set_pairs(pairs)));
+    let answer = NonNull::from(Box::leak(Box::new(control::ERR)));
+    let buffers = [
+        Buffer::readable(command.as_ptr().expose_provenance() as u64, command.len() as u32),
+        Buffer::writable(answer.as_ptr().expose_provenance() as u64, 1),
+    ];
+    // SAFETY: the two live for ever, and the answer is read below, when the chain has come back.
+    unsafe { queue.add(&buffers) }?;
+    let (_, written) = queue.wait()?;
+    // SAFETY: the chain is the driver's again, and nobody else has the address.
+    let answer = unsafe { answer.read_volatile() };
+    Ok(written == 1 && answer == control::OK)
+}
+
 /// What a device of these features and this configuration is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traits {
@@ -326,6 +456,8 @@ pub struct Traits {
     pub checks_checksums: bool,
     /// The device cuts TCP segments over IPv4, and over IPv6.
     pub segments: [bool; 2],
+    /// The most pairs of queues.
+    pub pairs: u16,
 }
 
 impl Traits {
@@ -340,6 +472,11 @@ impl Traits {
             sends_checksums: has(F_CSUM),
             checks_checksums: has(F_GUEST_CSUM),
             segments: [has(F_CSUM) && has(F_HOST_TSO4), has(F_CSUM) && has(F_HOST_TSO6)],
+            pairs: if has(F_MQ) {
+                config.max_virtqueue_pairs.max(1)
+            } else {
+                1
+            },
         })
     }
 }
@@ -390,6 +527,43 @@ mod tests {
         assert_eq!(receive.receive(), Ok(Some(&b"abcde"[..])));
         assert_eq!(receive.receive(), Ok(Some(&b"next"[..])));
         assert_eq!(receive.receive(), Ok(None));
+    }
+
+    /// As many blocks as the device has buffers of, so that a frame may go round.
+    #[test]
+    fn a_frame_is_whole_wherever_its_blocks_are() {
+        let full = vec![7; BLOCK];
+        let mut pieces = Vec::new();
+        for round in 0..10_u8 {
+            pieces.push([header(3, 0), vec![round; BLOCK - Header::SIZE]].concat());
+            pieces.push(full.clone());
+            pieces.push(vec![round; 9]);
+        }
+        let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+        let machine = device(&pieces);
+        let mut receive = receive(&machine, 0);
+        let mut copied = 0;
+        for round in 0..10_u8 {
+            receive.kick();
+            let mut expected = vec![round; BLOCK - Header::SIZE];
+            expected.extend(&full);
+            expected.extend([round; 9]);
+            assert!(receive.receive().unwrap() == Some(&expected[..]), "{round}");
+            copied += usize::from(matches!(receive.place, Place::Copy { .. }));
+        }
+        assert!((1..6).contains(&copied), "{copied} of 10 went round");
+    }
+
+    #[test]
+    fn the_device_says_whether_it_uses_so_many_pairs() {
+        for (answer, agreed) in [(control::OK, true), (control::ERR, false), (7, false)] {
+            let machine = Machine::new(8, move |chain, memory| {
+                assert_eq!(bytes(&chain.readable()[0]), control::set_pairs(3));
+                memory.window(chain.writable()[0].address, 1)?.write(0, &[answer]);
+                Some(1)
+            });
+            assert_eq!(set_pairs(&mut machine.queue(), 3), Ok(agreed));
+        }
     }
 
     #[test]

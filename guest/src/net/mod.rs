@@ -30,9 +30,13 @@
 //! # }
 //! ```
 //!
-//! The first network interface is used, with the address that `--net` gives it.
+//! The first network interface is used, with the address that `--net` gives it, or that a DHCP
+//! server gives with `ip=dhcp`: whatever uses the network first then asks for it, and sleeps until
+//! there is an answer. The lease is renewed while the guest waits for something on the network.
 
 mod checksum;
+mod datagrams;
+mod dhcp;
 pub mod driver;
 mod phy;
 mod stack;
@@ -58,8 +62,17 @@ pub enum NetError {
     #[error("there is no network interface; start the guest with --net tap=NAME,ip=ADDRESS/PREFIX")]
     Missing,
     /// The interface has no address.
-    #[error("the network interface has no address; start the guest with --net tap=NAME,ip=ADDRESS/PREFIX")]
+    #[error("the network interface has no address; start the guest with --net tap=NAME,ip=ADDRESS/PREFIX, or ip=dhcp")]
     NoAddress,
+    /// No DHCP server has given the interface an address.
+    #[error(
+        "network: no DHCP server answered within {0} seconds; see that one serves the TAP device's network, or start \
+         the guest with --net tap=NAME,ip=ADDRESS/PREFIX"
+    )]
+    NoLease(u64),
+    /// The DHCP server took the address back.
+    #[error("network: the address that the DHCP server gave has expired, and there is no other yet")]
+    LeaseLost,
     /// What the environment says of the interface's addresses cannot be read.
     #[error("network: `{0}` is not an address")]
     Address(&'static str),
@@ -108,13 +121,17 @@ pub fn poll() -> Result<(), NetError> {
     stack::with(|stack| stack.poll().map(drop))
 }
 
-/// This guest's address and the length of its prefix.
+/// This guest's address and the length of its prefix. By DHCP it may change.
 ///
 /// # Errors
 ///
-/// [`NetError::NoAddress`], [`NetError::Address`].
+/// [`NetError::NoAddress`], [`NetError::Address`]; by DHCP [`NetError::NoLease`] or
+/// [`NetError::LeaseLost`].
 pub fn address() -> Result<(IpAddr, u8), NetError> {
-    address_of(0)
+    match source_of(0)? {
+        Source::Given(address, prefix) => Ok((address, prefix)),
+        Source::Dhcp => stack::with(|stack| stack.address().ok_or(NetError::LeaseLost)),
+    }
 }
 
 /// This guest's Ethernet address.
@@ -146,9 +163,22 @@ pub fn exits() -> Result<Exits, NetError> {
     stack::with(|stack| Ok(stack.exits()))
 }
 
-fn address_of(index: usize) -> Result<(IpAddr, u8), NetError> {
-    let text = stack::variable(index, "IP").ok_or(NetError::NoAddress)?;
-    parse(text).ok_or(NetError::Address(text))
+/// Where the interface's address comes from.
+enum Source {
+    /// The host gave it, with the length of its prefix.
+    Given(IpAddr, u8),
+    /// A DHCP server is asked.
+    Dhcp,
+}
+
+fn source_of(index: usize) -> Result<Source, NetError> {
+    match stack::variable(index, "IP").ok_or(NetError::NoAddress)? {
+        "dhcp" => Ok(Source::Dhcp),
+        text => {
+            let (address, prefix) = parse(text).ok_or(NetError::Address(text))?;
+            Ok(Source::Given(address, prefix))
+        }
+    }
 }
 
 fn gateway_of(index: usize) -> Result<Option<IpAddr>, NetError> {

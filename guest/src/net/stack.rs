@@ -8,18 +8,18 @@ use core::time::Duration;
 
 use chiton_shared::boot::DeviceEntry;
 use chiton_shared::virtio::id;
-use chiton_shared::virtio::net::{RECEIVE, TRANSMIT};
+use chiton_shared::virtio::net::{RECEIVE, TRANSMIT, control_queue};
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use spin::Mutex;
 
 use super::NetError;
-use super::driver::{BLOCKS, Receive, Traits, Transmit, leak_blocks};
-use super::phy;
+use super::driver::{BLOCKS, Receive, Traits, Transmit, leak_blocks, set_pairs};
 use super::tcp::Listening;
+use super::{Source, dhcp, phy};
 use crate::host::Doorbells;
-use crate::queue::Queue;
+use crate::queue::{Exits, Queue};
 use crate::time::{self, Instant};
 use crate::{boot, env};
 
@@ -43,6 +43,7 @@ pub(super) struct Stack {
     /// Connections that nobody holds any more, each until when at the longest.
     leaving: VecDeque<(SocketHandle, Instant)>,
     next_port: u16,
+    dhcp: Option<SocketHandle>,
 }
 
 /// Does something with the stack, which is opened by that.
@@ -106,7 +107,7 @@ impl Stack {
     #[inline(never)]
     fn open(index: usize) -> Result<Self, NetError> {
         let entry = boot::devices(id::NET).nth(index).ok_or(NetError::Missing)?;
-        let address = super::address_of(index)?;
+        let source = super::source_of(index)?;
         let gateway = super::gateway_of(index)?;
         let mut device = open_device(entry)?;
         let mac = EthernetAddress(device.traits.mac);
@@ -114,9 +115,16 @@ impl Stack {
         let [a, b, c, d, e, f, g, h, ..] = boot::page().seed;
         config.random_seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ time::ticks();
         let mut interface = Interface::new(config, &mut device, now());
-        interface.update_ip_addrs(|addresses| {
-            let _ = addresses.push(IpCidr::new(address.0.into(), address.1));
-        });
+        let mut sockets = SocketSet::new(Vec::new());
+        let dhcp = match source {
+            Source::Given(address, prefix) => {
+                interface.update_ip_addrs(|addresses| {
+                    let _ = addresses.push(IpCidr::new(address.into(), prefix));
+                });
+                None
+            }
+            Source::Dhcp => Some(dhcp::start(&mut sockets)),
+        };
         let routes = interface.routes_mut();
         let routed = match gateway {
             Some(IpAddr::V4(gateway)) => routes.add_default_ipv4_route(gateway).is_ok(),
@@ -127,21 +135,49 @@ impl Stack {
             return Err(NetError::Configuration);
         }
         let first = 0xC000 + (u16::from_le_bytes([a, b]) & 0x3FFF);
-        Ok(Self {
+        let mut stack = Self {
             interface,
             device,
-            sockets: SocketSet::new(Vec::new()),
+            sockets,
             listeners: Vec::new(),
             leaving: VecDeque::new(),
             next_port: first,
-        })
+            dhcp,
+        };
+        if dhcp.is_some() {
+            stack.wait_for_lease()?;
+        }
+        Ok(stack)
+    }
+
+    /// Sleeps until a DHCP server has given an address. Nobody else can use the network before.
+    fn wait_for_lease(&mut self) -> Result<(), NetError> {
+        let end = Instant::now() + dhcp::PATIENCE;
+        loop {
+            self.poll()?;
+            if self.address().is_some() {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                return Err(NetError::NoLease(dhcp::PATIENCE.as_secs()));
+            }
+            if let Some(sleep) = self.prepare_sleep(Some(end))? {
+                sleep.sleep();
+            }
+        }
+    }
+
+    /// The interface's address and the length of its prefix, if it has one now.
+    pub(super) fn address(&self) -> Option<(IpAddr, u8)> {
+        let first = self.interface.ip_addrs().first()?;
+        Some((first.address().into(), first.prefix_len()))
     }
 
     /// Lets frames come and go; whether that may have changed a socket.
     pub(super) fn poll(&mut self) -> Result<bool, NetError> {
         let now = now();
         let mut changed = false;
-        self.device.transmit.collect();
+        self.device.transmit.iter_mut().for_each(Transmit::collect);
         for _ in 0..BURST {
             let result = self
                 .interface
@@ -158,19 +194,25 @@ impl Stack {
         while let PollResult::SocketStateChanged = self.interface.poll_egress(now, &mut self.device, &mut self.sockets)
         {
             changed = true;
-            if !self.device.transmit.has_room() {
+            if !self.device.has_room() {
                 break;
             }
         }
+        if let Some(dhcp) = self.dhcp {
+            dhcp::follow(dhcp, &mut self.sockets, &mut self.interface);
+        }
         self.reap();
-        let failed = self.device.failed.or(self.device.transmit.failed());
+        let failed = self.device.transmit.iter().find_map(Transmit::failed);
+        let failed = self.device.failed.or(failed);
         failed.map_or(Ok(changed), |error| Err(error.into()))
     }
 
     /// Prepares a sleep until frames come, a timer runs out, or `deadline`; `None` if there is
     /// something to do already.
     pub(super) fn prepare_sleep(&mut self, deadline: Option<Instant>) -> Result<Option<Sleep>, NetError> {
-        if self.device.receive.arm() || self.device.transmit.is_full() && self.device.transmit.arm() {
+        let received = self.device.receive.iter_mut().any(Receive::arm);
+        let full = |transmit: &mut Transmit<'_, Doorbells>| transmit.is_full() && transmit.arm();
+        if received || self.device.transmit.iter_mut().any(full) {
             return Ok(None);
         }
         let delay = self.interface.poll_delay(now(), &self.sockets);
@@ -242,25 +284,44 @@ impl Stack {
     }
 
     /// How often the driver rang so far.
-    pub(super) const fn exits(&self) -> crate::queue::Exits {
-        let (receive, transmit) = (self.device.receive.exits(), self.device.transmit.exits());
-        crate::queue::Exits {
-            kicks: receive.kicks + transmit.kicks,
-            waits: receive.waits + transmit.waits,
-        }
+    pub(super) fn exits(&self) -> Exits {
+        let receive = self.device.receive.iter().map(Receive::exits);
+        let all = receive.chain(self.device.transmit.iter().map(Transmit::exits));
+        all.fold(Exits::default(), |sum, one| Exits {
+            kicks: sum.kicks + one.kicks,
+            waits: sum.waits + one.waits,
+        })
     }
 }
 
 fn open_device(entry: &DeviceEntry) -> Result<phy::Interface<'static, Doorbells>, NetError> {
     let traits = Traits::new(&entry.config, entry.features).ok_or(NetError::Configuration)?;
-    let (receive, transmit) = (open_queue(entry, RECEIVE)?, open_queue(entry, TRANSMIT)?);
-    let memory = leak_blocks(usize::from(receive.size()).min(BLOCKS));
-    Ok(phy::Interface {
-        receive: Receive::new(receive, memory, entry.features)?,
-        transmit: Transmit::new(transmit, entry.features),
+    let mut pairs = 1;
+    if traits.pairs > 1
+        && let Some(control) = control_queue(entry.features, traits.pairs)
+        && set_pairs(open_queue(entry, control)?.as_mut(), traits.pairs)?
+    {
+        pairs = usize::from(traits.pairs);
+    }
+    let mut interface = phy::Interface {
+        receive: Vec::with_capacity(pairs),
+        transmit: Vec::with_capacity(pairs),
+        turn: 0,
         traits,
         failed: None,
-    })
+    };
+    for pair in 0..pairs {
+        let queue = open_queue(entry, 2 * pair + RECEIVE)?;
+        // All together have as many blocks as one would, but each enough for some of the longest
+        // frames.
+        let blocks = (BLOCKS / pairs).max(BLOCKS / 4).min(queue.size().into());
+        interface
+            .receive
+            .push(Receive::new(queue, leak_blocks(blocks), entry.features)?);
+        let queue = open_queue(entry, 2 * pair + TRANSMIT)?;
+        interface.transmit.push(Transmit::new(queue, entry.features));
+    }
+    Ok(interface)
 }
 
 /// A queue, at once where it stays: it is larger than a guest's stack has pages to spare.

@@ -255,6 +255,31 @@ impl TcpStream {
         stack::block(|stack| try_read(stack.sockets.get_mut(self.0), to))
     }
 
+    /// Has `f` look at bytes that have arrived, where they are, and say how many of them it is done
+    /// with; sleeps until there are some. `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_with<R>(&self, mut f: impl FnMut(&[u8]) -> (usize, R)) -> Result<Option<R>, NetError> {
+        stack::block(|stack| {
+            let socket = stack.sockets.get_mut::<tcp::Socket<'_>>(self.0);
+            let empty = socket.may_recv() && !socket.can_recv();
+            if empty || socket.state() == State::SynReceived {
+                return Ok(None);
+            }
+            let result = socket.recv(|bytes| {
+                let (done, result) = f(bytes);
+                (done.min(bytes.len()), result)
+            });
+            match result {
+                Ok(result) => Ok(Some(Some(result))),
+                Err(tcp::RecvError::Finished) => Ok(Some(None)),
+                Err(tcp::RecvError::InvalidState) => Err(NetError::Reset),
+            }
+        })
+    }
+
     /// Reads what has arrived: how many bytes, 0 at the end, `None` if nothing has arrived.
     ///
     /// # Errors

@@ -58,6 +58,7 @@ pub(crate) fn run() -> Result<bool, Box<dyn Error>> {
         user_namespaces(),
         overlay(),
         tap(),
+        io_uring(),
         qemu(),
     ];
     let mut text: String = checks.iter().map(|check| format!("{check}\n")).collect();
@@ -275,6 +276,19 @@ fn tap() -> Check {
         state,
         found,
         advice: "modprobe tun; adding interfaces needs CAP_NET_ADMIN",
+    }
+}
+
+fn io_uring() -> Check {
+    let (state, found) = match chiton_kvm::try_io_uring() {
+        Ok(()) => (State::Good, "disks leave requests to the kernel".into()),
+        Err(error) => (State::Limited, format!("{error}: disks do one request after the other")),
+    };
+    Check {
+        name: "io_uring",
+        state,
+        found,
+        advice: "Linux 5.6 or later, sysctl kernel.io_uring_disabled=0, and no seccomp filter against it",
     }
 }
 

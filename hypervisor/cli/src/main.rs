@@ -1,6 +1,7 @@
 //! The `chiton` command line: a thin layer over the `chiton-kvm` library.
 
 mod arena;
+mod control;
 mod doctor;
 mod home;
 mod image;
@@ -15,6 +16,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use chiton_kvm::control::protocol::Request;
 use chiton_kvm::host::stderr;
 use options::{Command, Options, Run};
 
@@ -37,18 +39,19 @@ fn main() -> ExitCode {
             };
         }
     };
-    let mut verbose = options.verbose;
+    let verbose = options.verbose;
     let result = match options.command {
-        Command::Run(Run::Run(run)) => run::run(run, verbose, start).map(|never| match never {}),
+        Command::Run(Run::Run(run)) => run::run(*run, verbose, start).map(|never| match never {}),
         Command::Inspect(inspect) => inspect::run(&inspect).map(|()| 0),
         Command::Instance(command) => command.run(),
+        Command::Update(update) => control::update(update).map(|()| 0),
+        Command::Stats(stats) => control::stats(&stats).map(|()| 0),
+        Command::Stop(stop) => control::stop(&stop).map(|()| 0),
+        Command::Pause(target) => control::ask(&target, &Request::Pause {}).map(|()| 0),
+        Command::Resume(target) => control::ask(&target, &Request::Resume {}).map(|()| 0),
         Command::Doctor(options) if options.store => doctor::store::run().map(|whole| u8::from(!whole)),
         Command::Doctor(_) => doctor::run().map(|usable| u8::from(!usable)),
-        Command::Image { args } => {
-            let (more, result) = image::run(args, verbose);
-            verbose = more;
-            result
-        }
+        Command::Image(options) => image::run(options).map(|()| 0),
     };
     match result {
         Ok(status) => ExitCode::from(status),

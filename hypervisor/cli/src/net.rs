@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use chiton_kvm::{Net, NetOpenError};
+use chiton_kvm::{MAX_NET_QUEUES, Net, NetOpenError, Rate};
+
+use crate::options::rate;
 
 /// A network interface as given on the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,25 +12,45 @@ pub(crate) struct NetOption {
     tap: String,
     mac: Option<[u8; 6]>,
     mtu: Option<u16>,
-    ip: Option<(IpAddr, u8)>,
+    ip: Option<Ip>,
     gateway: Option<IpAddr>,
+    queues: Option<u16>,
+    ops: Option<Rate>,
+    bytes: Option<Rate>,
+}
+
+/// Where the guest's address comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ip {
+    /// It is this, with a prefix of this length.
+    Given(IpAddr, u8),
+    /// The guest asks a DHCP server.
+    Dhcp,
 }
 
 impl NetOption {
     /// Opens the TAP device.
     pub(crate) fn open(&self) -> Result<Net, NetOpenError> {
-        let mut net = Net::tap(&self.tap)?;
+        let mut net = Net::tap_with_queues(&self.tap, self.queues.unwrap_or(1))?;
         if let Some(mac) = self.mac {
             net = net.mac(mac)?;
         }
         if let Some(mtu) = self.mtu {
             net = net.mtu(mtu)?;
         }
-        if let Some((address, prefix)) = self.ip {
-            net = net.ip(address, prefix);
+        match self.ip {
+            Some(Ip::Given(address, prefix)) => net = net.ip(address, prefix),
+            Some(Ip::Dhcp) => net = net.dhcp(),
+            None => {}
         }
         if let Some(gateway) = self.gateway {
             net = net.gateway(gateway);
+        }
+        if let Some(rate) = self.ops {
+            net = net.limit_ops(rate);
+        }
+        if let Some(rate) = self.bytes {
+            net = net.limit_bytes(rate);
         }
         Ok(net)
     }
@@ -45,11 +67,14 @@ pub(crate) fn net(text: &str) -> Result<NetOption, String> {
             "tap" => !std::mem::replace(&mut net.tap, value.to_owned()).is_empty(),
             "mac" => net.mac.replace(mac(value)?).is_some(),
             "mtu" => net.mtu.replace(mtu(value)?).is_some(),
-            "ip" => net.ip.replace(prefix(value)?).is_some(),
+            "ip" => net.ip.replace(ip(value)?).is_some(),
             "gateway" => net.gateway.replace(address(value)?).is_some(),
+            "queues" => net.queues.replace(queues(value)?).is_some(),
+            "ops" => net.ops.replace(rate(value)?).is_some(),
+            "bytes" => net.bytes.replace(rate(value)?).is_some(),
             _ => {
                 return Err(format!(
-                    "`{key}` is nothing that a network interface has: use tap, mac, mtu, ip and gateway"
+                    "`{key}` is nothing that a network interface has: use tap, mac, mtu, ip, gateway, queues, ops and bytes"
                 ));
             }
         };
@@ -60,12 +85,15 @@ pub(crate) fn net(text: &str) -> Result<NetOption, String> {
     if net.tap.is_empty() {
         return Err("a network interface needs a TAP device: write tap=NAME".into());
     }
-    if let (Some(gateway), Some((ip, _))) = (net.gateway, net.ip)
+    if let (Some(gateway), Some(Ip::Given(ip, _))) = (net.gateway, net.ip)
         && gateway.is_ipv4() != ip.is_ipv4()
     {
         return Err(format!(
             "the gateway {gateway} and the address {ip} are of different kinds"
         ));
+    }
+    if net.gateway.is_some() && net.ip == Some(Ip::Dhcp) {
+        return Err("the DHCP server names the gateway: leave it out, or give ip=ADDRESS/PREFIX".into());
     }
     if net.gateway.is_some() && net.ip.is_none() {
         return Err("a gateway is of use only with an address: add ip=ADDRESS/PREFIX".into());
@@ -102,10 +130,18 @@ fn address(text: &str) -> Result<IpAddr, String> {
         .map_err(|_| format!("`{text}` is not an IP address: write it as 10.0.0.1 or fd00::1"))
 }
 
-fn prefix(text: &str) -> Result<(IpAddr, u8), String> {
+fn queues(text: &str) -> Result<u16, String> {
+    let queues = text.parse().ok().filter(|queues| (1..=MAX_NET_QUEUES).contains(queues));
+    queues.ok_or_else(|| format!("`{text}` is not a number of queues: write 1 to {MAX_NET_QUEUES}"))
+}
+
+fn ip(text: &str) -> Result<Ip, String> {
+    if text == "dhcp" {
+        return Ok(Ip::Dhcp);
+    }
     let (ip, len) = text
         .split_once('/')
-        .ok_or_else(|| format!("`{text}` lacks the length of its prefix: write 10.0.0.2/24"))?;
+        .ok_or_else(|| format!("`{text}` lacks the length of its prefix: write 10.0.0.2/24, or dhcp"))?;
     let ip = address(ip)?;
     let max = if ip.is_ipv4() { 32 } else { 128 };
     let prefix = len.parse().ok().filter(|len| *len <= max);
@@ -113,7 +149,7 @@ fn prefix(text: &str) -> Result<(IpAddr, u8), String> {
     if ip.is_unspecified() || ip.is_multicast() {
         return Err(format!("{ip} is not the address of one interface"));
     }
-    Ok((ip, prefix))
+    Ok(Ip::Given(ip, prefix))
 }
 
 #[cfg(test)]
@@ -129,8 +165,20 @@ mod tests {
                 tap: "tap0".into(),
                 mac: Some([2, 0, 0, 0, 0, 15]),
                 mtu: Some(9000),
-                ip: Some(([10, 0, 0, 2].into(), 24)),
+                ip: Some(Ip::Given([10, 0, 0, 2].into(), 24)),
                 gateway: Some([10, 0, 0, 1].into()),
+                ..NetOption::default()
+            })
+        );
+        assert_eq!(
+            net("tap=tap0,ip=dhcp,queues=2,ops=1K,bytes=10M/1M"),
+            Ok(NetOption {
+                tap: "tap0".into(),
+                ip: Some(Ip::Dhcp),
+                queues: Some(2),
+                ops: Rate::per_second(1 << 10),
+                bytes: Rate::new(10 << 20, 1 << 20),
+                ..NetOption::default()
             })
         );
         assert!(net("tap=tap0").is_ok_and(|net| net.ip.is_none() && net.mac.is_none()));
@@ -157,6 +205,13 @@ mod tests {
             ("tap=a,ip=10.0.0.2/33", "not the length of a prefix"),
             ("tap=a,ip=224.0.0.1/4", "not the address of one interface"),
             ("tap=a,gateway=10.0.0.1", "only with an address"),
+            ("tap=a,ip=dhcp,gateway=10.0.0.1", "the DHCP server names the gateway"),
+            ("tap=a,queues=0", "not a number of queues"),
+            ("tap=a,queues=9", "not a number of queues"),
+            ("tap=a,queues=2,queues=2", "`queues` is given twice"),
+            ("tap=a,ops=0", "nothing would ever be done"),
+            ("tap=a,bytes=1M/0", "nothing would ever be done"),
+            ("tap=a,bytes=much", "is not a size"),
             ("tap=a,ip=10.0.0.2/24,gateway=::1", "of different kinds"),
         ] {
             let said = net(text).expect_err(text);

@@ -1,12 +1,13 @@
 //! The command line, as clap reads it.
 
+mod control;
 mod disk;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use disk::DiskOption;
+pub(crate) use control::{LimitsOption, StatsOptions, StopOptions, Target, UpdateOptions};
+pub(crate) use disk::{DiskOption, rate};
 
 use crate::instance::Template;
 use crate::net::{NetOption, net};
@@ -50,6 +51,8 @@ Examples:
   chiton run --net tap=tap0,ip=10.0.0.2/24 httpd
   chiton run --vsock rpc.sock rpc    a guest that the host calls through a Unix socket
   echo text | chiton run cat         the console is standard input and output
+  chiton run --control c.sock httpd  a guest that can be looked at and changed while it runs:
+  chiton update c.sock --disk 0:ops=1000,bytes=10M
   chiton inspect hello               what the host would build for this guest
   chiton image build -t hello --guest hello
   chiton doctor                      what this machine can do
@@ -61,7 +64,7 @@ time, 125 if chiton could not run it, 128+N if signal N ended it.";
 #[derive(Debug, Subcommand)]
 pub(crate) enum Run {
     /// Boot a guest and stay until it ends.
-    Run(RunOptions),
+    Run(Box<RunOptions>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,15 +74,20 @@ pub(crate) enum Command {
     /// Show a guest's manifest, segments and the page-table map the host would build; of an instance, all
     /// that is known, as JSON.
     Inspect(InspectOptions),
+    /// Change a running guest: rate limits, balloon, console.
+    Update(UpdateOptions),
+    /// Show how things are with a running guest: exits, devices, limits, balloon.
+    Stats(StatsOptions),
+    /// Ask a running guest to end.
+    Stop(StopOptions),
+    /// Hold the processors of a running guest; its clocks go on.
+    Pause(Target),
+    /// Let the processors of a paused guest go on.
+    Resume(Target),
     /// Show what this machine offers and what will work on it.
     Doctor(DoctorOptions),
     /// Images: build, import, pull, push, ls, inspect, history, diff, export, tag, rm, prune.
-    #[command(disable_help_flag = true)]
-    Image {
-        /// What to do, and its options: `chiton image --help` lists them.
-        #[arg(value_name = "COMMAND", num_args = 0.., trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
-    },
+    Image(crate::image::ImageOptions),
     #[command(flatten)]
     Instance(crate::instance::Command),
 }
@@ -118,6 +126,13 @@ pub(crate) struct FolderOption {
     pub(crate) writable: bool,
 }
 
+/// A console port as given on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PortOption {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
     /// Guest memory: bytes, or a number with K, M, G or T. Pages cost nothing until touched.
@@ -130,15 +145,15 @@ pub(crate) struct RunOptions {
     pub(crate) cpus: u32,
 
     /// A raw disk image; with :ro behind it read-only. May be given several times. Options behind
-    /// it: serial=NAME (what the guest reads as its name), direct (past the page cache), raw (do not
-    /// look for another format), ops=RATE and
+    /// it: serial=NAME (what the guest reads as its name), queues=N (one for each processor that uses
+    /// the disk), direct (past the page cache), raw (do not look for another format), ops=RATE and
     /// bytes=RATE (so many requests and bytes a second; RATE/BURST for so many at once). A name that itself ends like that needs :rw behind it.
     #[arg(short, long, value_name = "PATH[:ro][,OPTION…]", value_parser = disk::parse)]
     pub(crate) disk: Vec<DiskOption>,
 
     /// A network interface of the guest: a TAP device, with its own address and MTU unless given, and
     /// with an IP address and a gateway for the guest to find. May be given several times.
-    #[arg(short, long, value_name = "tap=NAME[,mac=MAC][,mtu=MTU][,ip=ADDR/PREFIX][,gateway=ADDR]", value_parser = net)]
+    #[arg(short, long, value_name = "tap=NAME[,ip=ADDR/PREFIX|dhcp][,OPTION…]", value_parser = net)]
     pub(crate) net: Vec<NetOption>,
 
     /// Sockets between guest and host: a host program connects to the Unix socket PATH and writes
@@ -158,6 +173,26 @@ pub(crate) struct RunOptions {
     #[arg(short, long, value_name = "PATH[:rw]", value_parser = folder)]
     pub(crate) folder: Vec<FolderOption>,
 
+    /// A disk behind the registers of an ATA device instead of virtio: to see what that costs. Takes
+    /// what --disk takes, but no rates.
+    #[arg(long, value_name = "PATH[:ro][,OPTION…]", value_parser = disk::parse)]
+    pub(crate) emulated_disk: Option<DiskOption>,
+
+    /// A network interface behind the registers of an Intel 8254x instead of virtio: to see what that
+    /// costs.
+    #[arg(long, value_name = "tap=NAME[,mac=MAC][,mtu=MTU]", value_parser = net)]
+    pub(crate) emulated_net: Option<NetOption>,
+
+    /// A port of the console besides standard input and output, which the guest knows by NAME: a Unix
+    /// socket that is made at PATH, or the terminal, pipe or file that is there. May be given several
+    /// times.
+    #[arg(short, long, value_name = "NAME=PATH", value_parser = port)]
+    pub(crate) port: Vec<PortOption>,
+    /// Serve disks and folders by a thread of their own: a file system that is slow then holds up
+    /// neither the guest nor its other devices, and a guest with much in flight exits less.
+    #[arg(long)]
+    pub(crate) io_thread: bool,
+
     /// An environment variable for the guest. May be given several times.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]
     pub(crate) env: Vec<String>,
@@ -165,6 +200,16 @@ pub(crate) struct RunOptions {
     /// End the guest after this long: seconds, or a number with ms, s, m or h.
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
+
+    /// A Unix socket through which others control the guest while it runs: `chiton stats PATH`,
+    /// update, stop, pause and resume. Only this user can.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+
+    /// At SIGTERM, SIGINT or SIGHUP ask the guest to end, and end it this much later; a second
+    /// signal ends it at once. Without, the first does.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) stop_timeout: Option<Duration>,
 
     /// Run the guest's code in this ring, whatever its manifest says.
     #[arg(long, value_name = "RING")]
@@ -296,6 +341,16 @@ fn folder(text: &str) -> Result<FolderOption, String> {
     })
 }
 
+fn port(text: &str) -> Result<PortOption, String> {
+    match text.split_once('=') {
+        Some((name, path)) if !path.is_empty() => Ok(PortOption {
+            name: name.to_owned(),
+            path: path.into(),
+        }),
+        _ => Err(format!("`{text}` is not NAME=PATH")),
+    }
+}
+
 pub(crate) fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((key, _)) if !key.is_empty() && !text.contains('\0') => Ok(text.to_owned()),
@@ -348,6 +403,13 @@ mod tests {
     #[test]
     fn variables() {
         assert!(variable("A=").is_ok() && variable("=b").is_err() && variable("AB").is_err());
+    }
+
+    #[test]
+    fn ports_have_a_name_and_a_path() {
+        let (name, path) = ("log".into(), "a=b".into());
+        assert_eq!(port("log=a=b"), Ok(PortOption { name, path }));
+        assert!(port("log").is_err() && port("log=").is_err());
     }
 
     #[test]

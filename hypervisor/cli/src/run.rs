@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chiton_core::exits::Micros;
 use chiton_kvm::host::stderr;
-use chiton_kvm::{Console, Ending, Folder, Guest, Outcome, Vsock};
+use chiton_kvm::{Console, ConsolePort, ControlSocket, Ending, Folder, Guest, Outcome, Vsock};
 use chiton_shared::doorbell::LogLevel;
 
 use crate::complain;
@@ -34,6 +34,7 @@ pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<In
         .kvm(options.kvm)
         .console(Console::stdio()?)
         .timed(options.exits)
+        .io_thread(options.io_thread)
         .end_on_signals()
         .log(Some(level(verbose)), {
             let name = name.clone();
@@ -60,11 +61,26 @@ pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<In
     for folder in options.folder {
         guest = guest.folder(Folder::open(&folder.path, folder.writable)?);
     }
+    if let Some(disk) = options.emulated_disk {
+        guest = guest.emulated_disk(disk.options.open(&disk.path)?);
+    }
+    if let Some(net) = options.emulated_net {
+        guest = guest.emulated_net(net.open()?);
+    }
     if let Some(ring) = options.ring {
         guest = guest.ring(ring.into());
     }
     if let Some(timeout) = options.timeout {
         guest = guest.timeout(timeout);
+    }
+    for port in options.port {
+        guest = guest.port(ConsolePort::open(&port.name, &port.path)?);
+    }
+    if let Some(path) = options.control {
+        guest = guest.control_socket(ControlSocket::listen(path)?);
+    }
+    if let Some(timeout) = options.stop_timeout {
+        guest = guest.stop_timeout(timeout);
     }
     // The kernel takes the machine down with the process, quicker than step by step.
     Ok(guest.run_then(|outcome| -> Infallible {
@@ -110,6 +126,9 @@ fn ending(name: &str, outcome: &Outcome) -> String {
         Ending::Fault { report } => format!("chiton: {name} met a fault: {report}\n"),
         Ending::Timeout { limit, place } => {
             format!("chiton: {name} did not end within {limit:?} and was stopped\n{place}\n")
+        }
+        Ending::NotStopped { limit, place } => {
+            format!("chiton: {name} was asked to end, did not within {limit:?}, and was stopped\n{place}\n")
         }
         Ending::Signal(signal) => format!("chiton: {name} was ended by {}\n", signal_name(*signal)),
         Ending::HostFailed { doing, errno } => {

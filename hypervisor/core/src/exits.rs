@@ -1,6 +1,7 @@
 //! Counting exits by cause.
 
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 macro_rules! causes {
@@ -96,19 +97,6 @@ impl ExitTable {
         }
     }
 
-    /// Counts an exit.
-    #[inline]
-    pub fn count(&mut self, cause: Cause) {
-        self.counts[cause as usize].exits += 1;
-    }
-
-    /// Adds the time the host took for an exit that was [counted](Self::count).
-    pub fn add_time(&mut self, cause: Cause, ns: u64) {
-        let count = &mut self.counts[cause as usize];
-        count.total_ns += ns;
-        count.max_ns = count.max_ns.max(ns);
-    }
-
     /// Adds another processor's exits.
     pub fn merge(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
@@ -129,6 +117,61 @@ impl ExitTable {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.counts.iter().map(|c| c.exits).sum()
+    }
+}
+
+/// The exits of one processor while it runs: counted by the thread that runs it, and read by
+/// whoever asks.
+#[derive(Debug, Default)]
+pub struct ExitCounter {
+    counts: [AtomicCount; Cause::ALL.len()],
+    guest_ns: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct AtomicCount {
+    exits: AtomicU64,
+    total_ns: AtomicU64,
+    max_ns: AtomicU64,
+}
+
+/// Adds to what one thread alone writes, at the price of a plain addition.
+#[inline]
+fn add(to: &AtomicU64, more: u64) {
+    to.store(to.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+}
+
+impl ExitCounter {
+    /// Counts an exit. Only the thread that runs the processor may, or counts are lost.
+    #[inline]
+    pub fn count(&self, cause: Cause) {
+        add(&self.counts[cause as usize].exits, 1);
+    }
+
+    /// Adds the time the host took for an exit that was [counted](Self::count); same thread.
+    pub fn add_time(&self, cause: Cause, ns: u64) {
+        let count = &self.counts[cause as usize];
+        add(&count.total_ns, ns);
+        count.max_ns.fetch_max(ns, Ordering::Relaxed);
+    }
+
+    /// Adds time in the guest; same thread.
+    pub fn add_guest_time(&self, ns: u64) {
+        add(&self.guest_ns, ns);
+    }
+
+    /// What has been counted so far. Of exits that occur meanwhile, some may be in it.
+    #[must_use]
+    pub fn table(&self) -> ExitTable {
+        let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        ExitTable {
+            counts: self.counts.each_ref().map(|count| Count {
+                exits: read(&count.exits),
+                total_ns: read(&count.total_ns),
+                max_ns: read(&count.max_ns),
+            }),
+            guest_ns: read(&self.guest_ns),
+        }
     }
 }
 
@@ -188,13 +231,13 @@ mod tests {
 
     #[test]
     fn the_table_lists_what_occurred_most_frequent_first() {
-        let mut table = ExitTable::new();
-        table.count(Cause::End);
+        let counter = ExitCounter::default();
+        counter.count(Cause::End);
         for ns in [1_000, 3_000] {
-            table.count(Cause::Wait);
-            table.add_time(Cause::Wait, ns);
+            counter.count(Cause::Wait);
+            counter.add_time(Cause::Wait, ns);
         }
-        let text = table.to_string();
+        let text = counter.table().to_string();
         let lines: Vec<_> = text.lines().collect();
         assert!(
             lines[1].starts_with("doorbell wait") && lines[1].ends_with("4.0 µs    2.0 µs    3.0 µs"),

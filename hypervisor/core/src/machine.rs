@@ -13,13 +13,14 @@
 //! plugged into and knows nothing of processors.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use chiton_shared::doorbell::{self, LogLevel, MAILBOX_TEXT, TrapFrame};
 use chiton_shared::map;
 use chiton_shared::memory::GuestMemory;
 
-use crate::exits::{Cause, ExitTable};
+use crate::exits::{Cause, ExitCounter};
 use crate::vcpu::{Broken, Exit, Vcpu};
 
 /// What surrounds the processor: memory, devices, time.
@@ -55,6 +56,10 @@ pub trait Board {
 
     /// Lets the devices finish what the guest has given them, before it ends.
     fn drain(&mut self);
+
+    /// The host has interrupted the processor: returns when it may go on, which is at once unless
+    /// the guest is paused.
+    fn hold(&mut self) {}
 
     /// Whether somebody asked for the guest to end.
     fn stopped(&self) -> bool;
@@ -99,19 +104,19 @@ pub struct Machine<V, B> {
     pub vcpu: V,
     /// What it is plugged into.
     pub board: B,
-    /// Exits so far.
-    pub exits: ExitTable,
+    /// Exits so far, for others to look at too.
+    pub exits: Arc<ExitCounter>,
     /// Whether to measure the time of each exit, which itself takes time.
     pub timed: bool,
 }
 
 impl<V: Vcpu, B: Board> Machine<V, B> {
     /// A machine that has not run yet.
-    pub const fn new(vcpu: V, board: B) -> Self {
+    pub fn new(vcpu: V, board: B) -> Self {
         Self {
             vcpu,
             board,
-            exits: ExitTable::new(),
+            exits: Arc::default(),
             timed: false,
         }
     }
@@ -148,7 +153,7 @@ impl<V: Vcpu, B: Board> Machine<V, B> {
             let handled = self.board.now_ns();
             self.exits.count(cause);
             self.exits.add_time(cause, handled - left);
-            self.exits.guest_ns += left - entered;
+            self.exits.add_guest_time(left - entered);
             if let Some(end) = end {
                 return Ok(end);
             }
@@ -176,7 +181,10 @@ fn step<B: Board>(exit: Exit<'_>, board: &mut B) -> (Cause, Option<End>) {
         }
         Exit::Halt => (Cause::Halt, Some(last(board, End::Halted))),
         Exit::Shutdown => (Cause::Shutdown, Some(last(board, End::TripleFault))),
-        Exit::Interrupted => (Cause::Interrupted, board.stopped().then_some(End::Stopped)),
+        Exit::Interrupted => {
+            board.hold();
+            (Cause::Interrupted, board.stopped().then_some(End::Stopped))
+        }
         Exit::EntryFailed { reason } => (Cause::Failure, Some(last(board, End::EntryFailed { reason }))),
         Exit::Broken(broken) => (Cause::Failure, Some(last(board, End::Broken(broken)))),
     }

@@ -13,6 +13,7 @@ use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 use crate::hub::Hub;
 use crate::interrupts;
 use crate::processors::Processors;
+use crate::signal::acknowledge_kick;
 
 /// How many kicks of a device are exits before the kernel is asked to turn them into events.
 ///
@@ -109,7 +110,7 @@ impl Board for HubBoard {
     }
 
     fn kick(&mut self, device: usize) {
-        self.main.hub.process(device);
+        self.main.hub.kicked(device);
         if let Some(kicks) = self.main.kicks.get(device)
             && kicks.fetch_add(1, Ordering::Relaxed) + 1 == KICKS_BEFORE_EVENTS
         {
@@ -119,6 +120,12 @@ impl Board for HubBoard {
 
     fn wait(&mut self, timeout: Option<Duration>) {
         self.main.hub.wait(self.number, timeout);
+        self.main.hub.hold();
+    }
+
+    fn hold(&mut self) {
+        acknowledge_kick();
+        self.main.hub.hold();
     }
 
     fn log(&mut self, level: LogLevel, text: &str) {

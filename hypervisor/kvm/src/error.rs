@@ -83,6 +83,18 @@ pub enum Error {
     /// There cannot be a socket device.
     #[error(transparent)]
     Vsock(#[from] crate::host::vsock::VsockError),
+    /// There cannot be a control socket.
+    #[error(transparent)]
+    Control(#[from] crate::control::ControlSocketError),
+    /// There cannot be a console port.
+    #[error(transparent)]
+    Port(#[from] crate::host::ports::PortOpenError),
+    /// Two console ports have the same name.
+    #[error("two ports are called {0}, and the guest could not tell them apart: rename one")]
+    PortTwice(String),
+    /// More console ports than the device has.
+    #[error("{0} ports are too many: the most is {max}", max = chiton_core::devices::console::MAX_PORTS)]
+    TooManyPorts(usize),
     /// A folder cannot be used.
     #[error(transparent)]
     Folder(#[from] crate::host::folder::FolderOpenError),
@@ -103,6 +115,12 @@ pub enum Error {
     /// More devices than the guest-physical map has room for.
     #[error("{0} devices are too many: the most is {max}", max = chiton_shared::map::DEVICE_MAX)]
     TooManyDevices(usize),
+    /// An emulated device with rate limits.
+    #[error("an emulated device has no rate limits: leave ops= and bytes= out, or use --disk or --net")]
+    EmulatedLimits,
+    /// An emulated network interface with an IP address.
+    #[error("an emulated network interface has no IP address: leave ip= and gateway= out, or use --net")]
+    EmulatedAddress,
     /// A device could not be put in place.
     #[error(transparent)]
     Preset(#[from] chiton_core::devices::PresetError),

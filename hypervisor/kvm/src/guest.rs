@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::manifest::Ring;
 
+use crate::control::{Control, ControlSocket};
+use crate::devices::EmulatedBackends;
 use crate::host::console::Console;
 use crate::host::disk::Disk;
 use crate::host::folder::Folder;
+use crate::host::ports::ConsolePort;
 use crate::host::stderr;
 use crate::host::tap::Net;
 use crate::host::vsock::Vsock;
@@ -34,9 +37,15 @@ pub struct Guest {
     pub(crate) vsock: Option<Vsock>,
     pub(crate) balloon: Option<u64>,
     pub(crate) folders: Vec<Folder>,
+    pub(crate) emulated: EmulatedBackends,
     pub(crate) console: Console,
+    pub(crate) ports: Vec<ConsolePort>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) control: Option<Control>,
+    pub(crate) control_socket: Option<ControlSocket>,
+    pub(crate) stop_timeout: Option<Duration>,
     pub(crate) timed: bool,
+    pub(crate) io_thread: bool,
     pub(crate) end_signals: bool,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) log: Box<dyn Fn(&str) -> bool + Send + Sync>,
@@ -88,9 +97,15 @@ impl Guest {
             vsock: None,
             balloon: None,
             folders: Vec::new(),
+            emulated: EmulatedBackends::default(),
             console: Console::none(),
+            ports: Vec::new(),
             timeout: None,
+            control: None,
+            control_socket: None,
+            stop_timeout: None,
             timed: false,
+            io_thread: false,
             end_signals: false,
             log_level: Some(LogLevel::Warn),
             log: Box::new(|line| stderr::write_line(line, Duration::ZERO)),
@@ -170,6 +185,22 @@ impl Guest {
         self
     }
 
+    /// With this disk behind the registers of an ATA device, which no virtio driver finds; each access
+    /// to them is an exit. It has no rate limits.
+    #[must_use]
+    pub fn emulated_disk(mut self, disk: Disk) -> Self {
+        self.emulated.disk = Some(disk);
+        self
+    }
+
+    /// With this interface behind the registers of an Intel 8254x, as
+    /// [`emulated_disk`](Self::emulated_disk). The guest is not told of an IP address.
+    #[must_use]
+    pub fn emulated_net(mut self, net: Net) -> Self {
+        self.emulated.net = Some(net);
+        self
+    }
+
     /// With this console instead of none.
     #[must_use]
     pub fn console(mut self, console: Console) -> Self {
@@ -177,10 +208,46 @@ impl Guest {
         self
     }
 
+    /// With one more port of the console, which the guest knows by its [name](ConsolePort::name).
+    #[must_use]
+    pub fn port(mut self, port: ConsolePort) -> Self {
+        self.ports.push(port);
+        self
+    }
+
     /// For this long at the most.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// With this socket, through which other processes control it.
+    #[must_use]
+    pub fn control_socket(mut self, socket: ControlSocket) -> Self {
+        self.control_socket = Some(socket);
+        self
+    }
+
+    /// A handle by which other threads control it while it runs.
+    #[must_use]
+    pub fn control(&mut self) -> Control {
+        self.control.get_or_insert_default().clone()
+    }
+
+    /// Asked to end by the first of the signals that [`end_on_signals`](Self::end_on_signals)
+    /// names, and ended this much later; without, they end it at once.
+    #[must_use]
+    pub const fn stop_timeout(mut self, timeout: Duration) -> Self {
+        self.stop_timeout = Some(timeout);
+        self
+    }
+
+    /// Whether disks and folders are served by a thread of their own, beside the one that serves the
+    /// other devices.
+    #[must_use]
+    pub const fn io_thread(mut self, yes: bool) -> Self {
+        self.io_thread = yes;
         self
     }
 

@@ -11,23 +11,35 @@
 //! ```
 //!
 //! Either thread may work on a device; a lock for each device decides.
+//!
+//! With an I/O thread, disks and folders are its alone: it has a loop of the same kind, and the vCPU
+//! thread only tells it. So a file system that is slow holds up neither the other devices nor the
+//! guest.
+
+mod control;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use chiton_core::devices::{Interest, Outcome, Transport};
+use chiton_core::exits::ExitCounter;
 use chiton_shared::map;
-use chiton_shared::virtio::id::CONSOLE;
+use chiton_shared::virtio::id::{BLOCK, CONSOLE, P9};
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::Error;
 use crate::clock;
+use crate::control::gate::Gate;
+use crate::control::server::Server as ControlServer;
+use crate::emulated::EmulatedSlot;
 use crate::host::complaint::Complaint;
-use crate::host::console::Failures;
+use crate::host::console::{Failures, SizeHandle};
+use crate::host::pages::BalloonHandle;
+use crate::host::ports::take_events;
 use crate::interrupts::QueueInterrupts;
 use crate::log::Log;
 use crate::news::News;
@@ -49,6 +61,8 @@ pub(crate) enum StopReason {
     Timeout(Duration),
     /// Nobody reads the guest's output any more.
     OutputClosed,
+    /// It was asked to end, and did not within this time.
+    NotStopped(Duration),
     /// Another processor came to the end of the guest.
     Processor,
     /// The host could not go on doing this, for the reason of this error number.
@@ -57,13 +71,20 @@ pub(crate) enum StopReason {
 
 /// A device with what the host needs to drive it.
 pub(crate) struct Slot {
+    id: u32,
+    server: Server,
     state: Mutex<SlotState>,
     /// Written by the kernel when the guest kicks.
     pub(crate) kick: EventFd,
     input: Option<OwnedFd>,
     output: Option<OwnedFd>,
+    events: Option<OwnedFd>,
+    ring: Arc<OnceLock<OwnedFd>>,
+    /// Tells that the backend may have changed by itself; watched always.
+    _changes: Option<OwnedFd>,
     failures: Arc<Failures>,
     complaint: Complaint,
+    handle: Handle,
     /// When the device loop has to come to it at the latest, by [`clock::now`]; [`NEVER`] else.
     again: AtomicU64,
     kicks: AtomicU64,
@@ -81,9 +102,29 @@ struct SlotState {
 pub(crate) struct SlotFiles {
     pub(crate) input: Option<OwnedFd>,
     pub(crate) output: Option<OwnedFd>,
+    /// Always watched: readable when something has happened to one of several descriptors.
+    pub(crate) events: Option<OwnedFd>,
+    /// What to watch as input, if that is known only later.
+    pub(crate) ring: Arc<OnceLock<OwnedFd>>,
+    /// Tells that the backend may have changed by itself.
+    pub(crate) changes: Option<OwnedFd>,
     pub(crate) failures: Arc<Failures>,
     /// What the backend has to say.
     pub(crate) complaint: Complaint,
+    /// What can be changed of the backend while the guest runs.
+    pub(crate) handle: Handle,
+}
+
+/// What can be changed of a device's backend, besides its limits.
+#[derive(Default)]
+pub(crate) enum Handle {
+    /// Nothing.
+    #[default]
+    None,
+    /// How much the balloon should hold.
+    Balloon(Arc<BalloonHandle>),
+    /// How large the console is.
+    Console(Arc<SizeHandle>),
 }
 
 /// When a guest has run out of time.
@@ -100,30 +141,71 @@ impl Deadline {
     }
 }
 
-/// Everything the vCPU thread and the device loop share.
-pub(crate) struct Hub {
-    pub(crate) ram: Arc<Ram>,
-    slots: Vec<Slot>,
-    interrupts: Option<QueueInterrupts>,
-    news: News,
+/// How long the I/O thread looks for more to do before it sleeps. The guest need not kick meanwhile;
+/// waking the thread would take about as long.
+const LOOK: Duration = Duration::from_micros(50);
+
+/// What a thread that serves devices sleeps on.
+struct Loop {
     epoll: OwnedFd,
     wake: EventFd,
+}
+
+/// Which devices a thread serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// The device loop: all, or all but those of the I/O thread.
+    Devices,
+    /// The I/O thread: disks and folders.
+    Io,
+}
+
+/// Everything the vCPU threads, the device loop and the I/O thread share.
+pub(crate) struct Hub {
+    slots: Vec<Slot>,
+    /// The devices that are not virtio, whose numbers follow those of `slots`.
+    emulated: Vec<EmulatedSlot>,
+    interrupts: Option<QueueInterrupts>,
+    news: News,
+    devices: Loop,
+    io: Option<Loop>,
     signals: Option<EndSignals>,
     over: AtomicBool,
     stopping: AtomicBool,
     stop: Mutex<Option<StopReason>>,
-    vcpus: Mutex<Vec<Kick>>,
+    vcpus: Mutex<Vec<Processor>>,
     log: Log,
+    start: Instant,
+    gate: Gate,
+    control: Option<Mutex<ControlServer>>,
+    /// The guest has been asked to end.
+    asked: AtomicBool,
+    /// When and why it is ended if it does not do as asked.
+    last_chance: Mutex<Option<(Instant, StopReason)>>,
+    /// How long it has after a signal; without, a signal ends it at once.
+    stop_timeout: Option<Duration>,
+    /// The last field, so that it is dropped after the devices, which may have the kernel work on it.
+    pub(crate) ram: Arc<Ram>,
+}
+
+/// A processor that runs, or may run again.
+struct Processor {
+    kick: Kick,
+    number: u32,
+    exits: Arc<ExitCounter>,
 }
 
 /// What an epoll event is about: a device and which of its descriptors, or one of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token {
+pub(crate) enum Token {
     Kick(usize),
     Input(usize),
     Output(usize),
+    Events(usize),
+    Change(usize),
     Wake,
     Signal,
+    Control,
 }
 
 impl Token {
@@ -131,21 +213,27 @@ impl Token {
         epoll::EventData::new_u64(match self {
             Self::Wake => 0,
             Self::Signal => 1,
-            Self::Kick(slot) => 4 + 4 * slot as u64,
-            Self::Input(slot) => 5 + 4 * slot as u64,
-            Self::Output(slot) => 6 + 4 * slot as u64,
+            Self::Control => 2,
+            Self::Kick(slot) => 8 + 8 * slot as u64,
+            Self::Input(slot) => 9 + 8 * slot as u64,
+            Self::Output(slot) => 10 + 8 * slot as u64,
+            Self::Events(slot) => 11 + 8 * slot as u64,
+            Self::Change(slot) => 12 + 8 * slot as u64,
         })
     }
 
     fn decode(data: epoll::EventData) -> Option<Self> {
         let value = data.u64();
-        let slot = (value / 4).checked_sub(1).and_then(|s| usize::try_from(s).ok());
-        match (value % 4, slot) {
+        let slot = (value / 8).checked_sub(1).and_then(|s| usize::try_from(s).ok());
+        match (value % 8, slot) {
             (0, None) => Some(Self::Wake),
             (1, None) => Some(Self::Signal),
+            (2, None) => Some(Self::Control),
             (0, Some(slot)) => Some(Self::Kick(slot)),
             (1, Some(slot)) => Some(Self::Input(slot)),
             (2, Some(slot)) => Some(Self::Output(slot)),
+            (3, Some(slot)) => Some(Self::Events(slot)),
+            (4, Some(slot)) => Some(Self::Change(slot)),
             _ => None,
         }
     }
@@ -156,6 +244,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Slot {
+    /// The descriptor that is readable when there is input, or a part of the work is done.
+    fn input(&self) -> Option<&OwnedFd> {
+        self.input.as_ref().or_else(|| self.ring.get())
+    }
+
     /// Makes the device loop come back to this device after the others, as if the guest had
     /// kicked; the count of kicks leaves it out.
     fn come_back(&self) {
@@ -164,21 +257,40 @@ impl Slot {
     }
 }
 
+impl Loop {
+    fn new() -> Result<Self, Error> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create"))?;
+        let wake = event()?;
+        add(&epoll, wake.as_raw_fd(), Token::Wake, epoll::EventFlags::IN)?;
+        Ok(Self { epoll, wake })
+    }
+
+    /// Ends its sleep, or the next one.
+    fn wake(&self) {
+        let _ = self.wake.write(1);
+    }
+}
+
+fn event() -> Result<EventFd, Error> {
+    EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(Error::system("eventfd"))
+}
+
 impl Hub {
+    /// `io_thread` is whether a thread will [serve](Self::serve_io) disks and folders.
     pub(crate) fn new(
         ram: Arc<Ram>,
         devices: Vec<(Transport, SlotFiles)>,
+        emulated: Vec<EmulatedSlot>,
+        io_thread: bool,
         interrupts: Option<QueueInterrupts>,
         signals: Option<EndSignals>,
         log: Box<dyn Fn(&str) -> bool + Send + Sync>,
     ) -> Result<Self, Error> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create"))?;
-        let event = || EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(Error::system("eventfd"));
-        let wake = event()?;
-        add(&epoll, wake.as_raw_fd(), Token::Wake, epoll::EventFlags::IN)?;
+        let main = Loop::new()?;
+        let io = io_thread.then(Loop::new).transpose()?;
         if let Some(signals) = &signals {
             add(
-                &epoll,
+                &main.epoll,
                 signals.as_fd().as_raw_fd(),
                 Token::Signal,
                 epoll::EventFlags::IN,
@@ -187,8 +299,31 @@ impl Hub {
         let mut slots = Vec::with_capacity(devices.len());
         for (index, (transport, files)) in devices.into_iter().enumerate() {
             let kick = event()?;
-            add(&epoll, kick.as_raw_fd(), Token::Kick(index), epoll::EventFlags::IN)?;
+            let id = transport.id();
+            let (server, its) = match &io {
+                Some(io) if matches!(id, BLOCK | P9) => (Server::Io, io),
+                _ => (Server::Devices, &main),
+            };
+            add(&its.epoll, kick.as_raw_fd(), Token::Kick(index), epoll::EventFlags::IN)?;
+            if let Some(events) = &files.events {
+                add(
+                    &its.epoll,
+                    events.as_raw_fd(),
+                    Token::Events(index),
+                    epoll::EventFlags::IN,
+                )?;
+            }
+            if let Some(changes) = &files.changes {
+                add(
+                    &its.epoll,
+                    changes.as_raw_fd(),
+                    Token::Change(index),
+                    epoll::EventFlags::IN,
+                )?;
+            }
             slots.push(Slot {
+                id,
+                server,
                 state: Mutex::new(SlotState {
                     transport,
                     watched: Interest::default(),
@@ -197,8 +332,12 @@ impl Hub {
                 kick,
                 input: files.input,
                 output: files.output,
+                events: files.events,
+                ring: files.ring,
+                _changes: files.changes,
                 failures: files.failures,
                 complaint: files.complaint,
+                handle: files.handle,
                 again: AtomicU64::new(NEVER),
                 kicks: AtomicU64::new(0),
             });
@@ -206,21 +345,37 @@ impl Hub {
         Ok(Self {
             ram,
             slots,
+            emulated,
             interrupts,
             news: News::default(),
-            epoll,
-            wake,
+            devices: main,
+            io,
             signals,
             over: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stop: Mutex::new(None),
             vcpus: Mutex::new(Vec::new()),
             log: Log::new(log),
+            start: Instant::now(),
+            gate: Gate::default(),
+            control: None,
+            asked: AtomicBool::new(false),
+            last_chance: Mutex::new(None),
+            stop_timeout: None,
         })
     }
 
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    pub(crate) fn emulated(&self) -> &[EmulatedSlot] {
+        &self.emulated
+    }
+
+    /// There is news for everyone who waits.
+    pub(crate) fn post_news(&self) {
+        self.news.post();
     }
 
     pub(crate) fn log(&self, line: &str) {
@@ -237,23 +392,26 @@ impl Hub {
         self.slots.iter().map(of).fold(0, u64::wrapping_add)
     }
 
+    fn loop_of(&self, server: Server) -> &Loop {
+        match (server, &self.io) {
+            (Server::Io, Some(io)) => io,
+            _ => &self.devices,
+        }
+    }
+
+    /// Whether a thread has to [`serve_io`](Self::serve_io).
+    pub(crate) const fn has_io_thread(&self) -> bool {
+        self.io.is_some()
+    }
+
     /// Runs the device loop until [`finish`](Self::finish).
     pub(crate) fn serve(&self, deadline: Option<Deadline>) {
         let mut deadline = deadline;
-        let mut events = Vec::with_capacity(2 + 3 * self.slots.len());
+        let mut events = Vec::with_capacity(3 + 5 * (self.slots.len() + self.emulated.len()));
         while !self.over.load(Ordering::Acquire) {
-            let timeout = deadline.map(|d| d.at.saturating_duration_since(Instant::now()));
-            let again = self.next_again().map(clock::until);
-            let timeout = timeout.into_iter().chain(again).min().map(timespec);
-            events.clear();
-            let spare = rustix::buffer::spare_capacity(&mut events);
-            if let Err(error) = epoll::wait(&self.epoll, spare, timeout.as_ref())
-                && error != rustix::io::Errno::INTR
-            {
-                self.stop(StopReason::HostFailed {
-                    doing: "wait for devices",
-                    errno: error.raw_os_error(),
-                });
+            let ends = deadline.map(|d| d.at).into_iter().chain(self.last_chance()).min();
+            let timeout = ends.map(|at| at.saturating_duration_since(Instant::now()));
+            if !self.turn(Server::Devices, timeout, &mut events) {
                 return;
             }
             if let Some(Deadline { at, limit }) = deadline
@@ -262,32 +420,94 @@ impl Hub {
                 deadline = None;
                 self.stop(StopReason::Timeout(limit));
             }
-            for event in &events {
-                self.handle(Token::decode(event.data));
-            }
-            if again.is_some() {
-                self.process_again();
-            }
+            self.use_last_chance();
         }
+    }
+
+    /// Runs the I/O thread until [`finish`](Self::finish).
+    pub(crate) fn serve_io(&self) {
+        let mut events = Vec::with_capacity(1 + 3 * self.slots.len());
+        // Where there is one processor only, looking keeps the guest from giving more.
+        let look = std::thread::available_parallelism().map_or(Duration::ZERO, |count| {
+            if count.get() > 1 { LOOK } else { Duration::ZERO }
+        });
+        while !self.over.load(Ordering::Acquire) {
+            if !self.turn(Server::Io, None, &mut events) {
+                return;
+            }
+            let mut last = Instant::now();
+            while last.elapsed() < look && !self.over.load(Ordering::Acquire) {
+                if self.look() {
+                    last = Instant::now();
+                }
+            }
+            self.for_each_of(Server::Io, |index, _| self.process(index));
+        }
+    }
+
+    fn for_each_of(&self, server: Server, mut what: impl FnMut(usize, &Slot)) {
+        let slots = self.slots.iter().enumerate();
+        slots
+            .filter(|(_, slot)| slot.server == server)
+            .for_each(|(index, slot)| what(index, slot));
+    }
+
+    /// Works on the I/O thread's devices, without asking for kicks; whether there was work.
+    fn look(&self) -> bool {
+        let mut busy = false;
+        self.for_each_of(Server::Io, |index, slot| {
+            let mut state = lock(&slot.state);
+            let outcome = state.transport.poll(self.ram.as_ref());
+            busy |= outcome.busy;
+            self.notify(index, outcome);
+            self.after(index, slot, &mut state);
+        });
+        busy
+    }
+
+    /// Sleeps once, for no longer than `timeout`, and does what there is to do then; false if the
+    /// host could not sleep.
+    fn turn(&self, server: Server, timeout: Option<Duration>, events: &mut Vec<epoll::Event>) -> bool {
+        let again = self.next_again(server).map(clock::until);
+        let timeout = timeout.into_iter().chain(again).min().map(timespec);
+        events.clear();
+        let spare = rustix::buffer::spare_capacity(events);
+        if let Err(error) = epoll::wait(&self.loop_of(server).epoll, spare, timeout.as_ref())
+            && error != rustix::io::Errno::INTR
+        {
+            self.stop(StopReason::HostFailed {
+                doing: "wait for devices",
+                errno: error.raw_os_error(),
+            });
+            return false;
+        }
+        for event in events.iter() {
+            self.handle(server, Token::decode(event.data));
+        }
+        if again.is_some() {
+            self.process_again(server);
+        }
+        true
     }
 
     /// The next time that a device waits for.
-    fn next_again(&self) -> Option<u64> {
-        let times = self.slots.iter().map(|slot| slot.again.load(Ordering::Acquire));
-        times.min().filter(|at| *at != NEVER)
+    fn next_again(&self, server: Server) -> Option<u64> {
+        let mut next = NEVER;
+        self.for_each_of(server, |_, slot| next = next.min(slot.again.load(Ordering::Acquire)));
+        (next != NEVER).then_some(next)
     }
 
     /// Works on the devices whose time has come.
-    fn process_again(&self) {
+    fn process_again(&self, server: Server) {
         let now = clock::now();
-        for (index, slot) in self.slots.iter().enumerate() {
+        self.for_each_of(server, |index, slot| {
             if slot.again.load(Ordering::Acquire) <= now {
                 self.process(index);
             }
-        }
+        });
     }
 
-    fn handle(&self, token: Option<Token>) {
+    fn handle(&self, server: Server, token: Option<Token>) {
         match token {
             Some(Token::Kick(slot)) => {
                 if let Some(kicks) = self.slots.get(slot).and_then(|s| Some((s, s.kick.read().ok()?))) {
@@ -296,24 +516,46 @@ impl Hub {
                 self.process(slot);
             }
             Some(Token::Input(slot) | Token::Output(slot)) => self.process(slot),
+            Some(Token::Events(slot)) => {
+                if let Some(events) = self.slots.get(slot).and_then(|s| s.events.as_ref()) {
+                    take_events(events.as_fd());
+                }
+                self.process(slot);
+            }
+            Some(Token::Change(slot)) => self.look_at_backend(slot),
             Some(Token::Signal) => match self.signals.as_ref().and_then(EndSignals::take) {
                 Some(libc::SIGWINCH) => self.resized(),
-                Some(signal) => self.stop(StopReason::Signal(signal)),
+                Some(signal) => self.signalled(signal),
                 None => {}
             },
+            Some(Token::Control) => self.serve_control(),
             Some(Token::Wake) | None => {
-                let _ = self.wake.read();
+                let _ = self.loop_of(server).wake.read();
             }
         }
     }
 
+    /// The backend of a device may have changed by itself.
+    fn look_at_backend(&self, index: usize) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let mut state = lock(&slot.state);
+        let outcome = state.transport.look_at_backend();
+        self.notify(index, outcome);
+        self.after(index, slot, &mut state);
+    }
+
     /// The terminal has another size: tells the consoles' drivers.
     fn resized(&self) {
-        for (index, slot) in self.slots.iter().enumerate() {
-            let mut state = lock(&slot.state);
-            if state.transport.id() == CONSOLE {
-                self.notify(index, state.transport.config_changed());
-            }
+        for slot in self.slots_of(CONSOLE) {
+            self.config_changed(slot);
+        }
+    }
+
+    /// The guest has something for a device: works on it, or tells the thread that does.
+    pub(crate) fn kicked(&self, index: usize) {
+        match self.slots.get(index) {
+            Some(slot) if slot.server == Server::Io => slot.come_back(),
+            _ => self.process(index),
         }
     }
 
@@ -330,8 +572,11 @@ impl Hub {
     }
 
     /// Works on the queues of one device; the loop comes back to it if there is more to do.
-    pub(crate) fn process(&self, index: usize) {
-        let Some(slot) = self.slots.get(index) else { return };
+    fn process(&self, index: usize) {
+        let Some(slot) = self.slots.get(index) else {
+            self.process_emulated(index);
+            return;
+        };
         let more = self.process_locked(index, slot, &mut lock(&slot.state));
         if more {
             slot.come_back();
@@ -362,16 +607,7 @@ impl Hub {
                 errno,
             }),
         }
-        match slot.failures.link.swap(0, Ordering::Relaxed) {
-            0 => {}
-            errno => self.log(&format!(
-                "device {index}: the network interface is gone, and the guest's link is down: {}",
-                io::Error::from_raw_os_error(errno)
-            )),
-        }
-        if let Some(complaint) = slot.complaint.take() {
-            self.log(&format!("device {index}: {complaint}"));
-        }
+        self.report(index, &slot.failures, &slot.complaint);
         match (state.transport.broken(), state.reported) {
             (Some(broken), false) => {
                 self.log(&format!("device {index} needs a reset: {broken}"));
@@ -381,19 +617,24 @@ impl Hub {
             (None, true) => state.reported = false,
             _ => {}
         }
-        let Interest { readable, writable, at } = state.transport.interest();
+        let Interest {
+            readable,
+            writable,
+            under_way,
+            at,
+        } = state.transport.interest();
         let at = at.unwrap_or(NEVER);
         // The device loop may sleep for longer than that.
         if slot.again.swap(at, Ordering::AcqRel) > at {
-            let _ = self.wake.write(1);
+            self.loop_of(slot.server).wake();
         }
         let watched = &mut state.watched;
         self.watch(
             slot,
-            slot.input.as_ref(),
+            slot.input(),
             Token::Input(index),
             &mut watched.readable,
-            readable,
+            readable || under_way,
         );
         self.watch(
             slot,
@@ -402,6 +643,20 @@ impl Hub {
             &mut watched.writable,
             writable,
         );
+    }
+
+    /// Tells the user what a device's backend has met.
+    pub(crate) fn report(&self, index: usize, failures: &Failures, complaint: &Complaint) {
+        match failures.link.swap(0, Ordering::Relaxed) {
+            0 => {}
+            errno => self.log(&format!(
+                "device {index}: the network interface is gone, and the guest's link is down: {}",
+                io::Error::from_raw_os_error(errno)
+            )),
+        }
+        if let Some(complaint) = complaint.take() {
+            self.log(&format!("device {index}: {complaint}"));
+        }
     }
 
     /// Makes epoll watch a descriptor, or not; `watched` is whether it does.
@@ -414,12 +669,7 @@ impl Hub {
         } else {
             epoll::EventFlags::IN
         };
-        let result = if wanted {
-            epoll::add(&self.epoll, fd, token.encode(), flags)
-        } else {
-            epoll::delete(&self.epoll, fd)
-        };
-        match result {
+        match self.watch_descriptor(slot.server, fd, token, flags, wanted) {
             Ok(()) => *watched = wanted,
             // A regular file cannot be watched: it is always ready.
             Err(rustix::io::Errno::PERM) if wanted => slot.come_back(),
@@ -427,11 +677,28 @@ impl Hub {
         }
     }
 
+    /// Has epoll watch a descriptor, or no longer.
+    pub(crate) fn watch_descriptor(
+        &self,
+        server: Server,
+        fd: &OwnedFd,
+        token: Token,
+        flags: epoll::EventFlags,
+        wanted: bool,
+    ) -> rustix::io::Result<()> {
+        let epoll = &self.loop_of(server).epoll;
+        if wanted {
+            epoll::add(epoll, fd, token.encode(), flags)
+        } else {
+            epoll::delete(epoll, fd)
+        }
+    }
+
     /// The guest reads a device register.
     pub(crate) fn mmio_read(&self, address: u64, data: &mut [u8]) {
         match self.device_at(address) {
             Some((slot, offset)) => lock(&slot.1.state).transport.read(offset, data),
-            None => data.fill(0xff),
+            None => self.emulated_read(address, data),
         }
     }
 
@@ -439,10 +706,12 @@ impl Hub {
     pub(crate) fn mmio_write(&self, address: u64, data: &[u8]) {
         use chiton_core::devices::Effect;
         let Some(((index, slot), offset)) = self.device_at(address) else {
+            self.emulated_write(address, data);
             return;
         };
         let mut state = lock(&slot.state);
         match state.transport.write(offset, data) {
+            Effect::Kick(_) | Effect::Live if slot.server == Server::Io => slot.come_back(),
             Effect::Kick(queue) => {
                 let outcome = state.transport.process_queue(queue, self.ram.as_ref());
                 self.notify(index, outcome);
@@ -456,7 +725,9 @@ impl Hub {
                 }
             }
             Effect::Ignored(why) => self.log(&format!("device {index}: {why}")),
-            Effect::None | Effect::Reset => {}
+            // Who sleeps for another queue of the device looks what has become of it.
+            Effect::Reset => self.news.post(),
+            Effect::None => {}
         }
         self.after(index, slot, &mut state);
     }
@@ -469,8 +740,20 @@ impl Hub {
 
     /// A processor has nothing to do: works on the queues, then sleeps until there is news for it.
     pub(crate) fn wait(&self, processor: u32, timeout: Option<Duration>) {
-        for index in 0..self.slots.len() {
-            self.process(index);
+        for (index, slot) in self.slots.iter().enumerate() {
+            match slot.server {
+                Server::Devices => self.process(index),
+                Server::Io => {
+                    // Who does not get the lock cannot know what the I/O thread has seen.
+                    let work = slot.state.try_lock();
+                    if work.map_or(true, |mut state| state.transport.has_work(self.ram.as_ref())) {
+                        slot.come_back();
+                    }
+                }
+            }
+        }
+        for index in self.slots.len()..self.slots.len() + self.emulated.len() {
+            self.process_emulated(index);
         }
         self.news.wait(processor, timeout);
     }
@@ -488,7 +771,12 @@ impl Hub {
                 if interest.writable {
                     // A device with many outputs has one descriptor that tells of them all.
                     blocked = slot.output.as_ref().map(|fd| (fd, PollFlags::OUT));
-                    blocked = blocked.or(slot.input.as_ref().map(|fd| (fd, PollFlags::IN)));
+                    blocked = blocked.or(slot.input().map(|fd| (fd, PollFlags::IN)));
+                } else if interest.under_way {
+                    blocked = slot.input().map(|fd| (fd, PollFlags::IN));
+                }
+                if state.transport.holds_output() {
+                    blocked = slot.events.as_ref().map(|fd| (fd, PollFlags::IN));
                 }
                 again = again.into_iter().chain(interest.at).min();
             }
@@ -510,8 +798,14 @@ impl Hub {
         lock(&self.stop).get_or_insert(reason);
         self.stopping.store(true, Ordering::Release);
         self.news.end();
-        for kick in &*lock(&self.vcpus) {
-            kick.kick();
+        self.gate.open();
+        self.interrupt();
+    }
+
+    /// Gets every processor out of the guest.
+    fn interrupt(&self) {
+        for processor in &*lock(&self.vcpus) {
+            processor.kick.kick();
         }
     }
 
@@ -525,12 +819,12 @@ impl Hub {
         *lock(&self.stop)
     }
 
-    /// From now on, until [`forget_vcpus`](Self::forget_vcpus), [`stop`](Self::stop) interrupts this
-    /// thread too.
-    pub(crate) fn add_vcpu(&self, kick: Kick) {
+    /// From now on, until [`forget_vcpus`](Self::forget_vcpus), [`stop`](Self::stop) and
+    /// [`pause`](Self::pause) interrupt this thread too.
+    pub(crate) fn add_vcpu(&self, kick: Kick, number: u32, exits: Arc<ExitCounter>) {
         let mut vcpus = lock(&self.vcpus);
-        vcpus.push(kick);
-        if self.stopped() {
+        vcpus.push(Processor { kick, number, exits });
+        if self.stopped() || self.is_paused() {
             kick.kick();
         }
     }
@@ -554,15 +848,14 @@ impl Hub {
     pub(crate) fn finish(&self) {
         self.over.store(true, Ordering::Release);
         self.news.end();
-        let _ = self.wake.write(1);
+        self.devices.wake();
+        self.io.iter().for_each(Loop::wake);
     }
 
     /// How many requests the devices answered with a failure.
     pub(crate) fn failures(&self) -> u64 {
-        self.slots
-            .iter()
-            .map(|slot| lock(&slot.state).transport.failures())
-            .sum()
+        let of_slots = self.slots.iter().map(|slot| lock(&slot.state).transport.failures());
+        of_slots.chain(self.emulated.iter().map(EmulatedSlot::failures)).sum()
     }
 }
 
@@ -597,12 +890,15 @@ mod tests {
         for token in [
             Token::Wake,
             Token::Signal,
+            Token::Control,
             Token::Kick(0),
             Token::Input(3),
             Token::Output(15),
+            Token::Events(2),
+            Token::Change(2),
         ] {
             assert_eq!(Token::decode(token.encode()), Some(token));
         }
-        assert_eq!(Token::decode(epoll::EventData::new_u64(2)), None);
+        assert_eq!(Token::decode(epoll::EventData::new_u64(3)), None);
     }
 }

@@ -15,7 +15,8 @@ use kvm_ioctls::{VcpuFd, VmFd};
 
 use crate::Error;
 use crate::board::{HubBoard, Mainboard};
-use crate::devices::Devices;
+use crate::control::ControlSocket;
+use crate::devices::{Backends, Devices};
 use crate::guest::Guest;
 use crate::hub::{Deadline, Hub, StopReason};
 use crate::interrupts::{self, QueueInterrupts};
@@ -25,6 +26,7 @@ use crate::prepare::Plan;
 use crate::processors::{self, Last, Processors};
 use crate::signal::{EndSignals, VcpuThread};
 use crate::timeline::Timeline;
+use crate::vcpu::KvmVcpu;
 
 /// Stack of the second thread, in bytes.
 const STACK: usize = 256 << 10;
@@ -41,15 +43,19 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
     for (index, net) in guest.nets.iter().enumerate() {
         env.extend(net.environment(index));
     }
-    let mut devices = Devices::new(
-        guest.console,
-        guest.disks,
-        guest.nets,
-        guest.vsock,
-        guest.balloon,
-        guest.folders,
-    )?;
-    let socket_file = devices.take_socket_file();
+    let mut devices = Devices::new(Backends {
+        console: guest.console,
+        ports: guest.ports,
+        disks: guest.disks,
+        nets: guest.nets,
+        vsock: guest.vsock,
+        balloon: guest.balloon,
+        folders: guest.folders,
+        emulated: guest.emulated,
+    })?;
+    let socket_files = devices.take_socket_files();
+    let control = guest.control_socket.map(ControlSocket::open).transpose()?;
+    let (server, control_file) = control.unzip();
     let preset = devices.preset()?;
     timeline.mark("devices");
 
@@ -111,16 +117,26 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         vcpu.set_registers(&prepared.world.registers, &prepared.world.system)?;
         timeline.mark("set vCPU");
 
-        let slots = devices.into_slots();
+        let (slots, emulated) = devices.into_slots();
         let queues = slots.iter().map(|(transport, _)| transport.queue_sizes().len());
         let queue_interrupts = interrupts.map(|_| QueueInterrupts::new(&vm, queues)).transpose()?;
-        let hub = Arc::new(Hub::new(
+        let mut hub = Hub::new(
             Arc::clone(&prepared.ram),
             slots,
+            emulated,
+            guest.io_thread,
             queue_interrupts,
             signals,
             guest.log,
-        )?);
+        )?
+        .patient(guest.stop_timeout);
+        if let Some(server) = server {
+            hub = hub.controlled_by(server)?;
+        }
+        let hub = Arc::new(hub);
+        if let Some(control) = &guest.control {
+            control.attach(&hub);
+        }
         let states = prepared.world.processor_registers().collect();
         let processors = Arc::new(Processors::new(
             states,
@@ -140,9 +156,16 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         // SAFETY: the byte is in the vCPU's shared page, which `machine` owns; being declared later,
         // `running` is dropped earlier, on this thread.
         let registered = unsafe { VcpuThread::register(byte) }.map_err(Error::system("sigaction"))?;
-        let running = Running::new(&hub, &processors, registered);
+        let running = Running::new(&hub, &processors, registered, &machine);
         let deadline = guest.timeout.and_then(Deadline::after);
         serve.send((Arc::clone(&hub), deadline)).map_err(|_| Error::Died)?;
+        if hub.has_io_thread() {
+            let io = Arc::clone(&hub);
+            let builder = thread::Builder::new().name("io".into()).stack_size(STACK);
+            builder
+                .spawn_scoped(scope, move || io.serve_io())
+                .map_err(Error::system("start the I/O thread"))?;
+        }
         timeline.mark("device loop");
 
         let end = machine.run();
@@ -161,7 +184,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
             timeline,
         };
         // `then` may end the process.
-        drop(socket_file);
+        drop((socket_files, control_file));
         let result = then(outcome);
         drop(running);
         Ok(result)
@@ -176,8 +199,13 @@ struct Running<'h> {
 }
 
 impl<'h> Running<'h> {
-    fn new(hub: &'h Hub, processors: &'h Processors, registered: VcpuThread) -> Self {
-        hub.add_vcpu(registered.handle());
+    fn new(
+        hub: &'h Hub,
+        processors: &'h Processors,
+        registered: VcpuThread,
+        machine: &Machine<KvmVcpu, HubBoard>,
+    ) -> Self {
+        hub.add_vcpu(registered.handle(), 0, Arc::clone(&machine.exits));
         Self {
             hub,
             processors,
@@ -277,6 +305,7 @@ fn explain(last: &Last, hub: &Hub, world: &World<'_>) -> Ending {
             Some(StopReason::OutputClosed) => Ending::OutputClosed,
             Some(StopReason::HostFailed { doing, errno }) => Ending::HostFailed { doing, errno },
             Some(StopReason::Timeout(limit)) => Ending::Timeout { limit, place: place() },
+            Some(StopReason::NotStopped(limit)) => Ending::NotStopped { limit, place: place() },
             Some(StopReason::Processor) | None => Ending::Fault {
                 report: "it was stopped for no reason".into(),
             },

@@ -27,8 +27,10 @@
 
 mod board;
 mod clock;
+pub mod control;
 mod cpuid;
 mod devices;
+mod emulated;
 mod error;
 mod guest;
 pub mod host;
@@ -47,13 +49,16 @@ mod signal;
 mod timeline;
 mod vcpu;
 
+pub use chiton_core::devices::block::MAX_QUEUES as MAX_DISK_QUEUES;
 pub use chiton_core::devices::{Limits, Rate};
+pub use control::{Control, ControlError, ControlSocket, ControlSocketError};
 pub use error::Error;
 pub use guest::{DEFAULT_MEMORY, Guest};
 pub use host::console::{Captured, Console};
-pub use host::disk::{Disk, DiskOpenError, DiskOptions, SerialError};
+pub use host::disk::{Disk, DiskOpenError, DiskOptions, SerialError, try_io_uring};
 pub use host::folder::{Folder, FolderOpenError};
-pub use host::tap::{Net, NetOpenError};
+pub use host::ports::{ConsolePort, PortOpenError};
+pub use host::tap::{MAX_QUEUES as MAX_NET_QUEUES, Net, NetOpenError};
 pub use host::vsock::{Vsock, VsockError};
 pub use kernel_stats::KernelStat;
 pub use outcome::{Ending, Outcome};

@@ -48,6 +48,13 @@ pub enum Ending {
         /// Where it was, as lines for people.
         place: String,
     },
+    /// It was asked to end through its control, and did not in time.
+    NotStopped {
+        /// How much it had.
+        limit: Duration,
+        /// Where it was, as lines for people.
+        place: String,
+    },
     /// This signal to the host process ended it.
     Signal(i32),
     /// Nobody read its output any more.
@@ -63,7 +70,7 @@ pub enum Ending {
 
 impl Ending {
     /// The status for a shell: the guest's own code (its low 8 bits), 101 for a panic, 102 for a
-    /// fault, 124 for a timeout, 125 if the host failed, 128 and the number for a signal; output that nobody reads counts
+    /// fault, 124 for a timeout of either kind, 125 if the host failed, 128 and the number for a signal; output that nobody reads counts
     /// as SIGPIPE.
     #[must_use]
     pub const fn status(&self) -> u8 {
@@ -71,7 +78,7 @@ impl Ending {
             Self::Exit(code) => *code as u8,
             Self::Panic { .. } => 101,
             Self::Fault { .. } => 102,
-            Self::Timeout { .. } => 124,
+            Self::Timeout { .. } | Self::NotStopped { .. } => 124,
             Self::Signal(signal) => 128_u8.wrapping_add(*signal as u8),
             Self::OutputClosed => 128 + libc::SIGPIPE as u8,
             Self::HostFailed { .. } => 125,

@@ -78,7 +78,7 @@ impl Last {
             end,
             registers: machine.vcpu.registers()?,
             broken,
-            exits: machine.exits.clone(),
+            exits: machine.exits.table(),
             kernel,
         })
     }
@@ -202,7 +202,8 @@ impl Processors {
         // SAFETY: the byte is in the vCPU's shared page, which `machine` owns; being declared later,
         // `registered` is dropped earlier, on this thread.
         let registered = unsafe { VcpuThread::register(byte) }.map_err(Error::system("sigaction"))?;
-        main.hub.add_vcpu(registered.handle());
+        main.hub
+            .add_vcpu(registered.handle(), number, Arc::clone(&machine.exits));
         let mut end = End::Parked;
         while let Ok((entry, argument)) = starts.recv() {
             if main.hub.stopped() {

@@ -36,6 +36,11 @@ impl Ram {
         Ok(Self { memory })
     }
 
+    /// How much it is, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.memory.iter().map(GuestMemoryRegion::len).sum()
+    }
+
     /// Gives the memory to a virtual machine.
     ///
     /// # Errors

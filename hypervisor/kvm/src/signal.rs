@@ -25,6 +25,16 @@ extern "C" fn on_kick(_: libc::c_int) {
     }
 }
 
+/// The calling thread has been interrupted, and looks why right after this: it may enter the guest
+/// again. Who interrupts it says why first, so that nothing is missed.
+pub(crate) fn acknowledge_kick() {
+    let byte = IMMEDIATE_EXIT.get();
+    if !byte.is_null() {
+        // SAFETY: as in `on_kick`.
+        unsafe { byte.write_volatile(0) };
+    }
+}
+
 /// A thread that runs a vCPU, for as long as this value lives.
 pub(crate) struct VcpuThread {
     handle: Kick,

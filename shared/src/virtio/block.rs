@@ -12,6 +12,8 @@ pub const F_BLK_SIZE: u64 = 1 << 6;
 /// Feature: the device understands [`RequestType::Flush`].
 pub const F_FLUSH: u64 = 1 << 9;
 
+/// Feature: the configuration has the number of queues, which are all alike.
+pub const F_MQ: u64 = 1 << 12;
 /// Feature: the device understands [`RequestType::Discard`].
 pub const F_DISCARD: u64 = 1 << 13;
 /// Feature: the device understands [`RequestType::WriteZeroes`].
@@ -22,10 +24,8 @@ pub const SEGMENT_SECTORS: u32 = 1 << 22;
 /// The most [`Segment`]s that a Chiton device takes in one request.
 pub const SEGMENTS: usize = 32;
 
-/// Index of the only queue without `VIRTIO_BLK_F_MQ`.
+/// Index of the first queue, and of the only one without [`F_MQ`].
 pub const REQUEST: usize = 0;
-/// How many queues there are.
-pub const QUEUES: usize = 1;
 
 /// The start of the configuration (section 5.2.4), as far as Chiton has features for it.
 #[repr(C)]
@@ -43,8 +43,10 @@ pub struct Config {
     pub blk_size: u32,
     /// Physical block, alignment and preferred sizes; unused.
     pub topology: [u32; 2],
-    /// Cache mode and number of queues; unused.
-    pub writeback_and_queues: u32,
+    /// Cache mode; unused.
+    pub writeback: u16,
+    /// How many queues there are, with [`F_MQ`].
+    pub num_queues: u16,
     /// The most sectors in a segment to discard, with [`F_DISCARD`].
     pub max_discard_sectors: u32,
     /// The most segments in a request to discard, with [`F_DISCARD`].
@@ -76,7 +78,7 @@ impl Config {
             self.blk_size,
             self.topology[0],
             self.topology[1],
-            self.writeback_and_queues,
+            u32::from(self.writeback) | u32::from(self.num_queues) << 16,
             self.max_discard_sectors,
             self.max_discard_seg,
             self.discard_sector_alignment,
@@ -110,7 +112,8 @@ impl Config {
             geometry: word(16),
             blk_size: word(20),
             topology: [word(24), word(28)],
-            writeback_and_queues: word(32),
+            writeback: word(32) as u16,
+            num_queues: (word(32) >> 16) as u16,
             max_discard_sectors: word(36),
             max_discard_seg: word(40),
             discard_sector_alignment: word(44),
@@ -251,7 +254,11 @@ const _: () = {
     use core::mem::offset_of;
     assert!(RequestHeader::SIZE == 16 && offset_of!(RequestHeader, sector) == 8);
     assert!(offset_of!(Config, seg_max) == 12 && offset_of!(Config, blk_size) == 20);
-    assert!(offset_of!(Config, max_discard_sectors) == 36 && offset_of!(Config, write_zeroes_may_unmap) == 56);
+    assert!(
+        offset_of!(Config, num_queues) == 34
+            && offset_of!(Config, max_discard_sectors) == 36
+            && offset_of!(Config, write_zeroes_may_unmap) == 56
+    );
     assert!(Segment::SIZE == 16);
 };
 
@@ -273,13 +280,14 @@ mod tests {
             seg_max: 254,
             geometry: 0,
             blk_size: 512,
+            num_queues: 0x0203,
             max_write_zeroes_sectors: 7,
             write_zeroes_may_unmap: 1,
             ..Config::default()
         };
         let bytes = config.to_bytes();
         assert_eq!(Config::from_bytes(&bytes), Some(config));
-        assert_eq!((bytes[48], bytes[56]), (7, 1));
+        assert_eq!((bytes[34], bytes[35], bytes[48], bytes[56]), (3, 2, 7, 1));
         assert_eq!(Config::from_bytes(&bytes[..23]), None);
         let short = Config::from_bytes(&bytes[..32]).map(|config| (config.capacity, config.max_write_zeroes_sectors));
         assert_eq!(short, Some((1 << 40, 0)));

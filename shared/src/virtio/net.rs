@@ -20,6 +20,14 @@ pub const F_HOST_TSO6: u64 = 1 << 12;
 pub const F_MRG_RXBUF: u64 = 1 << 15;
 /// Feature: the configuration has the link's status.
 pub const F_STATUS: u64 = 1 << 16;
+/// Feature: there is a control queue.
+pub const F_CTRL_VQ: u64 = 1 << 17;
+/// Feature: there are several pairs of queues.
+pub const F_MQ: u64 = 1 << 22;
+/// Feature: the driver takes UDP datagrams over IPv4 that are not cut yet.
+pub const F_GUEST_USO4: u64 = 1 << 54;
+/// Feature: the same over IPv6.
+pub const F_GUEST_USO6: u64 = 1 << 55;
 /// Feature: the device cuts UDP datagrams.
 pub const F_HOST_USO: u64 = 1 << 56;
 
@@ -27,8 +35,19 @@ pub const F_HOST_USO: u64 = 1 << 56;
 pub const RECEIVE: usize = 0;
 /// Index of the queue for frames from the driver, `transmitq1`.
 pub const TRANSMIT: usize = 1;
-/// How many queues there are without `VIRTIO_NET_F_MQ` and `VIRTIO_NET_F_CTRL_VQ`.
-pub const QUEUES: usize = 2;
+
+/// The most pairs of queues that a device can have (section 5.1.4.1).
+pub const MAX_PAIRS: u16 = 0x8000;
+
+/// Index of the control queue (section 5.1.2) of a device whose configuration says `pairs`.
+#[must_use]
+pub const fn control_queue(features: u64, pairs: u16) -> Option<usize> {
+    match (features & F_CTRL_VQ != 0, features & F_MQ != 0) {
+        (false, _) => None,
+        (true, false) => Some(2),
+        (true, true) => Some(2 * pairs as usize),
+    }
+}
 
 /// Bit of [`Config::status`]: the link is up.
 pub const S_LINK_UP: u16 = 1;
@@ -48,7 +67,7 @@ pub struct Config {
     pub mac: [u8; 6],
     /// [`S_LINK_UP`] or nothing, with [`F_STATUS`].
     pub status: u16,
-    /// Pairs of queues; unused.
+    /// The most pairs of queues, with [`F_MQ`].
     pub max_virtqueue_pairs: u16,
     /// The greatest MTU of the driver, in bytes, with [`F_MTU`].
     pub mtu: u16,
@@ -102,6 +121,26 @@ pub mod gso {
     pub const UDP_L4: u8 = 5;
     /// `VIRTIO_NET_HDR_GSO_ECN`: a bit beside the others; no feature of Chiton's allows it.
     pub const ECN: u8 = 0x80;
+}
+
+/// A command on the control queue (section 5.1.6.5): class, command, what belongs to it; the device
+/// answers with a byte.
+pub mod control {
+    /// Class `VIRTIO_NET_CTRL_MQ`.
+    pub const MQ: u8 = 4;
+    /// Command `VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET`: use so many pairs, a `le16`.
+    pub const MQ_VQ_PAIRS_SET: u8 = 0;
+    /// Answer `VIRTIO_NET_OK`.
+    pub const OK: u8 = 0;
+    /// Answer `VIRTIO_NET_ERR`.
+    pub const ERR: u8 = 1;
+
+    /// The command to use so many pairs of queues.
+    #[must_use]
+    pub const fn set_pairs(pairs: u16) -> [u8; 4] {
+        let [low, high] = pairs.to_le_bytes();
+        [MQ, MQ_VQ_PAIRS_SET, low, high]
+    }
 }
 
 /// What comes before each frame: `struct virtio_net_hdr` (section 5.1.6).
@@ -164,6 +203,14 @@ const _: () = {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_control_queue_is_behind_the_queues_that_were_negotiated() {
+        assert_eq!(control_queue(F_MQ, 4), None);
+        assert_eq!(control_queue(F_CTRL_VQ, 4), Some(2));
+        assert_eq!(control_queue(F_CTRL_VQ | F_MQ, 4), Some(8));
+        assert_eq!(control::set_pairs(0x0102), [4, 0, 2, 1]);
+    }
 
     #[test]
     fn header_and_configuration_read_back() {

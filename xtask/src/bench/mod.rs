@@ -8,9 +8,11 @@ mod compute;
 mod exits;
 mod floor;
 mod memory;
+mod net;
 mod processors;
 mod start;
 mod stats;
+mod virtio;
 
 use crate::{
     error::{Error, Result},
@@ -56,6 +58,26 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 15)]
         runs: usize,
     },
+    /// TCP and HTTP with a guest, beside the same between two network namespaces.
+    Net {
+        /// How often each program runs.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+    /// The same work over emulated registers, over virtio, and by the host itself; then all that
+    /// virtio is to reach.
+    Virtio {
+        /// How often each program runs.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+}
+
+/// As many processors as there are here, and as a guest can have.
+fn processors_here() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, std::num::NonZero::get)
+        .min(32)
 }
 
 /// Measures, and prints tables on standard output.
@@ -70,10 +92,9 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
         Bench::Start { runs } => start::run(runs),
         Bench::ExitsOverhead { runs, exits } => exits::run(runs, exits),
         Bench::Compute { runs } => compute::run(runs),
-        Bench::Processors { runs, processors } => {
-            let machine = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-            processors::run(runs, processors.unwrap_or(machine.min(32)))
-        }
+        Bench::Processors { runs, processors } => processors::run(runs, processors.unwrap_or_else(processors_here)),
         Bench::Block { runs } => block::run(runs),
+        Bench::Virtio { runs } => virtio::run(runs),
+        Bench::Net { runs } => net::run(runs),
     }
 }

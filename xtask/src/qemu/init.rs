@@ -35,6 +35,9 @@ pub(super) fn archive(job: &Job, parts: &Parts, mark: &str) -> Result<Vec<u8>> {
     }
     root.file("/modules/order", 0o644, order.as_bytes());
 
+    for path in &job.directories {
+        directories(&mut root, &mut made, path);
+    }
     for (here, inside) in &job.files {
         if let Some(parent) = Path::new(inside).parent().and_then(Path::to_str) {
             directories(&mut root, &mut made, parent);

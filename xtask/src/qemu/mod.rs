@@ -44,6 +44,8 @@ pub(crate) struct Job {
     pub(crate) command: Vec<String>,
     /// Its environment, on top of PATH and HOME.
     pub(crate) environment: Vec<(String, String)>,
+    /// Directories to make inside, by their absolute paths.
+    pub(crate) directories: Vec<String>,
     /// Executables to bring along: the path here, the absolute path inside.
     pub(crate) files: Vec<(PathBuf, String)>,
     /// Disk images to bring along.

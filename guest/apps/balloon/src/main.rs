@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 
@@ -31,7 +32,21 @@ fn main() -> Result<(), String> {
     let mut memory = vec![2_u8; bytes];
     step("used again")?;
     balloon.report(&mut memory).map_err(|error| error.to_string())?;
-    step("reported")
+    step("reported")?;
+    drop(memory);
+    // All that the heap has goes into the balloon, and is back as soon as it is needed.
+    let mut pieces = 0;
+    while balloon.inflate(64 << 10).is_ok() {
+        pieces += 1;
+    }
+    let held = balloon.held();
+    let memory = vec![3_u8; bytes / 2];
+    let back = held - balloon.held();
+    if back < memory.len() / 2 || balloon.rescues() == 0 {
+        return Err(format!("{back} bytes of {held} came back for {}", memory.len()));
+    }
+    println!("{pieces} pieces given, {} taken back when memory ran out", balloon.rescues());
+    step("rescued")
 }
 
 fn step(what: &str) -> Result<(), String> {

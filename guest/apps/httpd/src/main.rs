@@ -1,5 +1,5 @@
 //! A web server: `httpd [PORT]`. It serves the files in `src/files`, its status, and `/bytes/N`: N
-//! bytes, for measuring.
+//! bytes, for measuring. It ends when the host asks it to (`chiton stop`).
 #![no_std]
 #![no_main]
 
@@ -21,12 +21,13 @@ chiton_guest::entry!(main, heap = 12 * MIB, needs = &[NET]);
 /// The most connections at a time; who comes later waits.
 const CONNECTIONS: usize = 256;
 
-/// Requests are short and answers are long.
+/// Requests are short and answers are long. The heap has room for all connections there can be, those
+/// that wait included.
 const OPTIONS: Options = Options {
     backlog: 8,
-    waiting: 64,
+    waiting: 200,
     receive: 4 << 10,
-    send: 32 << 10,
+    send: 16 << 10,
 };
 
 /// What there is to serve.
@@ -52,7 +53,7 @@ fn serve(port: u16) -> Result<(), net::NetError> {
     let _ = console::flush();
     let mut counts = Counts::default();
     let mut connections: Vec<Connection> = vec![];
-    loop {
+    while !env::stop_requested() {
         while connections.len() < CONNECTIONS
             && let Some(stream) = listener.try_accept()?
         {
@@ -65,6 +66,8 @@ fn serve(port: u16) -> Result<(), net::NetError> {
             net::wait(connections.iter().map(Connection::deadline).min())?;
         }
     }
+    println!("httpd: {} requests of {} connections", counts.requests, counts.connections);
+    Ok(())
 }
 
 /// The answer to a request for `path`: status, type and bytes.

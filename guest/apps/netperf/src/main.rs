@@ -1,5 +1,6 @@
 //! Measures TCP: `netperf [PORT]` takes what a client sends and throws it away. If the first byte is
-//! `s`, it sends instead, until the client goes. `netperf PORT udp` returns datagrams to their sender.
+//! `s`, it sends instead, until the client goes. `netperf PORT udp` returns datagrams to their sender;
+//! `netperf PORT link` says when the link goes down and up.
 #![no_std]
 #![no_main]
 
@@ -29,6 +30,7 @@ fn main() -> Result<(), String> {
         .map_err(|_| format!("usage: netperf [PORT], not `{port}`"))?;
     let result = match env::args().nth(2) {
         Some("udp") => echo(port),
+        Some("link") => watch(port),
         _ => serve(port),
     };
     result.map_err(|error| format!("{error}"))
@@ -63,6 +65,19 @@ fn echo(port: u16) -> Result<(), NetError> {
     }
 }
 
+fn watch(port: u16) -> Result<(), NetError> {
+    let _listener = TcpListener::bind(port)?;
+    let mut up = None;
+    loop {
+        let now = net::is_up();
+        if up.replace(now) != Some(now) {
+            println!("link {}", if now { "up" } else { "down" });
+            let _ = console::flush();
+        }
+        net::wait(None)?;
+    }
+}
+
 fn run(stream: &TcpStream, bytes: &mut u64) -> Result<&'static str, NetError> {
     let mut piece = vec![0; 256 << 10];
     let len = stream.read(&mut piece)?;
@@ -72,10 +87,8 @@ fn run(stream: &TcpStream, bytes: &mut u64) -> Result<&'static str, NetError> {
         }
     }
     *bytes += len as u64;
-    loop {
-        match stream.read(&mut piece)? {
-            0 => return Ok("took"),
-            len => *bytes += len as u64,
-        }
+    while let Some(len) = stream.read_with(|bytes| (bytes.len(), bytes.len()))? {
+        *bytes += len as u64;
     }
+    Ok("took")
 }

@@ -10,8 +10,8 @@
 //! | 3 digest | bytes | their FNV-1a digest, 64 bits |
 //! | 4 count | nothing | how many calls there were, with this one |
 //!
-//! Clients are served in turn, for ever, or as many as CLIENTS says. One who sends anything else
-//! loses the connection.
+//! Clients are served in turn, until the host asks the guest to end (`chiton stop`), or as many as
+//! CLIENTS says. One who sends anything else loses the connection.
 #![no_std]
 #![no_main]
 
@@ -20,7 +20,7 @@ extern crate alloc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use chiton_guest::vsock::{VsockError, VsockListener, VsockStream};
+use chiton_guest::vsock::{self, VsockError, VsockListener, VsockStream};
 use chiton_guest::{env, println};
 
 chiton_guest::entry!(main);
@@ -40,7 +40,9 @@ fn main() -> Result<(), VsockError> {
     let mut calls = 0;
     let mut served = 0;
     while clients != Some(served) {
-        let stream = listener.accept()?;
+        let Some(stream) = unless_stopped(|| listener.try_accept())? else {
+            break;
+        };
         match serve(stream, &mut calls) {
             Ok(()) | Err(VsockError::Reset | VsockError::Closed) => {}
             Err(error) => return Err(error),
@@ -51,12 +53,29 @@ fn main() -> Result<(), VsockError> {
     Ok(())
 }
 
+/// Tries until something comes of it, and sleeps in between; `None` if the host would have the guest
+/// end instead.
+fn unless_stopped<R>(mut attempt: impl FnMut() -> Result<Option<R>, VsockError>) -> Result<Option<R>, VsockError> {
+    loop {
+        if env::stop_requested() {
+            return Ok(None);
+        }
+        match attempt()? {
+            None => vsock::wait(None)?,
+            some => return Ok(some),
+        }
+    }
+}
+
 /// Answers one client until it goes.
 fn serve(mut stream: VsockStream, calls: &mut u64) -> Result<(), VsockError> {
     let mut request = Vec::new();
     loop {
         let mut len = [0; 4];
-        stream.read_exact(&mut len)?;
+        match unless_stopped(|| stream.try_read(&mut len))? {
+            None | Some(0) => return Ok(()),
+            Some(read) => stream.read_exact(&mut len[read..])?,
+        }
         let len = u32::from_le_bytes(len) as usize;
         if len == 0 || len > MAX {
             return Ok(());

@@ -4,36 +4,24 @@ mod bars;
 mod options;
 
 use std::error::Error;
-use std::ffi::OsString;
 
 use chiton_container::image::build::{Recipe, build};
 use chiton_container::image::registry::{self, Access};
 use chiton_container::image::store::Freed;
 use chiton_container::image::{self, Image, Store, archive, diff};
-use clap::Parser;
 use indicatif::HumanBytes;
 use serde_json::json;
 
 use crate::home::home;
-use crate::{FAILED, complain, say};
-use options::{Command, ImageOptions};
+use crate::{complain, say};
+use options::Command;
+pub(crate) use options::ImageOptions;
 
-/// Reads the options and does it; the status to end with.
-pub(crate) fn run(args: Vec<OsString>, verbose: u8) -> (u8, Result<u8, Box<dyn Error>>) {
-    let name = std::iter::once(OsString::from("chiton image"));
-    match ImageOptions::try_parse_from(name.chain(args)) {
-        Ok(options) => (verbose + options.verbose, command(options.command).map(|()| 0)),
-        Err(error) => {
-            let _ = error.print();
-            (verbose, Ok(if error.use_stderr() { FAILED } else { 0 }))
-        }
-    }
-}
-
-fn command(command: Command) -> Result<(), Box<dyn Error>> {
+/// Does what the options say.
+pub(crate) fn run(options: ImageOptions) -> Result<(), Box<dyn Error>> {
     let store = open()?;
     let bars = bars::bars();
-    match command {
+    match options.command {
         Command::Build(options) => {
             let mut recipe = Recipe {
                 guest: options.guest,

@@ -1,20 +1,15 @@
-//! `chiton image …`, as clap reads it: only when such a command is given, because a parser of so many
-//! options takes longer to make than a guest to start.
+//! `chiton image …`, as clap reads it.
 
 use std::path::PathBuf;
 
 use chiton_container::image::Reference;
 use chiton_container::image::archive::Format;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// Images: made, brought, shown, sent and removed.
-#[derive(Debug, Parser)]
-#[command(name = "chiton image", bin_name = "chiton image", arg_required_else_help = true, after_help = AFTER_HELP)]
-pub(super) struct ImageOptions {
-    /// Say more: what caused an error.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub(super) verbose: u8,
-
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true, after_help = AFTER_HELP)]
+pub(crate) struct ImageOptions {
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -203,12 +198,6 @@ fn file(text: &str) -> Result<(PathBuf, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        ImageOptions::command().debug_assert();
-    }
 
     #[test]
     fn files_have_a_path_in_the_image() {

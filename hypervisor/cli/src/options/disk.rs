@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chiton_kvm::{DiskOptions, Rate};
+use chiton_kvm::{DiskOptions, MAX_DISK_QUEUES, Rate};
 
 use super::size;
 
@@ -14,7 +14,7 @@ pub(crate) struct DiskOption {
 }
 
 /// What can stand behind the path.
-const KNOWN: &str = "serial=NAME, ops=RATE, bytes=RATE, direct and raw";
+const KNOWN: &str = "serial=NAME, queues=N, ops=RATE, bytes=RATE, direct and raw";
 
 pub(super) fn parse(text: &str) -> Result<DiskOption, String> {
     let (path, read_only, words) = split(text);
@@ -28,6 +28,7 @@ pub(super) fn parse(text: &str) -> Result<DiskOption, String> {
             None if word == "raw" => options.raw(true),
             Some(("ops", rate)) => options.limit_ops(self::rate(rate)?),
             Some(("bytes", rate)) => options.limit_bytes(self::rate(rate)?),
+            Some(("queues", count)) => options.queues(queues(count)?),
             Some(("serial", serial)) => options.serial(serial).map_err(|error| error.to_string())?,
             _ => {
                 return Err(format!(
@@ -43,8 +44,13 @@ pub(super) fn parse(text: &str) -> Result<DiskOption, String> {
     })
 }
 
+fn queues(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=MAX_DISK_QUEUES).contains(count));
+    count.ok_or_else(|| format!("a disk cannot have `{text}` queues: write 1 to {MAX_DISK_QUEUES}"))
+}
+
 /// `RATE[/BURST]`: so many a second, and so many at once.
-fn rate(text: &str) -> Result<Rate, String> {
+pub(crate) fn rate(text: &str) -> Result<Rate, String> {
     let rate = match text.split_once('/') {
         Some((rate, burst)) => Rate::new(size(rate)?, size(burst)?),
         None => Rate::per_second(size(text)?),
@@ -113,10 +119,13 @@ mod tests {
             "a,ops=0",
             "a,ops=x",
             "a,bytes=1M/0",
+            "a,queues=0",
+            "a,queues=33",
+            "a,queues=x",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse("a:ro,serial=x,direct").is_ok());
-        assert!(parse("a,ops=1000,bytes=10M/1M").is_ok());
+        assert!(parse("a,ops=1000,bytes=10M/1M,queues=32").is_ok());
     }
 }

@@ -15,16 +15,20 @@ use alloc::boxed::Box;
 use chiton_shared::map;
 use chiton_shared::memory::{GuestMemory, Window};
 use chiton_shared::virtio::balloon::{
-    Config, DEFLATE, F_DEFLATE_ON_OOM, F_PAGE_REPORTING, INFLATE, PAGE, PAGE_NUMBER, QUEUES,
+    Config, DEFLATE, F_DEFLATE_ON_OOM, F_PAGE_REPORTING, F_STATS_VQ, INFLATE, PAGE, PAGE_NUMBER, QUEUES, STATISTIC,
+    STATS, Statistics,
 };
 use chiton_shared::virtio::id;
 use chiton_shared::virtio::ring::{Buffer, Chain};
 
-use super::buffers::{Cursor, Windows};
+use super::buffers::Cursor;
 use super::{Device, DeviceError, Progress, Ring};
 
 /// Size of each queue.
 const QUEUE_SIZE: u16 = 64;
+
+/// How many statistics of one chain are read: more than there are.
+const MOST_STATISTICS: usize = 32;
 
 /// How many page numbers are read at a time.
 const BATCH: usize = 128;
@@ -40,6 +44,22 @@ pub trait Pages: Send {
     ///
     /// If the pages are as they were.
     fn release(&mut self, pages: Window<'_>) -> Result<(), PagesError>;
+
+    /// How many pages the host would like to have. When it changes, the host calls
+    /// [`Transport::config_changed`](super::Transport::config_changed).
+    fn target(&self) -> u32;
+
+    /// The guest says that the balloon holds so many pages.
+    fn held(&mut self, _pages: u32) {}
+
+    /// Whether the host would like to have new statistics; asked once for each time it would. After it
+    /// has changed, the host calls [`Transport::process`](super::Transport::process).
+    fn wants_statistics(&mut self) -> bool {
+        false
+    }
+
+    /// The guest tells how its memory is used.
+    fn statistics(&mut self, _statistics: &Statistics) {}
 }
 
 /// Pages could not be released. The guest learns nothing of it; who implements [`Pages`] logs why.
@@ -53,24 +73,37 @@ pub struct Balloon<P> {
     chain: Box<Chain>,
     /// How far the chain in `chain` is read, if it was taken from the inflate queue and is not done.
     current: Option<Cursor>,
-    config: Config,
+    /// How many pages it holds, as the driver says.
+    actual: u32,
+    /// The chain of statistics that the driver gets back when it shall send new ones.
+    held: Option<u16>,
     failures: u64,
 }
 
 impl<P: Pages> Balloon<P> {
-    /// A balloon that the host would like to hold so many pages.
+    /// An empty balloon.
     #[must_use]
-    pub fn new(pages: P, target: u32) -> Self {
+    pub fn new(pages: P) -> Self {
         Self {
             pages,
             chain: Box::default(),
             current: None,
-            config: Config {
-                num_pages: target,
-                actual: 0,
-            },
+            actual: 0,
+            held: None,
             failures: 0,
         }
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            num_pages: self.pages.target(),
+            actual: self.actual,
+        }
+    }
+
+    fn set_actual(&mut self, pages: u32) {
+        self.actual = pages;
+        self.pages.held(pages);
     }
 
     fn release(&mut self, pages: Option<Window<'_>>) {
@@ -103,7 +136,6 @@ impl<P: Pages> Balloon<P> {
 
     fn inflate(&mut self, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
         let memory = ring.memory();
-        let mut windows = Windows::new();
         let mut budget = PER_CALL;
         for _ in 0..QUEUE_SIZE {
             let mut cursor = match self.current.take() {
@@ -117,16 +149,7 @@ impl<P: Pages> Balloon<P> {
                     return Ok(Progress::More);
                 }
                 let mut numbers = [0; BATCH * PAGE_NUMBER];
-                let mut len = 0;
-                while len < numbers.len() {
-                    cursor.gather(self.chain.readable(), memory, numbers.len() - len, &mut windows)?;
-                    if windows.bytes() == 0 {
-                        break;
-                    }
-                    windows.read(&mut numbers[len..]);
-                    cursor.advance(self.chain.readable(), windows.bytes());
-                    len += windows.bytes();
-                }
+                let len = cursor.read(self.chain.readable(), memory, &mut numbers)?;
                 if len == 0 {
                     break;
                 }
@@ -136,6 +159,30 @@ impl<P: Pages> Balloon<P> {
             ring.push(self.chain.head(), 0);
         }
         Ok(Progress::More)
+    }
+
+    /// Reads statistics, and keeps their chain until the host would like to have new ones (section
+    /// 5.5.6.3).
+    fn statistics(&mut self, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
+        if let Some(head) = self.held.take_if(|_| self.pages.wants_statistics()) {
+            ring.push(head, 0);
+        }
+        let mut chain = Box::<Chain>::default();
+        if self.held.is_none() && ring.pop(&mut chain)? {
+            let mut bytes = [0; MOST_STATISTICS * STATISTIC];
+            let len = Cursor::default().read(chain.readable(), ring.memory(), &mut bytes)?;
+            let mut statistics = Statistics::default();
+            for statistic in bytes[..len].as_chunks().0 {
+                statistics.read(statistic);
+            }
+            self.pages.statistics(&statistics);
+            self.held = Some(chain.head());
+        }
+        Ok(if self.held.is_some() {
+            Progress::Waiting
+        } else {
+            Progress::Drained
+        })
     }
 
     /// Takes chains of free pages, or of pages that the guest takes back.
@@ -177,7 +224,7 @@ impl<P: Pages> Device for Balloon<P> {
     }
 
     fn features(&self) -> u64 {
-        F_DEFLATE_ON_OOM | F_PAGE_REPORTING
+        F_STATS_VQ | F_DEFLATE_ON_OOM | F_PAGE_REPORTING
     }
 
     fn queue_sizes(&self) -> &[u16] {
@@ -185,36 +232,42 @@ impl<P: Pages> Device for Balloon<P> {
     }
 
     fn read_config(&self, offset: usize, data: &mut [u8]) {
-        super::read_bytes(&self.config.to_bytes(), offset, data);
+        super::read_bytes(&self.config().to_bytes(), offset, data);
     }
 
     fn write_config(&mut self, offset: usize, data: &[u8]) {
-        let mut bytes = self.config.to_bytes();
+        let mut bytes = self.config().to_bytes();
         // The rest is the host's.
         if offset >= Config::ACTUAL
             && let Some(place) = bytes.get_mut(offset..offset.saturating_add(data.len()))
         {
             place.copy_from_slice(data);
         }
-        self.config = Config::from_bytes(&bytes).unwrap_or(self.config);
+        if let Some(config) = Config::from_bytes(&bytes) {
+            self.set_actual(config.actual);
+        }
     }
 
     fn process(&mut self, queue: usize, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
         match queue {
             INFLATE => self.inflate(ring),
+            STATS => self.statistics(ring),
             queue => self.take(ring, queue != DEFLATE),
         }
     }
 
     fn stop(&mut self, queue: usize) {
-        if queue == INFLATE {
-            self.current = None;
+        match queue {
+            INFLATE => self.current = None,
+            STATS => self.held = None,
+            _ => {}
         }
     }
 
     fn reset(&mut self) {
         self.current = None;
-        self.config.actual = 0;
+        self.held = None;
+        self.set_actual(0);
     }
 
     fn failures(&self) -> u64 {

@@ -5,36 +5,59 @@
 //! the data are what is between.
 //!
 //! ```text
-//!  pop ─▶ Request::parse ─▶ advance, advance, … ─▶ status byte, push
-//!              │ refused        one bounded piece a call    ▲
-//!              └────────────────────────────────────────────┘
+//!  pop ─▶ Request::parse ─▶ step, step, … ──────────▶ status byte, push
+//!              │ refused     │ one bounded piece a call      ▲
+//!              ├─────────────┼───────────────────────────────┤
+//!              │             ▼ the last piece                │
+//!              │         Disk::begin ─▶ Flight ─▶ Disk::complete
 //! ```
+//!
+//! What the disk has begun ends in any order, which virtio allows (section 5.2.6.2), so requests
+//! are given back in another order than they came. A flush begins when it is taken: it covers all
+//! writes that the driver knew to be complete then.
+//!
+//! When the driver stops a queue or resets the device, that write of a register waits until the
+//! disk has nothing under way: from then on the disk touches none of the guest's buffers.
 
+mod backend;
+mod disk;
+mod flights;
 mod request;
 mod segments;
 
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]
+mod late_tests;
+#[cfg(test)]
 mod tests;
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
 
-use chiton_shared::memory::{GuestMemory, Window};
 use chiton_shared::virtio::block::{
-    Config, F_BLK_SIZE, F_DISCARD, F_FLUSH, F_RO, F_SEG_MAX, F_WRITE_ZEROES, ID_BYTES, RequestType, SECTOR,
-    SEGMENT_SECTORS, SEGMENTS, status,
+    Config, F_BLK_SIZE, F_DISCARD, F_FLUSH, F_MQ, F_RO, F_SEG_MAX, F_WRITE_ZEROES, SECTOR, SEGMENT_SECTORS, SEGMENTS,
+    status,
 };
 use chiton_shared::virtio::id;
-use chiton_shared::virtio::ring::Chain;
+use chiton_shared::virtio::ring::{Buffer, Chain};
 
-use super::buffers::Windows;
+use super::buffers::{Windows, window};
 use super::{Device, DeviceError, Interest, Limiter, Limits, Progress, Rate, Ring};
-use request::{Refused, Request, status_byte};
+use backend::{Backend, Limited, Step};
+pub use disk::{Begun, Disk, DiskError, Operation};
+pub use flights::IN_FLIGHT;
+use flights::{Flight, Flights};
+use request::{Refused, Request, status_buffer};
 use segments::Segments;
 
-/// Size of the queue: 128 requests of one indirect descriptor each in flight.
+/// Size of each queue: 128 requests of one indirect descriptor each in flight.
 const QUEUE_SIZE: u16 = 128;
+
+/// The most queues that a disk can have.
+pub const MAX_QUEUES: usize = 32;
 
 /// How many bytes one call moves at most, so that large requests leave others their turn.
 const BYTES_PER_CALL: usize = 4 << 20;
@@ -42,111 +65,53 @@ const BYTES_PER_CALL: usize = 4 << 20;
 /// What a flush counts as: it may take as long as writing so many bytes.
 const FLUSH_COST: usize = 1 << 20;
 
-/// What the sectors are kept in. Offsets are bytes, and windows of any length and number up to 64
-/// follow one another there; what they name lies within the capacity.
-pub trait Disk: Send {
-    /// Capacity, in sectors of 512 bytes. It does not change.
-    fn sectors(&self) -> u64;
-
-    /// Whether writing is not allowed. It does not change.
-    fn is_read_only(&self) -> bool;
-
-    /// A name: up to 20 bytes of ASCII, the rest zero.
-    fn name(&self) -> [u8; ID_BYTES];
-
-    /// Fills all of the windows from byte `offset` on.
-    ///
-    /// # Errors
-    ///
-    /// If not all could be read. What the windows then hold does not matter.
-    fn read_at(&mut self, offset: u64, to: &[Window<'_>]) -> Result<(), DiskError>;
-
-    /// Writes all of the windows from byte `offset` on.
-    ///
-    /// # Errors
-    ///
-    /// If not all could be written. Which part was does not matter.
-    fn write_at(&mut self, offset: u64, from: &[Window<'_>]) -> Result<(), DiskError>;
-
-    /// Makes durable what was written.
-    ///
-    /// # Errors
-    ///
-    /// If what was written may be lost.
-    fn flush(&mut self) -> Result<(), DiskError>;
-
-    /// The `len` bytes from `offset` on, whole sectors, are not needed any more: what they read as
-    /// from now on is up to the disk.
-    ///
-    /// # Errors
-    ///
-    /// If the disk failed; not if it has no use for the hint.
-    fn discard(&mut self, offset: u64, len: u64) -> Result<(), DiskError>;
-
-    /// Fills the `len` bytes from `offset` on, whole sectors, with zeros; with `unmap` their place
-    /// need not be kept.
-    ///
-    /// # Errors
-    ///
-    /// If not all read as zero now. Which part does is of no matter.
-    fn write_zeroes(&mut self, offset: u64, len: u64, unmap: bool) -> Result<(), DiskError>;
-}
-
-/// A disk could not do as told. The guest learns no more than that; who implements a disk logs
-/// the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the disk failed")]
-pub struct DiskError;
-
 /// The block device.
 pub struct Block<D> {
-    disk: D,
+    backend: Backend<D>,
+    /// One for each queue.
+    lanes: Vec<Lane>,
+    flights: Flights,
+    failures: u64,
+}
+
+/// What there is of each queue.
+#[derive(Default)]
+struct Lane {
     chain: Box<Chain>,
     /// The request in `chain`, if one is not finished.
     current: Option<Request>,
     /// What a discard or a fill with zeros has left to do.
     segments: Segments,
-    /// Whether each write is made durable before it completes, for a driver that cannot flush
-    /// (section 5.2.6.2, condition 1).
-    writethrough: bool,
-    limited: Option<Limited>,
-    failures: u64,
-}
-
-/// A rate limit, and the clock it goes by.
-struct Limited {
-    limiter: Limiter,
-    now: fn() -> u64,
     /// When to go on, if the limit has been reached.
     again: Option<u64>,
-}
-
-impl Limited {
-    /// Whether so much may be done now; if not, notes when.
-    fn allows(&mut self, ops: u64, bytes: u64) -> bool {
-        self.again = self.limiter.wait(ops, bytes, (self.now)());
-        self.again.is_none()
-    }
-
-    fn take(&mut self, ops: u64, bytes: u64) {
-        // It was allowed just now, and time does not run backwards.
-        let _ = self.limiter.take(ops, bytes, (self.now)());
-    }
+    /// How many of its requests are in flight.
+    in_flight: u16,
+    /// Those of them that the disk has finished, with their status; the driver does not know yet.
+    landed: VecDeque<(u16, u8)>,
 }
 
 impl<D: Disk> Block<D> {
-    /// A block device on this disk.
+    /// A block device of one queue on this disk.
     #[must_use]
     pub fn new(disk: D) -> Self {
         Self {
-            disk,
-            chain: Box::default(),
-            current: None,
-            segments: Segments::default(),
-            writethrough: false,
-            limited: None,
+            backend: Backend {
+                disk,
+                writethrough: false,
+                limited: None,
+                clock: None,
+            },
+            lanes: vec![Lane::default()],
+            flights: Flights::default(),
             failures: 0,
         }
+    }
+
+    /// With so many queues: 1 to [`MAX_QUEUES`], else the nearest of them.
+    #[must_use]
+    pub fn queues(mut self, count: usize) -> Self {
+        self.lanes.resize_with(count.clamp(1, MAX_QUEUES), Lane::default);
+        self
     }
 
     /// With these limits, by this clock: nanoseconds that never run backwards. Reads, writes and
@@ -154,123 +119,157 @@ impl<D: Disk> Block<D> {
     /// is a sector at least.
     #[must_use]
     pub fn limited(mut self, limits: Limits, now: fn() -> u64) -> Self {
-        let limits = Limits {
-            bytes: limits.bytes.map(|rate: Rate| rate.at_least(SECTOR)),
-            ..limits
-        };
-        self.limited = (!limits.is_none()).then(|| Limited {
-            limiter: Limiter::new(limits),
-            now,
-            again: None,
-        });
+        self.backend.clock = Some(now);
+        self.set_limits(limits);
         self
     }
 
-    /// How many of these bytes may be moved now, in whole sectors unless that is all of them; 0 if
-    /// the limit has been reached.
-    fn allowed(&mut self, bytes: usize) -> usize {
-        let Some(limited) = &mut self.limited else {
-            return bytes;
-        };
-        let most = usize::try_from(limited.limiter.most_bytes() / SECTOR * SECTOR).unwrap_or(usize::MAX);
-        let bytes = bytes.min(most);
-        if limited.allows(0, bytes as u64) { bytes } else { 0 }
-    }
-
-    fn take(&mut self, ops: u64, bytes: usize) {
-        if let Some(limited) = &mut self.limited {
-            limited.take(ops, bytes as u64);
-        }
-    }
-
-    fn waits(&self) -> bool {
-        self.limited.as_ref().is_some_and(|limited| limited.again.is_some())
-    }
-
-    /// Goes on with a request until it is done or the budget is spent.
-    fn advance<'m>(
-        &mut self,
-        request: &mut Request,
-        memory: &'m (dyn GuestMemory + 'm),
-        windows: &mut Windows<'m>,
-        budget: &mut usize,
-    ) -> Result<(), Refused> {
-        if matches!(request.kind, RequestType::Discard | RequestType::WriteZeroes) {
-            self.erase(request, budget)?;
-        }
-        while request.left > 0 && *budget > 0 {
-            let mut len = (request.left as usize).min(*budget);
-            if request.kind != RequestType::GetId {
-                len = self.allowed(len);
-            }
-            if len == 0 {
-                return Ok(());
-            }
-            let buffers = if request.kind == RequestType::Write {
-                self.chain.readable()
-            } else {
-                self.chain.writable()
+    /// Takes requests from the queue, and does or begins them.
+    fn work(&mut self, queue: usize, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
+        let memory = ring.memory();
+        let mut windows = Windows::new();
+        let mut budget = BYTES_PER_CALL;
+        // No queue takes the places of the others.
+        let share = IN_FLIGHT / self.lanes.len() as u16;
+        let lane = &mut self.lanes[queue];
+        lane.again = None;
+        for _ in 0..QUEUE_SIZE {
+            let Some(tag) = self.flights.next().filter(|_| lane.in_flight < share) else {
+                return Ok(Progress::Waiting);
             };
-            request.cursor.gather(buffers, memory, len, windows)?;
-            match request.kind {
-                RequestType::Read => self.disk.read_at(request.offset, windows.as_slice())?,
-                RequestType::Write => self.disk.write_at(request.offset, windows.as_slice())?,
-                RequestType::GetId => {
-                    windows.write(self.disk.name().get(request.filled as usize..).unwrap_or_default());
+            let begun = lane.current.take();
+            if begun.is_none() {
+                if let Err(at) = self.backend.may_begin() {
+                    lane.again = Some(at);
+                    return Ok(Progress::Waiting);
                 }
-                // These move no data; `left` of an unfinished one is met by the caller.
-                RequestType::Flush | RequestType::Discard | RequestType::WriteZeroes => return Ok(()),
-            }
-            if request.kind != RequestType::GetId {
-                self.take(0, windows.bytes());
-            }
-            request.moved(&self.chain, windows.bytes());
-            *budget -= windows.bytes();
-        }
-        let flush = match request.kind {
-            RequestType::Flush => true,
-            RequestType::Write | RequestType::WriteZeroes => self.writethrough && request.left == 0,
-            RequestType::Read | RequestType::GetId | RequestType::Discard => false,
-        };
-        if flush {
-            self.disk.flush()?;
-            *budget = budget.saturating_sub(FLUSH_COST);
-        }
-        Ok(())
-    }
-
-    /// Nothing waits any more; the buckets stay as they are.
-    fn forget_the_limit(&mut self) {
-        if let Some(limited) = &mut self.limited {
-            limited.again = None;
-        }
-    }
-
-    /// Goes on with a discard or a fill with zeros.
-    fn erase(&mut self, request: &mut Request, budget: &mut usize) -> Result<(), Refused> {
-        while *budget > 0 && self.segments.left() > 0 {
-            let mut len = self.segments.len_of_next().min(BYTES_PER_CALL as u64) as usize;
-            if request.kind == RequestType::WriteZeroes {
-                len = self.allowed(len);
-                if len == 0 {
-                    break;
+                if !ring.pop(&mut lane.chain)? {
+                    return Ok(Progress::Drained);
                 }
-                self.take(0, len);
+                self.backend.count();
             }
-            let Some(piece) = self.segments.next(len as u64) else {
+            let status = status_buffer(&lane.chain, memory)?;
+            let (head, room) = (lane.chain.head(), lane.chain.writable_bytes());
+            let request = match begun {
+                Some(request) => Ok(request),
+                None => Request::parse(
+                    &lane.chain,
+                    &self.backend.disk,
+                    memory,
+                    &mut windows,
+                    &mut lane.segments,
+                ),
+            };
+            let (step, filled) = match request {
+                Ok(mut request) => {
+                    let work = (&*lane.chain, &mut lane.segments);
+                    let step = self
+                        .backend
+                        .step(&mut request, work, tag, memory, &mut windows, &mut budget);
+                    if let Ok(Step::Unfinished | Step::Limited(_)) = step {
+                        lane.current = Some(request);
+                    }
+                    (step, request.filled)
+                }
+                Err(refused) => (Err(refused), 0),
+            };
+            match step {
+                Ok(Step::Done) => answer(ring, &status, head, room, status::OK, filled)?,
+                Err(Refused(code)) => {
+                    self.failures += 1;
+                    answer(ring, &status, head, room, code, filled)?;
+                }
+                Ok(Step::Begun { fills }) => {
+                    lane.in_flight += 1;
+                    self.flights.add(Flight {
+                        queue,
+                        head,
+                        status,
+                        room,
+                        filled,
+                        fills,
+                    });
+                }
+                Ok(Step::Unfinished) => return Ok(Progress::More),
+                Ok(Step::Limited(at)) => {
+                    lane.again = Some(at);
+                    return Ok(Progress::Waiting);
+                }
+            }
+            if budget == 0 {
                 break;
-            };
-            if request.kind == RequestType::Discard {
-                self.disk.discard(piece.offset, piece.len)?;
-                *budget = budget.saturating_sub(FLUSH_COST);
-            } else {
-                self.disk.write_zeroes(piece.offset, piece.len, piece.unmap)?;
-                *budget = budget.saturating_sub(piece.len as usize);
             }
         }
-        request.left = self.segments.left();
+        Ok(Progress::More)
+    }
+
+    /// Notes which requests the disk has finished.
+    fn reap(&mut self) {
+        while let Some((tag, result)) = self.backend.disk.complete() {
+            let status = result.map_or(status::IOERR, |()| status::OK);
+            if let Some(queue) = self.flights.land(tag) {
+                self.lanes[queue].landed.push_back((tag, status));
+            }
+        }
+    }
+
+    /// Gives back what the disk has finished of this queue.
+    fn give_back(&mut self, queue: usize, ring: &mut Ring<'_, '_>) -> Result<(), DeviceError> {
+        let lane = &mut self.lanes[queue];
+        while let Some((tag, code)) = lane.landed.pop_front() {
+            lane.in_flight -= 1;
+            let Some(flight) = self.flights.remove(tag) else {
+                continue;
+            };
+            let fills = if code == status::OK { flight.fills } else { 0 };
+            self.failures += u64::from(code != status::OK);
+            answer(
+                ring,
+                &flight.status,
+                flight.head,
+                flight.room,
+                code,
+                flight.filled + fills,
+            )?;
+        }
         Ok(())
     }
+
+    /// The driver has taken this queue away: waits until the disk touches none of its buffers.
+    fn forget(&mut self, queue: usize) {
+        let lane = &mut self.lanes[queue];
+        (lane.current, lane.again) = (None, None);
+        if lane.in_flight == 0 {
+            return;
+        }
+        while self.flights.under_way() > 0 {
+            self.backend.disk.wait();
+            self.reap();
+        }
+        let lane = &mut self.lanes[queue];
+        for (tag, _) in lane.landed.drain(..) {
+            self.flights.remove(tag);
+        }
+        lane.in_flight = 0;
+    }
+}
+
+/// Writes a request's status and gives its chain back, of which the device has written `filled`
+/// bytes of data.
+fn answer(
+    ring: &mut Ring<'_, '_>,
+    status: &Buffer,
+    head: u16,
+    room: u64,
+    code: u8,
+    filled: u32,
+) -> Result<(), DeviceError> {
+    window(status, 0, 1, ring.memory())?.write(0, &[code]);
+    // The used length counts from the first writable byte on (section 2.7.8.2): the status belongs
+    // to it only if nothing before it was left out.
+    let whole = u64::from(filled) + 1 == room;
+    ring.push(head, filled + u32::from(whole));
+    Ok(())
 }
 
 impl<D: Disk> Device for Block<D> {
@@ -279,24 +278,26 @@ impl<D: Disk> Device for Block<D> {
     }
 
     fn features(&self) -> u64 {
-        let writes = if self.disk.is_read_only() {
+        let writes = if self.backend.disk.is_read_only() {
             F_RO
         } else {
             F_DISCARD | F_WRITE_ZEROES
         };
-        F_SEG_MAX | F_BLK_SIZE | F_FLUSH | writes
+        let queues = if self.lanes.len() > 1 { F_MQ } else { 0 };
+        F_SEG_MAX | F_BLK_SIZE | F_FLUSH | writes | queues
     }
 
     fn queue_sizes(&self) -> &[u16] {
-        &[QUEUE_SIZE]
+        &[QUEUE_SIZE; MAX_QUEUES][..self.lanes.len()]
     }
 
     fn read_config(&self, offset: usize, data: &mut [u8]) {
         let config = Config {
-            capacity: self.disk.sectors(),
+            capacity: self.backend.disk.sectors(),
             // A request also has a header and a status.
             seg_max: u32::from(QUEUE_SIZE) - 2,
             blk_size: SECTOR as u32,
+            num_queues: self.lanes.len() as u16,
             max_discard_sectors: SEGMENT_SECTORS,
             max_discard_seg: SEGMENTS as u32,
             // Less frees nothing, where blocks have 4 KiB.
@@ -310,79 +311,68 @@ impl<D: Disk> Device for Block<D> {
     }
 
     fn negotiated(&mut self, features: u64) {
-        self.writethrough = features & F_FLUSH == 0;
+        self.backend.writethrough = features & F_FLUSH == 0;
     }
 
-    fn process(&mut self, _queue: usize, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
-        let memory = ring.memory();
-        let mut windows = Windows::new();
-        let mut budget = BYTES_PER_CALL;
-        for _ in 0..QUEUE_SIZE {
-            let begun = self.current.take();
-            if begun.is_none() {
-                if self.limited.as_mut().is_some_and(|limited| !limited.allows(1, 0)) {
-                    return Ok(Progress::Waiting);
-                }
-                if !ring.pop(&mut self.chain)? {
-                    return Ok(Progress::Drained);
-                }
-                self.take(1, 0);
-            }
-            let status_byte = status_byte(&self.chain, memory)?;
-            let request = match begun {
-                Some(request) => Ok(request),
-                None => Request::parse(&self.chain, &self.disk, memory, &mut windows, &mut self.segments),
-            };
-            let (status, filled) = match request {
-                Ok(mut request) => {
-                    let result = self.advance(&mut request, memory, &mut windows, &mut budget);
-                    if result.is_ok() && request.left > 0 {
-                        self.current = Some(request);
-                        return Ok(if self.waits() {
-                            Progress::Waiting
-                        } else {
-                            Progress::More
-                        });
-                    }
-                    (
-                        result.map_or_else(|Refused(status)| status, |()| status::OK),
-                        request.filled,
-                    )
-                }
-                Err(Refused(status)) => (status, 0),
-            };
-            self.failures += u64::from(status != status::OK);
-            status_byte.write(0, &[status]);
-            // The used length counts from the first writable byte on (section 2.7.8.2): the
-            // status belongs to it only if nothing before it was left out.
-            let whole = u64::from(filled) + 1 == self.chain.writable_bytes();
-            ring.push(self.chain.head(), filled + u32::from(whole));
-            if budget == 0 {
-                break;
-            }
+    fn process(&mut self, queue: usize, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
+        self.reap();
+        self.give_back(queue, ring)?;
+        let progress = self.work(queue, ring);
+        self.backend.disk.submit();
+        // What was in the host's memory is done by now.
+        self.reap();
+        let full = progress == Ok(Progress::Waiting) && self.lanes[queue].again.is_none();
+        let landed = !self.lanes[queue].landed.is_empty();
+        self.give_back(queue, ring)?;
+        if full && landed {
+            return Ok(Progress::More);
         }
-        Ok(Progress::More)
+        progress
     }
 
     fn interest(&self) -> Interest {
+        let limits = self.lanes.iter().filter_map(|lane| lane.again);
+        // What has landed of a queue while another one was worked on is to be given back at once.
+        let landed = self.lanes.iter().any(|lane| !lane.landed.is_empty()).then_some(0);
         Interest {
-            at: self.limited.as_ref().and_then(|limited| limited.again),
+            under_way: self.flights.under_way() > 0,
+            at: limits.chain(landed).min(),
             ..Interest::default()
         }
     }
 
-    fn stop(&mut self, _queue: usize) {
-        self.current = None;
-        self.forget_the_limit();
+    fn stop(&mut self, queue: usize) {
+        self.forget(queue);
     }
 
     fn reset(&mut self) {
-        self.current = None;
-        self.forget_the_limit();
-        self.writethrough = false;
+        for queue in 0..self.lanes.len() {
+            self.forget(queue);
+        }
+        self.backend.writethrough = false;
     }
 
     fn failures(&self) -> u64 {
         self.failures
+    }
+
+    fn set_limits(&mut self, limits: Limits) -> bool {
+        let Some(now) = self.backend.clock else { return false };
+        let limits = Limits {
+            bytes: limits.bytes.map(|rate: Rate| rate.at_least(SECTOR)),
+            ..limits
+        };
+        self.backend.limited = (!limits.is_none()).then(|| Limited {
+            limits,
+            limiter: Limiter::new(limits),
+            now,
+        });
+        true
+    }
+
+    fn limits(&self) -> Option<Limits> {
+        let limits = |limited: &Limited| limited.limits;
+        let limited = self.backend.limited.as_ref();
+        self.backend.clock.map(|_| limited.map(limits).unwrap_or_default())
     }
 }

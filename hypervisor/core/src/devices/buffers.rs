@@ -102,6 +102,32 @@ impl Cursor {
         Ok(())
     }
 
+    /// Copies what follows this place, as much as `to` has room for, and moves behind it; returns how
+    /// much that is.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Buffer`] if a buffer needed for that is not usable.
+    pub(crate) fn read(
+        &mut self,
+        buffers: &[Buffer],
+        memory: &dyn GuestMemory,
+        to: &mut [u8],
+    ) -> Result<usize, DeviceError> {
+        let mut windows = Windows::new();
+        let mut len = 0;
+        while len < to.len() {
+            self.gather(buffers, memory, to.len() - len, &mut windows)?;
+            if windows.bytes() == 0 {
+                break;
+            }
+            windows.read(&mut to[len..]);
+            self.advance(buffers, windows.bytes());
+            len += windows.bytes();
+        }
+        Ok(len)
+    }
+
     /// Whether no bytes of `buffers` follow, once the cursor was moved.
     pub(crate) const fn is_at_end(&self, buffers: &[Buffer]) -> bool {
         self.index >= buffers.len()

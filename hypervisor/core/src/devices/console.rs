@@ -1,4 +1,4 @@
-//! Console device (virtio 1.3 section 5.3): one port, bytes in and bytes out.
+//! Console device (virtio 1.3 section 5.3): ports, bytes in and bytes out.
 //!
 //! Flow control is the guest's own buffers. Output that the host cannot take stays in the
 //! guest's chain until the host can; input stays in the host until the guest gives room. So
@@ -7,20 +7,26 @@
 //! End of input is one used receive buffer of length zero, after which no more are used. (The
 //! specification has no word for it without ports; a length of zero can mean nothing else.)
 
+mod ports;
+
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
 use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use chiton_shared::memory::Window;
-use chiton_shared::virtio::console::{Config, F_EMERG_WRITE, F_SIZE, RECEIVE, TRANSMIT};
+use chiton_shared::virtio::console::{Config, F_EMERG_WRITE, F_MULTIPORT, F_SIZE, QUEUES, RECEIVE, TRANSMIT};
 use chiton_shared::virtio::id;
 use chiton_shared::virtio::ring::Chain;
 
 use super::buffers::{Cursor, Windows};
 use super::{Device, DeviceError, Interest, Progress, Ring};
+use ports::Ports;
+pub use ports::{MAX_NAME, MAX_PORTS};
 
 /// Size of either queue. A guest batches into long chains, so more would only take memory.
 const QUEUE_SIZE: u16 = 64;
@@ -46,6 +52,52 @@ pub trait Port: Send {
     /// [`Transport::config_changed`](super::Transport::config_changed).
     fn size(&self) -> (u16, u16) {
         (0, 0)
+    }
+
+    /// Whether somebody is at the other end. Without somebody, there is no input, and output is thrown
+    /// away. Asked of ports beyond the first.
+    fn is_open(&self) -> bool {
+        true
+    }
+
+    /// Takes in who has come to the other end, if it was not open: the driver knows that. Called of
+    /// ports beyond the first.
+    fn let_in(&mut self) {}
+
+    /// The guest has opened the port, or closed it. Told of ports beyond the first.
+    fn guest_opened(&mut self, _open: bool) {}
+}
+
+/// A port beyond the first, with its name.
+pub type NamedPort = (String, Box<dyn Port>);
+
+impl<P: Port + ?Sized> Port for Box<P> {
+    fn read(&mut self, to: &[Window<'_>]) -> Input {
+        (**self).read(to)
+    }
+
+    fn write(&mut self, from: &[Window<'_>]) -> Output {
+        (**self).write(from)
+    }
+
+    fn emergency(&mut self, byte: u8) {
+        (**self).emergency(byte);
+    }
+
+    fn size(&self) -> (u16, u16) {
+        (**self).size()
+    }
+
+    fn is_open(&self) -> bool {
+        (**self).is_open()
+    }
+
+    fn let_in(&mut self) {
+        (**self).let_in();
+    }
+
+    fn guest_opened(&mut self, open: bool) {
+        (**self).guest_opened(open);
     }
 }
 
@@ -74,6 +126,13 @@ pub enum Output {
 
 /// The console device.
 pub struct Console<P> {
+    first: Lane<P>,
+    /// Ports beyond the first; without them, `VIRTIO_CONSOLE_F_MULTIPORT` is not offered.
+    ports: Option<Box<Ports>>,
+}
+
+/// A port with its two queues.
+struct Lane<P> {
     port: P,
     receive: Held,
     transmit: Held,
@@ -112,6 +171,24 @@ impl<P: Port> Console<P> {
     /// A console on this port.
     #[must_use]
     pub fn new(port: P) -> Self {
+        Self {
+            first: Lane::new(port),
+            ports: None,
+        }
+    }
+
+    /// With these ports besides, up to [`MAX_PORTS`], each with a name of up to [`MAX_NAME`] bytes;
+    /// what is beyond is left out.
+    #[must_use]
+    pub fn with_ports(mut self, ports: impl IntoIterator<Item = NamedPort>) -> Self {
+        let ports: Vec<_> = ports.into_iter().take(MAX_PORTS).collect();
+        self.ports = (!ports.is_empty()).then(|| Box::new(Ports::new(ports)));
+        self
+    }
+}
+
+impl<P: Port> Lane<P> {
+    fn new(port: P) -> Self {
         Self {
             port,
             receive: Held::default(),
@@ -204,17 +281,34 @@ impl<P: Port> Console<P> {
     }
 }
 
+impl<P> Lane<P> {
+    fn reset(&mut self) {
+        self.receive.taken = false;
+        self.transmit.taken = false;
+        self.end_told = false;
+    }
+}
+
 impl<P: Port> Device for Console<P> {
     fn id(&self) -> u32 {
         id::CONSOLE
     }
 
     fn features(&self) -> u64 {
-        F_SIZE | F_EMERG_WRITE
+        F_SIZE | F_EMERG_WRITE | if self.ports.is_some() { F_MULTIPORT } else { 0 }
     }
 
     fn queue_sizes(&self) -> &[u16] {
-        &[QUEUE_SIZE, QUEUE_SIZE]
+        match &self.ports {
+            None => &[QUEUE_SIZE; QUEUES],
+            Some(ports) => ports.queue_sizes(),
+        }
+    }
+
+    fn negotiated(&mut self, features: u64) {
+        if let Some(ports) = &mut self.ports {
+            ports.negotiated(features & F_MULTIPORT != 0);
+        }
     }
 
     fn in_order(&self) -> bool {
@@ -222,12 +316,12 @@ impl<P: Port> Device for Console<P> {
     }
 
     fn read_config(&self, offset: usize, data: &mut [u8]) {
-        let (cols, rows) = self.port.size();
+        let (cols, rows) = self.first.port.size();
         super::read_bytes(
             &Config {
                 cols,
                 rows,
-                max_nr_ports: 1,
+                max_nr_ports: 1 + self.ports.as_ref().map_or(0, |ports| ports.count() as u32),
                 emerg_wr: 0,
             }
             .to_bytes(),
@@ -238,37 +332,49 @@ impl<P: Port> Device for Console<P> {
 
     fn write_config(&mut self, offset: usize, data: &[u8]) {
         if let (EMERGENCY, Some(byte)) = (offset, data.first()) {
-            self.port.emergency(*byte);
+            self.first.port.emergency(*byte);
         }
     }
 
     fn process(&mut self, queue: usize, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
         match queue {
-            RECEIVE => self.receive(ring),
-            TRANSMIT => self.transmit(ring),
-            _ => Ok(Progress::Drained),
+            RECEIVE => self.first.receive(ring),
+            TRANSMIT => self.first.transmit(ring),
+            queue => match &mut self.ports {
+                Some(ports) => ports.process(queue, ring, self.first.port.size()),
+                None => Ok(Progress::Drained),
+            },
         }
     }
 
     fn interest(&self) -> Interest {
         Interest {
-            readable: self.receive.taken,
-            writable: self.transmit.taken,
-            at: None,
+            readable: self.first.receive.taken,
+            writable: self.first.transmit.taken,
+            ..Interest::default()
         }
+    }
+
+    fn holds_output(&self) -> bool {
+        self.ports.as_ref().is_some_and(|ports| ports.have_output())
     }
 
     fn stop(&mut self, queue: usize) {
         match queue {
-            RECEIVE => self.receive.taken = false,
-            TRANSMIT => self.transmit.taken = false,
-            _ => {}
+            RECEIVE => self.first.receive.taken = false,
+            TRANSMIT => self.first.transmit.taken = false,
+            queue => {
+                if let Some(ports) = &mut self.ports {
+                    ports.stop(queue);
+                }
+            }
         }
     }
 
     fn reset(&mut self) {
-        self.receive.taken = false;
-        self.transmit.taken = false;
-        self.end_told = false;
+        self.first.reset();
+        if let Some(ports) = &mut self.ports {
+            ports.reset();
+        }
     }
 }

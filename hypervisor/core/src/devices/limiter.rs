@@ -30,6 +30,18 @@ impl Rate {
         Self::new(per_second, per_second.div_ceil(10))
     }
 
+    /// How much for long, a second.
+    #[must_use]
+    pub const fn speed(self) -> u64 {
+        self.per_second
+    }
+
+    /// How much at once.
+    #[must_use]
+    pub const fn burst(self) -> u64 {
+        self.burst
+    }
+
     /// The same rate with at least this burst.
     #[must_use]
     pub const fn at_least(mut self, burst: u64) -> Self {

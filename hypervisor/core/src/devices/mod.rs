@@ -31,6 +31,7 @@ pub mod balloon;
 pub mod block;
 mod buffers;
 pub mod console;
+pub mod emulated;
 pub mod entropy;
 pub mod limiter;
 pub mod mmio;
@@ -42,8 +43,9 @@ pub mod vsock;
 pub(crate) mod testing;
 
 pub use balloon::{Balloon, Pages, PagesError};
-pub use block::{Block, Disk, DiskError};
+pub use block::{Begun, Block, Disk, DiskError, Operation};
 pub use console::{Console, Input, Output, Port};
+pub use emulated::Emulated;
 pub use entropy::{Entropy, Source, SourceError};
 pub use limiter::{Limiter, Limits, Rate};
 pub use mmio::{Broken, Effect, Ignored, Outcome, Preset, PresetError, Transport, preset_all};
@@ -100,10 +102,18 @@ pub trait Device: Send {
         Interest::default()
     }
 
+    /// Whether it has output that waits for another descriptor than those of [`interest`](Self::interest).
+    fn holds_output(&self) -> bool {
+        false
+    }
+
     /// Whether the configuration has changed by itself since this was last asked.
     fn config_changed(&mut self) -> bool {
         false
     }
+
+    /// The backend may have changed by itself: its descriptor for that is ready, or somebody knows.
+    fn look_at_backend(&mut self) {}
 
     /// The driver has stopped one queue: chains taken from it are no longer the device's.
     fn stop(&mut self, queue: usize);
@@ -114,6 +124,16 @@ pub trait Device: Send {
     /// How many requests it has answered with a failure since it was made.
     fn failures(&self) -> u64 {
         0
+    }
+
+    /// Replaces its rate limits, from now on; false if it is a device that has none.
+    fn set_limits(&mut self, _limits: Limits) -> bool {
+        false
+    }
+
+    /// Its rate limits, if it is a device that can have some.
+    fn limits(&self) -> Option<Limits> {
+        None
     }
 }
 
@@ -136,6 +156,9 @@ pub struct Interest {
     pub readable: bool,
     /// Output: the guest has given bytes that did not fit.
     pub writable: bool,
+    /// The backend works on what the guest has asked for, and becomes readable when some of it is
+    /// done. The guest is not served before that.
+    pub under_way: bool,
     /// A time, in nanoseconds of the clock that the device was made with: a rate limit has been
     /// reached, and there is work to do then.
     pub at: Option<u64>,

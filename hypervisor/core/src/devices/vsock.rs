@@ -263,7 +263,7 @@ impl<S: Sockets> Device for Vsock<S> {
         Interest {
             readable: true,
             writable: self.connections.values().any(|c| !c.waiting().is_empty()),
-            at: None,
+            ..Interest::default()
         }
     }
 

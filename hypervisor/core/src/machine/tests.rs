@@ -6,6 +6,7 @@ use core::ptr::NonNull;
 use chiton_shared::memory::Window;
 
 use super::*;
+use crate::exits::ExitTable;
 use crate::vcpu::{Registers, SystemRegisters};
 
 /// The processor: it leaves the guest for each step in turn, then halts.
@@ -134,7 +135,7 @@ fn run(steps: Vec<Step>, prepare: impl FnOnce(&Memory)) -> (End, Vec<String>, Ex
     prepare(&machine.board.memory);
     machine.timed = true;
     let end = machine.run().expect("cannot fail");
-    (end, machine.board.told, machine.exits)
+    (end, machine.board.told, machine.exits.table())
 }
 
 fn mailbox(memory: &Memory, wait_ns: u64, len: u32, detail: u32, text: &str) {
@@ -222,7 +223,7 @@ fn reading_a_port_that_is_not_there_gives_all_ones() {
     let mut machine = machine(vec![Step::In(0x60, vec![0; 2])], false);
     machine.run().expect("cannot fail");
     assert!(matches!(&machine.vcpu.steps[0], Step::In(_, data) if *data == [0xff; 2]));
-    assert_eq!(machine.exits.get(Cause::PortIn).exits, 1);
+    assert_eq!(machine.exits.table().get(Cause::PortIn).exits, 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chiton_core::devices::console::{Input, Output, Port};
@@ -107,11 +107,28 @@ pub(crate) struct Failures {
     pub(crate) link: AtomicI32,
 }
 
+/// The size of the console that somebody set; 0 as long as it is its terminal's.
+#[derive(Debug, Default)]
+pub(crate) struct SizeHandle(AtomicU32);
+
+impl SizeHandle {
+    pub(crate) fn set(&self, columns: u16, rows: u16) {
+        self.0
+            .store(u32::from(columns) << 16 | u32::from(rows), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<(u16, u16)> {
+        let both = self.0.load(Ordering::Relaxed);
+        (both != 0).then_some(((both >> 16) as u16, both as u16))
+    }
+}
+
 /// The console device's backend.
 pub(crate) struct HostPort {
     input: Option<OwnedFd>,
     output: Sink,
     failures: Arc<Failures>,
+    size: Arc<SizeHandle>,
 }
 
 impl HostPort {
@@ -120,7 +137,13 @@ impl HostPort {
             input: console.input,
             output: console.output,
             failures,
+            size: Arc::default(),
         }
+    }
+
+    /// The size, for somebody to set.
+    pub(crate) fn size_handle(&self) -> Arc<SizeHandle> {
+        Arc::clone(&self.size)
     }
 
     /// Duplicates of the descriptors, for the device loop to watch.
@@ -215,6 +238,9 @@ impl Port for HostPort {
     }
 
     fn size(&self) -> (u16, u16) {
+        if let Some(size) = self.size.get() {
+            return size;
+        }
         match &self.output {
             Sink::Fd(fd) => rustix::termios::tcgetwinsize(fd).map_or((0, 0), |size| (size.ws_col, size.ws_row)),
             Sink::Nowhere | Sink::Memory(_) => (0, 0),

@@ -1,15 +1,63 @@
 //! Guest memory that goes back to the host.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use chiton_core::devices::{Pages, PagesError};
+use chiton_shared::map::PAGE;
 use chiton_shared::memory::Window;
+use chiton_shared::virtio::balloon::Statistics;
 
 use super::complaint::Complaint;
+use crate::control::protocol::{BalloonState, BalloonStatistics};
 
 /// Gives pages of [`Ram`](crate::Ram) back to the kernel.
 pub(crate) struct KernelPages {
     pub(crate) complaint: Complaint,
+    pub(crate) handle: Arc<BalloonHandle>,
+}
+
+/// What the host wants of the balloon, and what the guest says of it; both in pages.
+#[derive(Debug, Default)]
+pub(crate) struct BalloonHandle {
+    target: AtomicU32,
+    actual: AtomicU32,
+    /// New statistics are wanted.
+    wanted: AtomicBool,
+    /// What came last, and when.
+    statistics: Mutex<Option<(Statistics, Instant)>>,
+}
+
+impl BalloonHandle {
+    /// The host would like to have so many bytes.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let handle = Self::default();
+        handle.set_target(bytes);
+        handle
+    }
+
+    /// From now on it would like to have so many bytes; whole pages count.
+    pub(crate) fn set_target(&self, bytes: u64) {
+        let pages = u32::try_from(bytes / PAGE).unwrap_or(u32::MAX);
+        self.target.store(pages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn state(&self) -> BalloonState {
+        let bytes = |pages: &AtomicU32| u64::from(pages.load(Ordering::Relaxed)) * PAGE;
+        let last = *self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        BalloonState {
+            target: bytes(&self.target),
+            actual: bytes(&self.actual),
+            statistics: last.map(|(statistics, at)| BalloonStatistics::of(&statistics, at.elapsed())),
+        }
+    }
+
+    /// The guest shall be asked for statistics when the device works on its queues next.
+    pub(crate) fn ask_for_statistics(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Pages for KernelPages {
@@ -26,6 +74,23 @@ impl Pages for KernelPages {
             .say(|| format!("cannot give {} bytes of guest memory back: {error}", pages.len()));
         Err(PagesError)
     }
+
+    fn target(&self) -> u32 {
+        self.handle.target.load(Ordering::Relaxed)
+    }
+
+    fn held(&mut self, pages: u32) {
+        self.handle.actual.store(pages, Ordering::Relaxed);
+    }
+
+    fn wants_statistics(&mut self) -> bool {
+        self.handle.wanted.swap(false, Ordering::Relaxed)
+    }
+
+    fn statistics(&mut self, statistics: &Statistics) {
+        let mut last = self.handle.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((*statistics, Instant::now()));
+    }
 }
 
 #[cfg(test)]
@@ -41,6 +106,7 @@ mod tests {
         let complaint = Complaint::default();
         let mut pages = KernelPages {
             complaint: complaint.clone(),
+            handle: Arc::default(),
         };
         pages.release(ram.window(4096, 4096).unwrap()).unwrap();
         let mut bytes = [0; 12288];

@@ -7,17 +7,23 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use chiton_core::devices::net::{Link, Received, Sent};
+use chiton_core::devices::net::{Link, Received, Sent, Status};
+use chiton_core::devices::{Limits, Rate};
 use chiton_shared::memory::Window;
 use chiton_shared::virtio::net::{
-    F_CSUM, F_GUEST_CSUM, F_GUEST_TSO4, F_GUEST_TSO6, F_HOST_TSO4, F_HOST_TSO6, F_HOST_USO, Header,
+    F_CSUM, F_GUEST_CSUM, F_GUEST_TSO4, F_GUEST_TSO6, F_GUEST_USO4, F_GUEST_USO6, F_HOST_TSO4, F_HOST_TSO6, F_HOST_USO,
+    Header,
 };
+use rustix::event::epoll;
 
 use super::console::Failures;
 use super::{BATCH, iovec_of, transfer_iovecs};
 
 /// The kernel's door to TAP devices.
 const TUN: &str = "/dev/net/tun";
+
+/// The most pairs of queues that an interface of a guest can have.
+pub const MAX_QUEUES: u16 = 8;
 
 /// The least MTU that IPv4 can do with, in bytes.
 const MIN_MTU: u16 = 68;
@@ -47,8 +53,14 @@ pub enum NetOpenError {
         name: String,
     },
     /// It is another kind of interface.
-    #[error("{0} is not a TAP device of one queue: make one with `ip tuntap add NAME mode tap`")]
+    #[error("{0} is not a TAP device: make one with `ip tuntap add NAME mode tap`")]
     Kind(String),
+    /// It was made for one queue.
+    #[error("the TAP device {0} has one queue: make one with `ip tuntap add NAME mode tap multi_queue`")]
+    OneQueue(String),
+    /// A number of queues that cannot be.
+    #[error("{0} queues are not possible: give 1 to {MAX_QUEUES}")]
+    Queues(u16),
     /// An address that no single interface can have.
     #[error("{} is not the address of one interface: the first byte must be even, and not all may be zero", Mac(.0))]
     Mac([u8; 6]),
@@ -80,7 +92,11 @@ impl std::fmt::Display for Mac<'_> {
 /// A guest's network interface: a TAP device that is open, which nobody else can use meanwhile.
 #[derive(Debug)]
 pub struct Net {
-    tap: File,
+    /// A descriptor for each pair of queues.
+    taps: Vec<File>,
+    /// Hears of changes of the host's interfaces, and asks about them.
+    changes: OwnedFd,
+    pub(crate) limits: Limits,
     mac: [u8; 6],
     mtu: u16,
     offloads: u64,
@@ -97,6 +113,19 @@ impl Net {
     ///
     /// [`NetOpenError`].
     pub fn tap(name: &str) -> Result<Self, NetOpenError> {
+        Self::tap_with_queues(name, 1)
+    }
+
+    /// Opens the TAP device of this name with so many pairs of queues, 1 to [`MAX_QUEUES`]; more than
+    /// one needs a TAP device that was made for that.
+    ///
+    /// # Errors
+    ///
+    /// [`NetOpenError`].
+    pub fn tap_with_queues(name: &str, queues: u16) -> Result<Self, NetOpenError> {
+        if !(1..=MAX_QUEUES).contains(&queues) {
+            return Err(NetOpenError::Queues(queues));
+        }
         let mut request = Request::new(name)?;
         let system = |call| {
             move |source| NetOpenError::System {
@@ -114,30 +143,14 @@ impl Net {
             }
             Err(error) => return Err(system("SIOCGIFINDEX")(error)),
         }
-        let tap = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(TUN)
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound => NetOpenError::NoTun,
-                io::ErrorKind::PermissionDenied => NetOpenError::Permission { name: name.to_owned() },
-                _ => system("open")(source),
-            })?;
-        request.0.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
-        request
-            .call(&tap, libc::TUNSETIFF as libc::c_ulong)
-            .map_err(|source| match source.raw_os_error() {
-                Some(libc::EBUSY) => NetOpenError::Busy(name.to_owned()),
-                Some(libc::EPERM) => NetOpenError::Permission { name: name.to_owned() },
-                Some(libc::EINVAL) => NetOpenError::Kind(name.to_owned()),
-                _ => system("TUNSETIFF")(source),
-            })?;
-        let header = Header::SIZE as libc::c_int;
-        // SAFETY: the kernel reads an `int` through the pointer.
-        let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETVNETHDRSZ as libc::Ioctl, &raw const header) };
-        if result < 0 {
-            return Err(system("TUNSETVNETHDRSZ")(io::Error::last_os_error()));
+        let mut taps = Vec::with_capacity(queues.into());
+        for queue in 0..queues {
+            let tap = open_queue(name, &mut request, queues > 1)?;
+            if queue > 0 {
+                // The guest begins with one pair.
+                attach(&tap, false).map_err(system("TUNSETQUEUE"))?;
+            }
+            taps.push(tap);
         }
         request.call(&socket, libc::SIOCGIFMTU).map_err(system("SIOCGIFMTU"))?;
         // SAFETY: SIOCGIFMTU has just filled in this field.
@@ -148,7 +161,9 @@ impl Net {
         // SAFETY: SIOCGIFHWADDR has just filled in this field.
         let host = unsafe { request.0.ifr_ifru.ifru_hwaddr.sa_data };
         let mut net = Self {
-            tap,
+            taps,
+            changes: socket,
+            limits: Limits::default(),
             mac: beside([host[0], host[1], host[2], host[3], host[4], host[5]].map(|byte| byte as u8)),
             mtu: u16::try_from(mtu).unwrap_or(u16::MAX).max(MIN_MTU),
             offloads: 0,
@@ -199,6 +214,27 @@ impl Net {
         self
     }
 
+    /// With an address that the guest is to ask a DHCP server for; it finds that in its environment.
+    #[must_use]
+    pub fn dhcp(mut self) -> Self {
+        self.ip = Some("dhcp".into());
+        self
+    }
+
+    /// With at most so many frames a second in each direction.
+    #[must_use]
+    pub const fn limit_ops(mut self, rate: Rate) -> Self {
+        self.limits.ops = Some(rate);
+        self
+    }
+
+    /// With at most so many bytes a second in each direction; the burst is 64 KiB at least.
+    #[must_use]
+    pub const fn limit_bytes(mut self, rate: Rate) -> Self {
+        self.limits.bytes = Some(rate);
+        self
+    }
+
     /// What the environment of a guest says of this interface, number `index`.
     pub(crate) fn environment(&self, index: usize) -> impl Iterator<Item = String> {
         let ip = self.ip.as_ref().map(|ip| format!("CHITON_NET{index}_IP={ip}"));
@@ -212,7 +248,7 @@ impl Net {
         let tcp = F_CSUM | F_GUEST_CSUM | F_HOST_TSO4 | F_HOST_TSO6 | F_GUEST_TSO4 | F_GUEST_TSO6;
         let udp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | TUN_F_USO4 | TUN_F_USO6;
         self.offloads = if self.tell_offloads(udp) {
-            tcp | F_HOST_USO
+            tcp | F_HOST_USO | F_GUEST_USO4 | F_GUEST_USO6
         } else if self.tell_offloads(libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6) {
             tcp
         } else {
@@ -221,12 +257,12 @@ impl Net {
         self.tell_offloads(0);
     }
 
-    /// Tells the kernel which frames the guest takes; whether it agreed.
+    /// Tells the kernel which frames the guest takes; whether it agreed. All queues have the same.
     fn tell_offloads(&self, flags: libc::c_uint) -> bool {
         // SAFETY: the argument is a number, not a pointer.
         let result = unsafe {
             libc::ioctl(
-                self.tap.as_raw_fd(),
+                self.taps[0].as_raw_fd(),
                 libc::TUNSETOFFLOAD as libc::Ioctl,
                 libc::c_ulong::from(flags),
             )
@@ -244,14 +280,76 @@ const fn beside(host: [u8; 6]) -> [u8; 6] {
     [(a & !1 | 2) ^ 4, b, c, d, e, f]
 }
 
+/// Opens one queue of a TAP device.
+fn open_queue(name: &str, request: &mut Request, several: bool) -> Result<File, NetOpenError> {
+    let system = |call| {
+        move |source| NetOpenError::System {
+            name: name.to_owned(),
+            call,
+            source,
+        }
+    };
+    let tap = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(TUN)
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => NetOpenError::NoTun,
+            io::ErrorKind::PermissionDenied => NetOpenError::Permission { name: name.to_owned() },
+            _ => system("open")(source),
+        })?;
+    let mut set = |more: libc::c_int| {
+        request.0.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | more) as libc::c_short;
+        request.call(&tap, libc::TUNSETIFF as libc::c_ulong)
+    };
+    let is_invalid = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
+    let result = match set(if several { libc::IFF_MULTI_QUEUE } else { 0 }) {
+        // A device made for several queues may be used with one.
+        Err(error) if is_invalid(&error) && !several => set(libc::IFF_MULTI_QUEUE),
+        Err(error) if is_invalid(&error) => return Err(NetOpenError::OneQueue(name.to_owned())),
+        result => result,
+    };
+    result.map_err(|source| match source.raw_os_error() {
+        Some(libc::EBUSY | libc::E2BIG) => NetOpenError::Busy(name.to_owned()),
+        Some(libc::EPERM) => NetOpenError::Permission { name: name.to_owned() },
+        Some(libc::EINVAL) => NetOpenError::Kind(name.to_owned()),
+        _ => system("TUNSETIFF")(source),
+    })?;
+    let header = Header::SIZE as libc::c_int;
+    // SAFETY: the kernel reads an `int` through the pointer.
+    let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETVNETHDRSZ as libc::Ioctl, &raw const header) };
+    if result < 0 {
+        return Err(system("TUNSETVNETHDRSZ")(io::Error::last_os_error()));
+    }
+    Ok(tap)
+}
+
+/// Has the kernel use a queue of a TAP device, or not.
+fn attach(queue: &File, wanted: bool) -> io::Result<()> {
+    // SAFETY: an `ifreq` of zeros is one.
+    let mut request = Request(unsafe { std::mem::zeroed() });
+    let flag = if wanted {
+        libc::IFF_ATTACH_QUEUE
+    } else {
+        libc::IFF_DETACH_QUEUE
+    };
+    request.0.ifr_ifru.ifru_flags = flag as libc::c_short;
+    request.call(queue, libc::TUNSETQUEUE as libc::c_ulong)
+}
+
+/// A socket that tells of changes of the host's interfaces, and answers questions about them.
 fn socket() -> io::Result<OwnedFd> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-    Ok(socket_with(
-        AddressFamily::UNIX,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, netlink, socket_with};
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        // Protocol 0 is NETLINK_ROUTE.
         None,
-    )?)
+    )?;
+    bind(&socket, &netlink::SocketAddrNetlink::new(0, libc::RTMGRP_LINK as u32))?;
+    Ok(socket)
 }
 
 /// A question about the interface of a name.
@@ -281,26 +379,65 @@ impl Request {
     }
 }
 
+/// How many messages about changes one look takes at most; the descriptor stays ready if there are
+/// more.
+const MESSAGES_PER_LOOK: usize = 16;
+
 /// The network device's backend.
 pub(crate) struct TapLink {
     net: Net,
+    /// Where there are several pairs: tells of input for those that are watched.
+    ready: Option<OwnedFd>,
     failures: Arc<Failures>,
+    /// It was said that the interface is gone.
+    said: bool,
 }
 
 impl TapLink {
-    pub(crate) const fn new(net: Net, failures: Arc<Failures>) -> Self {
-        Self { net, failures }
+    pub(crate) fn new(net: Net, failures: Arc<Failures>) -> io::Result<Self> {
+        let ready = if net.taps.len() > 1 {
+            Some(epoll::create(epoll::CreateFlags::CLOEXEC)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            net,
+            ready,
+            failures,
+            said: false,
+        })
     }
 
-    /// A duplicate of the descriptor, for the device loop to watch.
+    /// A duplicate of the descriptor that tells of input, for the device loop to watch.
     pub(crate) fn watched(&self) -> io::Result<OwnedFd> {
-        self.net.tap.as_fd().try_clone_to_owned()
+        match &self.ready {
+            Some(ready) => ready.try_clone(),
+            None => self.net.taps[0].as_fd().try_clone_to_owned(),
+        }
+    }
+
+    /// A duplicate of the descriptor that tells of changes.
+    pub(crate) fn changes(&self) -> io::Result<OwnedFd> {
+        self.net.changes.try_clone()
     }
 
     /// The interface is there no more.
-    fn gone(&self, error: &io::Error) {
+    fn gone(&mut self, error: &io::Error) {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        self.failures.link.store(errno, Ordering::Relaxed);
+        if !std::mem::replace(&mut self.said, true) {
+            self.failures.link.store(errno, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the interface is up, by its name of this moment.
+    fn is_up(&self) -> io::Result<bool> {
+        // SAFETY: an `ifreq` of zeros is one.
+        let mut request = Request(unsafe { std::mem::zeroed() });
+        request.call(&self.net.taps[0], libc::TUNGETIFF as libc::c_ulong)?;
+        request.call(&self.net.changes, libc::SIOCGIFFLAGS)?;
+        // SAFETY: SIOCGIFFLAGS has just filled in this field.
+        let flags = unsafe { request.0.ifr_ifru.ifru_flags };
+        Ok(libc::c_int::from(flags) & libc::IFF_UP != 0)
     }
 }
 
@@ -319,14 +456,73 @@ impl Link for TapLink {
 
     fn set_offloads(&mut self, features: u64) {
         let has = |feature, flag| if features & feature == 0 { 0 } else { flag };
+        // The kernel knows both kinds of datagrams together only.
+        let datagrams = F_GUEST_USO4 | F_GUEST_USO6;
+        let datagrams = if features & datagrams == datagrams {
+            TUN_F_USO4 | TUN_F_USO6
+        } else {
+            0
+        };
         self.net.tell_offloads(
             has(F_GUEST_CSUM, libc::TUN_F_CSUM)
                 | has(F_GUEST_TSO4, libc::TUN_F_TSO4)
-                | has(F_GUEST_TSO6, libc::TUN_F_TSO6),
+                | has(F_GUEST_TSO6, libc::TUN_F_TSO6)
+                | datagrams,
         );
     }
 
-    fn receive(&mut self, header: &mut [u8; Header::SIZE], to: &[Window<'_>]) -> Received {
+    fn status(&mut self) -> Status {
+        // What a message says does not matter: the interface is asked.
+        let mut message = [0_u8; 64];
+        for _ in 0..MESSAGES_PER_LOOK {
+            if rustix::io::read(&self.net.changes, &mut message) == Err(rustix::io::Errno::AGAIN) {
+                break;
+            }
+        }
+        match self.is_up() {
+            Ok(true) => Status::Up,
+            Ok(false) => Status::Down,
+            // It is gone from under its descriptor.
+            Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
+                self.gone(&error);
+                Status::Gone
+            }
+            // It has been moved to where it cannot be seen; frames may come and go.
+            Err(_) => Status::Up,
+        }
+    }
+
+    fn pairs(&self) -> u16 {
+        self.net.taps.len() as u16
+    }
+
+    fn set_pairs(&mut self, pairs: u16) -> bool {
+        let wanted = usize::from(pairs);
+        // A queue that is attached or detached already says so by an error, as one that is gone does.
+        self.net
+            .taps
+            .iter()
+            .enumerate()
+            .skip(1)
+            .fold(true, |fine, (pair, tap)| {
+                let already = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
+                let done = attach(tap, pair < wanted).map_or_else(|error| already(&error), |()| true);
+                done && fine
+            })
+    }
+
+    fn watch(&mut self, pair: usize, wanted: bool) {
+        let Some(ready) = &self.ready else { return };
+        let data = epoll::EventData::new_u64(pair as u64);
+        // This fails only for want of memory; then the guest misses input until it kicks.
+        let _ = if wanted {
+            epoll::add(ready, &self.net.taps[pair], data, epoll::EventFlags::IN)
+        } else {
+            epoll::delete(ready, &self.net.taps[pair])
+        };
+    }
+
+    fn receive(&mut self, pair: usize, header: &mut [u8; Header::SIZE], to: &[Window<'_>]) -> Received {
         // What does not fit goes here, so that a frame that was cut off can be told from one that
         // fits exactly.
         let mut beyond = [0_u8; 1];
@@ -341,7 +537,7 @@ impl Link for TapLink {
         iovecs[1 + count] = iovec_of(beyond.as_mut_ptr(), 1);
         // SAFETY: header and last byte are borrowed here; the others are ranges of windows, valid
         // while those are borrowed, and the kernel writes them as a device would.
-        let result = unsafe { transfer_iovecs(self.net.tap.as_fd(), &iovecs[..count + 2], libc::readv) };
+        let result = unsafe { transfer_iovecs(self.net.taps[pair].as_fd(), &iovecs[..count + 2], libc::readv) };
         match result {
             Ok(done) => match done.checked_sub(Header::SIZE) {
                 Some(len) if len <= room => Received::Frame(len),
@@ -356,7 +552,7 @@ impl Link for TapLink {
         }
     }
 
-    fn send(&mut self, header: &[u8; Header::SIZE], frame: &[Window<'_>]) -> Sent {
+    fn send(&mut self, pair: usize, header: &[u8; Header::SIZE], frame: &[Window<'_>]) -> Sent {
         let mut iovecs = [iovec_of(std::ptr::null_mut(), 0); BATCH + 2];
         iovecs[0] = iovec_of(header.as_ptr().cast_mut(), Header::SIZE);
         let count = frame.len().min(BATCH);
@@ -365,7 +561,7 @@ impl Link for TapLink {
         }
         // SAFETY: the header is borrowed here and only read; the others are ranges of windows, valid
         // while those are borrowed.
-        let result = unsafe { transfer_iovecs(self.net.tap.as_fd(), &iovecs[..=count], libc::writev) };
+        let result = unsafe { transfer_iovecs(self.net.taps[pair].as_fd(), &iovecs[..=count], libc::writev) };
         match result {
             Ok(_) => Sent::Done,
             Err(error) => match error.raw_os_error() {

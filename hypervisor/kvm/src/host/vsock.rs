@@ -6,11 +6,10 @@
 //!
 //! This is how Firecracker and others do it, so their clients work here.
 //!
-//! - [`file`]: the socket file, made and removed;
+//! - [`socket_file`](super::socket_file): the socket file, made and removed;
 //! - `handshake`: the first line of a client;
 //! - here: many sockets behind one epoll descriptor.
 
-mod file;
 mod handshake;
 #[cfg(test)]
 mod tests;
@@ -28,9 +27,9 @@ use chiton_shared::virtio::vsock::{MAX_GUEST_CID, MIN_GUEST_CID};
 use rustix::event::epoll;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::socket_file::{SocketFile, SocketFileError};
 use super::{Transfer, transfer};
 use crate::Error;
-pub use file::SocketFile;
 use handshake::Handshake;
 
 /// The context ID a guest has if nobody says otherwise.
@@ -42,27 +41,13 @@ pub enum VsockError {
     /// The context ID is not one for a guest.
     #[error("the context ID {0} is not one for a guest: choose one from {MIN_GUEST_CID} to {MAX_GUEST_CID} (cid=3)")]
     Cid(u64),
-    /// The path is longer than that of a Unix socket can be.
-    #[error(
-        "the path {0} is too long for a Unix socket, with a port behind it: use one of at most {max} bytes",
-        max = file::MAX_PATH
-    )]
-    PathLength(PathBuf),
-    /// Another instance, or another program, listens there.
-    #[error("the socket {0} is in use: end who listens there, or choose another path")]
-    InUse(PathBuf),
-    /// Something else is there.
-    #[error("{0} exists and is not a socket: choose another path")]
-    NotASocket(PathBuf),
-    /// The socket cannot be made.
-    #[error("cannot make the socket {path}: {source}")]
-    Listen {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// The socket file cannot be made.
+    #[error(transparent)]
+    File(#[from] SocketFileError),
 }
+
+/// What stands behind the path of a socket that the guest connects to, at its longest.
+const LONGEST_SUFFIX: usize = "_4294967295".len();
 
 /// A guest's socket device: the socket file is there from now on, until the guest has ended or
 /// this is dropped.
@@ -83,7 +68,7 @@ impl Vsock {
         if !(MIN_GUEST_CID..=MAX_GUEST_CID).contains(&cid) {
             return Err(VsockError::Cid(cid));
         }
-        let (listener, file) = SocketFile::listen(path.as_ref())?;
+        let (listener, file) = SocketFile::listen(path.as_ref(), LONGEST_SUFFIX)?;
         Ok(Self { cid, listener, file })
     }
 

@@ -175,6 +175,15 @@ impl<'m, M: GuestMemory + ?Sized> Attached<'_, 'm, M> {
         }
     }
 
+    /// Whether the driver has made a chain available that the device has not taken.
+    #[must_use]
+    pub fn has_available(&self) -> bool {
+        match &self.queue.state {
+            State::Split(state) => state.has_available(&self.areas),
+            State::Packed(state) => state.has_available(&self.areas),
+        }
+    }
+
     /// Asks the driver not to kick for now (sections 2.7.10 and 2.8.10).
     pub fn disable_kicks(&mut self) {
         match &self.queue.state {

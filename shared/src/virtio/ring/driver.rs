@@ -185,8 +185,16 @@ impl<'m, const N: usize> DriverQueue<'m, N> {
     /// then none may follow, and the caller takes it.
     #[must_use]
     pub fn arm(&mut self) -> bool {
+        self.arm_for(1)
+    }
+
+    /// As [`arm`](Self::arm), but asks for a notification when the next `count` buffers are used, of
+    /// which so many have to be in flight, and tells whether so many are already. A device that
+    /// notifies earlier, as without `VIRTIO_F_EVENT_IDX` or with a packed queue, may.
+    #[must_use]
+    pub fn arm_for(&mut self, count: u16) -> bool {
         match &self.state {
-            State::Split(state) => state.arm(self.size, &self.areas),
+            State::Split(state) => state.arm(self.size, &self.areas, count.max(1)),
             State::Packed(state) => state.arm(&self.areas),
         }
     }

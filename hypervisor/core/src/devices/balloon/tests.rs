@@ -9,7 +9,14 @@ use super::*;
 
 /// Notes how long each release was, and fills the pages with zeros.
 #[derive(Clone, Default)]
-struct Noted(Arc<Mutex<Vec<usize>>>);
+struct Noted(Arc<Mutex<Vec<usize>>>, Arc<Mutex<Told>>);
+
+/// Statistics: whether new ones are wanted, and those that came.
+#[derive(Default)]
+struct Told {
+    wanted: bool,
+    came: Vec<Statistics>,
+}
 
 impl Pages for Noted {
     fn release(&mut self, pages: Window<'_>) -> Result<(), PagesError> {
@@ -17,6 +24,18 @@ impl Pages for Noted {
         pages.write(0, &vec![0; pages.len()]);
         self.0.lock().unwrap().push(pages.len());
         Ok(())
+    }
+
+    fn target(&self) -> u32 {
+        7
+    }
+
+    fn wants_statistics(&mut self) -> bool {
+        std::mem::take(&mut self.1.lock().unwrap().wanted)
+    }
+
+    fn statistics(&mut self, statistics: &Statistics) {
+        self.1.lock().unwrap().came.push(*statistics);
     }
 }
 
@@ -36,7 +55,7 @@ fn page(index: u64) -> u64 {
 #[cfg_attr(miri, ignore = "a megabyte of memory")]
 fn pages_in_the_balloon_are_released_neighbours_together() {
     let (memory, noted) = (Memory::up_to(TOP), Noted::default());
-    let mut rig = Rig::new(&memory, Balloon::new(noted.clone(), 7));
+    let mut rig = Rig::new(&memory, Balloon::new(noted.clone()));
     for i in 0..4 {
         memory.write(page(i), &[1; PAGE as usize]);
     }
@@ -58,7 +77,7 @@ fn pages_in_the_balloon_are_released_neighbours_together() {
 #[cfg_attr(miri, ignore = "a megabyte of memory")]
 fn what_is_not_the_guests_is_passed_over() {
     let (memory, noted) = (Memory::up_to(TOP), Noted::default());
-    let mut rig = Rig::new(&memory, Balloon::new(noted.clone(), 0));
+    let mut rig = Rig::new(&memory, Balloon::new(noted.clone()));
     let foreign = [
         0,
         WORLD,
@@ -92,7 +111,7 @@ fn what_is_not_the_guests_is_passed_over() {
 #[cfg_attr(miri, ignore = "a megabyte of memory")]
 fn of_a_free_range_only_whole_pages_are_released() {
     let (memory, noted) = (Memory::up_to(TOP), Noted::default());
-    let mut rig = Rig::new(&memory, Balloon::new(noted.clone(), 0));
+    let mut rig = Rig::new(&memory, Balloon::new(noted.clone()));
     memory.write(page(0), &[1; 4 * PAGE as usize]);
     let _ = rig.submit(REPORTING, &[Buffer::writable(page(0) + 1, 3 * PAGE as u32)]);
     assert_eq!(rig.take(REPORTING), Some(0));
@@ -106,7 +125,7 @@ fn of_a_free_range_only_whole_pages_are_released() {
 #[cfg_attr(miri, ignore = "a megabyte of memory")]
 fn a_long_list_is_read_in_pieces_so_that_others_get_their_turn() {
     let (memory, noted) = (Memory::up_to(TOP), Noted::default());
-    let mut rig = Rig::new(&memory, Balloon::new(noted.clone(), 0));
+    let mut rig = Rig::new(&memory, Balloon::new(noted.clone()));
     // The same numbers again and again, one more than a call reads.
     let part = rig.readable(&numbers(&vec![page(0); 2 * BATCH]));
     let chain = vec![part; PER_CALL / (2 * BATCH) + 1];
@@ -119,7 +138,7 @@ fn a_long_list_is_read_in_pieces_so_that_others_get_their_turn() {
 
 #[test]
 fn the_driver_says_how_many_pages_it_gave_and_nothing_else() {
-    let mut balloon = Balloon::new(Noted::default(), 5);
+    let mut balloon = Balloon::new(Noted::default());
     let all = |balloon: &Balloon<Noted>| {
         let mut bytes = [0xff; 10];
         balloon.read_config(0, &mut bytes);
@@ -129,9 +148,55 @@ fn the_driver_says_how_many_pages_it_gave_and_nothing_else() {
     balloon.write_config(0, &8_u32.to_le_bytes());
     balloon.write_config(6, &[1; 8]);
     balloon.write_config(usize::MAX, &[1]);
-    assert_eq!(all(&balloon), [5, 0, 0, 0, 9, 0, 0, 0, 0, 0]);
+    assert_eq!(all(&balloon), [7, 0, 0, 0, 9, 0, 0, 0, 0, 0]);
     balloon.reset();
-    assert_eq!(all(&balloon), [5, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(all(&balloon), [7, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn statistics_are_kept_until_new_ones_are_wanted() {
+    let (memory, noted) = (Memory::new(), Noted::default());
+    let mut rig = Rig::new(&memory, Balloon::new(noted.clone()));
+    let free = [4, 0, 9, 0, 0, 0, 0, 0, 0, 0];
+    let unknown = [200, 1, 9, 9, 9, 9, 9, 9, 9, 9];
+    // Cut anywhere, with a tag that nobody knows, and a piece of another.
+    let pieces = [
+        rig.readable(&free[..1]),
+        rig.readable(&free[1..]),
+        rig.readable(&unknown),
+        rig.readable(&free[..5]),
+    ];
+    let _ = rig.submit(STATS, &pieces);
+    assert_eq!((rig.take(STATS), rig.transport.failures()), (None, 0));
+    rig.process_all();
+    assert_eq!(rig.take(STATS), None);
+    noted.1.lock().unwrap().wanted = true;
+    assert!(rig.process().notify);
+    assert_eq!(rig.take(STATS), Some(0));
+    let total = [5, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+    let next = [rig.readable(&total)];
+    let _ = rig.submit(STATS, &next);
+    let came = &noted.1.lock().unwrap().came;
+    let statistics = |free, total| Statistics {
+        free,
+        total,
+        ..Statistics::default()
+    };
+    assert_eq!(came[..], [statistics(Some(9), None), statistics(None, Some(7))]);
+}
+
+#[test]
+fn any_number_of_statistics_is_read_as_far_as_there_are_some() {
+    let (memory, noted) = (Memory::new(), Noted::default());
+    let mut rig = Rig::new(&memory, Balloon::new(noted.clone()));
+    let many = rig.readable(&[4, 0, 9, 0, 0, 0, 0, 0, 0, 0].repeat(300));
+    let _ = rig.submit(STATS, &[many]);
+    assert_eq!(noted.1.lock().unwrap().came.len(), 1);
+    // A second chain waits: a driver that keeps the rules has none.
+    let more = rig.readable(&[]);
+    let second = rig.readable(&[0; 10]);
+    let _ = rig.submit(STATS, &[more, second]);
+    assert_eq!(noted.1.lock().unwrap().came.len(), 1);
 }
 
 proptest! {
@@ -142,7 +207,7 @@ proptest! {
     #[cfg_attr(miri, ignore = "a megabyte of memory")]
     fn any_list_touches_the_guests_own_pages_alone(bytes in prop::collection::vec(any::<u8>(), 1..64), near in any::<bool>()) {
         let (memory, noted) = (Memory::up_to(TOP), Noted::default());
-        let mut rig = Rig::new(&memory, Balloon::new(noted, 0));
+        let mut rig = Rig::new(&memory, Balloon::new(noted));
         memory.write(WORLD, &[1; 4096]);
         let mut list = bytes;
         if near {

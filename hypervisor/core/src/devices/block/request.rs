@@ -1,8 +1,8 @@
 //! A request, found in the buffers of a chain (virtio 1.3 section 5.2.6).
 
-use chiton_shared::memory::{GuestMemory, Window};
+use chiton_shared::memory::GuestMemory;
 use chiton_shared::virtio::block::{ID_BYTES, RequestHeader, RequestType, SECTOR, SEGMENTS, Segment, status};
-use chiton_shared::virtio::ring::Chain;
+use chiton_shared::virtio::ring::{Buffer, Chain};
 
 use super::super::DeviceError;
 use super::super::buffers::{Cursor, Windows, window};
@@ -143,8 +143,9 @@ fn read<'m>(
 /// # Errors
 ///
 /// [`DeviceError`] if there is none, or it is not in memory.
-pub(super) fn status_byte<'m>(chain: &Chain, memory: &'m (dyn GuestMemory + 'm)) -> Result<Window<'m>, DeviceError> {
+pub(super) fn status_buffer<'m>(chain: &Chain, memory: &'m (dyn GuestMemory + 'm)) -> Result<Buffer, DeviceError> {
     let none = DeviceError::NoRoom { head: chain.head() };
     let last = chain.writable().iter().rev().find(|b| b.len > 0).ok_or(none)?;
-    window(last, last.len - 1, 1, memory)
+    window(last, last.len - 1, 1, memory)?;
+    Ok(Buffer::writable(last.address + u64::from(last.len - 1), 1))
 }

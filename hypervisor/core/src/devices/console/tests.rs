@@ -12,16 +12,19 @@ use super::{BYTES_PER_CALL, Console, QUEUE_SIZE};
 const IDLE: Interest = Interest {
     readable: false,
     writable: false,
+    under_way: false,
     at: None,
 };
 const READABLE: Interest = Interest {
     readable: true,
     writable: false,
+    under_way: false,
     at: None,
 };
 const WRITABLE: Interest = Interest {
     readable: false,
     writable: true,
+    under_way: false,
     at: None,
 };
 
@@ -174,6 +177,7 @@ fn a_stopped_queue_forgets_the_chain_it_held() {
         Interest {
             readable: true,
             writable: true,
+            under_way: false,
             at: None,
         }
     );

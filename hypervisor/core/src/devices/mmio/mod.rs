@@ -21,7 +21,7 @@ use chiton_shared::virtio::mmio::interrupt;
 use chiton_shared::virtio::ring::{DeviceQueue, QueueConfig};
 use chiton_shared::virtio::{feature, status};
 
-use super::{Device, DeviceError, Interest, Progress};
+use super::{Device, DeviceError, Interest, Limits, Progress};
 
 /// What a call of [`Transport::process`] asks of the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Outcome {
     pub queues: u64,
     /// Call again, after everyone else had a turn, without waiting for a kick.
     pub more: bool,
+    /// The driver had given something to do.
+    pub busy: bool,
 }
 
 /// Why a device needs a reset.
@@ -69,6 +71,8 @@ pub struct Transport {
     beyond_features: bool,
     queue_select: u32,
     broken: Option<Broken>,
+    /// The driver is not asked to kick.
+    quiet: bool,
 }
 
 impl Transport {
@@ -88,6 +92,7 @@ impl Transport {
             beyond_features: false,
             queue_select: 0,
             broken: None,
+            quiet: false,
         }
     }
 
@@ -118,8 +123,29 @@ impl Transport {
             outcome.notify |= one.notify;
             outcome.queues |= one.queues;
             outcome.more |= one.more;
+            outcome.busy |= one.busy;
         }
         outcome
+    }
+
+    /// As [`process`](Self::process), but the driver goes on believing that it need not kick. So
+    /// whoever calls this has to call it again soon, and `process` before it does anything else for
+    /// long.
+    pub fn poll(&mut self, memory: &dyn GuestMemory) -> Outcome {
+        self.quiet = true;
+        let outcome = self.process(memory);
+        self.quiet = false;
+        outcome
+    }
+
+    /// Whether the driver has made something available that the device has not taken.
+    #[must_use]
+    pub fn has_work(&mut self, memory: &dyn GuestMemory) -> bool {
+        let available = |queue: &mut Queue| {
+            let ready = queue.ready.as_mut();
+            ready.is_some_and(|ready| ready.attach(memory).is_ok_and(|ring| ring.has_available()))
+        };
+        self.is_live() && self.queues.iter_mut().any(available)
     }
 
     /// Works on one queue, if there is such a queue and it is ready.
@@ -130,7 +156,7 @@ impl Transport {
         let Some(ready) = self.queues.get_mut(queue).and_then(|q| q.ready.as_mut()) else {
             return Outcome::default();
         };
-        match work(self.device.as_mut(), queue, ready, memory) {
+        match work(self.device.as_mut(), queue, ready, memory, self.quiet) {
             Ok(mut outcome) => {
                 outcome.queues = u64::from(outcome.notify) << queue;
                 self.interrupt |= if outcome.notify { interrupt::USED_BUFFER } else { 0 };
@@ -151,6 +177,13 @@ impl Transport {
         } else {
             Interest::default()
         }
+    }
+
+    /// Whether the device has output that waits for another descriptor than those of
+    /// [`interest`](Self::interest).
+    #[must_use]
+    pub fn holds_output(&self) -> bool {
+        self.is_live() && self.device.holds_output()
     }
 
     /// Whether the device works: the driver has set DRIVER_OK and not FAILED, and no reset is due.
@@ -177,6 +210,19 @@ impl Transport {
         self.device.failures()
     }
 
+    /// Replaces the rate limits of the device; false if it has none. Who waited for the old ones
+    /// has to be worked on: call [`process`](Self::process).
+    #[must_use]
+    pub fn set_limits(&mut self, limits: Limits) -> bool {
+        self.device.set_limits(limits)
+    }
+
+    /// The rate limits of the device, if it is one that can have some.
+    #[must_use]
+    pub fn limits(&self) -> Option<Limits> {
+        self.device.limits()
+    }
+
     /// The backend's part of the configuration (such as a terminal's size) has changed: lets the
     /// driver see that, and tells it if it is live.
     pub fn config_changed(&mut self) -> Outcome {
@@ -187,6 +233,16 @@ impl Transport {
             notify,
             ..Outcome::default()
         }
+    }
+
+    /// The backend may have changed by itself: has the device look, and tells the driver what that
+    /// changed.
+    pub fn look_at_backend(&mut self) -> Outcome {
+        self.device.look_at_backend();
+        if self.device.config_changed() {
+            return self.config_changed();
+        }
+        Outcome::default()
     }
 
     /// Back to the state at start (section 2.4).
@@ -221,10 +277,14 @@ fn work(
     index: usize,
     queue: &mut DeviceQueue,
     memory: &dyn GuestMemory,
+    quiet: bool,
 ) -> Result<Outcome, DeviceError> {
     let mut ring = queue.attach(memory)?;
     ring.disable_kicks();
-    let more = match device.process(index, &mut ring)? {
+    let available = ring.has_available();
+    let progress = device.process(index, &mut ring)?;
+    let more = match progress {
+        Progress::Drained if quiet => false,
         // What came in before the driver knew that kicks count again brings no kick of its own.
         Progress::Drained => {
             let came_in = ring.enable_kicks();
@@ -239,6 +299,7 @@ fn work(
     Ok(Outcome {
         notify: ring.wants_notification(),
         more,
+        busy: available && progress != Progress::Waiting,
         ..Outcome::default()
     })
 }

@@ -4,18 +4,21 @@ mod direct;
 mod erase;
 mod format;
 mod options;
+mod uring;
 
 #[cfg(test)]
 mod tests;
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use chiton_core::devices::Limits;
 use chiton_core::devices::block::{Disk as Backend, DiskError};
+use chiton_core::devices::{Begun, Limits, Operation};
 use chiton_shared::memory::Window;
 use chiton_shared::virtio::block::{ID_BYTES, SECTOR};
 use rustix::fs::{FlockOperation, SeekFrom, flock, seek};
@@ -24,6 +27,11 @@ use super::complaint::Complaint;
 use super::{Transfer, transfer};
 use direct::Direct;
 pub use options::{DiskOptions, SerialError};
+use uring::{Ended, Ring};
+
+/// How many operations are done one by one before the kernel is asked for a ring, so that a guest
+/// that reads a little pays for none.
+const OPERATIONS_BEFORE_RING: u32 = 64;
 
 /// Why a file cannot be a disk.
 #[derive(Debug, thiserror::Error)]
@@ -89,17 +97,79 @@ pub enum DiskOpenError {
 /// A disk that is open, and locked against other instances: shared if read-only, else alone.
 #[derive(Debug)]
 pub struct Disk {
+    /// The first field, so that it is dropped before the files are closed.
+    engine: Engine,
     file: File,
     sectors: u64,
     read_only: bool,
     name: [u8; ID_BYTES],
     direct: Option<Direct>,
     path: PathBuf,
+    pub(crate) queues: usize,
     pub(crate) limits: Limits,
     pub(crate) complaint: Complaint,
+    /// The ring's descriptor, for the device loop to watch, as soon as there is a ring.
+    pub(crate) ring: Arc<OnceLock<OwnedFd>>,
+}
+
+/// How operations are done.
+enum Engine {
+    /// One by one: `preadv`, `pwritev`, `fdatasync`.
+    Plain,
+    /// One by one, for so many times.
+    Ringless(u32),
+    /// By the kernel, while others go on.
+    Ring(Box<Ring>),
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Plain | Self::Ringless(_) => "plain",
+            Self::Ring(_) => "io_uring",
+        })
+    }
+}
+
+/// Whether io_uring can be used here; if not, disks work without.
+///
+/// # Errors
+///
+/// Why not.
+pub fn try_io_uring() -> io::Result<()> {
+    Ring::new().map(drop)
 }
 
 impl Disk {
+    /// From now on the disk may leave operations to the kernel.
+    ///
+    /// # Safety
+    ///
+    /// The memory of all windows that [`begin`](Backend::begin) gets has to stay mapped until the
+    /// disk is dropped.
+    pub(crate) unsafe fn work_asynchronously(&mut self) {
+        self.engine = Engine::Ringless(OPERATIONS_BEFORE_RING);
+    }
+
+    /// The ring, if it is time for one and the kernel gives one.
+    fn ring(&mut self) -> Option<&mut Ring> {
+        if let Engine::Ringless(left) = &mut self.engine {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                let ring = Ring::new().and_then(|ring| {
+                    // There has not been one before.
+                    let _ = self.ring.set(ring.watched()?);
+                    Ok(Engine::Ring(Box::new(ring)))
+                });
+                self.engine = ring.unwrap_or(Engine::Plain);
+            }
+        }
+        match &mut self.engine {
+            Engine::Ring(ring) => Some(ring),
+            Engine::Plain | Engine::Ringless(_) => None,
+        }
+    }
+
     /// Opens and locks a raw disk image or block device. [`DiskOptions`] can say more.
     ///
     /// # Errors
@@ -142,7 +212,7 @@ impl Disk {
         } else {
             FlockOperation::NonBlockingLockExclusive
         };
-        match flock(&file, lock) {
+        match lock_soon(&file, lock) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(DiskOpenError::Locked(path.to_owned())),
             Err(errno) => return Err(fail(errno.into())),
@@ -175,8 +245,11 @@ impl Disk {
             name: options.serial.unwrap_or_else(|| name_of(path)),
             direct,
             path: path.to_owned(),
+            queues: options.queues,
             limits: options.limits,
             complaint: Complaint::default(),
+            engine: Engine::Plain,
+            ring: Arc::default(),
         })
     }
 
@@ -187,6 +260,10 @@ impl Disk {
             format!("cannot {doing} {len} bytes at byte {offset} of the disk {path}: {error}")
         });
         DiskError
+    }
+
+    fn failed_flush(&self, error: &io::Error) -> DiskError {
+        self.failed("make durable all", 0, self.sectors * SECTOR, error)
     }
 
     fn file_for(&self, at: u64, windows: &[Window<'_>]) -> BorrowedFd<'_> {
@@ -231,6 +308,18 @@ impl Disk {
         }
         Ok(at)
     }
+}
+
+/// Locks a file, if need be after a while: of an instance that was killed the kernel may still have
+/// writes to finish, and until then the lock is theirs, as it has to be.
+fn lock_soon(file: &File, lock: FlockOperation) -> Result<(), rustix::io::Errno> {
+    for _ in 0..100 {
+        match flock(file, lock) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(5)),
+            result => return result,
+        }
+    }
+    flock(file, lock)
 }
 
 /// The file ends where the disk does not.
@@ -279,9 +368,59 @@ impl Backend for Disk {
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {
-        self.file
-            .sync_data()
-            .map_err(|error| self.failed("make durable all", 0, self.sectors * SECTOR, &error))
+        self.file.sync_data().map_err(|error| self.failed_flush(&error))
+    }
+
+    fn begin(&mut self, tag: u16, operation: Operation, windows: &[Window<'_>]) -> Begun {
+        let whole = self.file.as_raw_fd();
+        let file = match operation {
+            Operation::Read(at) | Operation::Write(at) => self.file_for(at, windows).as_raw_fd(),
+            Operation::Flush => whole,
+        };
+        let Some(ring) = self.ring() else {
+            return Begun::Done(match operation {
+                Operation::Read(offset) => self.read_at(offset, windows),
+                Operation::Write(offset) => self.write_at(offset, windows),
+                Operation::Flush => self.flush(),
+            });
+        };
+        // SAFETY: the memory stays mapped, as who had the disk work asynchronously promised, and
+        // the files are closed after the ring is.
+        unsafe { ring.begin(tag, operation, windows, file, whole) };
+        Begun::UnderWay
+    }
+
+    fn submit(&mut self) {
+        if let Engine::Ring(ring) = &mut self.engine {
+            ring.submit();
+        }
+    }
+
+    fn complete(&mut self) -> Option<(u16, Result<(), DiskError>)> {
+        let Engine::Ring(ring) = &mut self.engine else {
+            return None;
+        };
+        let Ended {
+            tag,
+            operation,
+            left,
+            result,
+        } = ring.complete()?;
+        let result = result.map_err(|error| match operation {
+            Operation::Read(offset) => self.failed("read", offset, left, &error),
+            Operation::Write(offset) => self.failed("write", offset, left, &error),
+            Operation::Flush => self.failed_flush(&error),
+        });
+        Some((tag, result))
+    }
+
+    fn wait(&mut self) {
+        if let Engine::Ring(ring) = &mut self.engine
+            && let Err(error) = ring.wait()
+        {
+            self.complaint
+                .say(|| format!("cannot wait for the disk {}: {error}", self.path.display()));
+        }
     }
 
     fn discard(&mut self, offset: u64, len: u64) -> Result<(), DiskError> {

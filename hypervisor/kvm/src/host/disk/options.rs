@@ -17,13 +17,27 @@ use super::{Disk, DiskOpenError};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct DiskOptions {
     pub(super) read_only: bool,
     pub(super) direct: bool,
     pub(super) raw: bool,
     pub(super) serial: Option<[u8; ID_BYTES]>,
     pub(super) limits: Limits,
+    pub(super) queues: usize,
+}
+
+impl Default for DiskOptions {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            direct: false,
+            raw: false,
+            serial: None,
+            limits: Limits::default(),
+            queues: 1,
+        }
+    }
 }
 
 /// A serial that cannot be a disk's.
@@ -70,6 +84,14 @@ impl DiskOptions {
     #[must_use]
     pub const fn limit_bytes(mut self, rate: Rate) -> Self {
         self.limits.bytes = Some(rate);
+        self
+    }
+
+    /// How many queues the guest finds, 1 to [`MAX_QUEUES`](chiton_core::devices::block::MAX_QUEUES):
+    /// one for each processor that uses the disk.
+    #[must_use]
+    pub const fn queues(mut self, count: usize) -> Self {
+        self.queues = count;
         self
     }
 

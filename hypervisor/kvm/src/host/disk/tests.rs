@@ -188,3 +188,92 @@ fn a_serial_is_checked() {
     let disk = DiskOptions::new().serial("disk-7").unwrap().open(&image.0).unwrap();
     assert_eq!(&disk.name()[..7], b"disk-7\0");
 }
+
+/// A disk that has a ring, if the kernel gives one.
+fn with_ring(image: &Image, options: &DiskOptions) -> Option<Disk> {
+    let mut disk = options.open(&image.0).unwrap();
+    // SAFETY: the tests drop the memory after the disk.
+    unsafe { disk.work_asynchronously() };
+    for _ in 0..OPERATIONS_BEFORE_RING {
+        disk.ring();
+    }
+    matches!(disk.engine, Engine::Ring(_)).then_some(disk)
+}
+
+/// Waits for everything under way; answers which tags ended well, in order of the tags.
+fn ends(disk: &mut Disk, count: usize) -> Vec<(u16, bool)> {
+    let mut ends = Vec::new();
+    disk.submit();
+    while ends.len() < count {
+        match disk.complete() {
+            Some((tag, result)) => ends.push((tag, result.is_ok())),
+            None => disk.wait(),
+        }
+    }
+    assert_eq!(disk.complete(), None);
+    ends.sort_unstable();
+    ends
+}
+
+#[test]
+fn what_is_begun_ends_with_every_window_filled() {
+    let ram = Ram::new(1 << 20).unwrap();
+    let image = Image::new("ring", &[0; 64 << 10]);
+    let Some(mut disk) = with_ring(&image, &DiskOptions::new()) else {
+        return;
+    };
+    for tag in 0..64_u16 {
+        let at = u64::from(tag) * 1024;
+        ram.window(at, 1024).unwrap().write(0, &[tag as u8 + 1; 1024]);
+        let windows = [ram.window(at, 1000).unwrap(), ram.window(at + 1000, 24).unwrap()];
+        assert_eq!(disk.begin(tag, Operation::Write(at), &windows), Begun::UnderWay);
+    }
+    assert!(ends(&mut disk, 64).iter().all(|(_, good)| *good));
+    assert_eq!(disk.begin(7, Operation::Flush, &[]), Begun::UnderWay);
+    assert_eq!(ends(&mut disk, 1), [(7, true)]);
+    let to = ram.window(0x8_0000, 4096).unwrap();
+    assert_eq!(disk.begin(0, Operation::Read(1024), &[to]), Begun::UnderWay);
+    assert_eq!(ends(&mut disk, 1), [(0, true)]);
+    let mut bytes = [0; 4096];
+    to.read(0, &mut bytes);
+    assert_eq!(bytes[..], std::fs::read(&image.0).unwrap()[1024..5120]);
+    assert_eq!((bytes[0], bytes[4095]), (2, 5));
+    drop(disk);
+}
+
+#[test]
+fn what_a_ring_can_do_only_in_part_fails_and_the_rest_ends_well() {
+    let ram = Ram::new(1 << 20).unwrap();
+    let image = Image::new("ring-shrunk", &[1; 8192]);
+    let Some(mut disk) = with_ring(&image, &DiskOptions::new().read_only(true)) else {
+        return;
+    };
+    let file = OpenOptions::new().write(true).open(&image.0).unwrap();
+    file.set_len(5000).unwrap();
+    let to = |at, len| ram.window(at, len).unwrap();
+    let across = [to(0, 512), to(512, 3584), to(4096, 4096)];
+    assert_eq!(disk.begin(0, Operation::Read(0), &across), Begun::UnderWay);
+    assert_eq!(
+        disk.begin(1, Operation::Read(0), &[to(0x1_0000, 4096)]),
+        Begun::UnderWay
+    );
+    assert_eq!(disk.begin(2, Operation::Write(0), &[to(0, 512)]), Begun::UnderWay);
+    assert_eq!(ends(&mut disk, 3), [(0, false), (1, true), (2, false)]);
+    assert!(disk.complaint.take().is_some());
+    drop(disk);
+}
+
+#[test]
+fn a_disk_that_is_dropped_waits_for_what_is_under_way() {
+    let ram = Ram::new(1 << 20).unwrap();
+    let image = Image::new("ring-drop", &[9; 4096]);
+    let Some(mut disk) = with_ring(&image, &DiskOptions::new()) else {
+        return;
+    };
+    let to = ram.window(0, 4096).unwrap();
+    assert_eq!(disk.begin(0, Operation::Read(0), &[to]), Begun::UnderWay);
+    drop(disk);
+    let mut bytes = [0; 4096];
+    to.read(0, &mut bytes);
+    assert_eq!(bytes, [9; 4096]);
+}

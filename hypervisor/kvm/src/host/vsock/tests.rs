@@ -132,19 +132,34 @@ fn the_file_is_removed_unless_another_took_its_place() {
     assert!(!path.exists());
 
     let vsock = Vsock::listen(&path, DEFAULT_CID).unwrap();
-    assert!(matches!(Vsock::listen(&path, DEFAULT_CID), Err(VsockError::InUse(_))));
+    assert!(matches!(
+        Vsock::listen(&path, DEFAULT_CID),
+        Err(VsockError::File(SocketFileError::InUse(_)))
+    ));
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "another's").unwrap();
     drop(vsock);
     assert!(path.exists());
     assert!(matches!(
         Vsock::listen(&path, DEFAULT_CID),
-        Err(VsockError::NotASocket(_))
+        Err(VsockError::File(SocketFileError::NotASocket(_)))
     ));
 }
 
 #[test]
 fn the_longest_path_has_room_for_any_port() {
-    let longest = "x".repeat(file::MAX_PATH) + "_4294967295";
-    assert!(SocketAddrUnix::new(longest).is_ok());
+    let place = Place::new("longest");
+    let longest = |len: usize| {
+        let folder = place.socket().parent().unwrap().to_owned();
+        let name = "x".repeat(len - folder.as_os_str().len() - 1);
+        folder.join(name)
+    };
+    let most = 107 - LONGEST_SUFFIX;
+    let path = longest(most);
+    drop(Vsock::listen(&path, DEFAULT_CID).unwrap());
+    assert!(SocketAddrUnix::new([path.to_str().unwrap(), "_4294967295"].concat()).is_ok());
+    assert!(matches!(
+        Vsock::listen(longest(most + 1), DEFAULT_CID),
+        Err(VsockError::File(SocketFileError::PathLength { max, .. })) if max == most
+    ));
 }

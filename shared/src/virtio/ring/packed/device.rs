@@ -177,6 +177,10 @@ impl Device {
 
     pub(in crate::virtio::ring) fn enable_kicks(&self, areas: &Areas<'_>) -> bool {
         event::enable(&areas.device, self.event_idx, self.next_avail);
+        self.has_available(areas)
+    }
+
+    pub(in crate::virtio::ring) fn has_available(&self, areas: &Areas<'_>) -> bool {
         let flags = areas.descriptors.load_u16(layout::flags(self.next_avail.slot));
         self.next_avail.is_available(flags)
     }

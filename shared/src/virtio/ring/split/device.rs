@@ -140,6 +140,10 @@ impl Device {
         }
         // The wish must be visible before the available index is read again.
         fence(Ordering::SeqCst);
+        self.has_available(areas)
+    }
+
+    pub(in crate::virtio::ring) fn has_available(&self, areas: &Areas<'_>) -> bool {
         areas.driver.load_u16(avail::IDX) != self.next_avail
     }
 }

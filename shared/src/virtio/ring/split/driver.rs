@@ -187,15 +187,16 @@ impl<const N: usize> Driver<N> {
         (head, written)
     }
 
-    pub(in crate::virtio::ring) fn arm(&self, size: u16, areas: &Areas<'_>) -> bool {
+    pub(in crate::virtio::ring) fn arm(&self, size: u16, areas: &Areas<'_>, count: u16) -> bool {
         if self.options.event_idx {
-            areas.driver.store_u16(avail::used_event(size), self.next_used);
+            let last = self.next_used.wrapping_add(count - 1);
+            areas.driver.store_u16(avail::used_event(size), last);
         } else {
             areas.driver.store_u16(avail::FLAGS, 0);
         }
         // The wish must be visible before the used index is read again.
         fence(Ordering::SeqCst);
-        areas.device.load_u16(used::IDX) != self.next_used
+        areas.device.load_u16(used::IDX).wrapping_sub(self.next_used) >= count
     }
 
     pub(in crate::virtio::ring) fn disarm(&self, size: u16, areas: &Areas<'_>) {

@@ -1,0 +1,361 @@
+//! TCP and HTTP between a guest on a TAP device and the host, beside the same over a veth pair
+//! between two network namespaces: same MTU, same offloads, same programs at the other end.
+//!
+//! ```text
+//!   namespace `here`                       namespace `there`
+//!   load ── veth ────────────────────────── veth ── stand-in for netperf, nginx
+//!   load ── TAP ── chiton: netperf, httpd
+//! ```
+
+mod load;
+mod place;
+
+use std::{
+    fs,
+    io::Read,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{start::verdict, stats::Samples};
+use crate::{
+    build, command,
+    error::{Error, Result},
+    guests, paths,
+    ui::Task,
+};
+use load::Way;
+pub(super) use place::Namespace;
+
+/// At least this part of what the host has with itself.
+const GOAL: f64 = 0.5;
+/// At most so many exits for a packet under load.
+const GOAL_EXITS: f64 = 0.05;
+/// At most so many exits for a datagram that comes alone and its answer.
+const GOAL_LONE: f64 = 2.0;
+/// How many bytes one run moves.
+const BYTES: u64 = 1 << 30;
+/// How many of them a packet of the MTU carries: 1500 less the headers of IP and TCP with timestamps.
+const PAYLOAD: u64 = 1448;
+/// How many datagrams go alone.
+const ROUNDS: u32 = 300;
+/// How long `wrk` asks, in seconds.
+const SECONDS: u32 = 2;
+/// How many connections `wrk` has.
+const CONNECTIONS: u32 = 64;
+
+const VETH_HERE: Ipv4Addr = Ipv4Addr::new(10, 93, 0, 1);
+const VETH_THERE: Ipv4Addr = Ipv4Addr::new(10, 93, 0, 2);
+const TAP_HERE: Ipv4Addr = Ipv4Addr::new(10, 94, 0, 1);
+const GUEST: Ipv4Addr = Ipv4Addr::new(10, 94, 0, 2);
+const TAP: &str = "tap0";
+const TCP: u16 = 5001;
+const UDP: u16 = 5002;
+const HTTP: u16 = 80;
+
+/// Measures and prints.
+pub(super) fn run(runs: usize) -> Result<()> {
+    let chiton = build::chiton()?;
+    let (netperf, httpd) = (guests::resolve("netperf")?, guests::resolve("httpd")?);
+    let (here, there) = (Namespace::new()?, Namespace::new()?);
+    connect(&here, &there)?;
+    there
+        .run(|| load::serve_tcp((VETH_THERE, TCP).into()))?
+        .map_err(io("serve TCP"))?;
+    there
+        .run(|| load::serve_udp((VETH_THERE, UDP).into()))?
+        .map_err(io("serve UDP"))?;
+
+    tcp(&here, &chiton, &netperf, runs)?;
+    lone(&here, &chiton, &netperf, runs)?;
+    http(&here, &there, &chiton, &httpd, runs)
+}
+
+/// Lays a veth pair and makes the TAP device.
+fn connect(here: &Namespace, there: &Namespace) -> Result<()> {
+    here.ip("link add veth0 type veth peer name veth1")?;
+    here.ip(&format!("link set veth1 netns {}", there.path().display()))?;
+    here.ip(&format!("address add {VETH_HERE}/24 dev veth0"))?;
+    there.ip(&format!("address add {VETH_THERE}/24 dev veth1"))?;
+    here.ip("link set veth0 up")?;
+    there.ip("link set veth1 up")?;
+    here.ip(&format!("tuntap add {TAP} mode tap"))?;
+    here.ip(&format!("address add {TAP_HERE}/24 dev {TAP}"))?;
+    here.ip(&format!("link set {TAP} up"))
+}
+
+/// The same bytes both ways, over the veth pair and to the guest.
+fn tcp(here: &Namespace, chiton: &Path, netperf: &Path, runs: usize) -> Result<()> {
+    println!(
+        "TCP, one connection, MTU 1500, Gbit/s, {runs} interleaved runs of {} MiB",
+        BYTES >> 20
+    );
+    println!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90");
+    for way in [Way::To, Way::From] {
+        let (mut host, mut guest) = (Samples::default(), Samples::default());
+        let (mut exits, mut exits_a_frame) = (Samples::default(), Samples::default());
+        let words = if way == Way::To { "host to" } else { "host from" };
+        let task = Task::start(format!("TCP, {words} guest"));
+        for _ in 0..runs {
+            host.push(rate(here, VETH_THERE, way)?);
+            let before = here.frames(TAP)?;
+            let running = Guest::start(here, chiton, netperf, &TCP.to_string())?;
+            guest.push(rate(here, GUEST, way)?);
+            let frames = here.frames(TAP)? - before;
+            let count = running.stop()? as f64;
+            exits.push(count / (BYTES / PAYLOAD) as f64);
+            exits_a_frame.push(count / frames as f64);
+        }
+        task.done();
+        println!("{:<34} {}", format!("{words} host, veth"), host.columns(1.0));
+        println!("{:<34} {}", format!("{words} guest, TAP"), guest.columns(1.0));
+        let ratio = guest.median() / host.median();
+        println!(
+            "  {ratio:.2} of veth; goal: at least {GOAL}, {}",
+            verdict(ratio >= GOAL)
+        );
+        println!(
+            "  {:.4} exits a packet of the MTU; goal: at most {GOAL_EXITS}, {} ({:.3} a frame of up to 64 KiB)",
+            exits.median(),
+            verdict(exits.median() <= GOAL_EXITS),
+            exits_a_frame.median()
+        );
+    }
+    Ok(())
+}
+
+/// Gigabits a second.
+fn rate(here: &Namespace, to: Ipv4Addr, way: Way) -> Result<f64> {
+    let seconds = here
+        .run(move || load::transfer((to, TCP).into(), way, BYTES))?
+        .map_err(io("move bytes"))?;
+    Ok(BYTES as f64 * 8.0 / 1e9 / seconds)
+}
+
+/// Datagrams that wait for each other, with time to fall asleep in between.
+fn lone(here: &Namespace, chiton: &Path, netperf: &Path, runs: usize) -> Result<()> {
+    let (mut host, mut guest, mut exits) = (Samples::default(), Samples::default(), Samples::default());
+    let task = Task::start("lone datagrams");
+    let pause = Duration::from_millis(1);
+    let ping = |to: Ipv4Addr| {
+        here.run(move || load::ping((to, UDP).into(), ROUNDS, pause))?
+            .map_err(io("send datagrams"))
+    };
+    for _ in 0..runs {
+        host.push(ping(VETH_THERE)?);
+        // What the start and the first question for an Ethernet address cost is not theirs.
+        let start = Guest::start(here, chiton, netperf, &format!("{UDP} udp"))?;
+        here.run(|| load::ping((GUEST, UDP).into(), 1, Duration::ZERO))?
+            .map_err(io("send datagrams"))?;
+        let without = start.stop()?;
+        let running = Guest::start(here, chiton, netperf, &format!("{UDP} udp"))?;
+        guest.push(ping(GUEST)?);
+        exits.push(running.stop()?.saturating_sub(without) as f64 / f64::from(ROUNDS));
+    }
+    task.done();
+    println!("\na datagram and its answer, µs, {runs} interleaved runs of {ROUNDS}");
+    println!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90");
+    println!("{:<34} {}", "host, veth", host.columns(1e6));
+    println!("{:<34} {}", "guest, TAP", guest.columns(1e6));
+    println!(
+        "  {:.2} exits for both; goal: at most {GOAL_LONE}, {}",
+        exits.median(),
+        verdict(exits.median() <= GOAL_LONE)
+    );
+    Ok(())
+}
+
+/// The same small file from nginx and from the guest.
+fn http(here: &Namespace, there: &Namespace, chiton: &Path, httpd: &Path, runs: usize) -> Result<()> {
+    let (Some(wrk), Some(nginx)) = (command::find("wrk"), command::find("nginx")) else {
+        println!("\nno HTTP: type sudo apt-get install -y wrk nginx-light");
+        return Ok(());
+    };
+    let nginx = Nginx::start(there, &nginx)?;
+    let (mut host, mut guest, mut exits) = (Samples::default(), Samples::default(), Samples::default());
+    let task = Task::start("HTTP");
+    for _ in 0..runs {
+        host.push(ask(here, &wrk, VETH_THERE)?);
+        let before = here.frames(TAP)?;
+        let running = Guest::start(here, chiton, httpd, &HTTP.to_string())?;
+        guest.push(ask(here, &wrk, GUEST)?);
+        let frames = here.frames(TAP)? - before;
+        exits.push(running.stop()? as f64 / frames as f64);
+    }
+    task.done();
+    drop(nginx);
+    println!("\nrequests a second for a small file, wrk with {CONNECTIONS} connections, {runs} interleaved runs");
+    println!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90");
+    println!("{:<34} {}", "nginx with one worker, veth", host.columns(1.0));
+    println!("{:<34} {}", "httpd in a guest, TAP", guest.columns(1.0));
+    let ratio = guest.median() / host.median();
+    println!(
+        "  {ratio:.2} of nginx; goal: at least {GOAL}, {}",
+        verdict(ratio >= GOAL)
+    );
+    println!(
+        "  {:.4} exits a frame; goal: at most {GOAL_EXITS}, {}",
+        exits.median(),
+        verdict(exits.median() <= GOAL_EXITS)
+    );
+    Ok(())
+}
+
+/// Requests a second.
+fn ask(here: &Namespace, wrk: &Path, at: Ipv4Addr) -> Result<f64> {
+    let mut wrk = Command::new(wrk);
+    wrk.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{SECONDS}s")])
+        .arg(format!("http://{at}:{HTTP}/"));
+    let output = here.run(move || command::quietly(&Task::silent(), &mut wrk))??;
+    let errors = output
+        .lines()
+        .any(|line| line.contains("Socket errors") || line.contains("Non-2xx"));
+    let rate = output
+        .lines()
+        .find_map(|line| line.strip_prefix("Requests/sec:")?.trim().parse().ok());
+    rate.filter(|_| !errors)
+        .ok_or_else(|| Error::Found(format!("wrk met errors:\n{output}")))
+}
+
+/// A `chiton` at work.
+struct Guest {
+    child: Child,
+}
+
+impl Guest {
+    /// Starts a guest with these arguments, and waits for its first line, by which it serves.
+    fn start(here: &Namespace, chiton: &Path, guest: &Path, arguments: &str) -> Result<Self> {
+        let mut command = Command::new(chiton);
+        command
+            .args(["run", "--exits", "--net", &format!("tap={TAP},ip={GUEST}/24")])
+            .arg(guest)
+            .args(arguments.split(' '))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = here.run(move || command.spawn())?.map_err(|source| Error::Start {
+            program: chiton.display().to_string(),
+            source,
+        })?;
+        let mut running = Self { child };
+        let mut byte = [0];
+        while byte[0] != b'\n' {
+            let read = running.child.stdout.as_mut().map_or(Ok(0), |out| out.read(&mut byte));
+            if !matches!(read, Ok(1)) {
+                return Err(running.failed());
+            }
+        }
+        Ok(running)
+    }
+
+    fn failed(&mut self) -> Error {
+        let mut words = String::new();
+        let _ = self.child.kill();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            let _ = stderr.read_to_string(&mut words);
+        }
+        Error::Found(format!("the guest does not serve: {words}"))
+    }
+
+    /// Ends it, and returns how many exits it made: those to the process and those to the kernel
+    /// alone.
+    fn stop(mut self) -> Result<u64> {
+        use rustix::process::{Pid, Signal, kill_process};
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let mut words = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut words).map_err(io("read its exits"))?;
+        }
+        let _ = self.child.wait();
+        exits(&words).ok_or_else(|| Error::Found(format!("no exits in: {words}")))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// All exits, from the table of `--exits`.
+pub(super) fn exits(words: &str) -> Option<u64> {
+    let count = |name: &str| -> Option<u64> {
+        let line = words.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    Some(count("all ")? + count("ioeventfd ")?)
+}
+
+/// An nginx with one worker, in a folder of its own.
+struct Nginx {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Nginx {
+    fn start(there: &Namespace, nginx: &Path) -> Result<Self> {
+        let folder = paths::target().join("bench-nginx");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+        let page = paths::apps().join("httpd/src/files/index.html");
+        fs::copy(&page, folder.join("index.html")).map_err(Error::file("copy", &page))?;
+        let at = folder.display();
+        let config = format!(
+            "daemon off; master_process off; worker_processes 1; pid {at}/pid; error_log {at}/errors;\n\
+             events {{ worker_connections 1024; }}\n\
+             http {{ access_log off; keepalive_requests 1000000000; types {{ text/html html; }}\n\
+             client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f;\n\
+             uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
+             server {{ listen {VETH_THERE}:{HTTP}; root {at}; }} }}\n"
+        );
+        let file = folder.join("nginx.conf");
+        fs::write(&file, config).map_err(Error::file("write", &file))?;
+        let mut command = Command::new(nginx);
+        command.arg("-e").arg(folder.join("errors")).arg("-c").arg(&file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = there.run(move || command.spawn())?.map_err(|source| Error::Start {
+            program: nginx.display().to_string(),
+            source,
+        })?;
+        let this = Self { child, folder };
+        let at = SocketAddr::from((VETH_THERE, HTTP));
+        let start = Instant::now();
+        while there.run(move || std::net::TcpStream::connect(at).is_err())? {
+            if start.elapsed() > Duration::from_secs(10) {
+                let said = fs::read_to_string(this.folder.join("errors")).unwrap_or_default();
+                return Err(Error::Found(format!("nginx does not serve: {said}")));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(this)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    move |error| Error::Found(format!("cannot {doing}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exits_of_both_kinds_are_added() {
+        let words = "exit to host         count\ndoorbell wait    3\nall                   12\nioeventfd              30   \
+                     (kicks)\n";
+        assert_eq!(exits(words), Some(42));
+        assert_eq!(exits("nothing"), None);
+    }
+}
