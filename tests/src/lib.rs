@@ -130,6 +130,8 @@ impl Chiton {
         };
         // SAFETY: as said there.
         unsafe { command.pre_exec(as_usual) };
+        // Most tests are of machines, which are the same in a jail and outside; those of jails say so.
+        command.env("CHITON_JAIL", "off");
         Self {
             command,
             stdin: Vec::new(),
@@ -142,6 +144,13 @@ impl Chiton {
     #[must_use]
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.command.args(args);
+        self
+    }
+
+    /// With a jail round each guest, and a record of instances in this folder.
+    #[must_use]
+    pub fn jailed(mut self, home: &Path) -> Self {
+        self.command.env_remove("CHITON_JAIL").env("CHITON_HOME", home);
         self
     }
 

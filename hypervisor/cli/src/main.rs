@@ -7,6 +7,7 @@ mod home;
 mod image;
 mod inspect;
 mod instance;
+mod jailed;
 mod net;
 mod options;
 mod run;
@@ -41,7 +42,10 @@ fn main() -> ExitCode {
     };
     let verbose = options.verbose;
     let result = match options.command {
-        Command::Run(Run::Run(run)) => run::run(*run, verbose, start).map(|never| match never {}),
+        Command::Run(Run::Run(run)) if run.without_jail() => run::run(&run, verbose, start).map(|never| match never {}),
+        Command::Run(Run::Run(run)) => jailed::run(*run, verbose, start).map(|never| match never {}),
+        Command::Create(run) => jailed::create_only(&run).map(|()| 0),
+        Command::Start(options) => jailed::start(&options, verbose, start).map(|never| match never {}),
         Command::Inspect(inspect) => inspect::run(&inspect).map(|()| 0),
         Command::Instance(command) => command.run(),
         Command::Update(update) => control::update(update).map(|()| 0),
@@ -73,6 +77,17 @@ fn say(text: &str) -> std::io::Result<()> {
 /// Writes a line to standard error, which may be closed, or full and read by nobody.
 fn complain(line: &str) {
     stderr::write_line(line, Duration::from_secs(2));
+}
+
+/// An error and what caused it, in one line each.
+fn words(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!("\n  because: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// One sentence; with `-v` what caused it too.

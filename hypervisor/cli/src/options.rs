@@ -10,6 +10,7 @@ pub(crate) use control::{LimitsOption, StatsOptions, StopOptions, Target, Update
 pub(crate) use disk::{DiskOption, rate};
 
 use crate::instance::Template;
+use crate::jailed::options::JailOptions;
 use crate::net::{NetOption, net};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -18,8 +19,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "chiton", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 pub(crate) struct Options<C: Subcommand> {
     /// Say more: start-up phases in microseconds, what caused an error, and the guest's log of
-    /// level info; twice debug, three times trace.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// level info; twice debug, three times trace. To be written before the command.
+    #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 
     #[command(subcommand)]
@@ -71,6 +72,10 @@ pub(crate) enum Run {
 pub(crate) enum Command {
     #[command(flatten)]
     Run(Run),
+    /// Make an instance, as `run` does, without starting it, and print its ID.
+    Create(Box<RunOptions>),
+    /// Start an instance that was made, or has ended.
+    Start(crate::jailed::StartOptions),
     /// Show a guest's manifest, segments and the page-table map the host would build; of an instance, all
     /// that is known, as JSON.
     Inspect(InspectOptions),
@@ -148,7 +153,7 @@ pub(crate) struct RunOptions {
     /// it: serial=NAME (what the guest reads as its name), queues=N (one for each processor that uses
     /// the disk), direct (past the page cache), raw (do not look for another format), ops=RATE and
     /// bytes=RATE (so many requests and bytes a second; RATE/BURST for so many at once). A name that itself ends like that needs :rw behind it.
-    #[arg(short, long, value_name = "PATH[:ro][,OPTION…]", value_parser = disk::parse)]
+    #[arg(long, value_name = "PATH[:ro][,OPTION…]", value_parser = disk::parse)]
     pub(crate) disk: Vec<DiskOption>,
 
     /// A network interface of the guest: a TAP device, with its own address and MTU unless given, and
@@ -186,7 +191,7 @@ pub(crate) struct RunOptions {
     /// A port of the console besides standard input and output, which the guest knows by NAME: a Unix
     /// socket that is made at PATH, or the terminal, pipe or file that is there. May be given several
     /// times.
-    #[arg(short, long, value_name = "NAME=PATH", value_parser = port)]
+    #[arg(long, value_name = "NAME=PATH", value_parser = port)]
     pub(crate) port: Vec<PortOption>,
     /// Serve disks and folders by a thread of their own: a file system that is slow then holds up
     /// neither the guest nor its other devices, and a guest with much in flight exits less.
@@ -219,6 +224,9 @@ pub(crate) struct RunOptions {
     #[arg(short = 'x', long)]
     pub(crate) exits: bool,
 
+    #[command(flatten)]
+    pub(crate) jail: JailOptions,
+
     /// The KVM device.
     #[arg(long, value_name = "PATH", default_value = chiton_kvm::platform::DEV_KVM)]
     pub(crate) kvm: PathBuf,
@@ -227,6 +235,13 @@ pub(crate) struct RunOptions {
     #[arg(value_names = ["GUEST", "ARGS"], required = true, num_args = 1.., trailing_var_arg = true,
           allow_hyphen_values = true)]
     pub(crate) guest: Vec<String>,
+}
+
+impl RunOptions {
+    /// Whether the guest is to have the rights of who calls.
+    pub(crate) fn without_jail(&self) -> bool {
+        self.jail.no_jail || std::env::var_os("CHITON_JAIL").is_some_and(|jail| jail == "off")
+    }
 }
 
 #[derive(Debug, Args)]

@@ -8,64 +8,127 @@ use std::time::{Duration, Instant};
 
 use chiton_core::exits::Micros;
 use chiton_kvm::host::stderr;
-use chiton_kvm::{Console, ConsolePort, ControlSocket, Ending, Folder, Guest, Outcome, Vsock};
+use chiton_kvm::platform::open_kvm;
+use chiton_kvm::{Console, ConsolePort, ControlSocket, Disk, Ending, Folder, Guest, Kvm, Net, Outcome, Vsock};
 use chiton_shared::doorbell::LogLevel;
 
 use crate::complain;
-use crate::options::RunOptions;
+use crate::net::NetOption;
+use crate::options::{DiskOption, RunOptions};
 
 /// An option that there is not, in the place of a guest.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} is no option of `chiton run`: see `chiton run --help`, or write ./{name} if it is a guest's name", name = .0.display())]
 struct UnknownOption(PathBuf);
 
-/// Does not return once the guest has run.
-pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<Infallible, Box<dyn Error>> {
-    let mut words = options.guest.into_iter();
-    let path = PathBuf::from(words.next().unwrap_or_default());
+/// What a guest has of the host, open: a jail is closed to it afterwards.
+pub(crate) struct Devices {
+    kvm: Kvm,
+    disks: Vec<Disk>,
+    pub(crate) nets: Vec<Net>,
+    vsock: Option<Vsock>,
+    ports: Vec<ConsolePort>,
+    pub(crate) control: Option<ControlSocket>,
+    emulated_disk: Option<Disk>,
+    emulated_net: Option<Net>,
+}
+
+impl Devices {
+    /// Opens what the options name.
+    pub(crate) fn open(options: &RunOptions) -> Result<Self, Box<dyn Error>> {
+        let mut devices = Self {
+            kvm: open_kvm(&options.kvm)?,
+            disks: Vec::with_capacity(options.disk.len()),
+            nets: Vec::with_capacity(options.net.len()),
+            vsock: None,
+            ports: Vec::with_capacity(options.port.len()),
+            control: None,
+            emulated_disk: None,
+            emulated_net: None,
+        };
+        let disk = |option: &DiskOption| option.options.clone().open(&option.path);
+        for option in &options.disk {
+            devices.disks.push(disk(option)?);
+        }
+        for net in &options.net {
+            devices.nets.push(net.open()?);
+        }
+        if let Some(vsock) = &options.vsock {
+            devices.vsock = Some(Vsock::listen(&vsock.path, vsock.cid)?);
+        }
+        for port in &options.port {
+            devices.ports.push(ConsolePort::open(&port.name, &port.path)?);
+        }
+        if let Some(path) = &options.control {
+            devices.control = Some(ControlSocket::listen(path)?);
+        }
+        devices.emulated_disk = options.emulated_disk.as_ref().map(disk).transpose()?;
+        devices.emulated_net = options.emulated_net.as_ref().map(NetOption::open).transpose()?;
+        Ok(devices)
+    }
+}
+
+/// Runs a guest as a part of this process, with its rights. Does not return once it has run.
+pub(crate) fn run(options: &RunOptions, verbose: u8, start: Instant) -> Result<Infallible, Box<dyn Error>> {
+    let mut words = options.guest.iter();
+    let path = PathBuf::from(words.next().map_or("", String::as_str));
     if path.to_string_lossy().starts_with('-') {
         return Err(UnknownOption(path).into());
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut guest = Guest::open(&path)?
+    let mut guest = Guest::open(&path)?;
+    for arg in words {
+        guest = guest.arg(arg);
+    }
+    for folder in &options.folder {
+        guest = guest.folder(Folder::open(&folder.path, folder.writable)?);
+    }
+    let guest = build(guest, options, Devices::open(options)?, &name, verbose, start);
+    // The kernel takes the machine down with the process, quicker than step by step.
+    Ok(guest.console(Console::stdio()?).run_then(|outcome| -> Infallible {
+        report(&name, &outcome, options.exits, verbose);
+        std::process::exit(outcome.ending.status().into())
+    })?)
+}
+
+/// Gives a guest what the options say, but for its arguments, its console and its files.
+pub(crate) fn build(
+    guest: Guest,
+    options: &RunOptions,
+    devices: Devices,
+    name: &str,
+    verbose: u8,
+    start: Instant,
+) -> Guest {
+    let mut guest = guest
         .started_at(start)
         .memory(options.memory)
         .processors(options.cpus)
-        .kvm(options.kvm)
-        .console(Console::stdio()?)
+        .open_kvm(devices.kvm)
         .timed(options.exits)
         .io_thread(options.io_thread)
         .end_on_signals()
         .log(Some(level(verbose)), {
-            let name = name.clone();
+            let name = name.to_owned();
             move |line| stderr::write_line(&format!("{name}: {line}"), Duration::ZERO)
         });
-    for arg in words {
-        guest = guest.arg(arg);
-    }
-    for variable in options.env {
+    for variable in &options.env {
         guest = guest.env(variable);
     }
-    for disk in options.disk {
-        guest = guest.disk(disk.options.open(&disk.path)?);
-    }
-    for net in options.net {
-        guest = guest.net(net.open()?);
-    }
-    if let Some(vsock) = options.vsock {
-        guest = guest.vsock(Vsock::listen(&vsock.path, vsock.cid)?);
+    guest = devices.disks.into_iter().fold(guest, Guest::disk);
+    guest = devices.nets.into_iter().fold(guest, Guest::net);
+    guest = devices.ports.into_iter().fold(guest, Guest::port);
+    if let Some(vsock) = devices.vsock {
+        guest = guest.vsock(vsock);
     }
     if let Some(bytes) = options.balloon {
         guest = guest.balloon(bytes);
     }
-    for folder in options.folder {
-        guest = guest.folder(Folder::open(&folder.path, folder.writable)?);
+    if let Some(disk) = devices.emulated_disk {
+        guest = guest.emulated_disk(disk);
     }
-    if let Some(disk) = options.emulated_disk {
-        guest = guest.emulated_disk(disk.options.open(&disk.path)?);
-    }
-    if let Some(net) = options.emulated_net {
-        guest = guest.emulated_net(net.open()?);
+    if let Some(net) = devices.emulated_net {
+        guest = guest.emulated_net(net);
     }
     if let Some(ring) = options.ring {
         guest = guest.ring(ring.into());
@@ -73,24 +136,17 @@ pub(crate) fn run(options: RunOptions, verbose: u8, start: Instant) -> Result<In
     if let Some(timeout) = options.timeout {
         guest = guest.timeout(timeout);
     }
-    for port in options.port {
-        guest = guest.port(ConsolePort::open(&port.name, &port.path)?);
-    }
-    if let Some(path) = options.control {
-        guest = guest.control_socket(ControlSocket::listen(path)?);
+    if let Some(socket) = devices.control {
+        guest = guest.control_socket(socket);
     }
     if let Some(timeout) = options.stop_timeout {
         guest = guest.stop_timeout(timeout);
     }
-    // The kernel takes the machine down with the process, quicker than step by step.
-    Ok(guest.run_then(|outcome| -> Infallible {
-        report(&name, &outcome, options.exits, verbose);
-        std::process::exit(outcome.ending.status().into())
-    })?)
+    guest
 }
 
 /// Tells what there is to tell of a guest that has ended.
-fn report(name: &str, outcome: &Outcome, with_exits: bool, verbose: u8) {
+pub(crate) fn report(name: &str, outcome: &Outcome, with_exits: bool, verbose: u8) {
     let mut report = ending(name, outcome);
     if with_exits {
         report += &exits(outcome);

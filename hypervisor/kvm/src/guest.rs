@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::manifest::Ring;
+use kvm_ioctls::Kvm;
 
 use crate::control::{Control, ControlSocket};
 use crate::devices::EmulatedBackends;
@@ -18,6 +19,7 @@ use crate::host::stderr;
 use crate::host::tap::Net;
 use crate::host::vsock::Vsock;
 use crate::outcome::Outcome;
+use crate::platform::{InterruptSupport, open_kvm};
 use crate::timeline::Timeline;
 use crate::{Error, instance};
 
@@ -49,7 +51,7 @@ pub struct Guest {
     pub(crate) end_signals: bool,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) log: Box<dyn Fn(&str) -> bool + Send + Sync>,
-    pub(crate) kvm: PathBuf,
+    pub(crate) kvm: KvmSource,
     pub(crate) timeline: Timeline,
 }
 
@@ -109,7 +111,7 @@ impl Guest {
             end_signals: false,
             log_level: Some(LogLevel::Warn),
             log: Box::new(|line| stderr::write_line(line, Duration::ZERO)),
-            kvm: platform_path(),
+            kvm: KvmSource::Path(PathBuf::from(crate::platform::DEV_KVM)),
             timeline: Timeline::start(),
         }
     }
@@ -278,7 +280,14 @@ impl Guest {
     /// On the KVM at this path instead of `/dev/kvm`.
     #[must_use]
     pub fn kvm(mut self, path: impl Into<PathBuf>) -> Self {
-        self.kvm = path.into();
+        self.kvm = KvmSource::Path(path.into());
+        self
+    }
+
+    /// On a KVM that is [open](crate::platform::open_kvm): for a process that can open it no more.
+    #[must_use]
+    pub fn open_kvm(mut self, kvm: Kvm) -> Self {
+        self.kvm = KvmSource::Open(kvm);
         self
     }
 
@@ -313,8 +322,28 @@ impl Guest {
     }
 }
 
-fn platform_path() -> PathBuf {
-    PathBuf::from(crate::platform::DEV_KVM)
+/// Where KVM comes from.
+pub(crate) enum KvmSource {
+    Path(PathBuf),
+    Open(Kvm),
+}
+
+impl KvmSource {
+    /// KVM, opened now if it is not yet.
+    pub(crate) fn open(self) -> Result<Kvm, Error> {
+        match self {
+            Self::Path(path) => open_kvm(&path),
+            Self::Open(kvm) => Ok(kvm),
+        }
+    }
+
+    /// What it can do.
+    pub(crate) fn interrupt_support(&self) -> Result<InterruptSupport, Error> {
+        match self {
+            Self::Path(path) => Ok(InterruptSupport::of(&open_kvm(path)?)),
+            Self::Open(kvm) => Ok(InterruptSupport::of(kvm)),
+        }
+    }
 }
 
 /// The most a guest file may have, in bytes.

@@ -1,6 +1,5 @@
 //! One run of one guest: the steps in order.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -17,11 +16,10 @@ use crate::Error;
 use crate::board::{HubBoard, Mainboard};
 use crate::control::ControlSocket;
 use crate::devices::{Backends, Devices};
-use crate::guest::Guest;
+use crate::guest::{Guest, KvmSource};
 use crate::hub::{Deadline, Hub, StopReason};
 use crate::interrupts::{self, QueueInterrupts};
 use crate::outcome::{Ending, Outcome};
-use crate::platform::open_kvm;
 use crate::prepare::Plan;
 use crate::processors::{self, Last, Processors};
 use crate::signal::{EndSignals, VcpuThread};
@@ -99,7 +97,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
             .map_err(Error::system("start the second thread"))?;
         timeline.mark("start thread");
 
-        let made = make_vm(&guest.kvm, interrupts.is_some(), &mut timeline);
+        let made = make_vm(guest.kvm, interrupts.is_some(), &mut timeline);
         let prepared = if claim() {
             plan.carry_out()
         } else {
@@ -232,8 +230,8 @@ impl Drop for Running<'_> {
 }
 
 /// Has KVM make a machine with one vCPU.
-fn make_vm(path: &Path, interrupts: bool, timeline: &mut Timeline) -> Result<(VmFd, VcpuFd), Error> {
-    let kvm = open_kvm(path)?;
+fn make_vm(kvm: KvmSource, interrupts: bool, timeline: &mut Timeline) -> Result<(VmFd, VcpuFd), Error> {
+    let kvm = kvm.open()?;
     timeline.mark("open KVM");
     let vm = kvm.create_vm().map_err(Error::kvm("KVM_CREATE_VM"))?;
     if interrupts {

@@ -9,8 +9,6 @@
 //! There is neither PIC nor I/O APIC: the interrupt controller is *split*, and nobody asks for the
 //! half that would be in this process. Other guests have none of this, and pay nothing for it.
 
-use std::path::Path;
-
 use chiton_core::loader;
 use chiton_shared::interrupts::{IPI, Idle, SPURIOUS, TIMER, queue_vector};
 use chiton_shared::manifest::Feature;
@@ -22,7 +20,8 @@ use kvm_ioctls::{VcpuFd, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::Error;
-use crate::platform::{self, InterruptSupport, KvmKind};
+use crate::guest::KvmSource;
+use crate::platform::KvmKind;
 
 /// Where messages for local APICs go, with the destination from bit 12 on (SDM volume 3A, section
 /// 12.11.1).
@@ -39,7 +38,7 @@ const TSC_DEADLINE_MODE: u32 = 0b10 << 17;
 
 /// Whether a guest is to have interrupts, and how it waits then. Only for one that asks KVM is
 /// asked.
-pub(crate) fn decide(guest: &[u8], kvm: &Path) -> Result<Option<Idle>, Error> {
+pub(crate) fn decide(guest: &[u8], kvm: &KvmSource) -> Result<Option<Idle>, Error> {
     // What is wrong with the file is said by whoever reads all of it.
     let Ok(manifest) = loader::manifest(guest) else {
         return Ok(None);
@@ -47,7 +46,7 @@ pub(crate) fn decide(guest: &[u8], kvm: &Path) -> Result<Option<Idle>, Error> {
     if !manifest.required.union(manifest.optional).contains(Feature::INTERRUPTS) {
         return Ok(None);
     }
-    let missing = InterruptSupport::of(&platform::open_kvm(kvm)?).missing();
+    let missing = kvm.interrupt_support()?.missing();
     let given = choose(missing, manifest.required.contains(Feature::INTERRUPTS))?;
     Ok(given.then(|| KvmKind::detect().idle()))
 }
@@ -178,8 +177,8 @@ mod tests {
 
     #[test]
     fn kvm_is_not_asked_for_a_guest_that_does_not_ask_or_is_none() {
-        let nowhere = Path::new("/nonexistent/kvm");
-        assert_eq!(decide(b"no guest", nowhere).ok(), Some(None));
+        let nowhere = KvmSource::Path("/nonexistent/kvm".into());
+        assert_eq!(decide(b"no guest", &nowhere).ok(), Some(None));
     }
 
     #[test]

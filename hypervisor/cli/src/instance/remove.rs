@@ -57,14 +57,13 @@ fn remove(home: &Home, instance: &Instance, force: bool) -> Result<(), InstanceE
 
 pub(super) fn prune(_: &PruneOptions) -> Result<(), Box<dyn Error>> {
     let home = super::open()?;
-    home.sweep::<InstanceError>(usize::MAX, |_| Ok(()))?;
+    crate::jailed::sweep_all(&home)?;
     for instance in home.list()? {
         if !instance.is_live() {
             home.remove(&instance)?;
             say(&format!("{}\n", instance.id()))?;
         }
     }
-    home.tidy()?;
     Ok(())
 }
 

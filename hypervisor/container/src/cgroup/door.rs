@@ -25,6 +25,13 @@ impl Door {
     }
 }
 
+impl From<Door> for Vec<File> {
+    /// The files, into each of which who enters writes `0`.
+    fn from(door: Door) -> Self {
+        door.files
+    }
+}
+
 impl Cgroup {
     /// A door in all hierarchies.
     pub fn door(&self) -> Result<Door> {

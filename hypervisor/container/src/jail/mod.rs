@@ -44,10 +44,10 @@ mod rootfs;
 pub mod seccomp;
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -79,9 +79,16 @@ pub enum CgroupPlacement {
     Caller,
     /// Cgroup v2: it is born in the group of this directory.
     Unified(OwnedFd),
-    /// Cgroup v1: before it goes on, its number is written to these files, `cgroup.procs` of a group of
-    /// each controller.
-    PerController(Vec<PathBuf>),
+    /// Cgroup v1, and hybrid hosts: it is born in the group of this directory, if there is one, and then
+    /// writes itself into these files, `tasks` of a group of each controller. To do so itself, into `tasks`,
+    /// takes microseconds; to have its number written into `cgroup.procs` takes a grace period of the
+    /// kernel, some milliseconds.
+    PerController {
+        /// The directory on the v2 tree of a hybrid host.
+        unified: Option<OwnedFd>,
+        /// The files, open for writing.
+        tasks: Vec<File>,
+    },
 }
 
 /// A jail that is to be made. Every part is on unless it is turned off.
@@ -181,7 +188,8 @@ impl Jail {
         let (outside, inner) = Channel::pair().map_err(|errno| Error::System("make a channel", errno.into()))?;
         let cgroup = match &self.cgroup {
             CgroupPlacement::Unified(directory) => Some(directory.as_fd()),
-            CgroupPlacement::Caller | CgroupPlacement::PerController(_) => None,
+            CgroupPlacement::PerController { unified, .. } => unified.as_ref().map(AsFd::as_fd),
+            CgroupPlacement::Caller => None,
         };
         let flags = self.namespaces.clone_flags();
         let run = || self.run(&inner, &outside, &plan, payload);
@@ -211,11 +219,6 @@ impl Jail {
 
     /// What only the caller can do for the new process, before it goes on.
     fn help(&self, pid: libc::pid_t, outside: &Channel, maps_owners: bool) -> Result<(), Failure> {
-        if let CgroupPlacement::PerController(files) = &self.cgroup {
-            for file in files {
-                std::fs::write(file, pid.to_string()).at(Step::Cgroup, || file.display().to_string())?;
-            }
-        }
         if self.namespaces.is_new(Kind::User) {
             self.ids.write_for(pid)?;
         }
@@ -301,15 +304,22 @@ impl Jail {
         let go = channel.receive_descriptors().at(Step::Clone, || "wait for go".into())?;
         let Some((_, parts)) = go else { exit(NO_JAIL) };
 
-        // 2. Root of the jail: all rights over its namespaces, none over the host.
+        // 2. Into its control groups, while it still has nothing to account for.
+        if let CgroupPlacement::PerController { tasks, .. } = &self.cgroup {
+            for mut group in tasks {
+                group.write_all(b"0").at(Step::Cgroup, || "enter a cgroup".into())?;
+            }
+        }
+
+        // 3. Root of the jail: all rights over its namespaces, none over the host.
         if new(Kind::User) || self.namespaces.joins(Kind::User) {
             idmap::become_root()?;
         }
 
-        // 3. A session without a terminal, into which nothing can be typed from here.
+        // 4. A session without a terminal, into which nothing can be typed from here.
         rustix::process::setsid().at(Step::Session, || "setsid".into())?;
 
-        // 4. Namespaces that a process makes for itself, and what is set in those that are new.
+        // 5. Namespaces that a process makes for itself, and what is set in those that are new.
         if new(Kind::Cgroup) {
             namespaces::unshare(Kind::Cgroup, Step::Cgroup)?;
         }
@@ -328,7 +338,7 @@ impl Jail {
 
         let namespaces = namespaces::own()?;
 
-        // 5. The root, built over the old one while that is still in reach; then in, and the old one away.
+        // 6. The root, built over the old one while that is still in reach; then in, and the old one away.
         if new(Kind::Mount) {
             rootfs::make_private()?;
             let parts = if plan.maps_owners {
@@ -346,25 +356,25 @@ impl Jail {
             rootfs::enter(&root)?;
         }
 
-        // 6. Nothing of the caller's: environment, signals.
+        // 7. Nothing of the caller's: environment, signals.
         privileges::set_environment(&self.environment)?;
         init::unblock_signals();
         if !is_function {
             init::forget_ignored_signals();
         }
 
-        // 7. No privileges. What comes after needs none.
+        // 8. No privileges. What comes after needs none.
         privileges::drop_all(self.user, self.group, &self.limits)?;
 
-        // 8. Files below the root only, even if some descriptor or link leads elsewhere.
+        // 9. Files below the root only, even if some descriptor or link leads elsewhere.
         let landlock = landlock::restrict(self.landlock)?;
 
-        // 9. No descriptor of the caller's but those it means to give.
+        // 10. No descriptor of the caller's but those it means to give.
         let mut keep = self.keep.clone();
         keep.push(channel.number());
         privileges::close_others(&keep)?;
 
-        // 10. Process 1, whose death is the death of all. It dies with the caller.
+        // 11. Process 1, whose death is the death of all. It dies with the caller.
         if self.die_with_parent {
             privileges::die_with_parent()?;
         }
@@ -379,7 +389,7 @@ impl Jail {
             Init::Payload => {}
         }
 
-        // 11. The filter last: it need not allow anything of the above.
+        // 12. The filter last: it need not allow anything of the above.
         if let Some(filter) = &plan.filter {
             filter.install()?;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -21,6 +21,8 @@ const SHORT: usize = 12;
 const DEVICE: &str = "ch";
 /// Where the outermost device of an instance's namespace is called.
 const INSIDE: &str = "eth0";
+/// What the TAP device of a guest is called in its namespace.
+const TAP: &str = "tap0";
 
 /// What is to be connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +46,8 @@ pub struct Bridge {
 pub struct Attached {
     /// The namespace to live in.
     pub namespace: Namespace,
-    /// The TAP device, for a [guest](Kind::Guest).
-    pub tap: Option<OwnedFd>,
+    /// The name of the TAP device in the namespace, for a [guest](Kind::Guest).
+    pub tap: Option<&'static str>,
     /// The address.
     pub address: Ipv4Addr,
     /// The range that it is in, in which everybody is reached directly.
@@ -187,7 +189,7 @@ impl Bridge {
         let mac = [0x02, 0x87, a, b, c, d];
         let gateway = self.subnet.gateway();
         let furnish = || match kind {
-            Kind::Guest => furnish_for_guest().map(Some),
+            Kind::Guest => furnish_for_guest().map(|()| Some(TAP)),
             Kind::Process => furnish_for_process(address, mac, self.subnet).map(|()| None),
         };
         let tap = namespace
@@ -412,7 +414,7 @@ fn table(owner: &str) -> String {
 }
 
 /// Runs inside: a bridge from the veth's end to a new TAP device.
-fn furnish_for_guest() -> io::Result<OwnedFd> {
+fn furnish_for_guest() -> io::Result<()> {
     // Nobody here has an address: the guest hears nothing but the others.
     for which in ["all", "default"] {
         let path = format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6");
@@ -423,17 +425,16 @@ fn furnish_for_guest() -> io::Result<OwnedFd> {
         }
     }
     let mut links = Links::open()?;
-    let tap = tap::make("tap0")?;
+    tap::make(TAP)?;
     links.make_bridge("br0")?;
     let bridge = links.index("br0")?;
-    for name in [INSIDE, "tap0"] {
+    for name in [INSIDE, TAP] {
         let index = links.index(name)?;
         links.set_master(index, bridge)?;
         links.set_up(index)?;
     }
     links.set_up(bridge)?;
-    loopback_up(&mut links)?;
-    Ok(tap)
+    loopback_up(&mut links)
 }
 
 /// Runs inside: the address on the veth's end.

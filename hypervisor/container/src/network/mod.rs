@@ -12,8 +12,8 @@
 //! ```
 //!
 //! The namespace is made and furnished before the jail, which only enters it: nobody in the jail has
-//! rights over it, and the TAP device is a descriptor by then. It, and all devices in it, are gone with
-//! the last process in it, however that ended. What stays on the host is taken down by
+//! rights over it, and what is needed of it, such as the TAP device, is open by then. It, and all devices in
+//! it, are gone with the last process in it, however that ended. What stays on the host is taken down by
 //! [`Bridge::leave`], or, for the dead, by [`Bridge::sweep`]: a lease of an address, a line in the hosts
 //! file, an nf_tables table of the instance's own.
 //!

@@ -162,8 +162,8 @@ fn a_port_that_somebody_listens_on_is_refused_and_nothing_is_left() {
 fn a_guests_tap_device_is_bridged_to_the_host() {
     let Some(rig) = Rig::new(24) else { return };
     let a = rig.bridge.join(&rig.id(0), "a", Kind::Guest, None, &[]).unwrap();
-    let tap = a.tap.as_ref().unwrap();
-    let mut ready = [rustix::event::PollFd::new(tap, rustix::event::PollFlags::IN)];
+    let tap = a.namespace.enter(|| tap::open(a.tap.unwrap())).unwrap();
+    let mut ready = [rustix::event::PollFd::new(&tap, rustix::event::PollFlags::IN)];
     let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
     let socket = UdpSocket::bind((a.gateway, 0)).unwrap();
     let mut frame = [0; 2048];
@@ -173,7 +173,7 @@ fn a_guests_tap_device_is_bridged_to_the_host() {
         if rustix::event::poll(&mut ready, Some(&second)).unwrap() == 0 {
             return false;
         }
-        let len = rustix::io::read(tap, &mut frame).unwrap();
+        let len = rustix::io::read(&tap, &mut frame).unwrap();
         // Behind 10 bytes of virtio-net header: ARP, with the address as its target.
         len >= 52 && frame[22..24] == [8, 6] && frame[48..52] == a.address.octets()
     };

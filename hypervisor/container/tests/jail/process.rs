@@ -331,7 +331,10 @@ fn group() {
     if std::fs::create_dir(&group).is_ok() {
         tried += 1;
         let mut jail = place.jail();
-        jail.cgroup = CgroupPlacement::PerController(vec![group.join("cgroup.procs")]);
+        jail.cgroup = CgroupPlacement::PerController {
+            unified: None,
+            tasks: vec![std::fs::File::options().write(true).open(group.join("tasks")).unwrap()],
+        };
         let found = outside_view(&jail);
         std::fs::remove_dir(&group).unwrap();
         assert!(found.contains(&format!("pids:/{name}\n")), "{found}");

@@ -60,9 +60,10 @@ fn steps() {
             over(jail, "/sys/kernel")
         }),
         (
-            "cannot move the process into its control group: /nowhere/cgroup.procs",
+            "cannot move the process into its control group: enter a cgroup",
             |jail| {
-                jail.cgroup = CgroupPlacement::PerController(vec!["/nowhere/cgroup.procs".into()]);
+                let tasks = vec![std::fs::File::options().write(true).open("/dev/full").unwrap()];
+                jail.cgroup = CgroupPlacement::PerController { unified: None, tasks };
             },
         ),
         ("cannot start a process in new namespaces", |jail| {

@@ -1,0 +1,114 @@
+//! The guest in its jail: what is opened before, and what is done in the jail's process.
+
+use std::error::Error;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::path::Path;
+use std::time::Instant;
+
+use chiton_container::jail::seccomp::{self, Filter};
+use chiton_container::network::Attached;
+use chiton_kvm::{Console, Folder, Guest, Net};
+
+use super::source::Opened;
+use crate::options::RunOptions;
+use crate::run::{self, Devices};
+
+/// Everything a guest needs of the host, open.
+pub(super) struct Inside<'a> {
+    options: &'a RunOptions,
+    opened: &'a Opened,
+    devices: Devices,
+    network: Option<Attached>,
+    verbose: u8,
+    began: Instant,
+}
+
+impl<'a> Inside<'a> {
+    pub(super) fn open(
+        options: &'a RunOptions,
+        opened: &'a Opened,
+        network: Option<Attached>,
+        verbose: u8,
+        began: Instant,
+    ) -> Result<Self, Box<dyn Error>> {
+        let mut devices = Devices::open(options)?;
+        if let Some(attached) = &network
+            && let Some(tap) = attached.tap
+        {
+            let net = attached
+                .namespace
+                .enter(|| Ok(Net::tap(tap)))??
+                .mac(attached.mac)?
+                .ip(attached.address.into(), attached.subnet.bits())
+                .gateway(attached.gateway.into());
+            devices.nets.push(net);
+        }
+        Ok(Self {
+            options,
+            opened,
+            devices,
+            network,
+            verbose,
+            began,
+        })
+    }
+
+    /// The system calls that running a machine takes.
+    pub(super) fn filter(&self) -> Filter {
+        seccomp::vmm(chiton_kvm::platform::REQUESTS)
+    }
+
+    /// Runs in the jail; the status is the guest's, or 125.
+    pub(super) fn run(self, streams: [RawFd; 3]) -> i32 {
+        match self.try_run(streams) {
+            Ok(code) => code,
+            Err(error) => {
+                crate::report(error.as_ref(), 0);
+                crate::FAILED.into()
+            }
+        }
+    }
+
+    fn try_run(self, streams: [RawFd; 3]) -> Result<i32, Box<dyn Error>> {
+        take_streams(streams)?;
+        let (mut guest, name) = match self.opened {
+            Opened::Bytes { name, bytes, args } => {
+                let guest = Guest::new(name, bytes.clone());
+                (args.iter().fold(guest, |guest, arg| guest.arg(arg)), name.clone())
+            }
+            Opened::Image { command, env, .. } => {
+                let (program, args) = command.split_first().ok_or("the image has no command")?;
+                let mut guest = Guest::open(Path::new("/").join(program))?;
+                guest = guest.folder(Folder::open("/", !self.options.jail.read_only)?);
+                guest = env.iter().fold(guest, |guest, variable| guest.env(variable));
+                (args.iter().fold(guest, |guest, arg| guest.arg(arg)), program.clone())
+            }
+        };
+        for folder in &self.options.folder {
+            let name = folder.path.canonicalize().unwrap_or_else(|_| folder.path.clone());
+            let name = name.file_name().unwrap_or_default();
+            guest = guest.folder(Folder::open(Path::new("/run/folders").join(name), folder.writable)?);
+        }
+        for volume in &self.options.jail.volume {
+            guest = guest.folder(Folder::open(&volume.guest, !volume.read_only)?);
+        }
+        if let Some(attached) = &self.network {
+            guest = guest.env(format!("CHITON_HOSTS={}", attached.hosts.display()));
+        }
+        let guest = run::build(guest, self.options, self.devices, &name, self.verbose, self.began);
+        let outcome = guest.console(Console::stdio()?).run()?;
+        run::report(&name, &outcome, self.options.exits, self.verbose);
+        Ok(outcome.ending.status().into())
+    }
+}
+
+/// Makes these this process's standard input, output and error.
+pub(super) fn take_streams(streams: [RawFd; 3]) -> std::io::Result<()> {
+    let [input, output, errors] = streams.map(|fd| {
+        // SAFETY: the caller's descriptors are open, and are not closed here.
+        unsafe { BorrowedFd::borrow_raw(fd) }
+    });
+    nix::unistd::dup2_stdin(input)?;
+    nix::unistd::dup2_stdout(output)?;
+    Ok(nix::unistd::dup2_stderr(errors)?)
+}

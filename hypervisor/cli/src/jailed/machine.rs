@@ -1,0 +1,358 @@
+//! What a supervisor starts: a jail with a guest in it, and everything the jail needs.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use chiton_container::cgroup::{Cgroup, OomWatch};
+use chiton_container::instance::{Child, Exit, Instance, Killer, Payload};
+use chiton_container::jail::{
+    CgroupPlacement, Clocks, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
+};
+use chiton_container::network::{Attached, Bridge};
+use chiton_kvm::platform::KvmKind;
+use rustix::pipe::{PipeFlags, pipe_with};
+use serde_json::Value;
+
+use super::inside::Inside;
+use super::options::{Clock, Network, scratch};
+use super::source::{Opened, Source};
+use super::{parts, report};
+use crate::complain;
+use crate::options::RunOptions;
+
+/// What is made anew for each start, and taken down after it.
+#[derive(Default)]
+struct Made {
+    cgroup: Option<Cgroup>,
+    oom: Option<OomWatch>,
+    bridge: Option<Bridge>,
+    ids: Option<Lease>,
+    opened: Option<Opened>,
+}
+
+/// A guest, or a process, that is to run in a jail.
+pub(super) struct Machine {
+    options: RunOptions,
+    source: Source,
+    verbose: u8,
+    began: Instant,
+    made: Made,
+}
+
+impl Machine {
+    pub(super) fn new(options: RunOptions, verbose: u8, began: Instant) -> Result<Self, Box<dyn Error>> {
+        let source = Source::find(&options.guest, options.jail.process)?;
+        Ok(Self {
+            options,
+            source,
+            verbose,
+            began,
+            made: Made::default(),
+        })
+    }
+
+    /// Says what a user wants to know of the end, and the status does not tell.
+    pub(super) fn tell(&self, exit: &Exit) {
+        match &exit.killer {
+            Some(Killer::OutOfMemory(how)) => complain(&format!("chiton: {}: {how}", self.source.name())),
+            Some(Killer::Signal(signal)) => {
+                complain(&format!("chiton: {} was killed by signal {signal}", self.source.name()));
+            }
+            Some(Killer::Unknown) | None => {}
+        }
+    }
+
+    /// Limits and accounts. Who is not root has a cgroup only where one is delegated.
+    fn make_cgroup(&mut self, instance: &Instance) -> Result<(), Box<dyn Error>> {
+        let limits = self.options.jail.limits.limits();
+        let wanted = limits != Default::default() || rustix::process::geteuid().is_root();
+        let made = parts::cgroups().and_then(|parent| Ok(Cgroup::create(&parent, instance.id().short(), &limits)?));
+        match made {
+            Ok(cgroup) => {
+                self.made.oom = cgroup.oom_watch().ok();
+                self.made.cgroup = Some(cgroup);
+                Ok(())
+            }
+            Err(error) if wanted => Err(error),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn placement(&self) -> Result<CgroupPlacement, Box<dyn Error>> {
+        let Some(cgroup) = &self.made.cgroup else {
+            return Ok(CgroupPlacement::Caller);
+        };
+        Ok(CgroupPlacement::PerController {
+            unified: cgroup.fd().map(|fd| fd.try_clone_to_owned()).transpose()?,
+            tasks: cgroup.door_after_clone()?.into(),
+        })
+    }
+
+    fn namespaces(&self, jail: &mut Jail, network: Option<&Attached>) -> Result<(), Box<dyn Error>> {
+        for shared in &self.options.jail.namespace {
+            let source = match &shared.of {
+                None => Namespace::Caller,
+                Some(instance) => Namespace::Process(super::process_of(instance)?),
+            };
+            jail.namespaces.set(shared.kind, source);
+        }
+        let source = match (&self.options.jail.network, network) {
+            (Network::None, _) => Namespace::New,
+            (Network::Host, _) => Namespace::Caller,
+            (Network::Of(instance), _) => Namespace::Process(super::process_of(instance)?),
+            (Network::Bridge, Some(attached)) => {
+                use std::os::fd::AsFd;
+                let number = attached.namespace.as_fd().as_raw_fd();
+                Namespace::File(PathBuf::from(format!("/proc/self/fd/{number}")))
+            }
+            (Network::Bridge, None) => Namespace::New,
+        };
+        jail.namespaces.set(Kind::Network, source);
+        Ok(())
+    }
+
+    fn root(&self, instance: &Instance, opened: &Opened) -> Result<Root, Box<dyn Error>> {
+        let scratch = scratch(instance.dir());
+        let mut layers = opened.layers();
+        for folder in ["upper", "work"] {
+            fs::create_dir_all(scratch.join(folder))?;
+        }
+        if layers.is_empty() {
+            // The root of a guest that is a file: nothing but what the jail puts there.
+            let nothing = scratch.join("nothing");
+            fs::create_dir_all(&nothing)?;
+            layers.push(nothing);
+        }
+        Ok(Root {
+            layers,
+            scratch: Some(scratch),
+            read_only: self.options.jail.read_only,
+            tmp: self.options.jail.read_only,
+            volumes: self.volumes()?,
+            // What nobody will read again need not be on the disk when the jail ends.
+            volatile: self.options.jail.rm,
+            // Who runs a machine looks up its own descriptors, and wants nothing else of the kernel's. That
+            // of a bridge is another's namespace, whose /sys is not to be had.
+            proc: if self.options.jail.process {
+                Proc::Full
+            } else {
+                Proc::Processes
+            },
+            sys: if self.options.jail.process && self.options.jail.network != Network::Bridge {
+                Sys::ReadOnly
+            } else {
+                Sys::Absent
+            },
+        })
+    }
+
+    /// Those asked for, and the folders, which the guest's side opens where they are bound.
+    fn volumes(&self) -> Result<Vec<chiton_container::jail::Volume>, Box<dyn Error>> {
+        let mut volumes = self.options.jail.volume.clone();
+        for folder in &self.options.folder {
+            let host = fs::canonicalize(&folder.path)
+                .map_err(|_| chiton_kvm::FolderOpenError::Missing(folder.path.clone()))?;
+            let name = host.file_name().unwrap_or_default();
+            volumes.push(chiton_container::jail::Volume {
+                guest: Path::new("/run/folders").join(name),
+                read_only: !folder.writable,
+                host,
+            });
+        }
+        Ok(volumes)
+    }
+
+    fn try_start(&mut self, instance: &Instance) -> Result<Child, Box<dyn Error>> {
+        let mut network = None;
+        self.make_cgroup(instance)?;
+        if self.options.jail.network == Network::Bridge {
+            let bridge = parts::bridge(instance.home())?;
+            let kind = if self.options.jail.process {
+                chiton_container::network::Kind::Process
+            } else {
+                chiton_container::network::Kind::Guest
+            };
+            let options = &self.options.jail;
+            let (id, name) = (instance.id().as_str(), instance.name().as_str());
+            // Written down before it is made, so that the sweep looks for it.
+            instance.set_report(&report::begun(&self.options.jail.network))?;
+            network = Some(bridge.join(id, name, kind, options.ip, &options.publish)?);
+            self.made.bridge = Some(bridge);
+        }
+        let ids = if rustix::process::geteuid().is_root() {
+            let lease = parts::ranges(instance.home()).lease(instance.id().short())?;
+            let map = lease.map();
+            self.made.ids = Some(lease);
+            map
+        } else {
+            IdMap::rootless()
+        };
+        let opened = self.source.open()?;
+        let mut jail = Jail::new(self.root(instance, &opened)?, ids);
+        jail.hostname = self
+            .options
+            .jail
+            .hostname
+            .clone()
+            .unwrap_or_else(|| instance.name().to_string());
+        jail.cgroup = self.placement()?;
+        for (clock, seconds) in &self.options.jail.clock {
+            match clock {
+                Clock::Monotonic => {
+                    jail.clocks = Clocks {
+                        monotonic: *seconds,
+                        ..jail.clocks
+                    }
+                }
+                Clock::Boottime => {
+                    jail.clocks = Clocks {
+                        boottime: *seconds,
+                        ..jail.clocks
+                    }
+                }
+            }
+        }
+        self.namespaces(&mut jail, network.as_ref())?;
+        let (stdin, input) = self.input()?;
+        let [(stdout, output), (stderr, errors)] = [pipe_with(PipeFlags::CLOEXEC)?, pipe_with(PipeFlags::CLOEXEC)?];
+        let streams = [&input, &output, &errors].map(AsRawFd::as_raw_fd);
+        let facts = report::facts(&jail, self.made.cgroup.as_ref(), network.as_ref(), &self.options.jail);
+        let jailed = if self.options.jail.process {
+            self.spawn_process(&mut jail, &opened, streams)?
+        } else {
+            self.spawn_guest(&mut jail, &opened, network, streams)?
+        };
+        self.made.opened = Some(opened);
+        instance.set_report(&report::whole(facts, &jailed))?;
+        Ok(Child {
+            pid: jailed.pid().unsigned_abs(),
+            pidfd: jailed.pidfd().try_clone_to_owned()?,
+            stdin,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+        })
+    }
+
+    /// Both ends of the input: what is fed into it, if it comes from those who are attached, and what is read.
+    fn input(&self) -> Result<(Option<OwnedFd>, OwnedFd), Box<dyn Error>> {
+        if self.options.jail.interactive && self.options.jail.detach {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+            rustix::io::ioctl_fionbio(&write, true)?;
+            return Ok((Some(write), read));
+        }
+        if self.options.jail.detach {
+            return Ok((None, File::open("/dev/null")?.into()));
+        }
+        Ok((None, super::dup(&std::io::stdin())?))
+    }
+
+    fn spawn_guest(
+        &self,
+        jail: &mut Jail,
+        opened: &Opened,
+        network: Option<Attached>,
+        streams: [RawFd; 3],
+    ) -> Result<Jailed, Box<dyn Error>> {
+        // A jail has no files that tell.
+        let _ = KvmKind::detect();
+        // What is opened for the guest is what it keeps: devices, disks, sockets.
+        let before = open_descriptors()?;
+        let inside = Inside::open(&self.options, opened, network, self.verbose, self.began)?;
+        jail.keep = open_descriptors()?
+            .difference(&before)
+            .copied()
+            .chain(streams)
+            .collect();
+        jail.init = Init::Payload;
+        jail.filter = Some(inside.filter());
+        Ok(jail.spawn(|| inside.run(streams))?)
+    }
+
+    fn spawn_process(&self, jail: &mut Jail, opened: &Opened, streams: [RawFd; 3]) -> Result<Jailed, Box<dyn Error>> {
+        let Opened::Image {
+            command,
+            env,
+            directory,
+            ..
+        } = opened
+        else {
+            return Err(super::source::SourceError::Nothing(self.source.name()).into());
+        };
+        let nul = |_| super::source::SourceError::NoCommand(self.source.name());
+        let words = |list: &[String]| {
+            list.iter()
+                .map(|word| CString::new(word.as_str()))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        jail.environment = words(&[env.as_slice(), &self.options.env].concat()).map_err(nul)?;
+        let program = Program::new(command).ok_or_else(|| super::source::SourceError::NoCommand(self.source.name()))?;
+        let program = match directory.as_str() {
+            "" => program,
+            directory => program.directory(CString::new(directory).map_err(nul)?),
+        };
+        jail.keep = streams.to_vec();
+        // The program has the streams where programs have them; this process gets its own back.
+        let own = [
+            super::dup(&std::io::stdin())?,
+            super::dup(&std::io::stdout())?,
+            super::dup(&std::io::stderr())?,
+        ];
+        super::inside::take_streams(streams)?;
+        let jailed = jail.spawn_program(&program);
+        super::inside::take_streams([&own[0], &own[1], &own[2]].map(AsRawFd::as_raw_fd))?;
+        Ok(jailed?)
+    }
+}
+
+impl Payload for Machine {
+    type Error = Box<dyn Error>;
+
+    fn start(&mut self, instance: &Instance) -> Result<Child, Self::Error> {
+        self.try_start(instance)
+    }
+
+    fn killer(&mut self, signal: i32) -> Killer {
+        let verdict = self.made.oom.as_mut().filter(|_| signal == libc::SIGKILL);
+        match verdict.map(OomWatch::verdict) {
+            Some(Ok(Some(kill))) => Killer::OutOfMemory(kill.to_string()),
+            _ => Killer::Signal(signal),
+        }
+    }
+
+    fn take_down(&mut self, instance: &Instance) -> Result<(), Self::Error> {
+        let made = std::mem::take(&mut self.made);
+        let network = made
+            .bridge
+            .map_or(Ok(()), |bridge| bridge.leave(instance.id().as_str()));
+        if let Some(cgroup) = made.cgroup {
+            cgroup.remove()?;
+        }
+        network?;
+        let report = instance.report()?;
+        if let Value::Object(mut report) = report {
+            // What is gone is not to be swept for.
+            report.remove("cgroup");
+            report.insert("network".into(), Value::Null);
+            instance.set_report(&Value::Object(report))?;
+        }
+        Ok(())
+    }
+}
+
+/// The numbers of this process's descriptors.
+fn open_descriptors() -> std::io::Result<BTreeSet<RawFd>> {
+    let numbers = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    let mut open: BTreeSet<RawFd> = fs::read_dir("/proc/self/fd")?.flatten().filter_map(numbers).collect();
+    // The one by which they were read was among them, and is closed.
+    open.retain(|fd| {
+        // SAFETY: the number is used for a question only, whose answer says whether it is open.
+        let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
+        rustix::io::fcntl_getfd(fd).is_ok()
+    });
+    Ok(open)
+}

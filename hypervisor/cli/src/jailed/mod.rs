@@ -1,0 +1,126 @@
+//! `chiton run` with a jail round the guest: the whole way, from options to the end.
+//!
+//! ```text
+//!  options ─▶ Source (file, or image and its layers)
+//!          ─▶ instance in the record ─▶ supervisor: this process, or with --detach one of its own
+//!                                         └─▶ Machine::start: cgroup, network, ids, descriptors
+//!                                               └─▶ jail (clone3) ─▶ the guest, in that process
+//! ```
+
+mod detach;
+mod inside;
+mod machine;
+pub(crate) mod options;
+mod parts;
+mod report;
+mod source;
+mod start;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use chiton_container::instance::{Home, Instance, InstanceError, Outputs, Spec, Supervisor};
+use serde_json::json;
+
+use crate::options::RunOptions;
+use machine::Machine;
+use source::Source;
+
+pub(crate) use parts::sweep_all;
+pub(crate) use start::{StartOptions, start};
+
+/// How many of those that may be dead are looked at before a start: a start takes no longer because many
+/// live.
+const SWEPT: usize = 16;
+
+/// Makes an instance and runs it. Comes back only with an error.
+pub(crate) fn run(options: RunOptions, verbose: u8, began: Instant) -> Result<Infallible, Box<dyn Error>> {
+    let home = crate::instance::open()?;
+    parts::sweep(&home, SWEPT)?;
+    let instance = create(&home, &options)?;
+    // Whoever could not be started is of no use to anybody.
+    let undo = |error| {
+        let _ = home.remove(&instance);
+        error
+    };
+    supervise(&instance, options, verbose, began).map_err(undo)
+}
+
+/// Makes an instance, without starting it.
+pub(crate) fn create(home: &Home, options: &RunOptions) -> Result<Instance, Box<dyn Error>> {
+    let source = Source::find(&options.guest, options.jail.process)?;
+    let name = match &options.jail.name {
+        Some(name) => name.clone(),
+        None => home.free_name()?,
+    };
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let spec = Spec {
+        image: source.image_name(),
+        image_digest: source.image_digest(),
+        command: options.guest.clone(),
+        restart: options.jail.restart,
+        remove: options.jail.rm,
+        labels: options.jail.label.clone(),
+        // What is started again is what was asked for, word by word.
+        options: json!({ "arguments": arguments, "directory": std::env::current_dir()? }),
+        ..Spec::new(name)
+    };
+    Ok(home.create(spec)?)
+}
+
+/// Makes an instance, and prints its ID.
+pub(crate) fn create_only(options: &RunOptions) -> Result<(), Box<dyn Error>> {
+    let instance = create(&crate::instance::open()?, options)?;
+    Ok(crate::say(&format!("{}\n", instance.id()))?)
+}
+
+/// Supervises an instance to its end, in the background if so asked. Comes back only with an error.
+fn supervise(
+    instance: &Instance,
+    options: RunOptions,
+    verbose: u8,
+    began: Instant,
+) -> Result<Infallible, Box<dyn Error>> {
+    if options.jail.detach {
+        return detach::run(instance, |started| {
+            run_here(instance, options, verbose, began, None, started)
+        });
+    }
+    let terminal = [dup(&std::io::stdout())?, dup(&std::io::stderr())?];
+    let code = run_here(instance, options, verbose, began, Some(terminal), Box::new(|| {}))?;
+    std::process::exit(code)
+}
+
+fn run_here(
+    instance: &Instance,
+    options: RunOptions,
+    verbose: u8,
+    began: Instant,
+    terminal: Option<[OwnedFd; 2]>,
+    started: Box<dyn FnOnce()>,
+) -> Result<i32, Box<dyn Error>> {
+    let live = instance.claim()?;
+    let outputs = Outputs::open(instance, terminal)?;
+    let mut machine = Machine::new(options, verbose, began)?;
+    let supervisor = Supervisor::new(instance.clone(), live, outputs)?;
+    let exit = supervisor.run(&mut machine, |_| started())?;
+    machine.tell(&exit);
+    Ok(exit.code)
+}
+
+fn dup(fd: &impl AsFd) -> std::io::Result<OwnedFd> {
+    fd.as_fd().try_clone_to_owned()
+}
+
+/// An instance that runs, by what its user calls it; its process.
+pub(crate) fn process_of(target: &str) -> Result<i32, InstanceError> {
+    let instance = crate::instance::open()?.find(target)?;
+    let state = instance.state()?;
+    let pid = state
+        .pid
+        .filter(|_| state.status.is_live())
+        .and_then(|pid| i32::try_from(pid).ok());
+    pid.ok_or_else(|| instance.wrong(state.status, "its namespaces are gone; start it first"))
+}

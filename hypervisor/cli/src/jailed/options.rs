@@ -1,0 +1,306 @@
+//! Options of the jail, as clap reads them. Limits have the names of the files of cgroup v2.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use chiton_container::cgroup::{Count, CpuMax, IoMax, Limits, Set, Size, Weight};
+use chiton_container::instance::{Name, RestartPolicy};
+use chiton_container::jail::{Kind, Volume};
+use chiton_container::network::Port;
+use clap::Args;
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Life")]
+pub(crate) struct JailOptions {
+    /// Go on in the background, and print the ID.
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+
+    /// What the instance is called; a name is found if there is none.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<Name>,
+
+    /// Remove the instance when it ends.
+    #[arg(long)]
+    pub(crate) rm: bool,
+
+    /// Start it again when it ends: no, always, unless-stopped, on-failure or on-failure:N.
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    pub(crate) restart: RestartPolicy,
+
+    /// In the background: keep its input open for `chiton attach`.
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+
+    /// A label. May be given several times.
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) label: Vec<String>,
+
+    /// Run without a jail, with all rights of who calls, and without a record. CHITON_JAIL=off does the
+    /// same.
+    #[arg(long)]
+    pub(crate) no_jail: bool,
+
+    /// The network: none, host, bridge (an address, and the others by name), or that of another instance.
+    #[arg(
+        long,
+        value_name = "none|host|bridge|container:INSTANCE",
+        default_value = "none",
+        help_heading = "Jail"
+    )]
+    pub(crate) network: Network,
+
+    /// A port of the host that leads to the guest. May be given several times.
+    #[arg(short, long, value_name = "[IP:]HOST:GUEST[/udp]", help_heading = "Jail")]
+    pub(crate) publish: Vec<Port>,
+
+    /// The guest's address on the bridge.
+    #[arg(long, value_name = "ADDRESS", help_heading = "Jail")]
+    pub(crate) ip: Option<std::net::Ipv4Addr>,
+
+    /// A folder of the host that the guest sees, and may write unless :ro is behind it. May be given several
+    /// times.
+    #[arg(short, long, value_name = "HOST:GUEST[:ro]", help_heading = "Jail")]
+    pub(crate) volume: Vec<Volume>,
+
+    /// Run the image's program as an ordinary process in a jail, without a machine.
+    #[arg(long, help_heading = "Jail")]
+    pub(crate) process: bool,
+
+    /// The root file system cannot be written.
+    #[arg(long, help_heading = "Jail")]
+    pub(crate) read_only: bool,
+
+    /// The host name; the instance's name unless given.
+    #[arg(long, value_name = "NAME", help_heading = "Jail")]
+    pub(crate) hostname: Option<String>,
+
+    /// Whose namespace to be in instead of a new one: `pid=host`, `ipc=container:db`. Kinds are mount, uts,
+    /// ipc, pid, user, cgroup and time; for the network there is --network. May be given several times.
+    #[arg(long, value_name = "KIND=host|container:INSTANCE", help_heading = "Jail")]
+    pub(crate) namespace: Vec<Shared>,
+
+    /// Add to the jail's clocks: `monotonic=86400` or `boottime=86400`, in seconds. May be given several times.
+    #[arg(long, value_name = "CLOCK=SECONDS", value_parser = clock, help_heading = "Jail")]
+    pub(crate) clock: Vec<(Clock, i64)>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitOptions,
+}
+
+/// What an instance may use.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Limits (cgroup)")]
+pub(crate) struct LimitOptions {
+    /// Processors' time: 0.5 is half of one.
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu_max: Option<CpuMax>,
+
+    /// Share of processor time when others want it too: 1 to 10000, 100 for all that say nothing.
+    #[arg(long, value_name = "WEIGHT")]
+    pub(crate) cpu_weight: Option<Weight>,
+
+    /// Processors of the host it may run on, as 0-2,5.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<Set>,
+
+    /// Memory nodes of the host it may use.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<Set>,
+
+    /// Memory of the host it never exceeds: the guest's and that of who runs it.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory_max: Option<Size>,
+
+    /// Memory beyond which it is slowed down (cgroup v2).
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory_high: Option<Size>,
+
+    /// Memory it keeps as long as others have some to give (cgroup v2).
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory_low: Option<Size>,
+
+    /// Memory it keeps in any case (cgroup v2).
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory_min: Option<Size>,
+
+    /// Swap it may use.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) swap_max: Option<Size>,
+
+    /// Processes and threads; KVM's own thread counts.
+    #[arg(long, value_name = "N")]
+    pub(crate) pids_max: Option<Count>,
+
+    /// Rates of a block device of the host, as 8:0,rbps=10M,wiops=100. May be given several times.
+    #[arg(long, value_name = "DEVICE,LIMIT=N…")]
+    pub(crate) io_max: Vec<IoMax>,
+
+    /// Share of block devices when others want them too: 1 to 10000.
+    #[arg(long, value_name = "WEIGHT")]
+    pub(crate) io_weight: Option<Weight>,
+}
+
+impl LimitOptions {
+    /// As the library has them.
+    pub(crate) fn limits(&self) -> Limits {
+        let Self {
+            cpu_max,
+            cpu_weight,
+            cpuset_cpus,
+            cpuset_mems,
+            memory_max,
+            memory_high,
+            memory_low,
+            memory_min,
+            swap_max,
+            pids_max,
+            io_max,
+            io_weight,
+        } = self.clone();
+        Limits {
+            cpu_max,
+            cpu_weight,
+            cpuset_cpus,
+            cpuset_mems,
+            memory_max,
+            memory_high,
+            memory_low,
+            memory_min,
+            memory_reservation: None,
+            swap_max,
+            pids_max,
+            io_max,
+            io_weight,
+        }
+    }
+}
+
+/// The network of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// Nothing but the loopback device.
+    None,
+    /// That of the host.
+    Host,
+    /// A namespace of its own, on the bridge.
+    Bridge,
+    /// That of another instance.
+    Of(String),
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            None if text == "none" => Ok(Self::None),
+            None if text == "host" => Ok(Self::Host),
+            None if text == "bridge" => Ok(Self::Bridge),
+            Some(("container", instance)) if !instance.is_empty() => Ok(Self::Of(instance.to_owned())),
+            _ => Err(format!(
+                "`{text}` is no network: write none, host, bridge or container:INSTANCE"
+            )),
+        }
+    }
+}
+
+/// A namespace that is not new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shared {
+    pub(crate) kind: Kind,
+    /// The instance it is of; none is the host.
+    pub(crate) of: Option<String>,
+}
+
+impl FromStr for Shared {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("`{text}` is not KIND=host or KIND=container:INSTANCE");
+        let (kind, whose) = text.split_once('=').ok_or_else(wrong)?;
+        let kind = match kind {
+            "mount" => Kind::Mount,
+            "uts" => Kind::Uts,
+            "ipc" => Kind::Ipc,
+            "pid" => Kind::Pid,
+            "user" => Kind::User,
+            "cgroup" => Kind::Cgroup,
+            "time" => Kind::Time,
+            "network" | "net" => return Err("the network has an option of its own: --network host".into()),
+            _ => {
+                return Err(format!(
+                    "`{kind}` is no kind of namespace: use mount, uts, ipc, pid, user, cgroup or time"
+                ));
+            }
+        };
+        let of = match whose.split_once(':') {
+            None if whose == "host" => None,
+            Some(("container", instance)) if !instance.is_empty() => Some(instance.to_owned()),
+            _ => return Err(wrong()),
+        };
+        Ok(Self { kind, of })
+    }
+}
+
+/// A clock of a time namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    Monotonic,
+    Boottime,
+}
+
+fn clock(text: &str) -> Result<(Clock, i64), String> {
+    let wrong = || format!("`{text}` is not monotonic=SECONDS or boottime=SECONDS");
+    let (clock, seconds) = text.split_once('=').ok_or_else(wrong)?;
+    let seconds = seconds.parse().map_err(|_| wrong())?;
+    match clock {
+        "monotonic" => Ok((Clock::Monotonic, seconds)),
+        "boottime" => Ok((Clock::Boottime, seconds)),
+        _ => Err(wrong()),
+    }
+}
+
+/// Where an instance's root is, below its folder.
+pub(crate) fn scratch(folder: &std::path::Path) -> PathBuf {
+    folder.join("root")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks() {
+        let network = |text: &str| text.parse::<Network>();
+        assert_eq!(network("container:a"), Ok(Network::Of("a".into())));
+        assert_eq!(network("bridge"), Ok(Network::Bridge));
+        for text in ["", "all", "container:", "host:a", "bridge:x"] {
+            assert!(network(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn namespaces_that_are_not_new() {
+        let shared = |text: &str| text.parse::<Shared>();
+        assert_eq!(
+            shared("pid=host"),
+            Ok(Shared {
+                kind: Kind::Pid,
+                of: None
+            })
+        );
+        assert_eq!(shared("ipc=container:b").unwrap().of.as_deref(), Some("b"));
+        for text in ["", "pid", "pid=", "pid=b", "pid=container:", "net=host", "files=host"] {
+            assert!(shared(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn clocks() {
+        assert_eq!(clock("monotonic=-5"), Ok((Clock::Monotonic, -5)));
+        for text in ["", "monotonic", "realtime=1", "boottime=x"] {
+            assert!(clock(text).is_err(), "{text}");
+        }
+    }
+}

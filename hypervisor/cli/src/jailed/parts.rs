@@ -1,0 +1,65 @@
+//! What instances share: the parent of their cgroups, the bridge, the ranges of ids. And the sweep that
+//! takes down what the dead left of each.
+
+use std::error::Error;
+
+use chiton_container::cgroup::{Host, Parent, Place};
+use chiton_container::instance::{Home, InstanceError};
+use chiton_container::jail::Ranges;
+use chiton_container::network::{Bridge, NetworkError, Subnet};
+
+/// What our cgroups and our bridge are called.
+const NAME: &str = "chiton";
+const BRIDGE: &str = "chiton0";
+/// The addresses of the bridge, unless CHITON_SUBNET says otherwise.
+const SUBNET: &str = "10.87.0.0/16";
+
+/// The cgroup below which all instances are. CHITON_CGROUP says where it is to be, as `auto`, `own`, or a
+/// path from the top.
+pub(crate) fn cgroups() -> Result<Parent, Box<dyn Error>> {
+    let place = match std::env::var("CHITON_CGROUP") {
+        Ok(place) => place.parse()?,
+        Err(_) => Place::Auto,
+    };
+    Ok(Parent::open(&Host::read()?, &place, NAME)?)
+}
+
+/// The bridge.
+pub(crate) fn bridge(home: &Home) -> Result<Bridge, NetworkError> {
+    let subnet = std::env::var("CHITON_SUBNET").unwrap_or_else(|_| SUBNET.into());
+    let subnet: Subnet = subnet.parse()?;
+    Bridge::open(home.path().join("network"), BRIDGE, subnet)
+}
+
+/// The ranges of ids that jails made by root have.
+pub(crate) fn ranges(home: &Home) -> Ranges {
+    Ranges::usual(&home.path().join("ids"))
+}
+
+/// Takes down what dead supervisors left, of at most so many that are looked at. Cgroups and ranges of ids
+/// are held by locks of their own, and are swept where they are made.
+pub(crate) fn sweep(home: &Home, most: usize) -> Result<usize, Box<dyn Error>> {
+    home.sweep(most, |instance| {
+        let report = instance.report().unwrap_or_default();
+        if report["network"]["mode"] == "bridge" {
+            bridge(home)?.leave(instance.id().as_str())?;
+        }
+        if report["cgroup"].is_array() {
+            cgroups()?.sweep()?;
+        }
+        Ok::<_, Box<dyn Error>>(())
+    })
+}
+
+/// Takes down everything that the dead left, whoever they were.
+pub(crate) fn sweep_all(home: &Home) -> Result<(), Box<dyn Error>> {
+    sweep(home, usize::MAX)?;
+    if rustix::process::geteuid().is_root() {
+        let lives = |id: &str| home.find(id).is_ok_and(|instance| instance.is_live());
+        bridge(home)?.sweep(lives)?;
+    }
+    if let Ok(parent) = cgroups() {
+        parent.sweep()?;
+    }
+    home.tidy().map(drop).map_err(|error: InstanceError| error.into())
+}

@@ -1,0 +1,139 @@
+//! What is to run: a guest's file, or an image.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use chiton_container::image::progress::Quiet;
+use chiton_container::image::store::Unpacked;
+use chiton_container::image::{Image, Store};
+use chiton_kvm::Guest;
+
+use crate::home::home;
+
+/// Why there is nothing to run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    /// An option in the place of a guest.
+    #[error("{0} is no option of `chiton run`: see `chiton run --help`, or write ./{0} if it is a guest's name")]
+    Option(String),
+    /// There is neither a file nor an image.
+    #[error("there is neither a file {0} nor an image of that name: `chiton image ls` lists images")]
+    Nothing(String),
+    /// The image has no command.
+    #[error("the image {0} does not say what to run: write a command behind its name")]
+    NoCommand(String),
+    /// The image is not one of ours.
+    #[error("the image {0} is none of a guest: to run its program as an ordinary process in a jail, add --process")]
+    NoGuest(String),
+}
+
+/// What is to run.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A guest in a file of the host.
+    File { path: PathBuf, args: Vec<String> },
+    /// An image, whose program is a guest or a process.
+    Image { image: Box<Image>, args: Vec<String> },
+}
+
+impl Source {
+    /// What the first of these words names, and the others are the arguments of.
+    pub(super) fn find(words: &[String], process: bool) -> Result<Self, Box<dyn Error>> {
+        let (name, args) = words.split_first().ok_or_else(|| SourceError::Nothing(String::new()))?;
+        let args = args.to_vec();
+        if name.starts_with('-') {
+            return Err(SourceError::Option(name.clone()).into());
+        }
+        let path = Path::new(name);
+        if !process && (name.contains('/') && path.exists() || path.is_file()) {
+            return Ok(Self::File {
+                path: path.to_owned(),
+                args,
+            });
+        }
+        let root = home().join("images");
+        let store = root.exists().then(|| Store::open(root)).transpose()?;
+        let image = store.and_then(|store| store.image(name).ok());
+        let image = image.ok_or_else(|| SourceError::Nothing(name.clone()))?;
+        if !process && !image.is_guest() {
+            return Err(SourceError::NoGuest(name.clone()).into());
+        }
+        if image.command(&args).is_empty() {
+            return Err(SourceError::NoCommand(name.clone()).into());
+        }
+        Ok(Self::Image {
+            image: Box::new(image),
+            args,
+        })
+    }
+
+    pub(super) fn image_name(&self) -> Option<String> {
+        match self {
+            Self::File { .. } => None,
+            Self::Image { image, .. } => Some(image.label()),
+        }
+    }
+
+    pub(super) fn image_digest(&self) -> Option<String> {
+        match self {
+            Self::File { .. } => None,
+            Self::Image { image, .. } => Some(image.digest().to_string()),
+        }
+    }
+
+    /// What the guest is called where it is spoken of.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::File { path, .. } => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Self::Image { image, .. } => image.label(),
+        }
+    }
+
+    /// Everything of it that is outside the jail, ready to be taken in.
+    pub(super) fn open(&self) -> Result<Opened, Box<dyn Error>> {
+        match self {
+            Self::File { path, args } => Ok(Opened::Bytes {
+                name: self.name(),
+                bytes: Guest::read_file(path)?,
+                args: args.clone(),
+            }),
+            Self::Image { image, args } => {
+                let unpacked = Store::open(home().join("images"))?.unpacked(image, &Quiet)?;
+                Ok(Opened::Image {
+                    unpacked,
+                    command: image.command(args),
+                    env: image.config.config.env.clone(),
+                    directory: image.config.config.working_dir.clone(),
+                })
+            }
+        }
+    }
+}
+
+/// A source that is ready.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// A guest's file as it was read.
+    Bytes {
+        name: String,
+        bytes: Vec<u8>,
+        args: Vec<String>,
+    },
+    /// An image, unpacked.
+    Image {
+        unpacked: Unpacked,
+        command: Vec<String>,
+        env: Vec<String>,
+        directory: String,
+    },
+}
+
+impl Opened {
+    /// The layers of the root, lowest first.
+    pub(super) fn layers(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Bytes { .. } => Vec::new(),
+            Self::Image { unpacked, .. } => unpacked.layers().iter().rev().cloned().collect(),
+        }
+    }
+}
