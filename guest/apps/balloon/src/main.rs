@@ -45,7 +45,10 @@ fn main() -> Result<(), String> {
     if back < memory.len() / 2 || balloon.rescues() == 0 {
         return Err(format!("{back} bytes of {held} came back for {}", memory.len()));
     }
-    println!("{pieces} pieces given, {} taken back when memory ran out", balloon.rescues());
+    println!(
+        "{pieces} pieces given, {} taken back when memory ran out",
+        balloon.rescues()
+    );
     step("rescued")
 }
 

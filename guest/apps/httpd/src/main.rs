@@ -66,7 +66,10 @@ fn serve(port: u16) -> Result<(), net::NetError> {
             net::wait(connections.iter().map(Connection::deadline).min())?;
         }
     }
-    println!("httpd: {} requests of {} connections", counts.requests, counts.connections);
+    println!(
+        "httpd: {} requests of {} connections",
+        counts.requests, counts.connections
+    );
     Ok(())
 }
 
