@@ -132,9 +132,12 @@ fn job(options: &[String], arguments: &[String], chiton: PathBuf, guest: PathBuf
     })
 }
 
-/// `run --exits OPTIONS GUEST ARGUMENTS`: whoever tries a guest wants to see its exits.
+/// `-v run --no-jail --exits OPTIONS GUEST ARGUMENTS`: whoever tries a guest wants to see its exits, and needs
+/// no rights for a jail. What asks for more words stands before the command.
 fn chiton_arguments(options: Vec<String>, guest: &str, arguments: &[String]) -> Vec<String> {
-    let mut all = vec!["run".to_owned()];
+    let more_words = |option: &String| ["-v", "-vv", "-vvv", "--verbose"].contains(&option.as_str());
+    let (mut all, options): (Vec<_>, Vec<_>) = options.into_iter().partition(more_words);
+    all.extend(["run".to_owned(), "--no-jail".to_owned()]);
     if !options.iter().any(|option| option == "--exits" || option == "-x") {
         all.push("--exits".into());
     }
@@ -165,12 +168,10 @@ fn take_disks(options: &[String]) -> Result<(Vec<String>, Vec<Disk>)> {
             rewritten.push(moved(option)?);
         } else if let Some(value) = option.strip_prefix("--disk=") {
             rewritten.push(format!("--disk={}", moved(value)?));
-        } else if let Some(value) = option.strip_prefix("-d").filter(|value| !value.is_empty()) {
-            rewritten.push(format!("-d{}", moved(value)?));
         } else {
             rewritten.push(option.clone());
         }
-        value_follows = !value_follows && (option == "--disk" || option == "-d");
+        value_follows = !value_follows && option == "--disk";
     }
     Ok((rewritten, disks))
 }
@@ -217,9 +218,9 @@ mod tests {
         let options = vec!["--exits".to_owned(), "-v".to_owned()];
         assert_eq!(
             chiton_arguments(options, "g", &["a".into()]),
-            ["run", "--exits", "-v", "g", "a"]
+            ["-v", "run", "--no-jail", "--exits", "g", "a"]
         );
-        assert_eq!(chiton_arguments(vec![], "g", &[]), ["run", "--exits", "g"]);
+        assert_eq!(chiton_arguments(vec![], "g", &[]), ["run", "--no-jail", "--exits", "g"]);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::{
     fs::{self, File},
     io::Write,
     os::unix::fs::FileExt,
-    process::Command,
     time::Instant,
 };
 
@@ -31,7 +30,7 @@ pub(super) fn run(runs: usize) -> Result<()> {
     let guest = guests::resolve("diskbench")?;
     let image = paths::target().join("bench-block.img");
     make(&image).map_err(Error::file("write", &image))?;
-    let mut inside = Command::new(chiton);
+    let mut inside = build::without_jail(&chiton);
     inside
         .args(["run", "--disk"])
         .arg(format!("{}:ro", image.display()))

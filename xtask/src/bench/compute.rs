@@ -22,7 +22,7 @@ pub(super) fn run(runs: usize) -> Result<()> {
     let native = example("native")?;
     let mut here = Command::new(native);
     here.arg(ITERATIONS);
-    let mut inside = Command::new(chiton);
+    let mut inside = build::without_jail(&chiton);
     inside.arg("run").arg(guest).arg(ITERATIONS);
 
     let task = Task::start("computing");

@@ -1,14 +1,11 @@
 //! What an idle guest costs the host.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{fs, path::Path, process::Stdio, thread, time::Duration};
 
-use crate::error::{Error, Result};
+use crate::{
+    build,
+    error::{Error, Result},
+};
 
 /// Guest memory of the measured instance; no other mapping has this size.
 const GUEST_KB: u64 = 24 << 10;
@@ -24,7 +21,7 @@ pub(super) struct Memory {
 
 /// Runs a guest that waits for input, and looks at it.
 pub(super) fn of_idle_guest(chiton: &Path, cat: &Path) -> Result<Memory> {
-    let mut run = Command::new(chiton);
+    let mut run = build::without_jail(chiton);
     run.args(["run", "--memory", &format!("{}M", GUEST_KB >> 10)]).arg(cat);
     let child = run
         .stdin(Stdio::piped())

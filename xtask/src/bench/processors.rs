@@ -21,7 +21,7 @@ pub(super) fn run(runs: usize, processors: usize) -> Result<()> {
     let guest = guests::resolve("parallel")?;
     let mut here = Command::new(example("threads")?);
     here.args([&count, PIECES]);
-    let mut inside = Command::new(chiton);
+    let mut inside = build::without_jail(&chiton);
     inside.args(["run", "--cpus", &count]).arg(guest).arg(PIECES);
 
     let task = Task::start("computing");

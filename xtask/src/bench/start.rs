@@ -27,7 +27,7 @@ pub(super) fn run(runs: usize) -> Result<()> {
         Program::new("empty process", floor::command(&floor, &["nothing"])),
         Program::new("floor: bare ioctls, one exit", floor::command(&floor, &["once"])),
         Program::new("chiton run hello", {
-            let mut run = Command::new(&chiton);
+            let mut run = build::without_jail(&chiton);
             run.arg("run").arg(&hello);
             run
         }),

@@ -228,7 +228,7 @@ struct Guest {
 impl Guest {
     /// Starts a guest with these arguments, and waits for its first line, by which it serves.
     fn start(here: &Namespace, chiton: &Path, guest: &Path, arguments: &str) -> Result<Self> {
-        let mut command = Command::new(chiton);
+        let mut command = build::without_jail(chiton);
         command
             .args(["run", "--exits", "--net", &format!("tap={TAP},ip={GUEST}/24")])
             .arg(guest)

@@ -3,7 +3,7 @@
 use std::{
     io::Read,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
 };
 
 use crate::{
@@ -43,7 +43,7 @@ impl Program {
 
     /// Starts it with these options of `chiton run` and these arguments.
     pub(super) fn start(&self, options: &[&str], arguments: &[&str]) -> Result<Running> {
-        let mut command = Command::new(&self.chiton);
+        let mut command = build::without_jail(&self.chiton);
         command.args(["run", "--exits"]).args(options).arg(&self.guest);
         command.args(arguments).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
