@@ -1,0 +1,9 @@
+//! A release has no symbols. Cargo forgets `strip` of the profile for a package that has an optimization
+//! level of its own there, so the linker is told.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
+    }
+}
