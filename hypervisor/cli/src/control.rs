@@ -1,33 +1,31 @@
-//! `chiton update`, `stats`, `stop`, `pause` and `resume`: asks a running guest's host through its
-//! control socket.
+//! What is asked of a running guest's host through its control socket.
 
 use std::error::Error;
 use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
 
-use chiton_kvm::control::Client;
 use chiton_kvm::control::protocol::{
-    Answer, BalloonStatistics, DeviceState, LimitsValue, NumberedLimits, RateValue, Request, Settings, State,
+    Answer, BalloonStatistics, ConsoleSize, DeviceState, LimitsValue, NumberedLimits, RateValue, Request, Settings,
+    State,
 };
+use chiton_kvm::control::{Client, ClientError};
 
-use crate::options::{LimitsOption, StatsOptions, StopOptions, Target, UpdateOptions};
+use crate::options::{DeviceOptions, LimitsOption};
 
 /// Asks for something that is either done or refused.
-pub(crate) fn ask(target: &Target, request: &Request) -> Result<(), Box<dyn Error>> {
-    Client::connect(target.socket()?)?.ask(request)?;
-    Ok(())
+pub(crate) fn ask(socket: &Path, request: &Request) -> Result<(), ClientError> {
+    Client::connect(socket)?.ask(request).map(drop)
 }
 
-pub(crate) fn update(options: UpdateOptions) -> Result<(), Box<dyn Error>> {
-    let settings = Settings {
-        disks: numbered(options.disk),
-        nets: numbered(options.net),
-        balloon: options.balloon,
-        console: options.console,
-    };
-    if settings == Settings::default() {
-        return Err("nothing to update: see `chiton update --help`".into());
+/// What an update changes by the control socket.
+pub(crate) fn settings(devices: DeviceOptions, console: Option<ConsoleSize>) -> Settings {
+    Settings {
+        disks: numbered(devices.disk),
+        nets: numbered(devices.net),
+        balloon: devices.balloon,
+        console,
     }
-    ask(&options.target, &Request::Set(settings))
 }
 
 fn numbered(options: Vec<LimitsOption>) -> Vec<NumberedLimits> {
@@ -38,23 +36,28 @@ fn numbered(options: Vec<LimitsOption>) -> Vec<NumberedLimits> {
     options.into_iter().map(value).collect()
 }
 
-pub(crate) fn stop(options: &StopOptions) -> Result<(), Box<dyn Error>> {
-    let timeout_ms = options
-        .timeout
-        .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-    ask(&options.target, &Request::Stop { timeout_ms })
+/// How long a guest may take to end, as it is asked for.
+pub(crate) fn stop(timeout: Option<Duration>) -> Request {
+    Request::Stop {
+        timeout_ms: timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+    }
 }
 
-pub(crate) fn stats(options: &StatsOptions) -> Result<(), Box<dyn Error>> {
-    let socket = options.target.socket()?;
-    let answer = Client::connect(&socket)?.ask(&Request::Query {})?;
-    let Answer::State(state) = &answer else {
-        return Err(format!("{} is not the control socket of a guest", socket.display()).into());
-    };
-    let text = if options.json {
-        String::from_utf8_lossy(&answer.line()).into_owned()
+/// How things are with a guest.
+pub(crate) fn state(socket: &Path) -> Result<Box<State>, ClientError> {
+    match Client::connect(socket)?.ask(&Request::Query {})? {
+        Answer::State(state) => Ok(state),
+        _ => Err(ClientError::NoControlSocket(socket.to_owned())),
+    }
+}
+
+/// Shows how things are with the guest that has this socket.
+pub(crate) fn stats(socket: &Path, json: bool) -> Result<(), Box<dyn Error>> {
+    let state = state(socket)?;
+    let text = if json {
+        String::from_utf8_lossy(&Answer::State(state).line()).into_owned()
     } else {
-        table(state)
+        table(&state)
     };
     Ok(crate::say(&text)?)
 }

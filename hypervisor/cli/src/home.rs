@@ -7,7 +7,8 @@ use std::path::PathBuf;
 /// others.
 pub(crate) fn home() -> PathBuf {
     if let Some(home) = env::var_os("CHITON_HOME").filter(|home| !home.is_empty()) {
-        return home.into();
+        // It stays the same wherever this process goes.
+        return std::path::absolute(&home).unwrap_or_else(|_| home.into());
     }
     if rustix::process::geteuid().is_root() {
         return "/var/lib/chiton".into();

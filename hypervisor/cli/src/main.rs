@@ -17,7 +17,6 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use chiton_kvm::control::protocol::Request;
 use chiton_kvm::host::stderr;
 use options::{Command, Options, Run};
 
@@ -43,16 +42,17 @@ fn main() -> ExitCode {
     let verbose = options.verbose;
     let result = match options.command {
         Command::Run(Run::Run(run)) if run.without_jail() => run::run(&run, verbose, start).map(|never| match never {}),
-        Command::Run(Run::Run(run)) => jailed::run(*run, verbose, start).map(|never| match never {}),
+        Command::Run(Run::Run(run)) => jailed::run(*run, verbose, start).map(|()| 0),
         Command::Create(run) => jailed::create_only(&run).map(|()| 0),
-        Command::Start(options) => jailed::start(&options, verbose, start).map(|never| match never {}),
+        Command::Start(options) => jailed::start(&options, verbose, start),
+        Command::Restart(options) => jailed::restart(&options, verbose, start),
         Command::Inspect(inspect) => inspect::run(&inspect).map(|()| 0),
         Command::Instance(command) => command.run(),
-        Command::Update(update) => control::update(update).map(|()| 0),
-        Command::Stats(stats) => control::stats(&stats).map(|()| 0),
-        Command::Stop(stop) => control::stop(&stop).map(|()| 0),
-        Command::Pause(target) => control::ask(&target, &Request::Pause {}).map(|()| 0),
-        Command::Resume(target) => control::ask(&target, &Request::Resume {}).map(|()| 0),
+        Command::Update(update) => instance::update(*update).map(|()| 0),
+        Command::Stats(stats) => instance::stats(&stats).map(|()| 0),
+        Command::Stop(stop) => instance::stop(&stop),
+        Command::Pause(targets) => instance::pause(&targets),
+        Command::Resume(targets) => instance::resume(&targets),
         Command::Doctor(options) if options.store => doctor::store::run().map(|whole| u8::from(!whole)),
         Command::Doctor(_) => doctor::run().map(|usable| u8::from(!usable)),
         Command::Image(options) => image::run(options).map(|()| 0),

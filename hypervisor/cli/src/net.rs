@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use chiton_kvm::{MAX_NET_QUEUES, Net, NetOpenError, Rate};
+use chiton_kvm::{Limits, MAX_NET_QUEUES, Net, NetOpenError, Rate};
 
 use crate::options::rate;
 
@@ -29,6 +29,11 @@ enum Ip {
 }
 
 impl NetOption {
+    /// Has these limits in the place of those it had.
+    pub(crate) const fn set_limits(&mut self, limits: Limits) {
+        (self.ops, self.bytes) = (limits.ops, limits.bytes);
+    }
+
     /// Opens the TAP device.
     pub(crate) fn open(&self) -> Result<Net, NetOpenError> {
         let mut net = Net::tap_with_queues(&self.tap, self.queues.unwrap_or(1))?;

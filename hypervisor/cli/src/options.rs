@@ -6,7 +6,9 @@ mod disk;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use control::{LimitsOption, StatsOptions, StopOptions, Target, UpdateOptions};
+pub(crate) use control::{
+    DeviceOptions, LimitsOption, StatsOptions, StopOptions, StopTimeout, Target, Targets, UpdateOptions,
+};
 pub(crate) use disk::{DiskOption, rate};
 
 use crate::instance::Template;
@@ -74,21 +76,24 @@ pub(crate) enum Command {
     Run(Run),
     /// Make an instance, as `run` does, without starting it, and print its ID.
     Create(Box<RunOptions>),
-    /// Start an instance that was made, or has ended.
+    /// Start instances that were made, or have ended.
     Start(crate::jailed::StartOptions),
+    /// Stop instances, and start them again.
+    Restart(crate::jailed::RestartOptions),
     /// Show a guest's manifest, segments and the page-table map the host would build; of an instance, all
     /// that is known, as JSON.
     Inspect(InspectOptions),
-    /// Change a running guest: rate limits, balloon, console.
-    Update(UpdateOptions),
-    /// Show how things are with a running guest: exits, devices, limits, balloon.
+    /// Change limits while a guest runs: of its jail, of its devices; its balloon, console, restart policy.
+    Update(Box<UpdateOptions>),
+    /// Show what guests use: processor time, memory, devices, exits to the host.
     Stats(StatsOptions),
-    /// Ask a running guest to end.
+    /// Ask guests to end, and end them if they do not.
     Stop(StopOptions),
-    /// Hold the processors of a running guest; its clocks go on.
-    Pause(Target),
-    /// Let the processors of a paused guest go on.
-    Resume(Target),
+    /// Hold guests; their clocks go on.
+    Pause(Targets),
+    /// Let guests that are held go on.
+    #[command(visible_alias = "unpause")]
+    Resume(Targets),
     /// Show what this machine offers and what will work on it.
     Doctor(DoctorOptions),
     /// Images: build, import, pull, push, ls, inspect, history, diff, export, tag, rm, prune.

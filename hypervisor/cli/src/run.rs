@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use chiton_core::exits::Micros;
 use chiton_kvm::host::stderr;
 use chiton_kvm::platform::open_kvm;
-use chiton_kvm::{Console, ConsolePort, ControlSocket, Disk, Ending, Folder, Guest, Kvm, Net, Outcome, Vsock};
+use chiton_kvm::{
+    Console, ConsolePort, ControlSocket, Disk, Ending, Folder, Guest, Kvm, Net, Outcome, SocketFile, Vsock,
+};
 use chiton_shared::doorbell::LogLevel;
 
 use crate::complain;
@@ -65,6 +67,14 @@ impl Devices {
         devices.emulated_disk = options.emulated_disk.as_ref().map(disk).transpose()?;
         devices.emulated_net = options.emulated_net.as_ref().map(NetOption::open).transpose()?;
         Ok(devices)
+    }
+
+    /// The files of sockets, for who is to remove them when the guest, which runs where it cannot, has ended.
+    pub(crate) fn take_files(&mut self) -> Vec<SocketFile> {
+        let control = self.control.as_mut().and_then(ControlSocket::take_file);
+        let vsock = self.vsock.as_mut().and_then(Vsock::take_file);
+        let ports = self.ports.iter_mut().filter_map(ConsolePort::take_file);
+        ports.chain(control).chain(vsock).collect()
     }
 }
 

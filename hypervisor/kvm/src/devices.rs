@@ -135,7 +135,7 @@ impl Devices {
         if let Some(vsock) = vsock {
             let cid = vsock.cid;
             let (sockets, file) = vsock.open()?;
-            devices.socket_files.push(file);
+            devices.socket_files.extend(file);
             let input = Some(sockets.watched()?);
             devices.add(
                 Transport::new(Box::new(VsockDevice::new(cid, sockets))),

@@ -58,6 +58,7 @@ pub use host::console::{Captured, Console};
 pub use host::disk::{Disk, DiskOpenError, DiskOptions, SerialError, try_io_uring};
 pub use host::folder::{Folder, FolderOpenError};
 pub use host::ports::{ConsolePort, PortOpenError};
+pub use host::socket_file::SocketFile;
 pub use host::tap::{MAX_QUEUES as MAX_NET_QUEUES, Net, NetOpenError};
 pub use host::vsock::{Vsock, VsockError};
 pub use kernel_stats::KernelStat;

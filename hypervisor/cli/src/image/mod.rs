@@ -8,7 +8,7 @@ use std::error::Error;
 use chiton_container::image::build::{Recipe, build};
 use chiton_container::image::registry::{self, Access};
 use chiton_container::image::store::Freed;
-use chiton_container::image::{self, Image, Store, archive, diff};
+use chiton_container::image::{self, Digest, Image, Store, archive, diff};
 use indicatif::HumanBytes;
 use serde_json::json;
 
@@ -80,7 +80,7 @@ pub(crate) fn run(options: ImageOptions) -> Result<(), Box<dyn Error>> {
                 }
             }
             say(&text)?;
-            match store.collect(&[]) {
+            match store.collect(&needed()?) {
                 Ok(_) => Ok(()),
                 // The names are gone, which is what was asked for.
                 Err(busy @ image::Error::Busy { .. }) => {
@@ -90,8 +90,17 @@ pub(crate) fn run(options: ImageOptions) -> Result<(), Box<dyn Error>> {
                 Err(error) => Err(error.into()),
             }
         }
-        Command::Prune => Ok(say(&freed(&store.prune(&[])?))?),
+        Command::Prune => Ok(say(&freed(&store.prune(&needed()?)?))?),
     }
+}
+
+/// The manifests of the images that instances were made from.
+fn needed() -> Result<Vec<Digest>, Box<dyn Error>> {
+    let instances = crate::instance::open()?.list()?;
+    let digests = instances
+        .iter()
+        .filter_map(|instance| instance.spec().image_digest.as_ref());
+    Ok(digests.filter_map(|digest| digest.parse().ok()).collect())
 }
 
 /// The store of this user.

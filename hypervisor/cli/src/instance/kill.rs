@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::str::FromStr;
 
-use chiton_container::instance::{EventKind, Instance, InstanceError};
+use chiton_container::instance::{EventKind, Instance, InstanceError, Status};
 use clap::Args;
 use nix::sys::signal::Signal;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
@@ -13,7 +13,7 @@ use crate::say;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// The signal: a name, with or without SIG, or a number.
-    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL", value_parser = signal)]
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL", value_parser = named)]
     signal: Signal,
 
     /// The instances: names, IDs, or beginnings of IDs.
@@ -21,7 +21,7 @@ pub(crate) struct Options {
     targets: Vec<String>,
 }
 
-fn signal(text: &str) -> Result<Signal, String> {
+fn named(text: &str) -> Result<Signal, String> {
     let number = text.parse().ok().and_then(|number: i32| Signal::try_from(number).ok());
     let name = text.to_uppercase();
     let name = if name.starts_with("SIG") {
@@ -36,14 +36,25 @@ fn signal(text: &str) -> Result<Signal, String> {
 
 pub(super) fn run(options: &Options) -> Result<u8, Box<dyn Error>> {
     super::for_each(&options.targets, |_, instance| {
+        let paused = instance.status()? == Status::Paused;
         send(&instance, options.signal)?;
+        if paused && options.signal == Signal::SIGKILL {
+            // On cgroup v1 who is frozen dies only then.
+            super::pause::let_go(&instance)?;
+        }
         say(&format!("{}\n", instance.name()))?;
         Ok(())
     })
 }
 
+/// Sends a signal to the process of an instance, and writes that down.
+fn send(instance: &Instance, signal: Signal) -> Result<(), InstanceError> {
+    self::signal(instance, signal)?;
+    instance.event(EventKind::Kill, signal.to_string())
+}
+
 /// Sends a signal to the process of an instance.
-pub(super) fn send(instance: &Instance, signal: Signal) -> Result<(), InstanceError> {
+pub(super) fn signal(instance: &Instance, signal: Signal) -> Result<(), InstanceError> {
     let state = instance.state()?;
     let not_running = || instance.wrong(state.status, "only an instance that runs can be sent a signal");
     let pid = state.pid.filter(|_| state.status.is_live()).ok_or_else(not_running)?;
@@ -58,6 +69,5 @@ pub(super) fn send(instance: &Instance, signal: Signal) -> Result<(), InstanceEr
         return Err(not_running());
     }
     let number = rustix::process::Signal::from_named_raw(signal as i32).ok_or_else(not_running)?;
-    pidfd_send_signal(&pidfd, number).map_err(|_| not_running())?;
-    instance.event(EventKind::Kill, signal.to_string())
+    pidfd_send_signal(&pidfd, number).map_err(|_| not_running())
 }

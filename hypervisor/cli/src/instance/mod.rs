@@ -4,26 +4,40 @@
 //! printed.
 
 mod attach;
+mod commit;
 mod events;
 mod inspect;
 mod kill;
 mod logs;
+mod pause;
 mod ps;
 mod remove;
+mod stats;
+mod stop;
 mod table;
 mod template;
 mod top;
+mod update;
 mod wait;
 
 use std::error::Error;
+use std::path::Path;
 
-use chiton_container::instance::{Home, Instance, InstanceError};
+use chiton_container::cgroup::Cgroup;
+use chiton_container::instance::{Home, Instance, InstanceError, SocketPath};
 use clap::Subcommand;
 
 use crate::home::home;
+use crate::options::{Target, Targets};
 
 pub(crate) use inspect::show as inspect;
+pub(crate) use pause::{pause, resume};
+pub(crate) use stats::stats;
+pub(crate) use stop::{stop, stop_one};
 pub(crate) use template::Template;
+pub(crate) use update::update;
+
+pub(crate) use crate::options::StopTimeout;
 
 /// What can be done with instances.
 #[derive(Debug, Subcommand)]
@@ -36,6 +50,8 @@ pub(crate) enum Command {
     Attach(attach::Options),
     /// Wait until instances have ended, and print their statuses.
     Wait(wait::Options),
+    /// Make an image of what an instance was made from and what it has written since.
+    Commit(commit::Options),
     /// Send a signal to instances.
     Kill(kill::Options),
     /// Remove instances that have ended.
@@ -58,6 +74,7 @@ impl Command {
             Self::Logs(options) => logs::run(&options).map(|()| 0),
             Self::Attach(options) => attach::run(&options),
             Self::Wait(options) => wait::run(&options).map(|()| 0),
+            Self::Commit(options) => commit::run(options).map(|()| 0),
             Self::Kill(options) => kill::run(&options),
             Self::Rm(options) => remove::run(&options),
             Self::Prune(options) => remove::prune(&options).map(|()| 0),
@@ -73,9 +90,55 @@ pub(crate) fn open() -> Result<Home, InstanceError> {
     Home::open(home())
 }
 
+/// The cgroup of an instance that runs; `None` if it runs without one.
+fn cgroup(instance: &Instance) -> Result<Option<Cgroup>, Box<dyn Error>> {
+    if !instance.report()?["cgroup"].is_array() {
+        return Ok(None);
+    }
+    Ok(Some(Cgroup::open(&crate::jailed::cgroups()?, instance.id().short())?))
+}
+
+/// The control socket of an instance's guest, while it runs; `None` if what runs is no guest.
+fn control(instance: &Instance) -> Result<Option<SocketPath>, InstanceError> {
+    let socket = instance.socket(crate::jailed::CONTROL)?;
+    Ok(socket.as_ref().exists().then_some(socket))
+}
+
+/// Does something with each of these guests, as [`for_each`] does.
+fn for_each_target(
+    targets: &Targets,
+    mut by_socket: impl FnMut(&Path) -> Result<(), Box<dyn Error>>,
+    mut act: impl FnMut(&Instance) -> Result<(), Box<dyn Error>>,
+) -> Result<u8, Box<dyn Error>> {
+    // What goes wrong with the only one is the command's own error.
+    if let [Target::Socket(path)] = targets.targets.as_slice() {
+        return by_socket(path).map(|()| 0);
+    }
+    let mut status = 0;
+    for target in &targets.targets {
+        let result = match target {
+            Target::Socket(path) => by_socket(path),
+            Target::Instance(name) => {
+                open()
+                    .and_then(|home| home.find(name))
+                    .map_err(Into::into)
+                    .and_then(|instance| {
+                        act(&instance)?;
+                        Ok(crate::say(&format!("{}\n", instance.name()))?)
+                    })
+            }
+        };
+        if let Err(error) = result {
+            crate::report(error.as_ref(), 0);
+            status = 1;
+        }
+    }
+    Ok(status)
+}
+
 /// Does something with each of these instances. What cannot be done with one is said, and the others
 /// follow; the status is then 1.
-fn for_each(
+pub(crate) fn for_each(
     targets: &[String],
     mut act: impl FnMut(&Home, Instance) -> Result<(), Box<dyn Error>>,
 ) -> Result<u8, Box<dyn Error>> {

@@ -2,9 +2,8 @@
 
 use std::error::Error;
 
-use chiton_container::instance::{Home, Instance, InstanceError, Mark, Name};
+use chiton_container::instance::{Home, Instance, InstanceError, Name};
 use clap::Args;
-use nix::sys::signal::Signal;
 
 use crate::say;
 
@@ -41,17 +40,14 @@ pub(super) fn run(options: &Options) -> Result<u8, Box<dyn Error>> {
     })
 }
 
-fn remove(home: &Home, instance: &Instance, force: bool) -> Result<(), InstanceError> {
+fn remove(home: &Home, instance: &Instance, force: bool) -> Result<(), Box<dyn Error>> {
     if force && instance.is_live() {
-        instance.mark(Mark::Stop, true)?;
-        // It may end by itself at this moment.
-        let _ = super::kill::send(instance, Signal::SIGKILL);
-        instance.wait()?;
+        super::stop::kill_one(instance)?;
     }
     match home.remove(instance) {
         // It was to be removed at its end.
         Err(InstanceError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        result => result,
+        result => Ok(result?),
     }
 }
 

@@ -1,15 +1,13 @@
 //! In the background: a supervisor of its own, which outlives the command that made it.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use chiton_container::instance::Instance;
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::{FAILED, say, words};
+use crate::{FAILED, words};
 
 /// What the supervisor says when the instance has begun. Anything else is why it has not.
 const BEGUN: u8 = 0;
@@ -22,11 +20,11 @@ const LONGEST: u64 = 64 << 10;
 struct Said(String);
 
 /// Has `supervise` do its work in a process of its own, and calls the function it is given when the instance
-/// has begun. This process then prints the ID and ends; it comes back only with an error.
+/// has begun. This process then goes on.
 pub(super) fn run(
-    instance: &Instance,
+    verbose: u8,
     supervise: impl FnOnce(Box<dyn FnOnce()>) -> Result<i32, Box<dyn Error>>,
-) -> Result<Infallible, Box<dyn Error>> {
+) -> Result<(), Box<dyn Error>> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
     // SAFETY: this process has one thread, so that the copy finds no lock taken.
     if let ForkResult::Parent { .. } = unsafe { fork()? } {
@@ -37,8 +35,7 @@ pub(super) fn run(
             return Err(Said("the supervisor died before it had said anything".into()).into());
         }
         if said[0] == BEGUN {
-            say(&format!("{}\n", instance.id()))?;
-            std::process::exit(0);
+            return Ok(());
         }
         pipe.read_to_end(&mut said)?;
         return Err(Said(String::from_utf8_lossy(&said).into_owned()).into());
@@ -55,7 +52,12 @@ pub(super) fn run(
     match result {
         Ok(code) => std::process::exit(code),
         Err(error) => {
-            let _ = pipe.write_all(words(error.as_ref()).as_bytes());
+            let said = if verbose > 0 {
+                words(error.as_ref())
+            } else {
+                error.to_string()
+            };
+            let _ = pipe.write_all(said.as_bytes());
             std::process::exit(FAILED.into());
         }
     }

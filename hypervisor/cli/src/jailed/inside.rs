@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use chiton_container::jail::seccomp::{self, Filter};
 use chiton_container::network::Attached;
-use chiton_kvm::{Console, Folder, Guest, Net};
+use chiton_kvm::{Console, ControlSocket, Folder, Guest, Net, SocketFile};
 
 use super::source::Opened;
 use crate::options::RunOptions;
@@ -28,10 +28,14 @@ impl<'a> Inside<'a> {
         options: &'a RunOptions,
         opened: &'a Opened,
         network: Option<Attached>,
+        control: &Path,
         verbose: u8,
         began: Instant,
     ) -> Result<Self, Box<dyn Error>> {
         let mut devices = Devices::open(options)?;
+        if devices.control.is_none() {
+            devices.control = Some(ControlSocket::listen(control)?);
+        }
         if let Some(attached) = &network
             && let Some(tap) = attached.tap
         {
@@ -51,6 +55,11 @@ impl<'a> Inside<'a> {
             verbose,
             began,
         })
+    }
+
+    /// The files of its sockets: those who run it cannot reach them.
+    pub(super) fn take_files(&mut self) -> Vec<SocketFile> {
+        self.devices.take_files()
     }
 
     /// The system calls that running a machine takes.

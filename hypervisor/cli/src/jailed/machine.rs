@@ -5,15 +5,17 @@ use std::error::Error;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use chiton_container::cgroup::{Cgroup, OomWatch};
-use chiton_container::instance::{Child, Exit, Instance, Killer, Payload};
+use chiton_container::instance::{Child, Exit, Instance, Killer, Payload, SocketPath};
 use chiton_container::jail::{
     CgroupPlacement, Clocks, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
 };
 use chiton_container::network::{Attached, Bridge};
+use chiton_kvm::SocketFile;
 use chiton_kvm::platform::KvmKind;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
@@ -25,6 +27,9 @@ use super::{parts, report};
 use crate::complain;
 use crate::options::RunOptions;
 
+/// The socket in an instance's folder by which its guest is controlled.
+pub(crate) const CONTROL: &str = "control";
+
 /// What is made anew for each start, and taken down after it.
 #[derive(Default)]
 struct Made {
@@ -33,6 +38,8 @@ struct Made {
     bridge: Option<Bridge>,
     ids: Option<Lease>,
     opened: Option<Opened>,
+    /// Files of sockets, and what the path of the last leads through.
+    sockets: Option<(Vec<SocketFile>, SocketPath)>,
 }
 
 /// A guest, or a process, that is to run in a jail.
@@ -41,17 +48,26 @@ pub(super) struct Machine {
     source: Source,
     verbose: u8,
     began: Instant,
+    /// Whether it has run before: what was asked for may have changed since.
+    started: bool,
     made: Made,
 }
 
 impl Machine {
-    pub(super) fn new(options: RunOptions, verbose: u8, began: Instant) -> Result<Self, Box<dyn Error>> {
-        let source = Source::find(&options.guest, options.jail.process)?;
+    pub(super) fn new(
+        instance: &Instance,
+        options: RunOptions,
+        verbose: u8,
+        began: Instant,
+    ) -> Result<Self, Box<dyn Error>> {
+        let digest = instance.spec().image_digest.as_deref();
+        let source = Source::find(&options.guest, options.jail.process, digest)?;
         Ok(Self {
             options,
             source,
             verbose,
             began,
+            started: false,
             made: Made::default(),
         })
     }
@@ -225,7 +241,7 @@ impl Machine {
         let jailed = if self.options.jail.process {
             self.spawn_process(&mut jail, &opened, streams)?
         } else {
-            self.spawn_guest(&mut jail, &opened, network, streams)?
+            self.spawn_guest(instance, &mut jail, &opened, network, streams)?
         };
         self.made.opened = Some(opened);
         instance.set_report(&report::whole(facts, &jailed))?;
@@ -252,7 +268,8 @@ impl Machine {
     }
 
     fn spawn_guest(
-        &self,
+        &mut self,
+        instance: &Instance,
         jail: &mut Jail,
         opened: &Opened,
         network: Option<Attached>,
@@ -260,9 +277,17 @@ impl Machine {
     ) -> Result<Jailed, Box<dyn Error>> {
         // A jail has no files that tell.
         let _ = KvmKind::detect();
+        let control = instance.socket(CONTROL)?;
+        // Whoever listened there is dead: this process is the supervisor.
+        let _ = fs::remove_file(control.as_ref());
+        if let Some(path) = &self.options.control {
+            symlink(std::path::absolute(path)?, control.as_ref())?;
+        }
         // What is opened for the guest is what it keeps: devices, disks, sockets.
         let before = open_descriptors()?;
-        let inside = Inside::open(&self.options, opened, network, self.verbose, self.began)?;
+        let (options, path) = (&self.options, control.as_ref());
+        let mut inside = Inside::open(options, opened, network, path, self.verbose, self.began)?;
+        self.made.sockets = Some((inside.take_files(), control));
         jail.keep = open_descriptors()?
             .difference(&before)
             .copied()
@@ -313,6 +338,9 @@ impl Payload for Machine {
     type Error = Box<dyn Error>;
 
     fn start(&mut self, instance: &Instance) -> Result<Child, Self::Error> {
+        if std::mem::replace(&mut self.started, true) {
+            super::updates::apply(instance, &mut self.options)?;
+        }
         self.try_start(instance)
     }
 

@@ -15,8 +15,8 @@ mod parts;
 mod report;
 mod source;
 mod start;
+mod updates;
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
@@ -28,15 +28,17 @@ use crate::options::RunOptions;
 use machine::Machine;
 use source::Source;
 
-pub(crate) use parts::sweep_all;
-pub(crate) use start::{StartOptions, start};
+pub(crate) use machine::CONTROL;
+pub(crate) use parts::{cgroups, sweep_all};
+pub(crate) use start::{RestartOptions, StartOptions, restart, start};
+pub(crate) use updates::{remember, words as words_of_update};
 
 /// How many of those that may be dead are looked at before a start: a start takes no longer because many
 /// live.
 const SWEPT: usize = 16;
 
-/// Makes an instance and runs it. Comes back only with an error.
-pub(crate) fn run(options: RunOptions, verbose: u8, began: Instant) -> Result<Infallible, Box<dyn Error>> {
+/// Makes an instance and runs it. Comes back if it goes on in the background.
+pub(crate) fn run(options: RunOptions, verbose: u8, began: Instant) -> Result<(), Box<dyn Error>> {
     let home = crate::instance::open()?;
     parts::sweep(&home, SWEPT)?;
     let instance = create(&home, &options)?;
@@ -45,12 +47,13 @@ pub(crate) fn run(options: RunOptions, verbose: u8, began: Instant) -> Result<In
         let _ = home.remove(&instance);
         error
     };
-    supervise(&instance, options, verbose, began).map_err(undo)
+    supervise(&instance, options, verbose, began).map_err(undo)?;
+    Ok(crate::say(&format!("{}\n", instance.id()))?)
 }
 
 /// Makes an instance, without starting it.
 pub(crate) fn create(home: &Home, options: &RunOptions) -> Result<Instance, Box<dyn Error>> {
-    let source = Source::find(&options.guest, options.jail.process)?;
+    let source = Source::find(&options.guest, options.jail.process, None)?;
     let name = match &options.jail.name {
         Some(name) => name.clone(),
         None => home.free_name()?,
@@ -76,15 +79,10 @@ pub(crate) fn create_only(options: &RunOptions) -> Result<(), Box<dyn Error>> {
     Ok(crate::say(&format!("{}\n", instance.id()))?)
 }
 
-/// Supervises an instance to its end, in the background if so asked. Comes back only with an error.
-fn supervise(
-    instance: &Instance,
-    options: RunOptions,
-    verbose: u8,
-    began: Instant,
-) -> Result<Infallible, Box<dyn Error>> {
+/// Supervises an instance to its end. Comes back only if that goes on in the background.
+fn supervise(instance: &Instance, options: RunOptions, verbose: u8, began: Instant) -> Result<(), Box<dyn Error>> {
     if options.jail.detach {
-        return detach::run(instance, |started| {
+        return detach::run(verbose, |started| {
             run_here(instance, options, verbose, began, None, started)
         });
     }
@@ -103,7 +101,7 @@ fn run_here(
 ) -> Result<i32, Box<dyn Error>> {
     let live = instance.claim()?;
     let outputs = Outputs::open(instance, terminal)?;
-    let mut machine = Machine::new(options, verbose, began)?;
+    let mut machine = Machine::new(instance, options, verbose, began)?;
     let supervisor = Supervisor::new(instance.clone(), live, outputs)?;
     let exit = supervisor.run(&mut machine, |_| started())?;
     machine.tell(&exit);

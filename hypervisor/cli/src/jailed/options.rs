@@ -142,6 +142,38 @@ pub(crate) struct LimitOptions {
 }
 
 impl LimitOptions {
+    /// Takes what `newer` names, and keeps the rest.
+    pub(crate) fn take(&mut self, newer: Self) {
+        let Self {
+            cpu_max,
+            cpu_weight,
+            cpuset_cpus,
+            cpuset_mems,
+            memory_max,
+            memory_high,
+            memory_low,
+            memory_min,
+            swap_max,
+            pids_max,
+            io_max,
+            io_weight,
+        } = newer;
+        self.cpu_max = cpu_max.or(self.cpu_max.take());
+        self.cpu_weight = cpu_weight.or(self.cpu_weight.take());
+        self.cpuset_cpus = cpuset_cpus.or(self.cpuset_cpus.take());
+        self.cpuset_mems = cpuset_mems.or(self.cpuset_mems.take());
+        self.memory_max = memory_max.or(self.memory_max.take());
+        self.memory_high = memory_high.or(self.memory_high.take());
+        self.memory_low = memory_low.or(self.memory_low.take());
+        self.memory_min = memory_min.or(self.memory_min.take());
+        self.swap_max = swap_max.or(self.swap_max.take());
+        self.pids_max = pids_max.or(self.pids_max.take());
+        self.io_max
+            .retain(|old| io_max.iter().all(|new| new.device != old.device));
+        self.io_max.extend(io_max);
+        self.io_weight = io_weight.or(self.io_weight.take());
+    }
+
     /// As the library has them.
     pub(crate) fn limits(&self) -> Limits {
         let Self {

@@ -37,15 +37,16 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// What the first of these words names, and the others are the arguments of.
-    pub(super) fn find(words: &[String], process: bool) -> Result<Self, Box<dyn Error>> {
+    /// What the first of these words names, and the others are the arguments of. With a digest, it is an image
+    /// that this name meant when the digest was taken.
+    pub(super) fn find(words: &[String], process: bool, digest: Option<&str>) -> Result<Self, Box<dyn Error>> {
         let (name, args) = words.split_first().ok_or_else(|| SourceError::Nothing(String::new()))?;
         let args = args.to_vec();
         if name.starts_with('-') {
             return Err(SourceError::Option(name.clone()).into());
         }
         let path = Path::new(name);
-        if !process && (name.contains('/') && path.exists() || path.is_file()) {
+        if !process && digest.is_none() && (name.contains('/') && path.exists() || path.is_file()) {
             return Ok(Self::File {
                 path: path.to_owned(),
                 args,
@@ -53,7 +54,10 @@ impl Source {
         }
         let root = home().join("images");
         let store = root.exists().then(|| Store::open(root)).transpose()?;
-        let image = store.and_then(|store| store.image(name).ok());
+        let image = store.and_then(|store| match digest {
+            None => store.image(name).ok(),
+            Some(digest) => store.image_by_digest(digest).ok(),
+        });
         let image = image.ok_or_else(|| SourceError::Nothing(name.clone()))?;
         if !process && !image.is_guest() {
             return Err(SourceError::NoGuest(name.clone()).into());

@@ -1,6 +1,5 @@
 //! `chiton create` and `chiton start`.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::time::Instant;
 
@@ -8,7 +7,7 @@ use chiton_container::instance::Instance;
 use clap::{Args, Parser};
 use serde_json::Value;
 
-use super::{parts, supervise};
+use super::{parts, supervise, updates};
 use crate::options::{Options, Run};
 
 #[derive(Debug, Args)]
@@ -17,9 +16,19 @@ pub(crate) struct StartOptions {
     #[arg(short, long)]
     attach: bool,
 
-    /// The instance: a name, an ID, or the beginning of one.
-    #[arg(value_name = "INSTANCE")]
-    target: String,
+    /// The instances: names, IDs, or beginnings of IDs.
+    #[arg(value_name = "INSTANCE", required = true)]
+    targets: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestartOptions {
+    #[command(flatten)]
+    stop: crate::instance::StopTimeout,
+
+    /// The instances: names, IDs, or beginnings of IDs.
+    #[arg(value_name = "INSTANCE", required = true)]
+    targets: Vec<String>,
 }
 
 /// The record of an instance does not say what it was.
@@ -27,18 +36,41 @@ pub(crate) struct StartOptions {
 #[error("the record of {0} does not say how it was made: remove it")]
 struct Forgotten(String);
 
-/// Starts an instance that was made, or has ended. Comes back only with an error.
-pub(crate) fn start(options: &StartOptions, verbose: u8, began: Instant) -> Result<Infallible, Box<dyn Error>> {
+/// Starts instances that were made, or have ended.
+pub(crate) fn start(options: &StartOptions, verbose: u8, began: Instant) -> Result<u8, Box<dyn Error>> {
+    if options.attach && options.targets.len() > 1 {
+        return Err("only one instance can have the terminal: leave --attach out, or start one at a time".into());
+    }
     let home = crate::instance::open()?;
     parts::sweep(&home, super::SWEPT)?;
-    let instance = home.find(&options.target)?;
-    let status = instance.status()?;
-    if status.is_live() {
-        return Err(instance.wrong(status, "there is nothing to start").into());
-    }
-    let mut run = asked(&instance)?;
-    run.jail.detach = !options.attach;
-    supervise(&instance, run, verbose, began)
+    crate::instance::for_each(&options.targets, |_, instance| {
+        let status = instance.status()?;
+        if status.is_live() {
+            return Err(instance.wrong(status, "there is nothing to start").into());
+        }
+        start_one(&instance, options.attach, verbose, began)?;
+        Ok(crate::say(&format!("{}\n", instance.name()))?)
+    })
+}
+
+/// Stops instances that run, and starts all of them.
+pub(crate) fn restart(options: &RestartOptions, verbose: u8, began: Instant) -> Result<u8, Box<dyn Error>> {
+    crate::instance::for_each(&options.targets, |_, instance| {
+        if instance.spec().remove && instance.is_live() {
+            return Err("it is removed when it ends (--rm), and cannot be started again: run it anew".into());
+        }
+        crate::instance::stop_one(&instance, options.stop.limit())?;
+        start_one(&instance, false, verbose, began)?;
+        Ok(crate::say(&format!("{}\n", instance.name()))?)
+    })
+}
+
+/// Comes back if it goes on in the background.
+fn start_one(instance: &Instance, attach: bool, verbose: u8, began: Instant) -> Result<(), Box<dyn Error>> {
+    let mut run = asked(instance)?;
+    run.jail.detach = !attach;
+    updates::apply(instance, &mut run)?;
+    supervise(instance, run, verbose, began)
 }
 
 /// What was asked for when the instance was made.

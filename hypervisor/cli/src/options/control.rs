@@ -1,42 +1,75 @@
 //! `chiton update`, `stats`, `stop`, `pause` and `resume`.
 
+use std::convert::Infallible;
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
+use chiton_container::instance::RestartPolicy;
 use chiton_kvm::Limits;
 use chiton_kvm::control::protocol::ConsoleSize;
 use clap::Args;
 
 use super::{disk, duration, size};
+use crate::jailed::options::LimitOptions;
 
 /// A running guest.
-#[derive(Debug, Args)]
-pub(crate) struct Target {
-    /// The guest: the path of its control socket.
-    #[arg(value_name = "TARGET")]
-    target: String,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// By the path of its control socket.
+    Socket(PathBuf),
+    /// An instance, by what its user calls it.
+    Instance(String),
 }
 
-impl Target {
-    /// The control socket of the guest that is meant.
-    pub(crate) fn socket(&self) -> Result<PathBuf, String> {
-        if self.target.contains('/') || self.target.ends_with(".sock") {
-            Ok(PathBuf::from(&self.target))
+/// What is written like a path, or is a socket, is a socket.
+impl FromStr for Target {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let is_socket = || fs::metadata(text).is_ok_and(|found| found.file_type().is_socket());
+        Ok(if text.contains('/') || text.ends_with(".sock") || is_socket() {
+            Self::Socket(text.into())
         } else {
-            Err(format!(
-                "`{target}` is not the path of a control socket: write ./{target}, or give the socket a name that \
-                 ends in .sock",
-                target = self.target
-            ))
-        }
+            Self::Instance(text.to_owned())
+        })
     }
+}
+
+/// Running guests.
+#[derive(Debug, Args)]
+pub(crate) struct Targets {
+    /// The guests: names or IDs of instances, beginnings of IDs, or paths of control sockets.
+    #[arg(value_name = "TARGET", required = true)]
+    pub(crate) targets: Vec<Target>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct UpdateOptions {
-    #[command(flatten)]
+    /// The guest: the name or ID of an instance, the beginning of an ID, or the path of a control socket.
+    #[arg(value_name = "TARGET")]
     pub(crate) target: Target,
 
+    #[command(flatten)]
+    pub(crate) devices: DeviceOptions,
+
+    /// The size of the console, instead of its terminal's.
+    #[arg(long, value_name = "COLUMNSxROWS", value_parser = console)]
+    pub(crate) console: Option<ConsoleSize>,
+
+    /// Of an instance: whether it is started again when it ends.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) restart: Option<RestartPolicy>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitOptions,
+}
+
+/// What can be changed of the devices of a running guest.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceOptions {
     /// Rate limits of disk N, from 0 on: ops=RATE and bytes=RATE, as with `run --disk`. They take
     /// the place of those it had: with N:none, or what is not named, is not limited any more.
     #[arg(short, long, value_name = "N:LIMITS", value_parser = limits)]
@@ -49,30 +82,55 @@ pub(crate) struct UpdateOptions {
     /// How much memory the host would like to have in the balloon.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) balloon: Option<u64>,
-
-    /// The size of the console, instead of its terminal's.
-    #[arg(long, value_name = "COLUMNSxROWS", value_parser = console)]
-    pub(crate) console: Option<ConsoleSize>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct StatsOptions {
-    #[command(flatten)]
-    pub(crate) target: Target,
+    /// The guests: names or IDs of instances, beginnings of IDs; all instances that run if there is none. Or
+    /// the path of one control socket.
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<Target>,
 
-    /// As JSON, one line, for programs.
+    /// As JSON, one line for each, for programs.
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Once, instead of each second for as long as there is a terminal.
+    #[arg(long)]
+    pub(crate) no_stream: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct StopOptions {
     #[command(flatten)]
-    pub(crate) target: Target,
+    pub(crate) targets: Targets,
 
-    /// End the guest after this long if it has not done so by itself.
-    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    #[command(flatten)]
+    pub(crate) timeout: StopTimeout,
+}
+
+/// How patient a stop is.
+#[derive(Debug, Args)]
+pub(crate) struct StopTimeout {
+    /// End the guest after this long if it has not done so by itself: 10 seconds for an instance unless
+    /// given, never for a control socket.
+    #[arg(short, long, value_name = "TIME", value_parser = patience)]
     pub(crate) timeout: Option<Duration>,
+}
+
+impl StopTimeout {
+    /// That of an instance.
+    pub(crate) fn limit(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(10))
+    }
+}
+
+/// A time, which may be none at all.
+fn patience(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" => Ok(Duration::ZERO),
+        _ => duration(text),
+    }
 }
 
 /// New limits of one device.
@@ -169,10 +227,20 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_a_path() {
-        let socket = |target: &str| Target { target: target.into() }.socket();
-        assert_eq!(socket("./c"), Ok("./c".into()));
-        assert_eq!(socket("c.sock"), Ok("c.sock".into()));
-        assert!(socket("c").unwrap_err().contains("write ./c"));
+    fn a_target_that_is_written_like_a_path_is_one() {
+        let target = |text: &str| text.parse::<Target>().expect("never fails");
+        for path in ["./c", "c.sock", "/run/c", "a/b"] {
+            assert_eq!(target(path), Target::Socket(path.into()));
+        }
+        for name in ["c", "web.1", "0123abc"] {
+            assert_eq!(target(name), Target::Instance(name.into()));
+        }
+    }
+
+    #[test]
+    fn a_stop_may_have_no_patience() {
+        assert_eq!(patience("0"), Ok(Duration::ZERO));
+        assert_eq!(patience("1500ms"), Ok(Duration::from_millis(1500)));
+        assert!(patience("soon").is_err());
     }
 }

@@ -2,15 +2,21 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 use super::files::{make_dir, read, sync_dir, write};
 use super::log::{LogReader, LogWriter};
-use super::{Event, EventKind, Exit, Id, InstanceError, Killer, Live, Name, Spec, State, Status, Time, names};
+use super::{
+    Event, EventKind, Exit, Id, InstanceError, Killer, Live, Name, SocketPath, Spec, State, Status, Time, names,
+};
 
 /// What an instance is called whose folder is not complete.
 const UNFINISHED: &str = "new-";
@@ -427,10 +433,71 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// [`InstanceError::File`].
-    pub fn set_options(&mut self, options: Value) -> Result<(), InstanceError> {
-        self.spec.options = options;
+    /// [`InstanceError::File`], [`InstanceError::Damaged`]; [`InstanceError::NotFound`] if it was removed.
+    pub fn change(&mut self, change: impl FnOnce(&mut Spec)) -> Result<(), InstanceError> {
+        let _turn = self.home.turn()?;
+        self.reload()?;
+        change(&mut self.spec);
         write(&self.dir.join("spec.json"), &self.spec)
+    }
+
+    /// Reads again what is asked for: another process may have changed it.
+    ///
+    /// # Errors
+    ///
+    /// As [`change`](Self::change).
+    pub fn reload(&mut self) -> Result<(), InstanceError> {
+        let spec = read(&self.dir.join("spec.json"))?;
+        self.spec = spec.ok_or_else(|| InstanceError::NotFound(self.spec.name.to_string()))?;
+        Ok(())
+    }
+
+    /// The path of a socket in its folder.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`] if the folder is not there.
+    pub fn socket(&self, name: &str) -> Result<SocketPath, InstanceError> {
+        SocketPath::new(self, name)
+    }
+
+    /// Waits until its supervisor has ended, however it did, or for so long; whether it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::System`].
+    pub fn wait_for(&self, limit: Duration) -> Result<bool, InstanceError> {
+        let end = Instant::now().checked_add(limit);
+        let Some(supervisor) = self.supervisor()? else {
+            return Ok(!self.is_live());
+        };
+        loop {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            let left = left.map(|left| Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            });
+            match poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], left.as_ref()) {
+                Ok(0) => return Ok(!self.is_live()),
+                Ok(_) => return Ok(true),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(InstanceError::system("wait for an instance")(error)),
+            }
+        }
+    }
+
+    /// Its supervisor's descriptor; `None` if it has none that lives.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`], [`InstanceError::Damaged`].
+    pub fn supervisor(&self) -> Result<Option<OwnedFd>, InstanceError> {
+        let number = || Ok::<_, InstanceError>(self.state()?.supervisor);
+        let Some(pid) = number()? else { return Ok(None) };
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let opened = raw.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        // The number may have become another process's while it was looked up.
+        Ok(opened.filter(|_| self.is_live() && number().ok() == Some(Some(pid))))
     }
 
     /// Where it is in its life, as its supervisor wrote it last.

@@ -6,12 +6,12 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 
 use rustix::event::PollFlags;
 
+use super::socket::SocketPath;
 use super::{Instance, InstanceError, LogWriter, Stream};
 
 /// How far behind an attached reader may be, in bytes.
@@ -44,19 +44,6 @@ struct Client {
     ended: bool,
 }
 
-/// A path that is short enough for a socket, whatever the folder's is.
-fn short_path(folder: &OwnedFd, name: &str) -> std::path::PathBuf {
-    Path::new("/proc/self/fd")
-        .join(folder.as_raw_fd().to_string())
-        .join(name)
-}
-
-fn open_folder(path: &Path) -> Result<OwnedFd, InstanceError> {
-    use rustix::fs::{Mode, OFlags, open};
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
-    open(path, flags, Mode::empty()).map_err(|error| InstanceError::file("open", path)(error.into()))
-}
-
 impl Outputs {
     /// To the instance's log, to those who will be attached, and to `terminal`: standard output and
     /// standard error of who started it.
@@ -65,14 +52,14 @@ impl Outputs {
     ///
     /// [`InstanceError::File`].
     pub fn open(instance: &Instance, terminal: Option<[OwnedFd; 2]>) -> Result<Self, InstanceError> {
-        let folder = open_folder(instance.dir())?;
-        let path = short_path(&folder, SOCKET);
+        let path = SocketPath::new(instance, SOCKET)?;
+        let path = path.as_ref();
         // Whoever listened there is dead: this process is the supervisor.
-        let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).map_err(InstanceError::file("listen on", &path))?;
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).map_err(InstanceError::file("listen on", path))?;
         listener
             .set_nonblocking(true)
-            .map_err(InstanceError::file("listen on", &path))?;
+            .map_err(InstanceError::file("listen on", path))?;
         Ok(Self {
             log: instance.log_writer()?,
             log_failed: None,
@@ -89,9 +76,8 @@ impl Outputs {
     ///
     /// [`InstanceError::File`] if nobody listens.
     pub fn attach(instance: &Instance) -> Result<UnixStream, InstanceError> {
-        let folder = open_folder(instance.dir())?;
-        let path = short_path(&folder, SOCKET);
-        UnixStream::connect(&path).map_err(InstanceError::file("attach to", &instance.dir().join(SOCKET)))
+        let path = SocketPath::new(instance, SOCKET)?;
+        UnixStream::connect(path.as_ref()).map_err(InstanceError::file("attach to", &instance.dir().join(SOCKET)))
     }
 
     /// Takes what the instance has written to a stream so far; whether there will be more.

@@ -134,6 +134,8 @@ impl Supervisor {
         loop {
             let began = Instant::now();
             let exit = self.run_once(payload, started)?;
+            // It may have another name or policy by now.
+            self.instance.reload()?;
             let policy = self.instance.spec().restart;
             let again = policy.applies(exit.code, self.state.restarts) && !self.instance.is_marked(Mark::Stop);
             if !again {
@@ -142,6 +144,7 @@ impl Supervisor {
             let wait = RestartPolicy::pause(pause, began.elapsed());
             pause = Some(wait);
             self.state.status = Status::Restarting;
+            self.instance.mark(Mark::Paused, false)?;
             self.state.restarts += 1;
             self.instance.set_state(&self.state)?;
             if self.told_to_end(wait)? {

@@ -39,7 +39,7 @@ pub enum ControlSocketError {
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: UnixListener,
-    file: SocketFile,
+    file: Option<SocketFile>,
 }
 
 impl ControlSocket {
@@ -50,11 +50,19 @@ impl ControlSocket {
     /// [`ControlSocketError`].
     pub fn listen(path: impl AsRef<Path>) -> Result<Self, ControlSocketError> {
         let (listener, file) = SocketFile::listen(path.as_ref(), 0)?;
-        Ok(Self { listener, file })
+        Ok(Self {
+            listener,
+            file: Some(file),
+        })
+    }
+
+    /// The file, to be kept by who can remove it when the guest, which runs where it cannot, has ended.
+    pub const fn take_file(&mut self) -> Option<SocketFile> {
+        self.file.take()
     }
 
     /// The server, and the file, which is there as long as its value.
-    pub(crate) fn open(self) -> Result<(Server, SocketFile), Error> {
+    pub(crate) fn open(self) -> Result<(Server, Option<SocketFile>), Error> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create"))?;
         let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &self.listener, epoll::EventData::new_u64(LISTENER), edge)

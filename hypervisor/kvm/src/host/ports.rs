@@ -128,6 +128,12 @@ impl ConsolePort {
         })
     }
 
+    /// The file of its socket, to be kept by who can remove it when the guest, which runs where it cannot,
+    /// has ended.
+    pub const fn take_file(&mut self) -> Option<SocketFile> {
+        self.file.take()
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {

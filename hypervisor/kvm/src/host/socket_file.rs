@@ -82,10 +82,6 @@ impl SocketFile {
         rustix::net::listen(&socket, BACKLOG).map_err(|errno| fail(errno.into()))?;
         Ok((socket.into(), file))
     }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 /// A socket with a name. Its mode is set before it has one: nobody else can connect in between.

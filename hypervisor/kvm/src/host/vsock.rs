@@ -54,8 +54,9 @@ const LONGEST_SUFFIX: usize = "_4294967295".len();
 #[derive(Debug)]
 pub struct Vsock {
     pub(crate) cid: u64,
+    path: PathBuf,
     listener: UnixListener,
-    file: SocketFile,
+    file: Option<SocketFile>,
 }
 
 impl Vsock {
@@ -69,17 +70,27 @@ impl Vsock {
             return Err(VsockError::Cid(cid));
         }
         let (listener, file) = SocketFile::listen(path.as_ref(), LONGEST_SUFFIX)?;
-        Ok(Self { cid, listener, file })
+        Ok(Self {
+            cid,
+            path: path.as_ref().to_owned(),
+            listener,
+            file: Some(file),
+        })
+    }
+
+    /// The file, to be kept by who can remove it when the guest, which runs where it cannot, has ended.
+    pub const fn take_file(&mut self) -> Option<SocketFile> {
+        self.file.take()
     }
 
     /// The sockets, and the file, which is there as long as its value.
-    pub(crate) fn open(self) -> Result<(UnixSockets, SocketFile), Error> {
+    pub(crate) fn open(self) -> Result<(UnixSockets, Option<SocketFile>), Error> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create"))?;
         let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &self.listener, epoll::EventData::new_u64(LISTENER), edge)
             .map_err(Error::system("epoll_ctl"))?;
         let sockets = UnixSockets {
-            path: self.file.path().to_owned(),
+            path: self.path,
             listener: self.listener,
             may_accept: true,
             epoll,

@@ -76,6 +76,27 @@ impl Store {
         self.load(self.find(name)?)
     }
 
+    /// The image whose manifest has this digest, whether it still has a name or not.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or it cannot be read.
+    pub fn image_by_digest(&self, digest: &str) -> Result<Image> {
+        let named = self
+            .entries()?
+            .into_iter()
+            .find(|entry| entry.digest.to_string() == digest);
+        if let Some(entry) = named {
+            return self.load(entry);
+        }
+        let missing = || Error::NoImage {
+            name: digest.chars().take(200).collect(),
+        };
+        let digest: Digest = digest.parse().map_err(|_| missing())?;
+        let size = std::fs::metadata(self.blob_path(digest)).map_err(|_| missing())?.len();
+        self.load(Descriptor::new("", digest, size))
+    }
+
     fn find(&self, name: &str) -> Result<Descriptor> {
         let entries = self.entries()?;
         let missing = || Error::NoImage {

@@ -87,6 +87,13 @@ impl DiskOptions {
         self
     }
 
+    /// With these limits, in the place of those it had.
+    #[must_use]
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// How many queues the guest finds, 1 to [`MAX_QUEUES`](chiton_core::devices::block::MAX_QUEUES):
     /// one for each processor that uses the disk.
     #[must_use]

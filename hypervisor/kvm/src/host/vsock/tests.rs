@@ -20,7 +20,7 @@ impl Place {
         self.0.join("s")
     }
 
-    fn open(&self) -> (UnixSockets, SocketFile) {
+    fn open(&self) -> (UnixSockets, Option<SocketFile>) {
         Vsock::listen(self.socket(), DEFAULT_CID).unwrap().open().unwrap()
     }
 }
