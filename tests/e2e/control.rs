@@ -466,7 +466,7 @@ fn many_requests_may_come_at_once_and_a_client_may_be_slow() {
 fn a_guest_that_is_gone_and_what_is_no_control_socket_are_told_apart() {
     let folder = Folder::new();
     let ask = |target: &str| Chiton::new().args(["stats", target]).run();
-    ask("nobody").assert_refused("`nobody` is not the path of a control socket: write ./nobody");
+    ask("./nobody").assert_refused("./nobody does not exist: is the guest still running");
     let path = folder.path("c.sock");
     ask(text(&path)).assert_refused("does not exist: is the guest still running");
     let listener = UnixListener::bind(&path).expect("a socket");

@@ -12,6 +12,7 @@ mod faults;
 mod folders;
 mod hostile;
 mod images;
+mod instances;
 mod interrupts;
 mod io;
 mod journal;

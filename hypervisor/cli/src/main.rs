@@ -8,6 +8,7 @@ mod image;
 mod inspect;
 mod instance;
 mod jailed;
+mod manual;
 mod net;
 mod options;
 mod run;
@@ -55,6 +56,8 @@ fn main() -> ExitCode {
         Command::Resume(targets) => instance::resume(&targets),
         Command::Doctor(options) if options.store => doctor::store::run().map(|whole| u8::from(!whole)),
         Command::Doctor(_) => doctor::run().map(|usable| u8::from(!usable)),
+        Command::Completions(options) => manual::completions(&options).map(|()| 0),
+        Command::Man(options) => manual::man(&options).map(|()| 0),
         Command::Image(options) => image::run(options).map(|()| 0),
     };
     match result {

@@ -96,6 +96,10 @@ pub(crate) enum Command {
     Resume(Targets),
     /// Show what this machine offers and what will work on it.
     Doctor(DoctorOptions),
+    /// Print what a shell needs to complete commands and options.
+    Completions(crate::manual::CompletionOptions),
+    /// Write manual pages, one for each command.
+    Man(crate::manual::ManOptions),
     /// Images: build, import, pull, push, ls, inspect, history, diff, export, tag, rm, prune.
     Image(crate::image::ImageOptions),
     #[command(flatten)]

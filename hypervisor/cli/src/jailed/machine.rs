@@ -30,6 +30,11 @@ use crate::options::RunOptions;
 /// The socket in an instance's folder by which its guest is controlled.
 pub(crate) const CONTROL: &str = "control";
 
+/// The limit of memory is less than it takes to begin.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}, before it had begun: give it more with --memory-max")]
+struct TooLittle(String);
+
 /// What is made anew for each start, and taken down after it.
 #[derive(Default)]
 struct Made {
@@ -70,6 +75,11 @@ impl Machine {
             started: false,
             made: Made::default(),
         })
+    }
+
+    /// Whether it ended because there was nothing that could be run.
+    pub(super) fn was_refused(&self, exit: &Exit) -> bool {
+        exit.code == i32::from(crate::FAILED) && self.source.check(&self.options).is_err()
     }
 
     /// Says what a user wants to know of the end, and the status does not tell.
@@ -341,7 +351,11 @@ impl Payload for Machine {
         if std::mem::replace(&mut self.started, true) {
             super::updates::apply(instance, &mut self.options)?;
         }
-        self.try_start(instance)
+        let started = self.try_start(instance);
+        started.map_err(|error| match self.killer(libc::SIGKILL) {
+            Killer::OutOfMemory(how) => TooLittle(how).into(),
+            _ => error,
+        })
     }
 
     fn killer(&mut self, signal: i32) -> Killer {

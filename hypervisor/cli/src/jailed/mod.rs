@@ -41,19 +41,23 @@ const SWEPT: usize = 16;
 pub(crate) fn run(options: RunOptions, verbose: u8, began: Instant) -> Result<(), Box<dyn Error>> {
     let home = crate::instance::open()?;
     parts::sweep(&home, SWEPT)?;
-    let instance = create(&home, &options)?;
+    let instance = create(&home, &options, !options.jail.detach)?;
     // Whoever could not be started is of no use to anybody.
     let undo = |error| {
         let _ = home.remove(&instance);
         error
     };
-    supervise(&instance, options, verbose, began).map_err(undo)?;
+    supervise(&instance, options, verbose, began, true).map_err(undo)?;
     Ok(crate::say(&format!("{}\n", instance.id()))?)
 }
 
-/// Makes an instance, without starting it.
-pub(crate) fn create(home: &Home, options: &RunOptions) -> Result<Instance, Box<dyn Error>> {
+/// Makes an instance, without starting it; `now` if it is to run before the caller's eyes.
+fn create(home: &Home, options: &RunOptions, now: bool) -> Result<Instance, Box<dyn Error>> {
     let source = Source::find(&options.guest, options.jail.process, None)?;
+    if !now {
+        // Nobody is there any more when the guest's host says what is wrong with it.
+        source.check(options)?;
+    }
     let name = match &options.jail.name {
         Some(name) => name.clone(),
         None => home.free_name()?,
@@ -75,19 +79,26 @@ pub(crate) fn create(home: &Home, options: &RunOptions) -> Result<Instance, Box<
 
 /// Makes an instance, and prints its ID.
 pub(crate) fn create_only(options: &RunOptions) -> Result<(), Box<dyn Error>> {
-    let instance = create(&crate::instance::open()?, options)?;
+    let instance = create(&crate::instance::open()?, options, false)?;
     Ok(crate::say(&format!("{}\n", instance.id()))?)
 }
 
-/// Supervises an instance to its end. Comes back only if that goes on in the background.
-fn supervise(instance: &Instance, options: RunOptions, verbose: u8, began: Instant) -> Result<(), Box<dyn Error>> {
+/// Supervises an instance to its end. Comes back only if that goes on in the background. One that is `new`,
+/// and cannot be run, is removed.
+fn supervise(
+    instance: &Instance,
+    options: RunOptions,
+    verbose: u8,
+    began: Instant,
+    new: bool,
+) -> Result<(), Box<dyn Error>> {
     if options.jail.detach {
         return detach::run(verbose, |started| {
-            run_here(instance, options, verbose, began, None, started)
+            run_here(instance, options, verbose, began, None, false, started)
         });
     }
     let terminal = [dup(&std::io::stdout())?, dup(&std::io::stderr())?];
-    let code = run_here(instance, options, verbose, began, Some(terminal), Box::new(|| {}))?;
+    let code = run_here(instance, options, verbose, began, Some(terminal), new, Box::new(|| {}))?;
     std::process::exit(code)
 }
 
@@ -97,6 +108,7 @@ fn run_here(
     verbose: u8,
     began: Instant,
     terminal: Option<[OwnedFd; 2]>,
+    new: bool,
     started: Box<dyn FnOnce()>,
 ) -> Result<i32, Box<dyn Error>> {
     let live = instance.claim()?;
@@ -105,6 +117,10 @@ fn run_here(
     let supervisor = Supervisor::new(instance.clone(), live, outputs)?;
     let exit = supervisor.run(&mut machine, |_| started())?;
     machine.tell(&exit);
+    if new && !instance.spec().remove && machine.was_refused(&exit) {
+        // It has told why.
+        instance.home().remove(instance)?;
+    }
     Ok(exit.code)
 }
 

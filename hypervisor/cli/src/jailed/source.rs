@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 
 use chiton_container::image::progress::Quiet;
 use chiton_container::image::store::Unpacked;
-use chiton_container::image::{Image, Store};
+use chiton_container::image::{Image as StoredImage, Store};
+use chiton_core::boot::{Options, World};
+use chiton_core::loader::Image;
 use chiton_kvm::Guest;
 
 use crate::home::home;
+use crate::options::RunOptions;
 
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +36,7 @@ pub(super) enum Source {
     /// A guest in a file of the host.
     File { path: PathBuf, args: Vec<String> },
     /// An image, whose program is a guest or a process.
-    Image { image: Box<Image>, args: Vec<String> },
+    Image { image: Box<StoredImage>, args: Vec<String> },
 }
 
 impl Source {
@@ -69,6 +72,19 @@ impl Source {
             image: Box::new(image),
             args,
         })
+    }
+
+    /// Finds out whether a guest in a file can be run, as far as its file tells.
+    pub(super) fn check(&self, options: &RunOptions) -> Result<(), Box<dyn Error>> {
+        if let Self::File { path, .. } = self {
+            let plan = Options {
+                processors: options.cpus,
+                ring: options.ring.map(Into::into),
+                ..Options::new(options.memory)
+            };
+            World::build(&Image::parse(&Guest::read_file(path)?)?, &plan)?;
+        }
+        Ok(())
     }
 
     pub(super) fn image_name(&self) -> Option<String> {

@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
-use super::files::{make_dir, read, sync_dir, write};
+use super::files::{make_dir, read, remove_tree, sync_dir, write};
 use super::log::{LogReader, LogWriter};
 use super::{
     Event, EventKind, Exit, Id, InstanceError, Killer, Live, Name, SocketPath, Spec, State, Status, Time, names,
@@ -103,7 +103,7 @@ impl Home {
         };
         if let Err(error) = finish() {
             // It is of no use to anybody; what cannot be removed, the next sweep tries again.
-            let _ = fs::remove_dir_all(&new);
+            let _ = remove_tree(&new);
             return Err(error);
         }
         let instance = self.instance(id, spec);
@@ -273,7 +273,7 @@ impl Home {
                 let path = self.name_path(&instance.spec.name);
                 let _ = fs::remove_file(path);
             }
-            fs::remove_dir_all(&old).map_err(InstanceError::file("remove", &old))?;
+            remove_tree(&old)?;
         }
         live.end()?;
         instance.event(EventKind::Remove, String::new())
@@ -356,7 +356,7 @@ impl Home {
             if young.is_some_and(|age| age.as_secs() < 60) {
                 continue;
             }
-            fs::remove_dir_all(&folder).map_err(InstanceError::file("remove", &folder))?;
+            remove_tree(&folder)?;
             removed += 1;
         }
         let path = self.path.join("names");

@@ -145,6 +145,9 @@ impl State {
         match (self.status, self.started, &self.exit) {
             (Status::Running, Some(started), _) => format!("Up {}", ago(started)),
             (Status::Paused, Some(started), _) => format!("Up {} (paused)", ago(started)),
+            (Status::Exited, _, Some(exit)) if matches!(exit.killer, Some(Killer::OutOfMemory(_))) => {
+                format!("Exited ({}), out of memory {} ago", exit.code, ago(exit.at))
+            }
             (Status::Exited, _, Some(exit)) => format!("Exited ({}) {} ago", exit.code, ago(exit.at)),
             (Status::Restarting, _, Some(exit)) => format!("Restarting ({}) {} ago", exit.code, ago(exit.at)),
             (Status::Created, ..) => "Created".into(),

@@ -1,0 +1,43 @@
+//! `chiton completions` and `chiton man`: what a shell and a reader want to know, from the same options that the
+//! command line is read by.
+
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory};
+use clap_complete::{Shell, generate};
+use clap_mangen::generate_to;
+
+use crate::options::{Command, Options};
+use crate::say;
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionOptions {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManOptions {
+    /// The folder, which is made if it is not there: `/usr/local/share/man/man1`, say.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+/// Prints what the shell is to read.
+pub(crate) fn completions(options: &CompletionOptions) -> Result<(), Box<dyn Error>> {
+    let mut text = Vec::new();
+    generate(options.shell, &mut Options::<Command>::command(), "chiton", &mut text);
+    Ok(say(&String::from_utf8_lossy(&text))?)
+}
+
+/// Writes a page for each command.
+pub(crate) fn man(options: &ManOptions) -> Result<(), Box<dyn Error>> {
+    let folder = &options.folder;
+    let failed = |error| format!("cannot write pages to {}: {error}", folder.display());
+    fs::create_dir_all(folder).map_err(failed)?;
+    generate_to(Options::<Command>::command(), folder).map_err(failed)?;
+    Ok(())
+}

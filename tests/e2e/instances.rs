@@ -1,0 +1,545 @@
+//! Instances, from their start to their end, by the command line.
+//!
+//! Each test has a list of instances of its own, and checks at its end that nothing of them is left: no
+//! process, cgroup, namespace or file.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use chiton_tests::{Chiton, Folder, PATIENCE, Run, finish, guest_path, is_root, kvm_works, signal, slow};
+
+/// A list of instances of its own.
+struct Home {
+    folder: Folder,
+}
+
+impl Home {
+    /// `None`, with the reason said, where jails with cgroups cannot be made.
+    fn new() -> Option<Self> {
+        if !kvm_works() {
+            return None;
+        }
+        if !is_root() {
+            assert!(std::env::var_os("CHITON_STRICT").is_none(), "root is required here");
+            println!("SKIPPED: cgroups need root");
+            return None;
+        }
+        Some(Self { folder: Folder::new() })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path("home")
+    }
+
+    fn chiton(&self, args: &[&str]) -> Chiton {
+        Chiton::new().jailed(&self.path()).args(args)
+    }
+
+    #[track_caller]
+    fn run(&self, args: &[&str]) -> Run {
+        self.chiton(args).run()
+    }
+
+    /// Does what has to succeed; what it printed.
+    #[track_caller]
+    fn ok(&self, args: &[&str]) -> String {
+        let run = self.run(args);
+        run.assert_status(0);
+        run.stdout_text().trim_end().to_owned()
+    }
+
+    /// Starts a guest in the background, as an instance of this name; its ID. That outlives the command, so
+    /// that what [`Run`] checks of other commands does not hold.
+    #[track_caller]
+    fn start(&self, name: &str, options: &[&str], guest: &[&str]) -> String {
+        let program = guest_path(guest[0]).display().to_string();
+        let mut command = Command::new(chiton_tests::chiton_path());
+        let words = ["run", "-d", "--name", name];
+        command
+            .args(words)
+            .args(options)
+            .arg(program)
+            .args(&guest[1..])
+            .env("CHITON_HOME", self.path())
+            .env_remove("CHITON_JAIL")
+            .current_dir(self.folder.path(""));
+        let output = command.output().expect("chiton starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Something of what `inspect` says.
+    #[track_caller]
+    fn says(&self, name: &str, what: &str) -> String {
+        self.ok(&["inspect", "--format", &format!("{{{{.{what}}}}}"), name])
+    }
+
+    fn pid(&self, name: &str) -> u32 {
+        self.says(name, "State.pid").parse().expect("a number")
+    }
+
+    /// Waits until this holds.
+    #[track_caller]
+    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < PATIENCE, "{what} does not come");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until the log of an instance has these words.
+    #[track_caller]
+    fn until_logged(&self, name: &str, words: &str) {
+        self.until(words, || self.ok(&["logs", name]).contains(words));
+    }
+
+    /// A directory of the instance's cgroup that has this file.
+    fn cgroup_file(&self, name: &str, files: &[&str]) -> PathBuf {
+        let paths = self.says(name, "Jail.cgroup");
+        let paths = paths
+            .trim_matches(['[', ']'])
+            .split(',')
+            .map(|path| path.trim_matches('"'));
+        let mut all = paths.flat_map(|path| files.iter().map(move |file| Path::new(path).join(file)));
+        all.find(|path| path.exists())
+            .unwrap_or_else(|| panic!("none of {files:?}"))
+    }
+
+    /// Removes what ended, and checks that nothing is left of anything.
+    #[track_caller]
+    fn assert_empty(self) {
+        self.ok(&["prune"]);
+        assert_eq!(self.ok(&["ps", "--all", "--quiet"]), "");
+        for folder in ["instances", "names", "live"] {
+            let left: Vec<_> = fs::read_dir(self.path().join(folder))
+                .expect("a folder")
+                .flatten()
+                .collect();
+            assert!(left.is_empty(), "{left:?}");
+        }
+        let home = self.path().display().to_string();
+        for process in processes() {
+            let environment = fs::read(process.join("environ")).unwrap_or_default();
+            let ours = String::from_utf8_lossy(&environment).contains(&home);
+            assert!(!ours, "{} is left", process.display());
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+        assert!(!mounts.contains(&home), "{mounts}");
+    }
+}
+
+fn processes() -> Vec<PathBuf> {
+    let all = fs::read_dir("/proc").expect("there is a /proc").flatten();
+    let is_process = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().parse::<u32>().is_ok())
+    };
+    all.map(|entry| entry.path()).filter(is_process).collect()
+}
+
+/// The directories of cgroups that have this in their name.
+fn cgroups(id: &str) -> Vec<PathBuf> {
+    fn below(folder: &Path, depth: u32, id: &str, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().contains(id) {
+                    found.push(entry.path());
+                } else if depth > 0 {
+                    below(&entry.path(), depth - 1, id, found);
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    below(Path::new("/sys/fs/cgroup"), 3, id, &mut found);
+    found
+}
+
+/// Ticks of processor time that a process has used.
+fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let rest = stat.rsplit_once(") ").expect("a name").1;
+    let fields: Vec<_> = rest.split(' ').collect();
+    let tick = |index: usize| fields[index].parse::<u64>().expect("a number");
+    tick(11) + tick(12)
+}
+
+#[test]
+fn a_guest_runs_in_the_foreground_and_leaves_its_record() {
+    let Some(home) = Home::new() else { return };
+    let run = home
+        .chiton(&["run", "--name", "a"])
+        .guest("hello")
+        .args(["world"])
+        .run();
+    run.assert_status(0);
+    assert!(run.stdout_text().contains("Hello, world."), "{run}");
+    assert!(home.ok(&["ps", "--all"]).contains("Exited (0)"));
+    assert!(home.ok(&["logs", "a"]).contains("Hello, world."));
+    assert_eq!(home.ok(&["wait", "a"]), "0");
+    let id = home.says("a", "Id");
+    assert_eq!(home.says(&id[..8], "Name"), "a", "by the beginning of its ID");
+    home.run(&["rename", "a", "b"]).assert_status(0);
+    home.run(&["inspect", "a"]).assert_refused("there is no instance a");
+    assert_eq!(home.ok(&["rm", "b"]), "b");
+    home.assert_empty();
+}
+
+#[test]
+fn rm_leaves_nothing() {
+    let Some(home) = Home::new() else { return };
+    home.chiton(&["run", "--rm"]).guest("hello").run().assert_status(0);
+    assert_eq!(home.ok(&["ps", "--all", "--quiet"]), "");
+    let id = home.start("r", &["--rm"], &["live"]);
+    assert!(!cgroups(&id[..12]).is_empty());
+    home.ok(&["stop", "r"]);
+    assert_eq!(home.ok(&["ps", "--all", "--quiet"]), "");
+    assert!(cgroups(&id[..12]).is_empty());
+    home.assert_empty();
+}
+
+#[test]
+fn stop_asks_first_and_then_kills() {
+    let Some(home) = Home::new() else { return };
+    home.start("asked", &[], &["live"]);
+    home.until_logged("asked", "ready");
+    assert_eq!(home.ok(&["stop", "asked"]), "asked");
+    assert_eq!(home.says("asked", "State.exit.code"), "0");
+    home.until_logged("asked", "asked to end");
+
+    // One that hears nothing, and one that never leaves the processor.
+    home.start("deaf", &["-i"], &["cat"]);
+    home.ok(&["stop", "--timeout", "100ms", "deaf"]);
+    assert_eq!(home.says("deaf", "State.exit.code"), "137");
+    home.start("deaf2", &["-i"], &["cat"]);
+    home.start("deaf3", &["-i"], &["cat"]);
+    assert_eq!(home.ok(&["stop", "-t", "0", "deaf2", "deaf3"]), "deaf2\ndeaf3");
+    // What has ended stays so.
+    assert_eq!(home.ok(&["stop", "deaf"]), "deaf");
+    home.run(&["stop", "nobody"])
+        .assert_status(1)
+        .assert_says("there is no instance nobody");
+    home.assert_empty();
+}
+
+#[test]
+fn a_paused_instance_uses_no_time_and_can_be_ended() {
+    let Some(home) = Home::new() else { return };
+    home.start("p", &[], &["live", "busy"]);
+    home.until_logged("p", "ready");
+    home.ok(&["pause", "p"]);
+    assert!(home.ok(&["ps"]).contains("(paused)"));
+    let pid = home.pid("p");
+    let before = ticks(pid);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(ticks(pid), before, "it is held");
+    home.run(&["pause", "p"]).assert_status(1).assert_says("p is paused");
+    home.ok(&["resume", "p"]);
+    home.until("more time", || ticks(pid) > before);
+    home.run(&["unpause", "p"]).assert_status(1).assert_says("p is running");
+    home.ok(&["pause", "p"]);
+    home.ok(&["stop", "p"]);
+    assert_eq!(home.says("p", "State.exit.code"), "0", "it was let go, and asked");
+
+    home.ok(&["start", "p"]);
+    home.ok(&["pause", "p"]);
+    home.ok(&["kill", "p"]);
+    assert_eq!(home.ok(&["wait", "p"]), "137");
+    home.ok(&["start", "p"]);
+    home.ok(&["pause", "p"]);
+    home.ok(&["rm", "--force", "p"]);
+    home.assert_empty();
+}
+
+#[test]
+fn limits_change_while_it_runs_and_stay_for_the_next_start() {
+    let Some(home) = Home::new() else { return };
+    home.start("u", &["--memory-max", "256M"], &["live"]);
+    let memory = || {
+        let file = home.cgroup_file("u", &["memory.max", "memory.limit_in_bytes"]);
+        fs::read_to_string(file).expect("a limit").trim().to_owned()
+    };
+    assert_eq!(memory(), (256_u64 << 20).to_string());
+    home.ok(&[
+        "update",
+        "u",
+        "--memory-max",
+        "128M",
+        "--pids-max",
+        "100",
+        "--restart",
+        "on-failure:2",
+    ]);
+    assert_eq!(memory(), (128_u64 << 20).to_string());
+    home.ok(&["update", "u", "--memory-max=64M"]);
+    assert_eq!(memory(), (64_u64 << 20).to_string());
+    assert_eq!(home.says("u", "Spec.restart"), "on-failure:2");
+    home.ok(&["restart", "u"]);
+    assert_eq!(memory(), (64_u64 << 20).to_string());
+    let pids = home.cgroup_file("u", &["pids.max"]);
+    assert_eq!(fs::read_to_string(pids).expect("a limit").trim(), "100");
+
+    let refused = home.run(&["update", "u", "--memory-max", "1M", "--memory-high", "2M"]);
+    refused.assert_refused("--memory-high 2M is more than --memory 1M");
+    assert_eq!(memory(), (64_u64 << 20).to_string());
+    home.run(&["update", "u", "--disk", "0:none"]).assert_refused("disk");
+    home.run(&["update", "u"]).assert_refused("nothing to update");
+    home.ok(&["rm", "-f", "u"]);
+    home.assert_empty();
+}
+
+#[test]
+fn stats_tell_what_an_instance_uses() {
+    let Some(home) = Home::new() else { return };
+    home.start("s", &["--memory-max", "64M"], &["live"]);
+    home.until_logged("s", "ready");
+    let json = home.ok(&["stats", "--json", "s"]);
+    for words in [
+        r#""name":"s""#,
+        r#""status":"running""#,
+        r#""usage_usec":"#,
+        r#""nr_throttled":"#,
+        r#""oom_kill":0"#,
+        r#""max":67108864"#,
+        r#""io":["#,
+        r#""pids":{"current":"#,
+        r#""pressure":{"#,
+        r#""exits_per_second":"#,
+        r#""doorbell wait":"#,
+    ] {
+        assert!(json.contains(words), "{words} in {json}");
+    }
+    assert_eq!(json.lines().count(), 1);
+    let table = home.ok(&["stats", "--no-stream"]);
+    assert!(table.starts_with("NAME") && table.contains("64.00 MiB"), "{table}");
+    home.ok(&["stop", "s"]);
+    assert_eq!(home.ok(&["stats"]).lines().count(), 1, "nobody runs");
+    home.assert_empty();
+}
+
+#[test]
+fn a_policy_starts_it_again_until_it_is_stopped_by_hand() {
+    let Some(home) = Home::new() else { return };
+    home.start("again", &["--restart", "always"], &["hello"]);
+    home.until("a restart", || home.says("again", "State.restarts") != "0");
+    home.ok(&["stop", "again"]);
+    assert_eq!(home.says("again", "State.status"), "exited");
+    home.start("twice", &["--restart", "on-failure:2"], &["fault", "null"]);
+    home.ok(&["wait", "twice"]);
+    assert_eq!(home.says("twice", "State.restarts"), "2");
+    // What was stopped while it ran is not started again either.
+    home.start("live", &["--restart", "always"], &["live"]);
+    home.ok(&["stop", "live"]);
+    assert_eq!(home.says("live", "State.restarts"), "0");
+    home.assert_empty();
+}
+
+#[test]
+fn logs_can_be_followed_and_consoles_attached() {
+    let Some(home) = Home::new() else { return };
+    home.start("c", &["-i"], &["cat"]);
+    let follow = home.chiton(&["logs", "--follow", "c"]).spawn();
+    let mut attached = home.chiton(&["attach", "c"]).spawn();
+    let mut input = attached.stdin.take().expect("a pipe");
+    let mut lines = BufReader::new(attached.stdout.take().expect("a pipe"));
+    input.write_all(b"over here\n").expect("it hears");
+    let mut line = String::new();
+    lines.read_line(&mut line).expect("text");
+    assert_eq!(line, "over here\n");
+    home.until_logged("c", "over here");
+    home.ok(&["kill", "--signal", "KILL", "c"]);
+    assert_eq!(home.ok(&["wait", "c"]), "137");
+    finish(attached).assert_status(137);
+    drop(input);
+    let followed = finish(follow);
+    assert_eq!(followed.stdout_text(), "over here\n");
+    home.assert_empty();
+}
+
+#[test]
+fn several_are_started_at_once() {
+    let Some(home) = Home::new() else { return };
+    let guest = guest_path("live").display().to_string();
+    for name in ["a", "b"] {
+        home.ok(&["create", "--name", name, &guest]);
+    }
+    assert_eq!(home.ok(&["ps", "--quiet"]), "");
+    let output = Command::new(chiton_tests::chiton_path())
+        .args(["start", "a", "b"])
+        .env("CHITON_HOME", home.path())
+        .output()
+        .expect("chiton starts");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "a\nb\n");
+    assert_eq!(home.ok(&["ps", "--quiet"]).lines().count(), 2);
+    home.run(&["start", "a"]).assert_status(1).assert_says("a is running");
+    home.run(&["start", "-a", "a", "b"])
+        .assert_refused("only one instance can have the terminal");
+    assert_eq!(home.ok(&["stop", "a", "b"]), "a\nb");
+    home.assert_empty();
+}
+
+#[test]
+fn what_an_instance_wrote_becomes_an_image() {
+    let Some(home) = Home::new() else { return };
+    let guest = guest_path("files").display().to_string();
+    home.ok(&["image", "build", "-t", "base", "--guest", &guest]);
+    home.ok(&["run", "--name", "w", "base", "write", "/root/note", "remember"]);
+    assert!(
+        home.ok(&["commit", "-m", "a note", "w", "noted:v1"])
+            .starts_with("sha256:")
+    );
+    assert_eq!(home.ok(&["run", "--rm", "noted:v1", "read", "/root/note"]), "remember");
+    assert!(
+        home.ok(&["image", "history", "noted:v1"])
+            .contains("write /root/note remember")
+    );
+    // What an instance was made from stays for as long as it is there.
+    home.ok(&["image", "rm", "base"]);
+    home.ok(&["image", "prune"]);
+    home.ok(&["start", "--attach", "w"]);
+    home.ok(&["rm", "w"]);
+    home.ok(&["image", "rm", "noted:v1"]);
+    home.ok(&["image", "prune"]);
+    assert_eq!(home.ok(&["image", "ls", "--quiet"]), "");
+    home.ok(&["doctor", "--store"]);
+    home.chiton(&["run", "--name", "f"])
+        .guest("hello")
+        .run()
+        .assert_status(0);
+    home.run(&["commit", "f", "x"])
+        .assert_refused("was not made from an image");
+    home.assert_empty();
+}
+
+#[test]
+fn who_is_killed_for_want_of_memory_is_told_so() {
+    let Some(home) = Home::new() else { return };
+    let run = home
+        .chiton(&[
+            "run",
+            "--name",
+            "hog",
+            "--memory",
+            "128M",
+            "--memory-max",
+            "8M",
+            "--balloon=64M",
+        ])
+        .guest("balloon")
+        .run();
+    run.assert_status(137)
+        .assert_says("the OOM killer killed")
+        .assert_says("8M");
+    assert!(home.says("hog", "State.exit.killer").contains("at its own limit, 8M"));
+    let events = home.ok(&["events", "--since", "10m", "--until", "0s"]);
+    assert!(
+        events.lines().any(|line| line.contains("oom") && line.contains("8M")),
+        "{events}"
+    );
+    assert!(home.ok(&["ps", "--all"]).contains("Exited (137), out of memory"));
+    home.assert_empty();
+}
+
+#[test]
+fn what_is_refused_leaves_nothing() {
+    let Some(home) = Home::new() else { return };
+    let hello = guest_path("hello").display().to_string();
+    let text = home.folder.file("text", "no guest").display().to_string();
+    let cases: [(&[&str], &str); 9] = [
+        (&["nosuch"], "there is neither a file nosuch nor an image of that name"),
+        (&["--memory-max", "4K", &hello], "the OOM killer killed"),
+        (&["--cpuset-cpus", "9999", &hello], "cpuset.cpus"),
+        (&["--kvm", "/dev/nokvm", &hello], "/dev/nokvm does not exist"),
+        (&["--disk", "/nosuch", &hello], "the disk /nosuch does not exist"),
+        (
+            &["--network", "container:nobody", &hello],
+            "there is no instance nobody",
+        ),
+        (&["--volume", "/nosuch:/x", &hello], "the host's side must exist"),
+        (&["--memory", "1K", &hello], "1024 bytes of memory"),
+        (&[&text], "not an ELF file"),
+    ];
+    for (options, why) in cases {
+        for how in [&["run"][..], &["run", "-d"], &["run", "--rm"]] {
+            home.run(&[how, options].concat()).assert_refused(why);
+            assert_eq!(home.ok(&["ps", "--all", "--quiet"]), "", "{how:?} {options:?}");
+        }
+    }
+    for word in ["events", "live", "instances"] {
+        assert!(home.path().join(word).exists());
+    }
+    home.assert_empty();
+}
+
+#[test]
+fn a_supervisor_that_is_killed_leaves_nothing_for_long() {
+    let Some(home) = Home::new() else { return };
+    let rounds = std::env::var("CHITON_KILLS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok());
+    let rounds = rounds.unwrap_or(if slow() { 3 } else { 12 });
+    let mut ids = Vec::new();
+    for round in 0..rounds {
+        let name = format!("k{round}");
+        let mut child = Command::new(chiton_tests::chiton_path())
+            .args([
+                "run",
+                "--name",
+                &name,
+                "--network",
+                if round % 3 == 0 { "bridge" } else { "none" },
+            ])
+            .arg(guest_path("live"))
+            .env("CHITON_HOME", home.path())
+            .env_remove("CHITON_JAIL")
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("chiton starts");
+        // At a moment that differs: while it makes the instance, the jail, or when the guest runs.
+        std::thread::sleep(Duration::from_micros((u64::from(round) * 7919) % 40_000));
+        signal(&child, libc::SIGKILL);
+        child.wait().expect("it ends");
+        ids.extend(
+            home.ok(&["ps", "--all", "--quiet", "--no-trunc"])
+                .lines()
+                .map(str::to_owned),
+        );
+    }
+    home.chiton(&["run", "--rm"]).guest("hello").run().assert_status(0);
+    home.ok(&["prune"]);
+    for id in ids {
+        assert!(cgroups(&id[..12]).is_empty(), "{id}");
+    }
+    home.until("the end of what the killed had started", || {
+        let home = home.path().display().to_string();
+        let ours = |process: &PathBuf| {
+            let environment = fs::read(process.join("environ")).unwrap_or_default();
+            String::from_utf8_lossy(&environment).contains(&home)
+        };
+        !processes().iter().any(ours)
+    });
+    home.assert_empty();
+}
+
+#[test]
+fn shells_and_readers_are_told_of_all_commands() {
+    let folder = Folder::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let run = Chiton::new().args(["completions", shell]).run();
+        run.assert_status(0);
+        assert!(run.stdout_text().contains("unpause"), "{run}");
+    }
+    let pages = folder.path("man");
+    Chiton::new()
+        .args(["man", pages.to_str().expect("utf-8")])
+        .run()
+        .assert_status(0);
+    for page in ["chiton.1", "chiton-run.1", "chiton-image-build.1"] {
+        let text = fs::read_to_string(pages.join(page)).expect("a page");
+        assert!(text.contains(".SH SYNOPSIS"), "{text}");
+    }
+}
