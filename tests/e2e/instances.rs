@@ -56,17 +56,22 @@ impl Home {
     #[track_caller]
     fn start(&self, name: &str, options: &[&str], guest: &[&str]) -> String {
         let program = guest_path(guest[0]).display().to_string();
+        let words = [&["run", "-d", "--name", name], options, &[&program], &guest[1..]].concat();
+        self.here(&words)
+    }
+
+    /// Does what has to succeed, in a folder that stays: an instance is started again where it was made.
+    #[track_caller]
+    fn here(&self, args: &[&str]) -> String {
         let mut command = Command::new(chiton_tests::chiton_path());
-        let words = ["run", "-d", "--name", name];
         command
-            .args(words)
-            .args(options)
-            .arg(program)
-            .args(&guest[1..])
+            .args(args)
             .env("CHITON_HOME", self.path())
-            .env_remove("CHITON_JAIL")
-            .current_dir(self.folder.path(""));
-        let output = command.output().expect("chiton starts");
+            .env_remove("CHITON_JAIL");
+        let output = command
+            .current_dir(self.folder.path(""))
+            .output()
+            .expect("chiton starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
@@ -365,17 +370,17 @@ fn several_are_started_at_once() {
     let Some(home) = Home::new() else { return };
     let guest = guest_path("live").display().to_string();
     for name in ["a", "b"] {
-        home.ok(&["create", "--name", name, &guest]);
+        home.here(&["create", "--name", name, &guest]);
     }
     assert_eq!(home.ok(&["ps", "--quiet"]), "");
-    let output = Command::new(chiton_tests::chiton_path())
-        .args(["start", "a", "b"])
-        .env("CHITON_HOME", home.path())
-        .output()
-        .expect("chiton starts");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "a\nb\n");
+    assert_eq!(home.here(&["start", "a", "b"]), "a\nb");
     assert_eq!(home.ok(&["ps", "--quiet"]).lines().count(), 2);
     home.run(&["start", "a"]).assert_status(1).assert_says("a is running");
+    home.ok(&["create", "--name", "lost", &guest]);
+    let refused = home.run(&["start", "lost"]);
+    refused
+        .assert_status(1)
+        .assert_says("where lost was made, cannot be entered");
     home.run(&["start", "-a", "a", "b"])
         .assert_refused("only one instance can have the terminal");
     assert_eq!(home.ok(&["stop", "a", "b"]), "a\nb");
@@ -387,7 +392,7 @@ fn what_an_instance_wrote_becomes_an_image() {
     let Some(home) = Home::new() else { return };
     let guest = guest_path("files").display().to_string();
     home.ok(&["image", "build", "-t", "base", "--guest", &guest]);
-    home.ok(&["run", "--name", "w", "base", "write", "/root/note", "remember"]);
+    home.here(&["run", "--name", "w", "base", "write", "/root/note", "remember"]);
     assert!(
         home.ok(&["commit", "-m", "a note", "w", "noted:v1"])
             .starts_with("sha256:")
@@ -452,7 +457,7 @@ fn what_is_refused_leaves_nothing() {
     let cases: [(&[&str], &str); 9] = [
         (&["nosuch"], "there is neither a file nosuch nor an image of that name"),
         (&["--memory-max", "4K", &hello], "the OOM killer killed"),
-        (&["--cpuset-cpus", "9999", &hello], "cpuset.cpus"),
+        (&["--cpuset-cpus", "777", &hello], "cpuset.cpus"),
         (&["--kvm", "/dev/nokvm", &hello], "/dev/nokvm does not exist"),
         (&["--disk", "/nosuch", &hello], "the disk /nosuch does not exist"),
         (
@@ -481,7 +486,7 @@ fn a_supervisor_that_is_killed_leaves_nothing_for_long() {
     let rounds = std::env::var("CHITON_KILLS")
         .ok()
         .and_then(|rounds| rounds.parse().ok());
-    let rounds = rounds.unwrap_or(if slow() { 3 } else { 12 });
+    let rounds = rounds.unwrap_or(if slow() { 3_u32 } else { 12 });
     let mut ids = Vec::new();
     for round in 0..rounds {
         let name = format!("k{round}");

@@ -84,7 +84,13 @@ fn asked(instance: &Instance) -> Result<crate::options::RunOptions, Box<dyn Erro
     if let Some(command) = words.iter_mut().find(|word| **word == "create") {
         *command = "run";
     }
-    std::env::set_current_dir(options["directory"].as_str().ok_or_else(forgotten)?)?;
+    let directory = options["directory"].as_str().ok_or_else(forgotten)?;
+    std::env::set_current_dir(directory).map_err(|error| {
+        format!(
+            "{directory}, where {} was made, cannot be entered: {error}",
+            instance.name()
+        )
+    })?;
     let Run::Run(run) = Options::<Run>::try_parse_from(std::iter::once("chiton").chain(words))?.command;
     Ok(*run)
 }
