@@ -529,22 +529,3 @@ fn a_supervisor_that_is_killed_leaves_nothing_for_long() {
     });
     home.assert_empty();
 }
-
-#[test]
-fn shells_and_readers_are_told_of_all_commands() {
-    let folder = Folder::new();
-    for shell in ["bash", "zsh", "fish"] {
-        let run = Chiton::new().args(["completions", shell]).run();
-        run.assert_status(0);
-        assert!(run.stdout_text().contains("unpause"), "{run}");
-    }
-    let pages = folder.path("man");
-    Chiton::new()
-        .args(["man", pages.to_str().expect("utf-8")])
-        .run()
-        .assert_status(0);
-    for page in ["chiton.1", "chiton-run.1", "chiton-image-build.1"] {
-        let text = fs::read_to_string(pages.join(page)).expect("a page");
-        assert!(text.contains(".SH SYNOPSIS"), "{text}");
-    }
-}

@@ -10,6 +10,7 @@ mod error;
 mod guests;
 mod kvm;
 mod lab;
+mod manual;
 mod new;
 mod paths;
 mod qemu;
@@ -52,6 +53,8 @@ enum Task {
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Write manual pages and shell completions of `chiton`.
+    Manual(manual::Args),
     /// Build all example guests into target/guests.
     Guests,
     /// Run a command in the nested machine; a shell without one; `chiton` and /guests are there.
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Task::New(args) => new::run(&args).map(|()| 0),
         Task::Bench(bench) => bench::run(bench).map(|()| 0),
         Task::Guests => guests::all().and_then(|guests| guests::build(&guests)).map(|()| 0),
+        Task::Manual(args) => manual::run(&args).map(|()| 0),
         Task::Lab => lab::run(&theirs),
     };
     match result {

@@ -8,6 +8,7 @@ mod image;
 mod inspect;
 mod instance;
 mod jailed;
+#[cfg(feature = "manual")]
 mod manual;
 mod net;
 mod options;
@@ -56,7 +57,9 @@ fn main() -> ExitCode {
         Command::Resume(targets) => instance::resume(&targets),
         Command::Doctor(options) if options.store => doctor::store::run().map(|whole| u8::from(!whole)),
         Command::Doctor(_) => doctor::run().map(|usable| u8::from(!usable)),
+        #[cfg(feature = "manual")]
         Command::Completions(options) => manual::completions(&options).map(|()| 0),
+        #[cfg(feature = "manual")]
         Command::Man(options) => manual::man(&options).map(|()| 0),
         Command::Image(options) => image::run(options).map(|()| 0),
     };

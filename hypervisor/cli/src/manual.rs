@@ -41,3 +41,24 @@ pub(crate) fn man(options: &ManOptions) -> Result<(), Box<dyn Error>> {
     generate_to(Options::<Command>::command(), folder).map_err(failed)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shells_and_readers_are_told_of_all_commands() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut text = Vec::new();
+            generate(shell, &mut Options::<Command>::command(), "chiton", &mut text);
+            assert!(String::from_utf8_lossy(&text).contains("unpause"), "{shell}");
+        }
+        let folder = std::env::temp_dir().join(format!("chiton-man-{}", std::process::id()));
+        man(&ManOptions { folder: folder.clone() }).unwrap();
+        for page in ["chiton.1", "chiton-run.1", "chiton-image-build.1"] {
+            let text = fs::read_to_string(folder.join(page)).unwrap();
+            assert!(text.contains(".SH SYNOPSIS"), "{text}");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -97,8 +97,10 @@ pub(crate) enum Command {
     /// Show what this machine offers and what will work on it.
     Doctor(DoctorOptions),
     /// Print what a shell needs to complete commands and options.
+    #[cfg(feature = "manual")]
     Completions(crate::manual::CompletionOptions),
     /// Write manual pages, one for each command.
+    #[cfg(feature = "manual")]
     Man(crate::manual::ManOptions),
     /// Images: build, import, pull, push, ls, inspect, history, diff, export, tag, rm, prune.
     Image(crate::image::ImageOptions),
