@@ -119,12 +119,11 @@ impl VcpuThread {
         // Whoever started this program may have blocked the signal, and that is inherited.
         let mask = OldMask::change(libc::SIG_UNBLOCK, &set_of([kick_signal()]))?;
         IMMEDIATE_EXIT.set(immediate_exit);
-        // SAFETY: neither call has preconditions.
-        let handle = unsafe {
-            Kick {
-                process: libc::getpid(),
-                thread: libc::gettid(),
-            }
+        // The kernel's answer: the C library's own is that of the process from which a jail was copied.
+        let thread = rustix::thread::gettid();
+        let handle = Kick {
+            process: rustix::process::getpid().as_raw_nonzero().get(),
+            thread: thread.as_raw_nonzero().get(),
         };
         Ok(Self { handle, _mask: mask })
     }
