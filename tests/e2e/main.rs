@@ -15,6 +15,7 @@ mod images;
 mod instances;
 mod interrupts;
 mod io;
+mod jails;
 mod journal;
 mod net;
 mod ports;

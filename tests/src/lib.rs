@@ -7,6 +7,7 @@
 //! | `CHITON_GUESTS` | the folder of guest programs | where `cargo xtask guests` puts them |
 //! | `CHITON_STRICT` | a missing facility fails the test | it skips, and says why |
 //! | `CHITON_SLOW` | the machine is emulated: fewer seeds, rounds and sizes | all of them |
+//! | `CHITON_TESTS_JAILED` | a folder: every guest runs in a jail, and the record of instances is there | those of tests that ask for one |
 //!
 //! Every run is a process group of its own, in an empty folder of its own that is its TMPDIR too.
 //! When it is over, [`finish`] checks that nobody of the group is left and that the folder is
@@ -131,7 +132,10 @@ impl Chiton {
         // SAFETY: as said there.
         unsafe { command.pre_exec(as_usual) };
         // Most tests are of machines, which are the same in a jail and outside; those of jails say so.
-        command.env("CHITON_JAIL", "off");
+        match std::env::var_os("CHITON_TESTS_JAILED") {
+            Some(home) => command.env("CHITON_HOME", home),
+            None => command.env("CHITON_JAIL", "off"),
+        };
         Self {
             command,
             stdin: Vec::new(),

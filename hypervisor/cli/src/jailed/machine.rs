@@ -86,6 +86,11 @@ impl Machine {
     pub(super) fn tell(&self, exit: &Exit) {
         match &exit.killer {
             Some(Killer::OutOfMemory(how)) => complain(&format!("chiton: {}: {how}", self.source.name())),
+            Some(Killer::Signal(libc::SIGSYS)) => complain(&format!(
+                "chiton: {} was killed: it made a system call that the filter of its jail does not allow (SIGSYS; the \
+                 kernel's log has the number of the call)",
+                self.source.name()
+            )),
             Some(Killer::Signal(signal)) => {
                 complain(&format!("chiton: {} was killed by signal {signal}", self.source.name()));
             }
