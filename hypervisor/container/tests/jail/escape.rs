@@ -7,9 +7,9 @@ use std::ffi::CString;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
-use chiton_container::jail::{Enforced, Jail, Landlock};
+use chiton_container::jail::{Enforced, Jail, Landlock, Proc, Status, Sys, seccomp};
 
-use crate::help::{Place, Test, answer, errno, read};
+use crate::help::{Place, Test, alone, answer, ask, errno, read};
 
 pub(crate) const TESTS: &[Test] = &[
     ("no_call_that_leads_out_works", calls),
@@ -25,6 +25,8 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("devices_cannot_be_made_or_used", devices),
     ("the_host_is_not_signalled", signals),
+    ("a_machine_monitor_is_killed_by_what_leads_out", monitor_calls),
+    ("a_machine_monitor_opens_nothing_of_the_host", monitor_files),
 ];
 
 /// Both kinds of jail.
@@ -338,4 +340,95 @@ fn signals() {
         let found = answer(&mut jail, || call(libc::SYS_kill, &[host, 0]).to_string());
         assert_eq!(found, libc::ESRCH.to_string());
     }
+}
+
+/// A jail as a machine monitor has it, with KVM open as it has it.
+fn monitor(place: &Place, kvm: Option<&std::fs::File>) -> Jail {
+    let mut jail = alone(place.jail());
+    jail.root.proc = Proc::Processes;
+    jail.root.sys = Sys::Absent;
+    // KVM_CREATE_VM and KVM_RUN stand for all.
+    jail.filter = Some(seccomp::vmm(&[0xAE01, 0xAE80]));
+    jail.keep.extend(kvm.map(AsRawFd::as_raw_fd));
+    jail
+}
+
+/// What somebody would try who had taken over a machine monitor. The filter kills at the first.
+fn monitor_calls() {
+    let place = Place::new();
+    let kvm = std::fs::File::options().read(true).write(true).open("/dev/kvm").ok();
+    let fd = kvm.as_ref().map_or(0, |kvm| kvm.as_raw_fd() as usize);
+    let host = std::process::id() as usize;
+    let attempts: &[(&str, i64, &[usize])] = &[
+        ("kill", libc::SYS_kill, &[host, libc::SIGKILL as usize]),
+        ("kill all", libc::SYS_kill, &[usize::MAX, libc::SIGKILL as usize]),
+        ("ptrace", libc::SYS_ptrace, &[libc::PTRACE_ATTACH as usize, host]),
+        ("memory of others", libc::SYS_process_vm_writev, &[host, 0, 0, 0, 0, 0]),
+        ("a descriptor of others", libc::SYS_pidfd_getfd, &[0, 0, 0]),
+        ("unshare", libc::SYS_unshare, &[libc::CLONE_NEWUSER as usize]),
+        ("setns", libc::SYS_setns, &[fd, 0]),
+        ("a process", libc::SYS_fork, &[]),
+        ("a namespace", libc::SYS_clone, &[libc::CLONE_NEWUSER as usize]),
+        ("execve", libc::SYS_execve, &[c"/bin/sh".as_ptr() as usize, 0, 0]),
+        ("mount", libc::SYS_mount, &[0, c"/etc".as_ptr() as usize, 0, 0, 0]),
+        ("pivot_root", libc::SYS_pivot_root, &[0, 0]),
+        ("chroot", libc::SYS_chroot, &[c"/etc".as_ptr() as usize]),
+        ("connect", libc::SYS_connect, &[0, 0, 0]),
+        ("bpf", libc::SYS_bpf, &[5, 0, 0]),
+        ("keyring", libc::SYS_keyctl, &[0, 0, 0]),
+        ("perf_event_open", libc::SYS_perf_event_open, &[0, 0, 0, 0, 0]),
+        ("userfaultfd", libc::SYS_userfaultfd, &[0]),
+        ("another request of KVM", libc::SYS_ioctl, &[fd, 0xAE02]),
+        ("a request with more bits", libc::SYS_ioctl, &[fd, 0xAE03 | 1 << 32]),
+        ("typing", libc::SYS_ioctl, &[0, libc::TIOCSTI as usize]),
+        ("an entry of the 32-bit table", libc::SYS_getpid | 0x4000_0000, &[]),
+    ];
+    for (name, number, arguments) in attempts {
+        let mut jail = monitor(&place, kvm.as_ref());
+        let (found, status) = ask(&mut jail, || {
+            format!("{name} came back with {}", call(*number, arguments))
+        });
+        assert_eq!(status, Status::Signalled(libc::SIGSYS), "{name}: {found}");
+    }
+}
+
+/// What its filter allows leads nowhere: a file is found below the jail's root only.
+fn monitor_files() {
+    let place = Place::new();
+    let host = place.path("scratch").display().to_string();
+    let mut jail = monitor(&place, None);
+    let found = answer(&mut jail, || {
+        let paths = [
+            host.as_str(),
+            "/dev/kvm",
+            "/dev/mem",
+            "/dev/net/tun",
+            "/etc/shadow",
+            "/proc/1/root/etc/name",
+            "/proc/self/exe",
+            "/proc/self/mem",
+            "/proc/sys/kernel/core_pattern",
+            "/sys/kernel",
+            "/../../../etc/passwd",
+        ];
+        let opened = paths.iter().filter(|path| std::fs::File::open(path).is_ok());
+        let mut opened: Vec<_> = opened.copied().collect();
+        if call(
+            libc::SYS_socket,
+            &[libc::AF_INET as usize, libc::SOCK_STREAM as usize, 0],
+        ) != libc::ENOSYS
+        {
+            opened.push("a socket");
+        }
+        if call(libc::SYS_io_uring_setup, &[1, 0]) != libc::ENOSYS {
+            opened.push("a ring");
+        }
+        opened.join(" ")
+    });
+    // What is its own: its memory, and the root by another name.
+    let found: Vec<_> = found
+        .split(' ')
+        .filter(|path| !["", "/proc/self/mem", "/proc/1/root/etc/name"].contains(path))
+        .collect();
+    assert_eq!(found, [""; 0]);
 }
