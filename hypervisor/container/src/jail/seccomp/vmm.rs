@@ -1,9 +1,9 @@
 //! The list for a process that runs a virtual machine.
 //!
 //! Measured: it is what `strace -f` saw of jailed guests in the end-to-end tests with
-//! `CHITON_TESTS_JAILED` set (consoles, disks, networks, sockets, folders, ports, control, interrupts,
-//! several processors, the I/O thread), and the few calls, each with its reason, that no test can bring
-//! about. What is not needed after a jail stands is not here: no file is opened by another way, no
+//! `CHITON_TESTS_JAILED` set (consoles, disks, networks, folders, control, interrupts, several processors,
+//! the I/O thread), and what reading the code adds. Sockets and ports were not traced, and the trace of
+//! control is not complete: theirs is by reading. What is not needed after a jail stands is not here: no file is opened by another way, no
 //! socket is made, no program is run, no signal is sent but to threads of this process.
 
 use libc::*;
