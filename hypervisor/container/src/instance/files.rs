@@ -13,8 +13,17 @@ use super::InstanceError;
 /// What is behind the name of a file that is being written. Writers of one file take turns.
 const NEW: &str = "new";
 
-/// Makes a file hold this value, for good: a crash leaves what was there before, or this.
-pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), InstanceError> {
+/// How long what is written is to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lasting {
+    /// For good: if the machine loses power there is what was there before, or this.
+    ForGood,
+    /// As long as the machine runs, whoever is killed: what is said of processes means nothing after that.
+    WhileItRuns,
+}
+
+/// Makes a file hold this value.
+pub(super) fn write(path: &Path, value: &impl Serialize, lasting: Lasting) -> Result<(), InstanceError> {
     let bytes = serde_json::to_vec(value).map_err(|source| InstanceError::Damaged {
         path: path.to_owned(),
         source,
@@ -24,18 +33,25 @@ pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), InstanceE
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(&new).map_err(InstanceError::file("create", &new))?;
     file.write_all(&bytes)
-        .and_then(|()| file.sync_data())
+        .and_then(|()| match lasting {
+            Lasting::ForGood => file.sync_data(),
+            Lasting::WhileItRuns => Ok(()),
+        })
         .map_err(InstanceError::file("write", &new))?;
     fs::rename(&new, path).map_err(InstanceError::file("rename a file to", path))
 }
 
-/// The value that a file holds; `None` if there is no such file.
+/// The value that a file holds; `None` if there is no such file, or, as a loss of power leaves one that was
+/// to last [while the machine runs](Lasting::WhileItRuns), nothing in it.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, InstanceError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(InstanceError::file("read", path)(error)),
     };
+    if bytes.is_empty() {
+        return Ok(None);
+    }
     let value = serde_json::from_slice(&bytes).map_err(|source| InstanceError::Damaged {
         path: path.to_owned(),
         source,

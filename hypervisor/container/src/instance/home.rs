@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
-use super::files::{make_dir, read, remove_tree, sync_dir, write};
+use super::files::{Lasting, make_dir, read, remove_tree, sync_dir, write};
 use super::log::{LogReader, LogWriter};
 use super::{
     Event, EventKind, Exit, Id, InstanceError, Killer, Live, Name, SocketPath, Spec, State, Status, Time, names,
@@ -86,8 +86,13 @@ impl Home {
         let new = self.instances().join(format!("{UNFINISHED}{id}"));
         make_dir(&new)?;
         let finish = || {
-            write(&new.join("spec.json"), &spec)?;
-            write(&new.join("state.json"), &State::default())?;
+            let lasting = if spec.remove {
+                Lasting::WhileItRuns
+            } else {
+                Lasting::ForGood
+            };
+            write(&new.join("spec.json"), &spec, lasting)?;
+            write(&new.join("state.json"), &State::default(), Lasting::WhileItRuns)?;
             let _turn = self.turn()?;
             if let Some(owner) = self.owner(&spec.name)? {
                 return Err(InstanceError::NameTaken {
@@ -99,7 +104,10 @@ impl Home {
             self.give_name(&spec.name, &id)?;
             let path = self.instances().join(id.as_str());
             fs::rename(&new, &path).map_err(InstanceError::file("rename a folder to", &path))?;
-            sync_dir(&self.instances())
+            match lasting {
+                Lasting::ForGood => sync_dir(&self.instances()),
+                Lasting::WhileItRuns => Ok(()),
+            }
         };
         if let Err(error) = finish() {
             // It is of no use to anybody; what cannot be removed, the next sweep tries again.
@@ -243,7 +251,7 @@ impl Home {
             }
             self.give_name(&name, &instance.id)?;
             instance.spec.name = name;
-            write(&instance.dir.join("spec.json"), &instance.spec)?;
+            write(&instance.dir.join("spec.json"), &instance.spec, Lasting::ForGood)?;
             let path = self.name_path(&old);
             fs::remove_file(&path).map_err(InstanceError::file("remove", &path))?;
         }
@@ -438,7 +446,7 @@ impl Instance {
         let _turn = self.home.turn()?;
         self.reload()?;
         change(&mut self.spec);
-        write(&self.dir.join("spec.json"), &self.spec)
+        write(&self.dir.join("spec.json"), &self.spec, Lasting::ForGood)
     }
 
     /// Reads again what is asked for: another process may have changed it.
@@ -526,7 +534,7 @@ impl Instance {
     }
 
     pub(super) fn set_state(&self, state: &State) -> Result<(), InstanceError> {
-        write(&self.dir.join("state.json"), state)
+        write(&self.dir.join("state.json"), state, Lasting::WhileItRuns)
     }
 
     /// What was made for it; null before it was started.
@@ -544,7 +552,7 @@ impl Instance {
     ///
     /// [`InstanceError::File`].
     pub fn set_report(&self, report: &Value) -> Result<(), InstanceError> {
-        write(&self.dir.join("report.json"), report)
+        write(&self.dir.join("report.json"), report, Lasting::WhileItRuns)
     }
 
     /// Whether its supervisor lives.
