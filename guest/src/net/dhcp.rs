@@ -1,5 +1,7 @@
 //! An address from a DHCP server (RFC 2131).
 
+use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::time::Duration;
 
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
@@ -19,8 +21,14 @@ pub(super) fn start(sockets: &mut SocketSet<'static>) -> SocketHandle {
     sockets.add(socket)
 }
 
-/// Gives the interface what the server has said since the last time.
-pub(super) fn follow(handle: SocketHandle, sockets: &mut SocketSet<'static>, interface: &mut Interface) {
+/// Gives the interface what the server has said since the last time; names are asked of the servers it named,
+/// unless there are others already.
+pub(super) fn follow(
+    handle: SocketHandle,
+    sockets: &mut SocketSet<'static>,
+    interface: &mut Interface,
+    servers: &mut Vec<IpAddr>,
+) {
     let Some(event) = sockets.get_mut::<Socket<'_>>(handle).poll() else {
         return;
     };
@@ -31,6 +39,9 @@ pub(super) fn follow(handle: SocketHandle, sockets: &mut SocketSet<'static>, int
             interface.update_ip_addrs(|addresses| {
                 let _ = addresses.push(IpCidr::Ipv4(config.address));
             });
+            if servers.is_empty() {
+                servers.extend(config.dns_servers.iter().map(|server| IpAddr::V4(*server)));
+            }
             if let Some(router) = config.router {
                 // There was none, so there is room for it.
                 let _ = interface.routes_mut().add_default_ipv4_route(router);

@@ -30,6 +30,8 @@
 //! # }
 //! ```
 //!
+//! [`resolve`] finds the address of a name: another instance of the network, or what DNS knows.
+//!
 //! The first network interface is used, with the address that `--net` gives it, or that a DHCP
 //! server gives with `ip=dhcp`: whatever uses the network first then asks for it, and sleeps until
 //! there is an answer. The lease is renewed while the guest waits for something on the network.
@@ -39,6 +41,7 @@ mod datagrams;
 mod dhcp;
 pub mod driver;
 mod phy;
+mod resolve;
 mod stack;
 mod tcp;
 mod udp;
@@ -52,6 +55,7 @@ use crate::boot;
 use crate::queue::{Exits, QueueError};
 use crate::time::Instant;
 
+pub use resolve::resolve;
 pub use tcp::{Options, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 
@@ -97,6 +101,12 @@ pub enum NetError {
     /// The connection broke, or was shut down.
     #[error("network: the connection is no more")]
     Reset,
+    /// Nobody is called that.
+    #[error("network: neither the hosts file nor a DNS server knows that name")]
+    UnknownName,
+    /// The hosts file does not have the name, and there is nobody else to ask.
+    #[error("network: the hosts file does not have that name, and there is no DNS server; give one by --dns ADDRESS")]
+    NoServer,
     /// A datagram longer than the socket's buffer.
     #[error("network: a datagram of {0} bytes is too long")]
     TooLong(usize),

@@ -17,7 +17,7 @@ use spin::Mutex;
 use super::NetError;
 use super::driver::{BLOCKS, Receive, Traits, Transmit, leak_blocks, set_pairs};
 use super::tcp::Listening;
-use super::{Source, dhcp, phy};
+use super::{Source, dhcp, phy, resolve};
 use crate::host::Doorbells;
 use crate::queue::{Exits, Queue};
 use crate::time::{self, Instant};
@@ -36,7 +36,7 @@ static STACK: Mutex<Option<Box<Stack>>> = Mutex::new(None);
 
 /// The stack.
 pub(super) struct Stack {
-    interface: Interface,
+    pub(super) interface: Interface,
     device: phy::Interface<'static, Doorbells>,
     pub(super) sockets: SocketSet<'static>,
     pub(super) listeners: Vec<Option<Listening>>,
@@ -44,6 +44,8 @@ pub(super) struct Stack {
     leaving: VecDeque<(SocketHandle, Instant)>,
     next_port: u16,
     dhcp: Option<SocketHandle>,
+    /// The DNS servers.
+    pub(super) servers: Vec<IpAddr>,
 }
 
 /// Does something with the stack, which is opened by that.
@@ -143,6 +145,7 @@ impl Stack {
             leaving: VecDeque::new(),
             next_port: first,
             dhcp,
+            servers: variable(index, "DNS").map(resolve::list).unwrap_or_default(),
         };
         if dhcp.is_some() {
             stack.wait_for_lease()?;
@@ -199,7 +202,7 @@ impl Stack {
             }
         }
         if let Some(dhcp) = self.dhcp {
-            dhcp::follow(dhcp, &mut self.sockets, &mut self.interface);
+            dhcp::follow(dhcp, &mut self.sockets, &mut self.interface, &mut self.servers);
         }
         self.reap();
         let failed = self.device.transmit.iter().find_map(Transmit::failed);

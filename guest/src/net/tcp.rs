@@ -195,6 +195,15 @@ impl TcpStream {
         Self::connect_with(to, 64 << 10)
     }
 
+    /// Connects to a port of whoever has this name, as [`resolve`](super::resolve) finds it.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](super::resolve) and [`connect`](Self::connect).
+    pub fn connect_to(name: &str, port: u16) -> Result<Self, NetError> {
+        Self::connect((super::resolve(name)?, port).into())
+    }
+
     /// Like [`connect`](Self::connect), with so many bytes of buffer in each direction.
     ///
     /// # Errors

@@ -102,6 +102,7 @@ pub struct Net {
     offloads: u64,
     ip: Option<String>,
     gateway: Option<String>,
+    dns: Option<String>,
 }
 
 impl Net {
@@ -169,6 +170,7 @@ impl Net {
             offloads: 0,
             ip: None,
             gateway: None,
+            dns: None,
         };
         net.find_offloads();
         Ok(net)
@@ -214,6 +216,27 @@ impl Net {
         self
     }
 
+    /// With these DNS servers, which the guest finds in its environment.
+    #[must_use]
+    pub fn dns(mut self, servers: &[std::net::IpAddr]) -> Self {
+        let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+        self.dns = (!servers.is_empty()).then(|| servers.join(","));
+        self
+    }
+
+    /// With a TAP device that is gone when this interface is, though it was made to stay.
+    ///
+    /// # Errors
+    ///
+    /// What TUNSETPERSIST says.
+    pub fn transient(self) -> io::Result<Self> {
+        // SAFETY: the argument is a number.
+        match unsafe { libc::ioctl(self.taps[0].as_raw_fd(), libc::TUNSETPERSIST as libc::Ioctl, 0) } {
+            0 => Ok(self),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// With an address that the guest is to ask a DHCP server for; it finds that in its environment.
     #[must_use]
     pub fn dhcp(mut self) -> Self {
@@ -240,7 +263,8 @@ impl Net {
         let ip = self.ip.as_ref().map(|ip| format!("CHITON_NET{index}_IP={ip}"));
         let gateway = self.gateway.as_ref();
         let gateway = gateway.map(|gateway| format!("CHITON_NET{index}_GATEWAY={gateway}"));
-        ip.into_iter().chain(gateway)
+        let dns = self.dns.as_ref().map(|dns| format!("CHITON_NET{index}_DNS={dns}"));
+        ip.into_iter().chain(gateway).chain(dns)
     }
 
     /// Asks the kernel which offloads it has: older ones lack those of UDP.
