@@ -66,7 +66,10 @@ fn ask(name: &str, v4: bool) -> Result<IpAddr, NetError> {
         let servers: Vec<_> = stack.servers.iter().map(|server| (*server).into()).collect();
         let handle = stack.sockets.add(Socket::new(&servers, Vec::new()));
         let Stack { sockets, interface, .. } = stack;
-        match sockets.get_mut::<Socket<'_>>(handle).start_query(interface.context(), name, kind) {
+        match sockets
+            .get_mut::<Socket<'_>>(handle)
+            .start_query(interface.context(), name, kind)
+        {
             Ok(query) => Ok((handle, query)),
             Err(_) => {
                 sockets.remove(handle);
@@ -121,7 +124,10 @@ mod tests {
 
     #[test]
     fn a_list_of_servers_has_three_at_most() {
-        assert_eq!(list("10.0.0.1, x,fd00::1"), ["10.0.0.1".parse().unwrap(), "fd00::1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            list("10.0.0.1, x,fd00::1"),
+            ["10.0.0.1".parse().unwrap(), "fd00::1".parse::<IpAddr>().unwrap()]
+        );
         assert_eq!(list("1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4").len(), 3);
         assert!(list("").is_empty());
     }

@@ -106,7 +106,7 @@ pub(crate) fn net(text: &str) -> Result<NetOption, String> {
     Ok(net)
 }
 
-fn mac(text: &str) -> Result<[u8; 6], String> {
+pub(crate) fn mac(text: &str) -> Result<[u8; 6], String> {
     let wrong = || format!("`{text}` is not an Ethernet address: write it as 02:00:00:00:00:01");
     let mut mac = [0; 6];
     let mut parts = text.split(':');
@@ -125,7 +125,7 @@ fn mac(text: &str) -> Result<[u8; 6], String> {
     Ok(mac)
 }
 
-fn mtu(text: &str) -> Result<u16, String> {
+pub(crate) fn mtu(text: &str) -> Result<u16, String> {
     let mtu = text.parse().ok().filter(|mtu| *mtu >= 68);
     mtu.ok_or_else(|| format!("`{text}` is not an MTU: write a number of bytes from 68 to 65535"))
 }

@@ -9,6 +9,7 @@ use chiton_container::jail::seccomp::{self, Filter};
 use chiton_container::network::Attached;
 use chiton_kvm::{Console, ControlSocket, Folder, Guest, Net, SocketFile};
 
+use super::names::Names;
 use super::source::Opened;
 use crate::options::RunOptions;
 use crate::run::{self, Devices};
@@ -18,7 +19,7 @@ pub(super) struct Inside<'a> {
     options: &'a RunOptions,
     opened: &'a Opened,
     devices: Devices,
-    network: Option<Attached>,
+    names: &'a Names,
     verbose: u8,
     began: Instant,
 }
@@ -27,7 +28,8 @@ impl<'a> Inside<'a> {
     pub(super) fn open(
         options: &'a RunOptions,
         opened: &'a Opened,
-        network: Option<Attached>,
+        network: Option<&Attached>,
+        names: &'a Names,
         control: &Path,
         verbose: u8,
         began: Instant,
@@ -36,12 +38,17 @@ impl<'a> Inside<'a> {
         if devices.control.is_none() {
             devices.control = Some(ControlSocket::listen(control)?);
         }
-        if let Some(attached) = &network
-            && let Some(tap) = attached.tap
+        if let Some(attached) = network
+            && let Some(tap) = &attached.tap
         {
-            let net = attached
-                .namespace
-                .enter(|| Ok(Net::tap(tap)))??
+            let net = match &attached.namespace {
+                Some(namespace) => namespace.enter(|| Ok(Net::tap(tap)))?,
+                None => Net::tap(tap),
+            };
+            // In a namespace that others live in, the TAP device has to go with the guest.
+            let net = net?
+                .transient()?
+                .dns(&names.servers)
                 .mac(attached.mac)?
                 .ip(attached.address.into(), attached.subnet.bits())
                 .gateway(attached.gateway.into());
@@ -51,7 +58,7 @@ impl<'a> Inside<'a> {
             options,
             opened,
             devices,
-            network,
+            names,
             verbose,
             began,
         })
@@ -83,14 +90,16 @@ impl<'a> Inside<'a> {
         let (mut guest, name) = match self.opened {
             Opened::Bytes { name, bytes, args } => {
                 let guest = Guest::new(name, bytes.clone());
-                (args.iter().fold(guest, |guest, arg| guest.arg(arg)), name.clone())
+                let guest = args.iter().fold(guest, |guest, arg| guest.arg(arg));
+                (guest, name.clone())
             }
             Opened::Image { command, env, .. } => {
                 let (program, args) = command.split_first().ok_or("the image has no command")?;
                 let mut guest = Guest::open(Path::new("/").join(program))?;
                 guest = guest.folder(Folder::open("/", !self.options.jail.read_only)?);
                 guest = env.iter().fold(guest, |guest, variable| guest.env(variable));
-                (args.iter().fold(guest, |guest, arg| guest.arg(arg)), program.clone())
+                let guest = args.iter().fold(guest, |guest, arg| guest.arg(arg));
+                (guest, program.clone())
             }
         };
         for folder in &self.options.folder {
@@ -101,9 +110,7 @@ impl<'a> Inside<'a> {
         for volume in &self.options.jail.volume {
             guest = guest.folder(Folder::open(&volume.guest, !volume.read_only)?);
         }
-        if let Some(attached) = &self.network {
-            guest = guest.env(format!("CHITON_HOSTS={}", attached.hosts.display()));
-        }
+        let guest = self.names.show(guest)?;
         let guest = run::build(guest, self.options, self.devices, &name, self.verbose, self.began);
         let outcome = guest.console(Console::stdio()?).run()?;
         run::report(&name, &outcome, self.options.exits, self.verbose);

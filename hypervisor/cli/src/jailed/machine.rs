@@ -14,13 +14,14 @@ use chiton_container::instance::{Child, Exit, Instance, Killer, Payload, SocketP
 use chiton_container::jail::{
     CgroupPlacement, Clocks, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
 };
-use chiton_container::network::{Attached, Bridge};
+use chiton_container::network::{self, Attached, Bridge};
 use chiton_kvm::SocketFile;
 use chiton_kvm::platform::KvmKind;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
 use super::inside::Inside;
+use super::names::{AddedHost, Names};
 use super::options::{Clock, Network, scratch};
 use super::source::{Opened, Source};
 use super::{parts, report};
@@ -67,6 +68,7 @@ impl Machine {
     ) -> Result<Self, Box<dyn Error>> {
         let digest = instance.spec().image_digest.as_deref();
         let source = Source::find(&options.guest, options.jail.process, digest)?;
+        options.jail.check_network()?;
         Ok(Self {
             options,
             source,
@@ -134,20 +136,24 @@ impl Machine {
         }
         let source = match (&self.options.jail.network, network) {
             (Network::None, _) => Namespace::New,
-            (Network::Host, _) => Namespace::Caller,
+            // Its TAP device is a descriptor: the guest's side has no need of the host's namespace.
+            (Network::Host, Some(_)) => Namespace::New,
+            (Network::Host, None) => Namespace::Caller,
             (Network::Of(instance), _) => Namespace::Process(super::process_of(instance)?),
-            (Network::Bridge, Some(attached)) => {
-                use std::os::fd::AsFd;
-                let number = attached.namespace.as_fd().as_raw_fd();
-                Namespace::File(PathBuf::from(format!("/proc/self/fd/{number}")))
-            }
-            (Network::Bridge, None) => Namespace::New,
+            (Network::Bridge, attached) => match attached.and_then(|attached| attached.namespace.as_ref()) {
+                Some(namespace) => {
+                    use std::os::fd::AsFd;
+                    let number = namespace.as_fd().as_raw_fd();
+                    Namespace::File(PathBuf::from(format!("/proc/self/fd/{number}")))
+                }
+                None => Namespace::New,
+            },
         };
         jail.namespaces.set(Kind::Network, source);
         Ok(())
     }
 
-    fn root(&self, instance: &Instance, opened: &Opened) -> Result<Root, Box<dyn Error>> {
+    fn root(&self, instance: &Instance, opened: &Opened, names: &Names) -> Result<Root, Box<dyn Error>> {
         let scratch = scratch(instance.dir());
         let mut layers = opened.layers();
         for folder in ["upper", "work"] {
@@ -164,7 +170,7 @@ impl Machine {
             scratch: Some(scratch),
             read_only: self.options.jail.read_only,
             tmp: self.options.jail.read_only,
-            volumes: self.volumes()?,
+            volumes: self.volumes(names)?,
             // What nobody will read again need not be on the disk when the jail ends.
             volatile: self.options.jail.rm,
             // Who runs a machine looks up its own descriptors, and wants nothing else of the kernel's. That
@@ -183,8 +189,9 @@ impl Machine {
     }
 
     /// Those asked for, and the folders, which the guest's side opens where they are bound.
-    fn volumes(&self) -> Result<Vec<chiton_container::jail::Volume>, Box<dyn Error>> {
-        let mut volumes = self.options.jail.volume.clone();
+    fn volumes(&self, names: &Names) -> Result<Vec<chiton_container::jail::Volume>, Box<dyn Error>> {
+        let mut volumes = names.volumes(self.options.jail.process);
+        volumes.extend(self.options.jail.volume.iter().cloned());
         for folder in &self.options.folder {
             let host = fs::canonicalize(&folder.path)
                 .map_err(|_| chiton_kvm::FolderOpenError::Missing(folder.path.clone()))?;
@@ -198,23 +205,63 @@ impl Machine {
         Ok(volumes)
     }
 
+    /// Connects the instance to the bridge.
+    fn join(&mut self, instance: &Instance) -> Result<Attached, Box<dyn Error>> {
+        let options = &self.options.jail;
+        let bridge = parts::bridge(instance.home())?;
+        let kind = match &options.network {
+            _ if options.process => network::Kind::Process,
+            Network::Host => network::Kind::GuestOfHost,
+            Network::Of(other) => {
+                let pid = super::process_of(other)?.unsigned_abs();
+                network::Kind::GuestBeside(network::Namespace::of_process(pid)?)
+            }
+            _ => network::Kind::Guest,
+        };
+        let hosts: Vec<_> = options
+            .add_host
+            .iter()
+            .map(|AddedHost(name, address)| (name.clone(), *address))
+            .collect();
+        let request = network::Request {
+            address: options.ip,
+            mac: options.mac,
+            mtu: options.mtu,
+            ports: &options.publish,
+            hosts: &hosts,
+            ..network::Request::new(instance.id().as_str(), instance.name().as_str(), kind)
+        };
+        // Written down before it is made, so that the sweep looks for it.
+        instance.set_report(&report::begun(&options.network, bridge.name()))?;
+        let attached = bridge.join(request)?;
+        self.made.bridge = Some(bridge);
+        Ok(attached)
+    }
+
+    /// How the instance finds names.
+    fn names(&self, instance: &Instance, network: Option<&Attached>) -> Result<Names, Box<dyn Error>> {
+        let options = &self.options.jail;
+        Ok(match (&options.network, network) {
+            (_, Some(attached)) => Names::make(instance, &attached.hosts, &options.dns)?,
+            (Network::Host, None) => Names::of_host(),
+            (Network::Of(other), None) => {
+                let report = crate::instance::open()?.find(other)?.report()?;
+                match report["network"]["hosts"].as_str() {
+                    Some(hosts) => Names::make(instance, Path::new(hosts), &options.dns)?,
+                    None => Names::default(),
+                }
+            }
+            (Network::None | Network::Bridge, None) => Names::default(),
+        })
+    }
+
     fn try_start(&mut self, instance: &Instance) -> Result<Child, Box<dyn Error>> {
         let mut network = None;
         self.make_cgroup(instance)?;
-        if self.options.jail.network == Network::Bridge {
-            let bridge = parts::bridge(instance.home())?;
-            let kind = if self.options.jail.process {
-                chiton_container::network::Kind::Process
-            } else {
-                chiton_container::network::Kind::Guest
-            };
-            let options = &self.options.jail;
-            let (id, name) = (instance.id().as_str(), instance.name().as_str());
-            // Written down before it is made, so that the sweep looks for it.
-            instance.set_report(&report::begun(&self.options.jail.network))?;
-            network = Some(bridge.join(id, name, kind, options.ip, &options.publish)?);
-            self.made.bridge = Some(bridge);
+        if self.options.jail.is_on_bridge() {
+            network = Some(self.join(instance)?);
         }
+        let names = self.names(instance, network.as_ref())?;
         let ids = if rustix::process::geteuid().is_root() {
             let lease = parts::ranges(instance.home()).lease(instance.id().short())?;
             let map = lease.map();
@@ -224,7 +271,7 @@ impl Machine {
             IdMap::rootless()
         };
         let opened = self.source.open()?;
-        let mut jail = Jail::new(self.root(instance, &opened)?, ids);
+        let mut jail = Jail::new(self.root(instance, &opened, &names)?, ids);
         jail.hostname = self
             .options
             .jail
@@ -252,11 +299,12 @@ impl Machine {
         let (stdin, input) = self.input()?;
         let [(stdout, output), (stderr, errors)] = [pipe_with(PipeFlags::CLOEXEC)?, pipe_with(PipeFlags::CLOEXEC)?];
         let streams = [&input, &output, &errors].map(AsRawFd::as_raw_fd);
-        let facts = report::facts(&jail, self.made.cgroup.as_ref(), network.as_ref(), &self.options.jail);
+        let attached = self.made.bridge.as_ref().zip(network.as_ref());
+        let facts = report::facts(&jail, self.made.cgroup.as_ref(), attached, &self.options.jail);
         let jailed = if self.options.jail.process {
             self.spawn_process(&mut jail, &opened, streams)?
         } else {
-            self.spawn_guest(instance, &mut jail, &opened, network, streams)?
+            self.spawn_guest(instance, &mut jail, &opened, network.as_ref(), &names, streams)?
         };
         self.made.opened = Some(opened);
         instance.set_report(&report::whole(facts, &jailed))?;
@@ -287,7 +335,8 @@ impl Machine {
         instance: &Instance,
         jail: &mut Jail,
         opened: &Opened,
-        network: Option<Attached>,
+        network: Option<&Attached>,
+        names: &Names,
         streams: [RawFd; 3],
     ) -> Result<Jailed, Box<dyn Error>> {
         // A jail has no files that tell.
@@ -301,7 +350,7 @@ impl Machine {
         // What is opened for the guest is what it keeps: devices, disks, sockets.
         let before = open_descriptors()?;
         let (options, path) = (&self.options, control.as_ref());
-        let mut inside = Inside::open(options, opened, network, path, self.verbose, self.began)?;
+        let mut inside = Inside::open(options, opened, network, names, path, self.verbose, self.began)?;
         self.made.sockets = Some((inside.take_files(), control));
         jail.keep = open_descriptors()?
             .difference(&before)

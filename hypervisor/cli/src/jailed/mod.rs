@@ -10,6 +10,7 @@
 mod detach;
 mod inside;
 mod machine;
+mod names;
 pub(crate) mod options;
 mod parts;
 mod report;

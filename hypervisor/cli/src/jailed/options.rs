@@ -9,6 +9,8 @@ use chiton_container::jail::{Kind, Volume};
 use chiton_container::network::Port;
 use clap::Args;
 
+use super::names::AddedHost;
+
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Life")]
 pub(crate) struct JailOptions {
@@ -57,6 +59,22 @@ pub(crate) struct JailOptions {
     /// The guest's address on the bridge.
     #[arg(long, value_name = "ADDRESS", help_heading = "Jail")]
     pub(crate) ip: Option<std::net::Ipv4Addr>,
+
+    /// The guest's Ethernet address.
+    #[arg(long, value_name = "MAC", value_parser = crate::net::mac, help_heading = "Jail")]
+    pub(crate) mac: Option<[u8; 6]>,
+
+    /// The longest packet of the guest's network, in bytes.
+    #[arg(long, value_name = "BYTES", value_parser = crate::net::mtu, help_heading = "Jail")]
+    pub(crate) mtu: Option<u16>,
+
+    /// A DNS server, instead of the host's. May be given several times.
+    #[arg(long, value_name = "ADDRESS", help_heading = "Jail")]
+    pub(crate) dns: Vec<std::net::IpAddr>,
+
+    /// A name that the guest knows. May be given several times.
+    #[arg(long, value_name = "NAME:ADDRESS", help_heading = "Jail")]
+    pub(crate) add_host: Vec<AddedHost>,
 
     /// A folder of the host that the guest sees, and may write unless :ro is behind it. May be given several
     /// times.
@@ -205,6 +223,41 @@ impl LimitOptions {
             io_max,
             io_weight,
         }
+    }
+}
+
+/// An option that goes with another network.
+#[derive(Debug, thiserror::Error)]
+#[error("{option} needs {needs}")]
+pub(crate) struct Misplaced {
+    option: &'static str,
+    needs: &'static str,
+}
+
+impl JailOptions {
+    /// Whether the instance gets an address on the bridge.
+    pub(crate) fn is_on_bridge(&self) -> bool {
+        match self.network {
+            Network::Bridge => true,
+            // A guest has a network stack of its own, which a namespace alone is of no use to.
+            Network::Host | Network::Of(_) => !self.process,
+            Network::None => false,
+        }
+    }
+
+    /// Refuses options of a network that is not there.
+    pub(crate) fn check_network(&self) -> Result<(), Misplaced> {
+        const ADDRESS: &str = "a network of its own: add --network bridge";
+        let given = [
+            (!self.publish.is_empty(), "--publish"),
+            (self.ip.is_some(), "--ip"),
+            (self.mac.is_some(), "--mac"),
+            (self.mtu.is_some(), "--mtu"),
+            (!self.dns.is_empty(), "--dns"),
+            (!self.add_host.is_empty(), "--add-host"),
+        ];
+        let misplaced = given.into_iter().find(|(given, _)| *given && !self.is_on_bridge());
+        misplaced.map_or(Ok(()), |(_, option)| Err(Misplaced { option, needs: ADDRESS }))
     }
 }
 

@@ -8,7 +8,7 @@ use chiton_container::instance::{Home, InstanceError};
 use chiton_container::jail::Ranges;
 use chiton_container::network::{Bridge, NetworkError, Subnet};
 
-/// What our cgroups and our bridge are called.
+/// What our cgroups are called, and our bridge, unless CHITON_BRIDGE says otherwise.
 const NAME: &str = "chiton";
 const BRIDGE: &str = "chiton0";
 /// The addresses of the bridge, unless CHITON_SUBNET says otherwise.
@@ -26,9 +26,15 @@ pub(crate) fn cgroups() -> Result<Parent, Box<dyn Error>> {
 
 /// The bridge.
 pub(crate) fn bridge(home: &Home) -> Result<Bridge, NetworkError> {
+    let name = std::env::var("CHITON_BRIDGE").unwrap_or_else(|_| BRIDGE.into());
+    bridge_called(home, &name)
+}
+
+/// A bridge of this name.
+fn bridge_called(home: &Home, name: &str) -> Result<Bridge, NetworkError> {
     let subnet = std::env::var("CHITON_SUBNET").unwrap_or_else(|_| SUBNET.into());
     let subnet: Subnet = subnet.parse()?;
-    Bridge::open(home.path().join("network"), BRIDGE, subnet)
+    Bridge::open(home.path().join("network").join(name), name, subnet)
 }
 
 /// The ranges of ids that jails made by root have.
@@ -41,8 +47,8 @@ pub(crate) fn ranges(home: &Home) -> Ranges {
 pub(crate) fn sweep(home: &Home, most: usize) -> Result<usize, Box<dyn Error>> {
     home.sweep(most, |instance| {
         let report = instance.report().unwrap_or_default();
-        if report["network"]["mode"] == "bridge" {
-            bridge(home)?.leave(instance.id().as_str())?;
+        if let Some(name) = report["network"]["bridge"].as_str() {
+            bridge_called(home, name)?.leave(instance.id().as_str())?;
         }
         if report["cgroup"].is_array() {
             cgroups()?.sweep()?;
@@ -56,7 +62,15 @@ pub(crate) fn sweep_all(home: &Home) -> Result<(), Box<dyn Error>> {
     sweep(home, usize::MAX)?;
     if rustix::process::geteuid().is_root() {
         let lives = |id: &str| home.find(id).is_ok_and(|instance| instance.is_live());
-        bridge(home)?.sweep(lives)?;
+        for entry in std::fs::read_dir(home.path().join("network"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if let Ok(name) = entry.file_name().into_string() {
+                bridge_called(home, &name)?.sweep(lives)?;
+            }
+        }
     }
     if let Ok(parent) = cgroups() {
         parent.sweep()?;

@@ -2,7 +2,7 @@
 
 use chiton_container::cgroup::Cgroup;
 use chiton_container::jail::{Enforced, Jail, Jailed};
-use chiton_container::network::Attached;
+use chiton_container::network::{Attached, Bridge};
 use serde_json::{Map, Value, json};
 
 use super::options::{JailOptions, Network};
@@ -17,15 +17,15 @@ fn mode(network: &Network) -> String {
 }
 
 /// What is written down before anything is made.
-pub(super) fn begun(network: &Network) -> Value {
-    json!({ "network": { "mode": mode(network) } })
+pub(super) fn begun(network: &Network, bridge: &str) -> Value {
+    json!({ "network": { "mode": mode(network), "bridge": bridge } })
 }
 
 /// What is known before there is a process.
 pub(super) fn facts(
     jail: &Jail,
     cgroup: Option<&Cgroup>,
-    network: Option<&Attached>,
+    network: Option<(&Bridge, &Attached)>,
     options: &JailOptions,
 ) -> Map<String, Value> {
     let extents = |list: &[chiton_container::jail::Extent]| -> Vec<Value> {
@@ -34,11 +34,18 @@ pub(super) fn facts(
         list.iter().map(extent).collect()
     };
     let mut net = json!({ "mode": mode(&options.network), "ports": options.publish });
-    if let Some(attached) = network {
+    if let Some((bridge, attached)) = network {
+        net["bridge"] = json!(bridge.name());
+        net["hosts"] = json!(attached.hosts);
         net["address"] = json!(attached.address);
         net["gateway"] = json!(attached.gateway);
         net["subnet"] = json!(attached.subnet);
-        net["namespace"] = json!(attached.namespace.number().ok());
+        net["namespace"] = json!(
+            attached
+                .namespace
+                .as_ref()
+                .and_then(|namespace| namespace.number().ok())
+        );
         net["mac"] = json!(attached.mac.map(|byte| format!("{byte:02x}")).join(":"));
     }
     let scratch = jail.root.scratch.as_ref();

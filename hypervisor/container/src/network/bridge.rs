@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -23,14 +23,60 @@ const DEVICE: &str = "ch";
 const INSIDE: &str = "eth0";
 /// What the TAP device of a guest is called in its namespace.
 const TAP: &str = "tap0";
+/// What the bridge in a guest's namespace is called.
+const INNER: &str = "br0";
+/// The TAP device of a guest in another's namespace is called this and its ID.
+const BESIDE: &str = "t";
 
 /// What is to be connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Kind {
     /// A guest, which has the address itself, behind a TAP device.
     Guest,
+    /// A guest whose TAP device is among the host's, straight on the bridge.
+    GuestOfHost,
+    /// A guest whose TAP device is beside that of another guest, in its namespace.
+    GuestBeside(Namespace),
     /// Processes, whose kernel has the address.
     Process,
+}
+
+/// What is asked of a bridge for an instance.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Its ID, of at least 12 letters and digits.
+    pub owner: &'a str,
+    /// What the others call it.
+    pub name: &'a str,
+    /// What it is.
+    pub kind: Kind,
+    /// The address; any that is free, if none.
+    pub address: Option<Ipv4Addr>,
+    /// The hardware address; one that follows from the address, if none.
+    pub mac: Option<[u8; 6]>,
+    /// The longest packet in bytes; what the kernel thinks, if none.
+    pub mtu: Option<u16>,
+    /// Ports of the host that lead to it.
+    pub ports: &'a [Port],
+    /// Names that only it knows.
+    pub hosts: &'a [(String, IpAddr)],
+}
+
+impl<'a> Request<'a> {
+    /// One that asks for nothing in particular.
+    #[must_use]
+    pub const fn new(owner: &'a str, name: &'a str, kind: Kind) -> Self {
+        Self {
+            owner,
+            name,
+            kind,
+            address: None,
+            mac: None,
+            mtu: None,
+            ports: &[],
+            hosts: &[],
+        }
+    }
 }
 
 /// A bridge, with a range of addresses.
@@ -44,10 +90,10 @@ pub struct Bridge {
 /// What an instance got.
 #[derive(Debug)]
 pub struct Attached {
-    /// The namespace to live in.
-    pub namespace: Namespace,
+    /// The namespace to live in; none is the host's.
+    pub namespace: Option<Namespace>,
     /// The name of the TAP device in the namespace, for a [guest](Kind::Guest).
-    pub tap: Option<&'static str>,
+    pub tap: Option<String>,
     /// The address.
     pub address: Ipv4Addr,
     /// The range that it is in, in which everybody is reached directly.
@@ -78,17 +124,27 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// [`NetworkError::File`].
+    /// [`NetworkError::Name`], [`NetworkError::File`].
     pub fn open(folder: impl Into<PathBuf>, name: &str, subnet: Subnet) -> Result<Self, NetworkError> {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if !(1..=15).contains(&name.len()) || !name.bytes().all(good) {
+            return Err(NetworkError::Name(name.to_owned()));
+        }
         let bridge = Self {
             folder: folder.into(),
             name: name.to_owned(),
             subnet,
         };
-        for folder in [bridge.leases_path(), bridge.owners_path()] {
+        for folder in [bridge.leases_path(), bridge.owners_path(), bridge.own_hosts_path()] {
             fs::create_dir_all(&folder).map_err(NetworkError::file("create the folder", &folder))?;
         }
         Ok(bridge)
+    }
+
+    /// What its device is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its addresses.
@@ -115,6 +171,11 @@ impl Bridge {
         self.folder.join("hosts")
     }
 
+    /// The folder of the files of those who have names of their own.
+    fn own_hosts_path(&self) -> PathBuf {
+        self.folder.join("hosts.own")
+    }
+
     fn turn(&self) -> Result<Turn, NetworkError> {
         let path = self.folder.join("lock");
         let lock = File::options().write(true).create(true).truncate(false).open(&path);
@@ -123,26 +184,19 @@ impl Bridge {
         Ok(Turn { _lock: lock })
     }
 
-    /// Connects an instance: a namespace, an address (`wanted`, or one that is free), a name, and ports of
-    /// the host that lead to it. `owner` is its ID, of at least 12 letters and digits.
+    /// Connects an instance: a namespace, an address, a name, and ports of the host that lead to it.
     ///
     /// # Errors
     ///
     /// Any [`NetworkError`]. Nothing is left of it then.
-    pub fn join(
-        &self,
-        owner: &str,
-        name: &str,
-        kind: Kind,
-        wanted: Option<Ipv4Addr>,
-        ports: &[Port],
-    ) -> Result<Attached, NetworkError> {
+    pub fn join(&self, request: Request<'_>) -> Result<Attached, NetworkError> {
         if !rustix::process::geteuid().is_root() {
             return Err(NetworkError::NotRoot);
         }
         let _turn = self.turn()?;
-        self.check_ports(ports)?;
-        let result = self.try_join(owner, name, kind, wanted, ports);
+        self.check_ports(request.ports)?;
+        let owner = request.owner;
+        let result = self.try_join(request);
         if result.is_err() {
             // The first error says why; a second one would only hide it.
             let _ = self.leave_locked(owner);
@@ -150,18 +204,18 @@ impl Bridge {
         result
     }
 
-    fn try_join(
-        &self,
-        owner: &str,
-        name: &str,
-        kind: Kind,
-        wanted: Option<Ipv4Addr>,
-        ports: &[Port],
-    ) -> Result<Attached, NetworkError> {
+    fn try_join(&self, request: Request<'_>) -> Result<Attached, NetworkError> {
+        let Request {
+            owner,
+            name,
+            ports,
+            mtu,
+            ..
+        } = request;
         let mut links = Links::open().map_err(NetworkError::kernel("open a netlink socket"))?;
         self.set_up(&mut links)?;
         let folder = self.leases_path();
-        let address = Leases::new(&folder, self.subnet).take(owner, wanted)?;
+        let address = Leases::new(&folder, self.subnet).take(owner, request.address)?;
         self.write_record(
             owner,
             &Record {
@@ -169,32 +223,59 @@ impl Bridge {
                 ports: ports.to_vec(),
             },
         )?;
-        hosts::change(&self.hosts_path(), |entries| {
+        let mut hosts = self.hosts_path();
+        if !request.hosts.is_empty() {
+            hosts = self.own_hosts_path().join(owner);
+            hosts::make_own(&hosts, request.hosts)?;
+        }
+        hosts::change(&self.hosts_path(), &self.own_hosts_path(), |entries| {
             entries.push(Entry {
                 address,
                 name: name.to_owned(),
                 owner: owner.to_owned(),
             });
         })?;
-        let namespace = Namespace::new()?;
         let device = device(owner);
+        let connected = format!("connect {device} to {}", self.name);
         let connect = |links: &mut Links| {
-            links.make_veth(&device, INSIDE, namespace.as_fd())?;
             let (end, bridge) = (links.index(&device)?, links.index(&self.name)?);
             links.set_master(end, bridge)?;
+            mtu.map_or(Ok(()), |mtu| links.set_mtu(end, mtu.into()))?;
             links.set_up(end)
         };
-        connect(&mut links).map_err(NetworkError::kernel(format!("connect {device} to {}", self.name)))?;
         let [a, b, c, d] = address.octets();
-        let mac = [0x02, 0x87, a, b, c, d];
+        let mac = request.mac.unwrap_or([0x02, 0x87, a, b, c, d]);
         let gateway = self.subnet.gateway();
-        let furnish = || match kind {
-            Kind::Guest => furnish_for_guest().map(|()| Some(TAP)),
-            Kind::Process => furnish_for_process(address, mac, self.subnet).map(|()| None),
+        let furnished = "furnish a network namespace";
+        let (namespace, tap) = match request.kind {
+            Kind::GuestOfHost => {
+                let make = |links: &mut Links| tap::make(&device).and_then(|()| connect(links));
+                make(&mut links).map_err(NetworkError::kernel(connected))?;
+                (None, Some(device))
+            }
+            Kind::GuestBeside(namespace) => {
+                let tap = format!("{BESIDE}{}", short(owner));
+                let furnish = namespace.enter(|| furnish_beside(&tap, mtu));
+                furnish.map_err(|error| match error.raw_os_error() {
+                    Some(libc::ENODEV) => NetworkError::NoBridgeInside,
+                    _ => NetworkError::kernel(furnished)(error),
+                })?;
+                (Some(namespace), Some(tap))
+            }
+            kind @ (Kind::Guest | Kind::Process) => {
+                let namespace = Namespace::new()?;
+                let veth = links.make_veth(&device, INSIDE, namespace.as_fd());
+                veth.and_then(|()| connect(&mut links))
+                    .map_err(NetworkError::kernel(connected))?;
+                let is_guest = matches!(kind, Kind::Guest);
+                let furnish = || match is_guest {
+                    true => furnish_for_guest(mtu),
+                    false => furnish_for_process(address, mac, mtu, self.subnet),
+                };
+                namespace.enter(furnish).map_err(NetworkError::kernel(furnished))?;
+                (Some(namespace), is_guest.then(|| TAP.to_owned()))
+            }
         };
-        let tap = namespace
-            .enter(furnish)
-            .map_err(NetworkError::kernel("furnish a network namespace"))?;
         if !ports.is_empty() {
             nat::way_in(&table(owner), address, ports).map_err(NetworkError::kernel("publish ports by nf_tables"))?;
         }
@@ -205,7 +286,7 @@ impl Bridge {
             subnet: self.subnet,
             gateway,
             mac,
-            hosts: self.hosts_path(),
+            hosts,
         })
     }
 
@@ -230,7 +311,14 @@ impl Bridge {
             .remove(&device)
             .map_err(NetworkError::kernel(format!("remove the device {device}")))?;
         if let Some(record) = record {
-            hosts::change(&self.hosts_path(), |entries| {
+            let own = self.own_hosts_path();
+            match fs::remove_file(own.join(owner)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(NetworkError::file("remove", &own.join(owner))(error));
+                }
+                _ => {}
+            }
+            hosts::change(&self.hosts_path(), &own, |entries| {
                 entries.retain(|entry| entry.owner != owner)
             })?;
             let folder = self.leases_path();
@@ -414,7 +502,7 @@ fn table(owner: &str) -> String {
 }
 
 /// Runs inside: a bridge from the veth's end to a new TAP device.
-fn furnish_for_guest() -> io::Result<()> {
+fn furnish_for_guest(mtu: Option<u16>) -> io::Result<()> {
     // Nobody here has an address: the guest hears nothing but the others.
     for which in ["all", "default"] {
         let path = format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6");
@@ -426,22 +514,35 @@ fn furnish_for_guest() -> io::Result<()> {
     }
     let mut links = Links::open()?;
     tap::make(TAP)?;
-    links.make_bridge("br0")?;
-    let bridge = links.index("br0")?;
+    links.make_bridge(INNER)?;
+    let bridge = links.index(INNER)?;
     for name in [INSIDE, TAP] {
         let index = links.index(name)?;
         links.set_master(index, bridge)?;
+        mtu.map_or(Ok(()), |mtu| links.set_mtu(index, mtu.into()))?;
         links.set_up(index)?;
     }
     links.set_up(bridge)?;
     loopback_up(&mut links)
 }
 
+/// Runs inside another guest's namespace: a new TAP device on the bridge that is there.
+fn furnish_beside(tap: &str, mtu: Option<u16>) -> io::Result<()> {
+    let mut links = Links::open()?;
+    let bridge = links.index(INNER)?;
+    tap::make(tap)?;
+    let index = links.index(tap)?;
+    links.set_master(index, bridge)?;
+    mtu.map_or(Ok(()), |mtu| links.set_mtu(index, mtu.into()))?;
+    links.set_up(index)
+}
+
 /// Runs inside: the address on the veth's end.
-fn furnish_for_process(address: Ipv4Addr, mac: [u8; 6], subnet: Subnet) -> io::Result<()> {
+fn furnish_for_process(address: Ipv4Addr, mac: [u8; 6], mtu: Option<u16>, subnet: Subnet) -> io::Result<()> {
     let mut links = Links::open()?;
     let index = links.index(INSIDE)?;
     links.set_mac(index, mac)?;
+    mtu.map_or(Ok(()), |mtu| links.set_mtu(index, mtu.into()))?;
     links.add_address(index, address, subnet)?;
     links.set_up(index)?;
     links.add_default_route(index, subnet.gateway())?;

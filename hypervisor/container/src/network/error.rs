@@ -30,6 +30,12 @@ pub enum NetworkError {
     /// Networks of the host's are root's.
     #[error("a bridge network needs root: use --network none, or run as root")]
     NotRoot,
+    /// A bridge cannot be called that.
+    #[error("`{0}` is no name of a bridge: use 1 to 15 letters, digits and -")]
+    Name(String),
+    /// There is no way for a guest in the namespace of another.
+    #[error("the network namespace of that instance has no bridge for guests: only a guest on a bridge has one")]
+    NoBridgeInside,
     /// This is not a range of addresses.
     #[error("`{0}` is not a range of IPv4 addresses: write 10.87.0.0/16, with 8 to 29 bits")]
     Subnet(String),

@@ -1,10 +1,11 @@
 //! Names of instances: a file like `/etc/hosts` that every jail of the network sees.
 //!
-//! It is written anew whenever somebody comes or goes, in place: a jail has this very file, not its name.
+//! It is written anew whenever somebody comes or goes, in place: a jail has this very file, not its name. Lines
+//! without an owner behind them stay: an instance that was given names of its own has a file of its own.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -34,16 +35,39 @@ fn parse(text: &str) -> Vec<Entry> {
     text.lines().filter_map(line).collect()
 }
 
-/// Changes the list of names. Whoever does so holds the bridge's lock.
-pub(super) fn change(path: &Path, change: impl FnOnce(&mut Vec<Entry>)) -> Result<(), NetworkError> {
-    let old = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(NetworkError::file("read", path)(error)),
-    };
-    let mut entries = parse(&old);
+/// Changes the list of names, here and in the files of `own`, a folder. Whoever does so holds the bridge's lock.
+pub(super) fn change(path: &Path, own: &Path, change: impl FnOnce(&mut Vec<Entry>)) -> Result<(), NetworkError> {
+    let mut entries = parse(&read(path)?);
     change(&mut entries);
+    write(path, HEAD, &entries)?;
+    for file in fs::read_dir(own).map_err(NetworkError::file("read", own))?.flatten() {
+        let stays: String = read(&file.path())?
+            .split_inclusive('\n')
+            .filter(|line| !line.contains('#'))
+            .collect();
+        write(&file.path(), &stays, &entries)?;
+    }
+    Ok(())
+}
+
+/// Makes a file with names that only one instance has, which the next change completes.
+pub(super) fn make_own(path: &Path, added: &[(String, IpAddr)]) -> Result<(), NetworkError> {
     let mut text = HEAD.to_owned();
+    for (name, address) in added {
+        text += &format!("{address}\t{name}\n");
+    }
+    write(path, &text, &[])
+}
+
+fn read(path: &Path) -> Result<String, NetworkError> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        result => result.map_err(NetworkError::file("read", path)),
+    }
+}
+
+fn write(path: &Path, head: &str, entries: &[Entry]) -> Result<(), NetworkError> {
+    let mut text = head.to_owned();
     for Entry { address, name, owner } in entries {
         text += &format!("{address}\t{name}\t# {owner}\n");
     }
@@ -71,10 +95,15 @@ mod tests {
             name: name.into(),
             owner: format!("{last}"),
         };
-        change(&path, |all| all.extend([entry(2, "a"), entry(3, "b")])).unwrap();
-        change(&path, |all| all.retain(|entry| entry.owner != "2")).unwrap();
+        let own = folder.path().join("own");
+        fs::create_dir(&own).unwrap();
+        make_own(&own.join("x"), &[("db".into(), [10, 0, 0, 1].into())]).unwrap();
+        change(&path, &own, |all| all.extend([entry(2, "a"), entry(3, "b")])).unwrap();
+        change(&path, &own, |all| all.retain(|entry| entry.owner != "2")).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(parse(&text), [entry(3, "b")]);
+        let with_own = format!("{HEAD}10.0.0.1\tdb\n10.1.2.3\tb\t# 3\n");
+        assert_eq!(fs::read_to_string(own.join("x")).unwrap(), with_own);
         assert!(
             text.starts_with("127.0.0.1\tlocalhost\n") && text.ends_with("10.1.2.3\tb\t# 3\n"),
             "{text}"

@@ -20,6 +20,7 @@ const CREATE: u16 = 0x400;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -145,6 +146,12 @@ impl Links {
     /// Gives a device a hardware address.
     pub(super) fn set_mac(&mut self, index: u32, mac: [u8; 6]) -> io::Result<()> {
         let message = Message::new(NEW_LINK, 0, &link_header(index, 0, 0)).with(IFLA_ADDRESS, &mac);
+        self.socket.request(message)
+    }
+
+    /// Says how long a device's packets are at most, in bytes.
+    pub(super) fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<()> {
+        let message = Message::new(NEW_LINK, 0, &link_header(index, 0, 0)).with_u32(IFLA_MTU, mtu);
         self.socket.request(message)
     }
 

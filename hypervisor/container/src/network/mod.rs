@@ -34,7 +34,7 @@ mod tap;
 mod tests;
 
 pub use address::Subnet;
-pub use bridge::{Attached, Bridge, Kind};
+pub use bridge::{Attached, Bridge, Kind, Request};
 pub use error::NetworkError;
 pub use namespace::Namespace;
 pub use port::{Port, Protocol};

@@ -89,21 +89,30 @@ fn ask(address: SocketAddr) -> std::io::Result<String> {
 #[test]
 fn the_host_and_processes_of_instances_reach_each_other() {
     let Some(rig) = Rig::new(24) else { return };
-    let a = rig.bridge.join(&rig.id(0), "a", Kind::Process, None, &[]).unwrap();
-    let b = rig.bridge.join(&rig.id(1), "b", Kind::Process, None, &[]).unwrap();
+    let a = rig.bridge.join(Request::new(&rig.id(0), "a", Kind::Process)).unwrap();
+    let b = rig.bridge.join(Request::new(&rig.id(1), "b", Kind::Process)).unwrap();
     assert_ne!(a.address, b.address);
-    let listener = a.namespace.enter(|| TcpListener::bind((a.address, 80))).unwrap();
+    let listener = a
+        .namespace
+        .as_ref()
+        .unwrap()
+        .enter(|| TcpListener::bind((a.address, 80)))
+        .unwrap();
     serve(listener);
     let to = SocketAddr::from((a.address, 80));
     assert_eq!(ask(to).unwrap(), "hello\n", "from the host");
-    assert_eq!(b.namespace.enter(|| ask(to)).unwrap(), "hello\n", "from the other");
+    assert_eq!(
+        b.namespace.as_ref().unwrap().enter(|| ask(to)).unwrap(),
+        "hello\n",
+        "from the other"
+    );
     let hosts = fs::read_to_string(&a.hosts).unwrap();
     assert!(hosts.contains(&format!("{}\tb\t", b.address)), "{hosts}");
     let back = TcpListener::bind((a.gateway, 0)).unwrap();
     let to = back.local_addr().unwrap();
     serve(back);
     assert_eq!(
-        a.namespace.enter(|| ask(to)).unwrap(),
+        a.namespace.as_ref().unwrap().enter(|| ask(to)).unwrap(),
         "hello\n",
         "from an instance to the host"
     );
@@ -117,16 +126,34 @@ fn a_published_port_answers_on_every_address_of_the_host() {
     let udp: Port = format!("{free}:53/udp").parse().unwrap();
     let a = rig
         .bridge
-        .join(&rig.id(0), "a", Kind::Process, None, &[port, udp])
+        .join(Request {
+            ports: &[port, udp],
+            ..Request::new(&rig.id(0), "a", Kind::Process)
+        })
         .unwrap();
-    let b = rig.bridge.join(&rig.id(1), "b", Kind::Process, None, &[]).unwrap();
-    serve(a.namespace.enter(|| TcpListener::bind(("0.0.0.0", 80))).unwrap());
+    let b = rig.bridge.join(Request::new(&rig.id(1), "b", Kind::Process)).unwrap();
+    serve(
+        a.namespace
+            .as_ref()
+            .unwrap()
+            .enter(|| TcpListener::bind(("0.0.0.0", 80)))
+            .unwrap(),
+    );
     assert_eq!(ask(([127, 0, 0, 1], free).into()).unwrap(), "hello\n");
     assert_eq!(ask((a.gateway, free).into()).unwrap(), "hello\n");
     let through = || ask((a.gateway, free).into());
-    assert_eq!(b.namespace.enter(through).unwrap(), "hello\n", "from another instance");
+    assert_eq!(
+        b.namespace.as_ref().unwrap().enter(through).unwrap(),
+        "hello\n",
+        "from another instance"
+    );
 
-    let inside = a.namespace.enter(|| UdpSocket::bind(("0.0.0.0", 53))).unwrap();
+    let inside = a
+        .namespace
+        .as_ref()
+        .unwrap()
+        .enter(|| UdpSocket::bind(("0.0.0.0", 53)))
+        .unwrap();
     let outside = UdpSocket::bind("127.0.0.1:0").unwrap();
     outside.send_to(b"?", ("127.0.0.1", free)).unwrap();
     inside.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -138,7 +165,10 @@ fn a_published_port_answers_on_every_address_of_the_host() {
 
     let again = rig
         .bridge
-        .join(&rig.id(2), "c", Kind::Process, None, &[port])
+        .join(Request {
+            ports: &[port],
+            ..Request::new(&rig.id(2), "c", Kind::Process)
+        })
         .unwrap_err();
     assert!(again.to_string().contains("is in use by"), "{again}");
     rig.bridge.leave(&rig.id(0)).unwrap();
@@ -152,7 +182,10 @@ fn a_port_that_somebody_listens_on_is_refused_and_nothing_is_left() {
     let port: Port = format!("{}:80", taken.local_addr().unwrap().port()).parse().unwrap();
     let error = rig
         .bridge
-        .join(&rig.id(0), "a", Kind::Process, None, &[port])
+        .join(Request {
+            ports: &[port],
+            ..Request::new(&rig.id(0), "a", Kind::Process)
+        })
         .unwrap_err();
     assert!(error.to_string().contains("of the host is in use"), "{error}");
     assert!(rig.is_clean());
@@ -161,8 +194,13 @@ fn a_port_that_somebody_listens_on_is_refused_and_nothing_is_left() {
 #[test]
 fn a_guests_tap_device_is_bridged_to_the_host() {
     let Some(rig) = Rig::new(24) else { return };
-    let a = rig.bridge.join(&rig.id(0), "a", Kind::Guest, None, &[]).unwrap();
-    let tap = a.namespace.enter(|| tap::open(a.tap.unwrap())).unwrap();
+    let a = rig.bridge.join(Request::new(&rig.id(0), "a", Kind::Guest)).unwrap();
+    let tap = a
+        .namespace
+        .as_ref()
+        .unwrap()
+        .enter(|| tap::open(a.tap.as_ref().unwrap()))
+        .unwrap();
     let mut ready = [rustix::event::PollFd::new(&tap, rustix::event::PollFlags::IN)];
     let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
     let socket = UdpSocket::bind((a.gateway, 0)).unwrap();
@@ -185,8 +223,15 @@ fn devices_go_with_the_namespace_and_the_sweep_takes_the_rest() {
     let Some(rig) = Rig::new(24) else { return };
     let (dead, alive) = (rig.id(0), rig.id(1));
     let port: Port = "127.0.0.1:9:9".parse().unwrap();
-    drop(rig.bridge.join(&dead, "dead", Kind::Guest, None, &[port]).unwrap());
-    let kept = rig.bridge.join(&alive, "alive", Kind::Process, None, &[]).unwrap();
+    drop(
+        rig.bridge
+            .join(Request {
+                ports: &[port],
+                ..Request::new(&dead, "dead", Kind::Guest)
+            })
+            .unwrap(),
+    );
+    let kept = rig.bridge.join(Request::new(&alive, "alive", Kind::Process)).unwrap();
     assert_eq!(rig.bridge.sweep(|owner| owner == alive).unwrap(), 1);
     assert_eq!(rig.bridge.sweep(|owner| owner == alive).unwrap(), 0);
     let hosts = fs::read_to_string(&kept.hosts).unwrap();
@@ -201,12 +246,12 @@ fn when_all_addresses_are_taken_it_is_said_and_nothing_is_left() {
     let Some(rig) = Rig::new(29) else { return };
     for n in 0..5 {
         rig.bridge
-            .join(&rig.id(n), &format!("n{n}"), Kind::Process, None, &[])
+            .join(Request::new(&rig.id(n), &format!("n{n}"), Kind::Process))
             .unwrap();
     }
     let error = rig
         .bridge
-        .join(&rig.id(5), "more", Kind::Process, None, &[])
+        .join(Request::new(&rig.id(5), "more", Kind::Process))
         .unwrap_err();
     assert!(error.to_string().contains("all 5 addresses of"), "{error}");
     assert!(!fs::read_to_string(rig.bridge.hosts_path()).unwrap().contains("more"));
@@ -215,10 +260,10 @@ fn when_all_addresses_are_taken_it_is_said_and_nothing_is_left() {
 #[test]
 fn a_range_that_the_host_uses_otherwise_is_refused() {
     let Some(rig) = Rig::new(24) else { return };
-    let _a = rig.bridge.join(&rig.id(0), "a", Kind::Process, None, &[]).unwrap();
+    let _a = rig.bridge.join(Request::new(&rig.id(0), "a", Kind::Process)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let other = Bridge::open(folder.path(), "chtestother", rig.bridge.subnet()).unwrap();
-    let error = other.join(&rig.id(1), "b", Kind::Process, None, &[]).unwrap_err();
+    let error = other.join(Request::new(&rig.id(1), "b", Kind::Process)).unwrap_err();
     assert!(
         error
             .to_string()
@@ -231,7 +276,13 @@ fn a_range_that_the_host_uses_otherwise_is_refused() {
 fn what_is_made_by_netlink_is_what_other_programs_see() {
     let Some(rig) = Rig::new(24) else { return };
     let port: Port = "127.0.0.1:9:9".parse().unwrap();
-    let a = rig.bridge.join(&rig.id(0), "a", Kind::Process, None, &[port]).unwrap();
+    let a = rig
+        .bridge
+        .join(Request {
+            ports: &[port],
+            ..Request::new(&rig.id(0), "a", Kind::Process)
+        })
+        .unwrap();
     let Ok(output) = Command::new("nft").args(["list", "ruleset"]).output() else {
         println!("SKIPPED: there is no nft to look with");
         return;
