@@ -11,12 +11,13 @@ use chiton_kvm::host::stderr;
 use chiton_kvm::platform::open_kvm;
 use chiton_kvm::{
     Console, ConsolePort, ControlSocket, Disk, Ending, Folder, Guest, Kvm, Net, Outcome, SocketFile, Vsock,
+    hold_end_signals,
 };
 use chiton_shared::doorbell::LogLevel;
 
 use crate::complain;
 use crate::net::NetOption;
-use crate::options::{DiskOption, RunOptions};
+use crate::options::{DiskOption, PortOption, RunOptions, VsockOption};
 
 /// An option that there is not, in the place of a guest.
 #[derive(Debug, thiserror::Error)]
@@ -38,35 +39,20 @@ pub(crate) struct Devices {
 impl Devices {
     /// Opens what the options name.
     pub(crate) fn open(options: &RunOptions) -> Result<Self, Box<dyn Error>> {
-        let mut devices = Self {
-            kvm: open_kvm(&options.kvm)?,
-            disks: Vec::with_capacity(options.disk.len()),
-            nets: Vec::with_capacity(options.net.len()),
-            vsock: None,
-            ports: Vec::with_capacity(options.port.len()),
-            control: None,
-            emulated_disk: None,
-            emulated_net: None,
-        };
         let disk = |option: &DiskOption| option.options.clone().open(&option.path);
-        for option in &options.disk {
-            devices.disks.push(disk(option)?);
-        }
-        for net in &options.net {
-            devices.nets.push(net.open()?);
-        }
-        if let Some(vsock) = &options.vsock {
-            devices.vsock = Some(Vsock::listen(&vsock.path, vsock.cid)?);
-        }
-        for port in &options.port {
-            devices.ports.push(ConsolePort::open(&port.name, &port.path)?);
-        }
-        if let Some(path) = &options.control {
-            devices.control = Some(ControlSocket::listen(path)?);
-        }
-        devices.emulated_disk = options.emulated_disk.as_ref().map(disk).transpose()?;
-        devices.emulated_net = options.emulated_net.as_ref().map(NetOption::open).transpose()?;
-        Ok(devices)
+        let vsock = |option: &VsockOption| Vsock::listen(&option.path, option.cid);
+        let port = |option: &PortOption| ConsolePort::open(&option.name, &option.path);
+        Ok(Self {
+            disks: options.disk.iter().map(disk).collect::<Result<_, _>>()?,
+            nets: options.net.iter().map(NetOption::open).collect::<Result<_, _>>()?,
+            vsock: options.vsock.as_ref().map(vsock).transpose()?,
+            ports: options.port.iter().map(port).collect::<Result<_, _>>()?,
+            control: options.control.as_ref().map(ControlSocket::listen).transpose()?,
+            emulated_disk: options.emulated_disk.as_ref().map(disk).transpose()?,
+            emulated_net: options.emulated_net.as_ref().map(NetOption::open).transpose()?,
+            // What is wrong with what the user named is told first.
+            kvm: open_kvm(&options.kvm)?,
+        })
     }
 
     /// The files of sockets, for who is to remove them when the guest, which runs where it cannot, has ended.
@@ -93,6 +79,7 @@ pub(crate) fn run(options: &RunOptions, verbose: u8, start: Instant) -> Result<I
     for folder in &options.folder {
         guest = guest.folder(Folder::open(&folder.path, folder.writable)?);
     }
+    hold_end_signals()?;
     let guest = build(guest, options, Devices::open(options)?, &name, verbose, start);
     // The kernel takes the machine down with the process, quicker than step by step.
     Ok(guest.console(Console::stdio()?).run_then(|outcome| -> Infallible {

@@ -65,5 +65,6 @@ pub use kernel_stats::KernelStat;
 pub use kvm_ioctls::Kvm;
 pub use outcome::{Ending, Outcome};
 pub use ram::Ram;
+pub use signal::hold_end_signals;
 pub use timeline::Timeline;
 pub use vcpu::KvmVcpu;

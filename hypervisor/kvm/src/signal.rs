@@ -148,6 +148,24 @@ impl Kick {
     }
 }
 
+/// Those that ask this process to end, but for what it ignores.
+fn end_signals() -> impl Iterator<Item = libc::c_int> {
+    let all = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+    all.into_iter().filter(|signal| !is_ignored(*signal))
+}
+
+/// Blocks, for good, the signals that ask this process to end in the calling thread: to be called before
+/// anything is made that has to be removed at the end, such as the file of a socket. A guest that
+/// [ends on signals](crate::Guest::end_on_signals) hears of those that have come by then.
+///
+/// # Errors
+///
+/// If the kernel refuses it.
+pub fn hold_end_signals() -> io::Result<()> {
+    std::mem::forget(OldMask::change(libc::SIG_BLOCK, &set_of(end_signals()))?);
+    Ok(())
+}
+
 /// The signals that ask a program to end, read from a descriptor instead of by a handler.
 #[derive(Debug)]
 pub(crate) struct EndSignals(OwnedFd);
@@ -157,10 +175,7 @@ impl EndSignals {
     /// and opens the descriptor that has them instead; SIGWINCH too, which a thread may block
     /// freely. What the process ignores it goes on ignoring.
     pub(crate) fn open() -> io::Result<(Self, OldMask)> {
-        let wanted = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP]
-            .into_iter()
-            .filter(|signal| !is_ignored(*signal));
-        let set = set_of(wanted.chain([libc::SIGWINCH]));
+        let set = set_of(end_signals().chain([libc::SIGWINCH]));
         let mask = OldMask::change(libc::SIG_BLOCK, &set)?;
         // SAFETY: `set` is initialized; -1 asks for a new descriptor.
         let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };

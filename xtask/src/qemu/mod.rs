@@ -50,6 +50,8 @@ pub(crate) struct Job {
     pub(crate) files: Vec<(PathBuf, String)>,
     /// Disk images to bring along.
     pub(crate) disks: Vec<Disk>,
+    /// An ext4 image that is `/tmp` inside: a tmpfs of Linux 6.1 has no id-mapped mounts.
+    pub(crate) scratch: Option<PathBuf>,
     /// How long the command may run; `None` is for ever.
     pub(crate) limit: Option<Duration>,
 }
@@ -217,6 +219,14 @@ impl Place {
         }
         for disk in &job.disks {
             qemu.args(disk.arguments());
+        }
+        if let Some(scratch) = &job.scratch {
+            let path = scratch.display().to_string().replace(',', ",,");
+            qemu.args([
+                "-drive",
+                &format!("if=none,id=scratch,format=raw,cache=unsafe,file={path}"),
+            ])
+            .args(["-device", "virtio-blk-pci,drive=scratch"]);
         }
         qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let parent = rustix::process::getpid();

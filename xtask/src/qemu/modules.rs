@@ -19,6 +19,8 @@ pub(crate) const WANTED: &[&str] = &[
     "kvm-intel",
     "loop",
     "overlay",
+    "ext4",
+    "fuse",
     "veth",
     "tun",
 ];
