@@ -19,10 +19,15 @@ pub(crate) const WANTED: &[&str] = &[
     "kvm-intel",
     "loop",
     "overlay",
-    "ext4",
     "fuse",
     "veth",
     "tun",
+    "bridge",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_fib_ipv4",
+    "nft_ct",
 ];
 
 /// A module's file name, without its directories, and its content.
