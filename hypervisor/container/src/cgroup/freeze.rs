@@ -1,5 +1,6 @@
 //! Stops all processes of a cgroup, and lets them go on.
 
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,7 @@ pub(super) fn set(directory: &Path, frozen: bool, wait: Duration) -> Result<()> 
     let state = if frozen { "frozen" } else { "thawed" };
     let reached = if directory.join("cgroup.freeze").exists() {
         file::write(&directory.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
-        await_event(directory, "frozen", u64::from(frozen), wait)?
+        await_v2(directory, frozen, wait)?
     } else {
         set_v1(directory, frozen, wait)?
     };
@@ -53,6 +54,49 @@ pub(super) fn set(directory: &Path, frozen: bool, wait: Duration) -> Result<()> 
         state,
         waited: wait,
         remaining: all_processes(directory)?.len(),
+    })
+}
+
+/// How long to wait for the kernel's word before looking at the processes.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// The kernel says when all tasks stand still. A task of its own among them never does, and KVM has one in the
+/// process of each machine: then it is enough that all others do.
+fn await_v2(directory: &Path, frozen: bool, wait: Duration) -> Result<bool> {
+    let end = Instant::now() + wait;
+    loop {
+        if await_event(directory, "frozen", u64::from(frozen), SLICE.min(wait))? {
+            return Ok(true);
+        }
+        if frozen && all_processes(directory)?.into_iter().all(stands_still) {
+            return Ok(true);
+        }
+        if Instant::now() > end {
+            return Ok(false);
+        }
+    }
+}
+
+/// Whether a process is the kernel's own, or gone, or each of its threads waits where the freezer has them wait.
+fn stands_still(process: i32) -> bool {
+    /// `PF_KTHREAD`, in the ninth field of `/proc/PID/stat` (proc(5)).
+    const KERNEL: u32 = 0x0020_0000;
+    let place = Path::new("/proc").join(process.to_string());
+    let Ok(stat) = fs::read_to_string(place.join("stat")) else {
+        return true;
+    };
+    let flags = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u32>().ok());
+    if flags.is_some_and(|flags| flags & KERNEL != 0) {
+        return true;
+    }
+    let Ok(mut tasks) = fs::read_dir(place.join("task")) else {
+        return true;
+    };
+    tasks.all(|task| {
+        let waits = task.and_then(|task| fs::read_to_string(task.path().join("wchan")));
+        waits.is_ok_and(|waits| waits.contains("freezer"))
     })
 }
 
