@@ -69,7 +69,9 @@ pub fn queue() {
 }
 
 pub fn call() {
+    static READY: AtomicBool = AtomicBool::new(false);
     let halting = processors::spawn_on(1, || {
+        READY.store(true, Ordering::SeqCst);
         let mut halts = 0;
         while !interrupts::take(interrupts::IPI) {
             interrupts::halt();
@@ -78,6 +80,10 @@ pub fn call() {
         halts
     })
     .expect("run with --cpus 2");
+    // A call of a processor that has not begun is lost.
+    while !READY.load(Ordering::SeqCst) {
+        time::sleep(Duration::from_millis(1));
+    }
     time::sleep(Duration::from_millis(20));
     interrupts::call(1);
     let halts: u64 = halting.join();
