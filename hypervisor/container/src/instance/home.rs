@@ -610,10 +610,12 @@ impl Instance {
         let result = if set {
             File::create(&path).map(drop)
         } else {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-                other => other,
-            }
+            fs::remove_file(&path)
+        };
+        let result = match result {
+            // Nothing to take back; or the instance has ended meanwhile, and is gone.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
         };
         result.map_err(InstanceError::file("write", &path))
     }
