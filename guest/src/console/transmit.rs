@@ -87,7 +87,10 @@ impl<'m, H: Host> Transmit<'m, H> {
     /// [`QueueError`] if the device fails.
     pub fn flush(&mut self) -> Result<(), QueueError> {
         self.submit()?;
-        self.queue.kick();
+        // Where all has come back there is nothing to tell.
+        if self.count > 0 {
+            self.queue.kick();
+        }
         Ok(())
     }
 
