@@ -65,8 +65,11 @@ impl Reference {
     #[must_use]
     pub fn familiar(&self) -> String {
         let full = self.to_string();
-        let rest = full.strip_prefix("docker.io/").unwrap_or(&full);
-        rest.strip_prefix("library/").unwrap_or(rest).to_owned()
+        // A part that is left out must not make another part look like it.
+        let means_this = |name: &&str| name.parse::<Self>().is_ok_and(|read| read == *self);
+        let shorter = ["docker.io/library/", "docker.io/"];
+        let mut shorter = shorter.iter().filter_map(|prefix| full.strip_prefix(prefix));
+        shorter.find(means_this).unwrap_or(&full).to_owned()
     }
 }
 
@@ -267,7 +270,11 @@ mod tests {
 
     #[test]
     fn short_names_are_short() {
-        for text in ["hello:latest", "a/b:1", "quay.io/a:x", "localhost:1/library/a:x"] {
+        let odd = ["library/a/b:1", "docker.io/a.b/c:1", "docker.io/localhost/c:1"];
+        for text in ["hello:latest", "a/b:1", "quay.io/a:x", "localhost:1/library/a:x"]
+            .into_iter()
+            .chain(odd)
+        {
             assert_eq!(text.parse::<Reference>().unwrap().familiar(), text);
         }
     }
