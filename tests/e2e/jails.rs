@@ -85,6 +85,11 @@ fn folders_are_listed_written_and_changed_in_a_jail() {
     ] {
         place.run(&options, "files", args).assert_status(0);
     }
+    // A folder is known by its name, however its path is written.
+    let roundabout = format!("{}/sub/..", place.text("shared"));
+    let found = place.run(&["--folder", &roundabout], "files", &["list", "/shared"]);
+    found.assert_status(0);
+    assert!(found.stdout_text().contains("two"), "{found}");
     let text = fs::read_to_string(place.path("shared/two")).expect("what was written");
     assert!(text.starts_with("text"), "{text}");
     assert!(place.path("shared/sub").is_dir() && !place.path("shared/gone").exists());

@@ -3,7 +3,7 @@
 mod control;
 mod disk;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use control::{
@@ -14,6 +14,7 @@ pub(crate) use disk::{DiskOption, rate};
 use crate::instance::Template;
 use crate::jailed::options::JailOptions;
 use crate::net::{NetOption, net};
+use chiton_kvm::FolderOpenError;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Runs small no_std guests under KVM, each a machine of its own.
@@ -147,6 +148,20 @@ pub(crate) struct FolderOption {
 pub(crate) struct PortOption {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
+}
+
+impl FolderOption {
+    /// The same folder by its whole path, which has its name at the end.
+    pub(crate) fn whole(&mut self) -> Result<(), FolderOpenError> {
+        let missing = |_| FolderOpenError::Missing(self.path.clone());
+        self.path = std::fs::canonicalize(&self.path).map_err(missing)?;
+        Ok(())
+    }
+
+    /// Where a jail has it, if its path is [whole](Self::whole).
+    pub(crate) fn in_jail(&self) -> PathBuf {
+        Path::new("/run/folders").join(self.path.file_name().unwrap_or("root".as_ref()))
+    }
 }
 
 #[derive(Debug, Args)]

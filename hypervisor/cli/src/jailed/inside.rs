@@ -103,9 +103,7 @@ impl<'a> Inside<'a> {
             }
         };
         for folder in &self.options.folder {
-            let name = folder.path.canonicalize().unwrap_or_else(|_| folder.path.clone());
-            let name = name.file_name().unwrap_or_default();
-            guest = guest.folder(Folder::open(Path::new("/run/folders").join(name), folder.writable)?);
+            guest = guest.folder(Folder::open(folder.in_jail(), folder.writable)?);
         }
         for volume in &self.options.jail.volume {
             guest = guest.folder(Folder::open(&volume.guest, !volume.read_only)?);

@@ -62,10 +62,13 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn new(
         instance: &Instance,
-        options: RunOptions,
+        mut options: RunOptions,
         verbose: u8,
         began: Instant,
     ) -> Result<Self, Box<dyn Error>> {
+        for folder in &mut options.folder {
+            folder.whole()?;
+        }
         let digest = instance.spec().image_digest.as_deref();
         let source = Source::find(&options.guest, options.jail.process, digest)?;
         options.jail.check_network()?;
@@ -170,7 +173,7 @@ impl Machine {
             scratch: Some(scratch),
             read_only: self.options.jail.read_only,
             tmp: self.options.jail.read_only,
-            volumes: self.volumes(names)?,
+            volumes: self.volumes(names),
             // What nobody will read again need not be on the disk when the jail ends.
             volatile: self.options.jail.rm,
             // Who runs a machine looks up its own descriptors, and wants nothing else of the kernel's. That
@@ -189,20 +192,17 @@ impl Machine {
     }
 
     /// Those asked for, and the folders, which the guest's side opens where they are bound.
-    fn volumes(&self, names: &Names) -> Result<Vec<chiton_container::jail::Volume>, Box<dyn Error>> {
+    fn volumes(&self, names: &Names) -> Vec<chiton_container::jail::Volume> {
         let mut volumes = names.volumes(self.options.jail.process);
         volumes.extend(self.options.jail.volume.iter().cloned());
         for folder in &self.options.folder {
-            let host = fs::canonicalize(&folder.path)
-                .map_err(|_| chiton_kvm::FolderOpenError::Missing(folder.path.clone()))?;
-            let name = host.file_name().unwrap_or_default();
             volumes.push(chiton_container::jail::Volume {
-                guest: Path::new("/run/folders").join(name),
+                host: folder.path.clone(),
+                guest: folder.in_jail(),
                 read_only: !folder.writable,
-                host,
             });
         }
-        Ok(volumes)
+        volumes
     }
 
     /// Connects the instance to the bridge.
