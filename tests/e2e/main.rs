@@ -18,6 +18,7 @@ mod io;
 mod jails;
 mod journal;
 mod net;
+mod networks;
 mod ports;
 mod processors;
 mod refusals;

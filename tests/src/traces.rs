@@ -22,13 +22,20 @@ impl Traces {
         let mut shared_memory = names("/dev/shm");
         shared_memory.retain(|name| name.contains("chiton"));
         let mut interfaces = names("/sys/class/net");
-        interfaces.retain(|name| !name.starts_with(crate::tap::PREFIX));
+        interfaces.retain(|name| !name.starts_with(crate::tap::PREFIX) && !is_of_instance(name));
         Self {
             mounts: fs::read_to_string("/proc/self/mounts").unwrap_or_default(),
             interfaces,
             shared_memory,
         }
     }
+}
+
+/// Whether a network device has the name of an instance's end on a bridge. Other tests make them, and see for
+/// themselves that they are gone.
+fn is_of_instance(name: &str) -> bool {
+    let id = name.strip_prefix("ch").unwrap_or_default();
+    id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The sorted names in a directory; none if it cannot be read.

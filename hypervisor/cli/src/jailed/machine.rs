@@ -183,7 +183,8 @@ impl Machine {
             } else {
                 Proc::Processes
             },
-            sys: if self.options.jail.process && self.options.jail.network != Network::Bridge {
+            sys: if self.options.jail.process && !matches!(self.options.jail.network, Network::Bridge | Network::Of(_))
+            {
                 Sys::ReadOnly
             } else {
                 Sys::Absent
