@@ -176,21 +176,22 @@ fn ticks(pid: u32) -> u64 {
 #[test]
 fn a_guest_runs_in_the_foreground_and_leaves_its_record() {
     let Some(home) = Home::new() else { return };
+    // A name that no ID can begin with.
     let run = home
-        .chiton(&["run", "--name", "a"])
+        .chiton(&["run", "--name", "x"])
         .guest("hello")
         .args(["world"])
         .run();
     run.assert_status(0);
     assert!(run.stdout_text().contains("Hello, world."), "{run}");
     assert!(home.ok(&["ps", "--all"]).contains("Exited (0)"));
-    assert!(home.ok(&["logs", "a"]).contains("Hello, world."));
-    assert_eq!(home.ok(&["wait", "a"]), "0");
-    let id = home.says("a", "Id");
-    assert_eq!(home.says(&id[..8], "Name"), "a", "by the beginning of its ID");
-    home.run(&["rename", "a", "b"]).assert_status(0);
-    home.run(&["inspect", "a"]).assert_refused("there is no instance a");
-    assert_eq!(home.ok(&["rm", "b"]), "b");
+    assert!(home.ok(&["logs", "x"]).contains("Hello, world."));
+    assert_eq!(home.ok(&["wait", "x"]), "0");
+    let id = home.says("x", "Id");
+    assert_eq!(home.says(&id[..8], "Name"), "x", "by the beginning of its ID");
+    home.run(&["rename", "x", "y"]).assert_status(0);
+    home.run(&["inspect", "x"]).assert_refused("there is no instance x");
+    assert_eq!(home.ok(&["rm", "y"]), "y");
     home.assert_empty();
 }
 

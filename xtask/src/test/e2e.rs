@@ -4,7 +4,7 @@
 //! Both run the same static test programs, which find `chiton` at CHITON_BIN and the guests in
 //! the directory CHITON_GUESTS.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use crate::{
     build::{self, STATIC_TARGET, cargo},
@@ -12,6 +12,7 @@ use crate::{
     error::{Error, Result},
     guests, kvm, paths,
     qemu::{self, Job},
+    tools,
     ui::Task,
 };
 
@@ -144,8 +145,10 @@ pub(super) fn qemu() -> Result<String> {
 
 /// An empty ext4 file system, which takes only the room that is used.
 fn scratch() -> Result<PathBuf> {
-    let path = paths::lab().join("scratch.ext4");
-    let mut make = Command::new("mke2fs");
+    let lab = paths::lab();
+    fs::create_dir_all(&lab).map_err(Error::file("create", &lab))?;
+    let path = lab.join("scratch.ext4");
+    let mut make = Command::new(tools::debian("mke2fs", "e2fsprogs")?);
     make.args(["-q", "-F", "-t", "ext4"]).arg(&path).arg("2G");
     command::quietly(&Task::silent(), &mut make)?;
     Ok(path)
