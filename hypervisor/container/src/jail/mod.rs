@@ -48,6 +48,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -413,12 +415,20 @@ enum Payload<'a, F> {
     Program(&'a Program),
 }
 
+/// Waits until this process has one thread, for a thread that was joined may take a moment to be gone.
+///
 /// The number of threads is that of links of `/proc/self/task`, less two: one call instead of a listing.
 fn one_thread() -> Result<(), Error> {
-    let task = rustix::fs::stat("/proc/self/task").map_err(|errno| Error::System("look into /proc", errno.into()))?;
-    match task.st_nlink.saturating_sub(2) {
-        0 | 1 => Ok(()),
-        threads => Err(Error::Threads(threads)),
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let start = Instant::now();
+    loop {
+        let task =
+            rustix::fs::stat("/proc/self/task").map_err(|errno| Error::System("look into /proc", errno.into()))?;
+        match task.st_nlink.saturating_sub(2) {
+            0 | 1 => return Ok(()),
+            threads if start.elapsed() > PATIENCE => return Err(Error::Threads(threads)),
+            _ => thread::sleep(Duration::from_millis(1)),
+        }
     }
 }
 

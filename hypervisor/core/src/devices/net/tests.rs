@@ -177,6 +177,7 @@ fn offloads_that_were_not_negotiated_are_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "moves 64 KiB several times")]
 fn a_frame_of_the_greatest_length_takes_as_many_buffers_as_it_needs() {
     let memory = Memory::up_to(END + 0x20000);
     let link = FakeLink::default();

@@ -274,7 +274,9 @@ proptest! {
 
     /// Whatever the driver says, the device answers a bounded number of times, and does not break.
     #[test]
-    fn any_messages_are_survived(messages in prop::collection::vec((0_u32..4, 0_u16..9, 0_u16..3, 0_usize..9), 1..8)) {
+    fn any_messages_are_survived(
+        messages in prop::collection::vec((0_u32..4, 0_u16..9, 0_u16..3, 0_usize..9), 1..if cfg!(miri) { 3 } else { 8 })
+    ) {
         let (memory, port) = (Memory::new(), Held::default());
         port.state.lock().unwrap().waits = true;
         let mut driver = Driver::new(&memory, &FakePort::default(), vec![named("a", &port)]);

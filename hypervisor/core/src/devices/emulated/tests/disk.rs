@@ -96,6 +96,7 @@ fn a_count_of_zero_is_256() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "fills a disk of 35 MB")]
 fn it_says_what_it_is() {
     let (memory, disk) = (Memory::new(), FakeDisk::new(65_536 + 4464));
     let mut rig = rig(&memory, &disk);
