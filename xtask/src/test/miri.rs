@@ -2,7 +2,7 @@
 
 use std::{process::Command, thread};
 
-use crate::{command, error::Result, tools, ui::Task};
+use crate::{command, error::Result, paths, tools, ui::Task};
 
 /// A package, and what Miri is told for it besides not to mind files.
 type Run = (&'static str, &'static str);
@@ -24,20 +24,28 @@ const GUEST: Run = (
 /// longest, beside the others, since Miri is single-threaded.
 pub(super) fn run() -> Result<String> {
     let nightly = tools::nightly()?;
-    eprintln!("  with {nightly}");
+    let one = |run| command::quietly(&Task::silent(), &mut miri(nightly, run));
     let (core, others) = thread::scope(|scope| {
-        let core = scope.spawn(|| command::quietly(&Task::silent(), &mut miri(nightly, CORE)));
-        let others = [SHARED, GUEST].map(|run| command::openly(&mut miri(nightly, run)));
+        let core = scope.spawn(|| one(CORE));
+        let others = [SHARED, GUEST].map(one);
         (core.join().expect("it does not panic"), others)
     });
-    let core = core?;
-    print!("{core}");
     let [shared, guest] = others;
-    super::counted(&(core + &shared? + &guest?))
+    super::counted(&(core? + &shared? + &guest?))
 }
 
+/// Behind whatever else wants a processor.
 fn miri(nightly: &str, (package, flags): Run) -> Command {
-    let mut test = tools::nightly_cargo(nightly);
+    let cargo = tools::nightly_cargo(nightly);
+    let mut test = Command::new("nice");
+    test.arg(cargo.get_program()).args(cargo.get_args());
+    for (name, value) in cargo.get_envs() {
+        match value {
+            Some(value) => test.env(name, value),
+            None => test.env_remove(name),
+        };
+    }
+    test.current_dir(paths::root());
     test.args(["miri", "test", "--lib", "--all-features", "--package", package]);
     // Property tests look for files of earlier failures.
     test.env("MIRIFLAGS", format!("-Zmiri-disable-isolation{flags}"));
