@@ -84,7 +84,11 @@ impl Home {
     pub fn create(&self, spec: Spec) -> Result<Instance, InstanceError> {
         let id = Id::random()?;
         let new = self.instances().join(format!("{UNFINISHED}{id}"));
-        make_dir(&new)?;
+        let _unfinished = {
+            let _turn = self.turn()?;
+            make_dir(&new)?;
+            hold(&new)?
+        };
         let finish = || {
             let lasting = if spec.remove {
                 Lasting::WhileItRuns
@@ -356,16 +360,11 @@ impl Home {
         let _turn = self.turn()?;
         let mut removed = 0;
         for folder in self.scan()?.1 {
-            // Whoever makes an instance writes into its folder before it asks for its turn.
-            let young = fs::metadata(&folder)
-                .and_then(|m| m.modified())
-                .ok()
-                .and_then(|t| t.elapsed().ok());
-            if young.is_some_and(|age| age.as_secs() < 60) {
-                continue;
+            // Whoever makes an instance holds its folder for as long.
+            if hold(&folder)?.is_some() {
+                remove_tree(&folder)?;
+                removed += 1;
             }
-            remove_tree(&folder)?;
-            removed += 1;
         }
         let path = self.path.join("names");
         for entry in fs::read_dir(&path)
@@ -394,6 +393,17 @@ impl Home {
     #[must_use]
     pub fn events_path(&self) -> PathBuf {
         self.path.join("events")
+    }
+}
+
+/// Holds a folder until the file is closed, by a lock that the kernel drops when this process dies; `None` if
+/// another process holds it.
+fn hold(folder: &Path) -> Result<Option<File>, InstanceError> {
+    let file = File::open(folder).map_err(InstanceError::file("open", folder))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(InstanceError::file("lock", folder)(error.into())),
     }
 }
 
