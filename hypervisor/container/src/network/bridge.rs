@@ -213,7 +213,7 @@ impl Bridge {
             ..
         } = request;
         let mut links = Links::open().map_err(NetworkError::kernel("open a netlink socket"))?;
-        self.set_up(&mut links)?;
+        // Whoever is killed from here on is found by the address, or by the record.
         let folder = self.leases_path();
         let address = Leases::new(&folder, self.subnet).take(owner, request.address)?;
         self.write_record(
@@ -223,6 +223,7 @@ impl Bridge {
                 ports: ports.to_vec(),
             },
         )?;
+        self.set_up(&mut links)?;
         let mut hosts = self.hosts_path();
         if !request.hosts.is_empty() {
             hosts = self.own_hosts_path().join(owner);
@@ -454,12 +455,13 @@ impl Bridge {
                 .map_err(NetworkError::kernel("list nf_tables"))?
                 .contains(&out);
         if !there {
-            nat::way_out(&out, name, self.subnet).map_err(NetworkError::kernel("translate addresses by nf_tables"))?;
             // Packets pass through the host, also those of the host itself that are for 127.0.0.1.
             for setting in ["ip_forward".to_owned(), format!("conf/{name}/route_localnet")] {
                 let path = Path::new("/proc/sys/net/ipv4").join(setting);
                 fs::write(&path, "1").map_err(NetworkError::file("write", &path))?;
             }
+            // The last step: where the table is, whoever made it was not killed before the others.
+            nat::way_out(&out, name, self.subnet).map_err(NetworkError::kernel("translate addresses by nf_tables"))?;
         }
         Ok(())
     }
