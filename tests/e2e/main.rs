@@ -24,5 +24,6 @@ mod processors;
 mod refusals;
 mod run;
 mod said;
+mod soak;
 mod spec_driver;
 mod vsock;

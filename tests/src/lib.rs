@@ -20,6 +20,7 @@
 //! ```
 
 mod folder;
+mod nft;
 mod tap;
 mod traces;
 
@@ -33,6 +34,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 pub use folder::Folder;
+pub use nft::tables;
 pub use tap::Tap;
 pub use traces::{Traces, disk_is_free, processes_in_group};
 

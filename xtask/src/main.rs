@@ -40,6 +40,8 @@ enum Task {
     Run(run::Args),
     /// Run all tests and checks, or some of them.
     Test(test::Args),
+    /// Kill at random moments, a thousand times, and look whether anything is left.
+    Soak(test::SoakArgs),
     /// Format all sources.
     Fmt,
     /// Run clippy on everything, for every target.
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse_from(ours).task {
         Task::Run(args) => run::run(&args, &theirs),
         Task::Test(args) => Ok(test::run(&args)),
+        Task::Soak(args) => test::soak(&args).map(|()| 0),
         Task::Fmt => check::fmt::run(false).map(|()| 0),
         Task::Lint => check::lint::run().map(|()| 0),
         Task::Doc => check::doc::run().map(|()| 0),

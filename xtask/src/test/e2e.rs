@@ -97,6 +97,24 @@ pub(super) fn host() -> Result<String> {
     super::counted(&output)
 }
 
+/// Kills so many at random moments, as follows from the seed, on this machine's KVM (`tests/e2e/soak.rs`).
+pub(crate) fn soak(kills: u32, seed: u64) -> Result<()> {
+    kvm::usable().map_err(|why| Error::Missing(format!("no real guests here: {why}")))?;
+    let built = build()?;
+    for test in &built.tests {
+        let mut run = Command::new(test);
+        run.args(["soak::", "--nocapture"])
+            .current_dir(paths::root().join("tests"));
+        run.env("CHITON_BIN", &built.chiton)
+            .env("CHITON_GUESTS", paths::guests())
+            .env("CHITON_SOAK_KILLS", kills.to_string())
+            .env("CHITON_SOAK_SEED", seed.to_string())
+            .env("CHITON_STRICT", "1");
+        command::openly(&mut run)?;
+    }
+    Ok(())
+}
+
 /// On the KVM of a nested machine.
 pub(super) fn qemu() -> Result<String> {
     let built = build()?;

@@ -92,6 +92,26 @@ impl Args {
     }
 }
 
+/// Arguments of `cargo xtask soak`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SoakArgs {
+    /// How many are killed.
+    #[arg(long, default_value_t = 1000)]
+    kills: u32,
+    /// What follows from the same seed is the same, but for the time that things take.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Kills supervisors, jailed processes and importers at random moments, and looks for what is left.
+///
+/// # Errors
+///
+/// If anything is, or nothing can be run here.
+pub(crate) fn soak(args: &SoakArgs) -> Result<()> {
+    e2e::soak(args.kills, args.seed)
+}
+
 /// How a step ended.
 #[derive(Debug)]
 enum Outcome {
