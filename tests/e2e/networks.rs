@@ -347,7 +347,7 @@ fn an_ordinary_process_and_a_guest_find_each_other_by_name() {
         "http://web/",
     ]);
     assert!(said.contains("<h1>Chiton</h1>"), "{said}");
-    let serve = ["httpd", "-f", "-p", "8080", "-h", "/etc"];
+    let serve = ["httpd", "-f", "-p", "80", "-h", "/etc"];
     net.ok(&[
         &["run", "-d", "--name", "box", "--network", "bridge", "--process", "box"],
         &serve[..],
@@ -357,7 +357,7 @@ fn an_ordinary_process_and_a_guest_find_each_other_by_name() {
     let mut said = String::new();
     // It does not say when it listens.
     net.until("an answer", || {
-        let output = net.output(&["run", "--rm", "--network", "bridge", &fetch, "box", "8080", "/hosts"]);
+        let output = net.output(&["run", "--rm", "--network", "bridge", &fetch, "box", "80", "/hosts"]);
         said = String::from_utf8_lossy(&output.stdout).into_owned();
         output.status.success()
     });

@@ -62,6 +62,8 @@ use namespaces::Joined;
 use rootfs::Owner;
 use seccomp::{Filter, Programs};
 
+use crate::network::{LOW_PORTS, open_low_ports};
+
 pub use error::{Error, Failure, Status, Step};
 pub use idmap::{Extent, IdMap, Lease, RangeError, Ranges};
 pub use init::Init;
@@ -333,6 +335,10 @@ impl Jail {
         }
         if new(Kind::Network) {
             namespaces::loopback_up()?;
+            // A machine binds nothing, and is to start fast.
+            if !is_function {
+                open_low_ports().at(Step::Loopback, || LOW_PORTS.into())?;
+            }
         }
         if new(Kind::User) {
             namespaces::no_more_users()?;

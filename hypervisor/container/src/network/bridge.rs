@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::hosts::{self, Entry};
 use super::lease::Leases;
 use super::link::Links;
-use super::{Namespace, NetworkError, Port, Protocol, Subnet, nat, tap};
+use super::{Namespace, NetworkError, Port, Protocol, Subnet, nat, open_low_ports, tap};
 
 /// How much of an owner's ID is in the names of its devices, which have at most 15 bytes.
 const SHORT: usize = 12;
@@ -548,6 +548,7 @@ fn furnish_for_process(address: Ipv4Addr, mac: [u8; 6], mtu: Option<u16>, subnet
     links.add_address(index, address, subnet)?;
     links.set_up(index)?;
     links.add_default_route(index, subnet.gateway())?;
+    open_low_ports()?;
     loopback_up(&mut links)
 }
 

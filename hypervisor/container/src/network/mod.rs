@@ -37,4 +37,5 @@ pub use address::Subnet;
 pub use bridge::{Attached, Bridge, Kind, Request};
 pub use error::NetworkError;
 pub use namespace::Namespace;
+pub(crate) use namespace::{LOW_PORTS, open_low_ports};
 pub use port::{Port, Protocol};

@@ -73,6 +73,15 @@ impl AsFd for Namespace {
     }
 }
 
+/// Where the kernel has the first port that any process may have (ip-sysctl.rst).
+pub(crate) const LOW_PORTS: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+
+/// Lets any process of this thread's network namespace have any port. A server in a jail has port 80 if it has
+/// an address of its own; the capability for it nobody has in a jail.
+pub(crate) fn open_low_ports() -> io::Result<()> {
+    std::fs::write(LOW_PORTS, "0")
+}
+
 /// Does something on a thread of its own.
 fn apart<T: Send>(act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     thread::scope(|scope| {

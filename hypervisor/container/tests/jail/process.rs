@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::os::fd::AsRawFd;
 
-use chiton_container::jail::{Jail, Limit, Program, Resource, Signal, Status};
+use chiton_container::jail::{Jail, Kind, Limit, Program, Resource, Signal, Source, Status};
 
 use crate::help::{Place, Test, alone, answer, ask, names, read};
 
@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_death_of_the_caller_is_the_death_of_the_jail", death_of_caller),
     ("a_jail_is_born_in_its_group", group),
     ("an_ordinary_user_has_jails_too", ordinary_user),
+    ("a_program_may_have_any_port_of_its_own_network", low_ports),
 ];
 
 fn status(name: &str) -> String {
@@ -407,4 +408,18 @@ fn ordinary_user() {
     // SAFETY: it is this test's own child.
     unsafe { libc::waitpid(user, std::ptr::null_mut(), 0) };
     assert_eq!(found, "true 0 65534 1 name new");
+}
+
+/// No capability is left, and none is needed: the address is the jail's own.
+fn low_ports() {
+    let place = Place::new();
+    place.busybox();
+    let serve = "httpd -f -p 127.0.0.1:80 -h /etc & until wget -q -O - http://127.0.0.1/name; do kill -0 $! || exit 1; done; kill $!";
+    let (said, status) = script(&place.jail(), serve);
+    assert_eq!((said.as_str(), status), ("image", Status::Exited(0)));
+    let mut jail = place.jail();
+    jail.namespaces.set(Kind::Network, Source::Caller);
+    let (first, _) = script(&jail, "cat /proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let of_host = read("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    assert_eq!(first, of_host, "the host's own are its own affair");
 }
