@@ -1,9 +1,10 @@
 //! A guest for each device, in a jail: its filter of system calls allows all that it takes, and no more.
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 
-use chiton_tests::{Chiton, Folder, Run, kvm_works};
+use chiton_tests::{Chiton, Folder, Run, finish, finish_unread, kvm_works};
 
 /// Where instances are recorded, and files that guests are given.
 struct Place(Folder);
@@ -149,4 +150,42 @@ fn faults_are_explained_from_a_jail() {
         let run = place.run(&[], "fault", &[cause]);
         assert!(!run.status.success(), "{run}");
     }
+}
+
+/// Between the guest and the reader stands a supervisor, which is not to make a difference.
+#[test]
+fn what_becomes_of_its_output_is_a_jailed_guests_own_affair() {
+    if !jails_work() {
+        return;
+    }
+    let place = Place::new();
+    let run = |options: &[&str], guest: &str, args: &[&str]| {
+        let chiton = Chiton::new().jailed(&place.path("home"));
+        chiton.args(["run", "--rm"]).args(options).guest(guest).args(args)
+    };
+    // A reader that has seen enough.
+    let mut child = run(&[], "hostile", &["flood", "1", "1000000000"]).spawn();
+    let mut output = child.stdout.take().expect("a pipe");
+    output.read_exact(&mut [0; 100]).expect("it talks");
+    drop(output);
+    finish(child).assert_status(141);
+    // A disk that is full.
+    let full = fs::File::options().write(true).open("/dev/full").expect("a device");
+    let full = run(&[], "hello", &[]).stdout(full).run();
+    full.assert_status(125).assert_says("No space left");
+    // A reader that does not read: in the end, and all the time. A signal does not wait for it either.
+    for args in [["flood", "1", "300000"], ["flood", "1", "1000000000"]] {
+        let child = run(&["--timeout", "500ms"], "hostile", &args).spawn();
+        finish_unread(child).assert_status(124);
+    }
+    let child = run(&[], "hostile", &["flood", "1", "1000000000"]).spawn();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    chiton_tests::signal(&child, libc::SIGTERM);
+    finish_unread(child).assert_status(143);
+    // One that reads late.
+    let child = run(&[], "fill", &[".", "300000"]).spawn();
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let late = finish(child);
+    late.assert_status(0);
+    assert!(late.stdout == [b'.'; 300_000], "{} bytes", late.stdout.len());
 }

@@ -113,7 +113,7 @@ fn run_here(
     started: Box<dyn FnOnce()>,
 ) -> Result<i32, Box<dyn Error>> {
     let live = instance.claim()?;
-    let outputs = Outputs::open(instance, terminal)?;
+    let outputs = Outputs::open(instance, terminal)?.wait_at_most(options.timeout);
     let mut machine = Machine::new(instance, options, verbose, began)?;
     let supervisor = Supervisor::new(instance.clone(), live, outputs)?;
     let exit = supervisor.run(&mut machine, |_| started())?;

@@ -2,14 +2,16 @@
 //! attached.
 //!
 //! Nobody who reads slowly holds up the instance: an attached reader that is too far behind is let go.
-//! The terminal is the exception, as it is for any program.
+//! The terminal is the exception, as it is for any program: while it does not read, no more is taken from the
+//! instance, and what happens when it is gone happens to the instance. The supervisor never waits for it.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::socket::SocketPath;
 use super::{Instance, InstanceError, LogWriter, Stream};
@@ -20,6 +22,8 @@ const BEHIND: usize = 1 << 20;
 const CLIENTS: usize = 16;
 /// How much is read at a time, in bytes.
 const PIECE: usize = 16 << 10;
+/// How much a pipe takes that is ready for any, in bytes.
+const PAGE: usize = 4096;
 /// The socket that attached ones connect to, in the instance's folder.
 const SOCKET: &str = "attach";
 
@@ -29,11 +33,23 @@ pub struct Outputs {
     log: LogWriter,
     /// What log line could not be written is said once.
     log_failed: Option<InstanceError>,
-    terminal: Option<[OwnedFd; 2]>,
+    /// What of the terminal could not be written is the instance's end.
+    terminal_failed: Option<InstanceError>,
+    terminal: Option<[Terminal; 2]>,
+    /// When whoever does not read is no longer waited for.
+    until: Option<Instant>,
     listener: UnixListener,
     clients: Vec<Client>,
     /// For the instance to read, from those who are attached.
     input: VecDeque<u8>,
+}
+
+/// Standard output, or standard error, of who started the instance.
+#[derive(Debug)]
+struct Terminal {
+    fd: OwnedFd,
+    behind: VecDeque<u8>,
+    gone: bool,
 }
 
 #[derive(Debug)]
@@ -63,11 +79,31 @@ impl Outputs {
         Ok(Self {
             log: instance.log_writer()?,
             log_failed: None,
-            terminal,
+            terminal_failed: None,
+            terminal: terminal.map(|fds| {
+                fds.map(|fd| Terminal {
+                    fd,
+                    behind: VecDeque::new(),
+                    gone: false,
+                })
+            }),
+            until: None,
             listener,
             clients: Vec::new(),
             input: VecDeque::new(),
         })
+    }
+
+    /// Waits for so long, from now on, for who does not read at the terminal.
+    #[must_use]
+    pub fn wait_at_most(mut self, limit: Option<Duration>) -> Self {
+        self.until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        self
+    }
+
+    /// Whether that time is up.
+    pub(super) fn time_is_up(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
     }
 
     /// Connects to what a running instance writes and reads.
@@ -80,37 +116,58 @@ impl Outputs {
         UnixStream::connect(path.as_ref()).map_err(InstanceError::file("attach to", &instance.dir().join(SOCKET)))
     }
 
-    /// Takes what the instance has written to a stream so far; whether there will be more.
+    /// Takes what the instance has written to a stream so far; whether there will be more, and somebody to read it.
     pub(super) fn take(&mut self, from: &OwnedFd, stream: Stream) -> bool {
         let mut piece = [0; PIECE];
         match rustix::io::read(from, &mut piece) {
             Ok(0) => false,
-            Ok(len) => {
-                self.put(stream, &piece[..len]);
-                true
-            }
+            Ok(len) => self.put(stream, &piece[..len]),
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => true,
             Err(_) => false,
         }
     }
 
-    fn put(&mut self, stream: Stream, bytes: &[u8]) {
+    /// Whether the terminal has not read yet what it has of a stream.
+    pub(super) fn is_behind(&self, stream: Stream) -> bool {
+        let terminal = self.terminal.as_ref().map(|terminal| &terminal[stream as usize]);
+        terminal.is_some_and(|terminal| !terminal.behind.is_empty())
+    }
+
+    /// Writes what the terminal takes without being waited for; whether the stream leads somewhere. An error
+    /// nobody hears is no reason to end.
+    fn write_terminal(&mut self, stream: Stream) -> bool {
+        let Some(terminal) = &mut self.terminal else {
+            return true;
+        };
+        match terminal[stream as usize].write() {
+            Err(rustix::io::Errno::PIPE) if stream == Stream::Stdout => false,
+            Err(error) if stream == Stream::Stdout => {
+                self.terminal_failed = Some(InstanceError::system("write standard output")(error));
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn put(&mut self, stream: Stream, bytes: &[u8]) -> bool {
         if self.log_failed.is_none() {
             self.log_failed = self.log.write(stream, bytes).err();
         }
-        if let Some(terminal) = &self.terminal
-            && write_all(&terminal[stream as usize], bytes).is_err()
+        if let Some(terminal) = &mut self.terminal
+            && !terminal[stream as usize].gone
         {
-            self.terminal = None;
+            terminal[stream as usize].behind.extend(bytes);
         }
+        let leads_somewhere = self.write_terminal(stream);
         for client in &mut self.clients {
             client.behind.extend(bytes);
         }
         self.clients
             .retain_mut(|client| client.write() && client.behind.len() <= BEHIND);
+        leads_somewhere
     }
 
-    /// Who is attached, and who wants to be: what to wait for.
+    /// Who is attached, and who wants to be, and who is behind: what to wait for.
     pub(super) fn watched(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let room = self.input.len() < PIECE;
         let listener = (self.clients.len() < CLIENTS).then(|| (self.listener.as_fd(), PollFlags::IN));
@@ -120,11 +177,14 @@ impl Outputs {
             flags.set(PollFlags::OUT, !client.behind.is_empty());
             (client.stream.as_fd(), flags)
         });
-        listener.into_iter().chain(clients)
+        let terminal = self.terminal.iter().flatten();
+        let behind = terminal.filter(|terminal| !terminal.behind.is_empty());
+        let behind = behind.map(|terminal| (terminal.fd.as_fd(), PollFlags::OUT));
+        listener.into_iter().chain(clients).chain(behind)
     }
 
-    /// Goes on with all who are attached.
-    pub(super) fn serve(&mut self) {
+    /// Goes on with all who are attached, and with the terminal; which of its streams lead somewhere.
+    pub(super) fn serve(&mut self) -> [bool; 2] {
         if self.clients.len() < CLIENTS
             && let Ok((stream, _)) = self.listener.accept()
             && stream.set_nonblocking(true).is_ok()
@@ -137,6 +197,7 @@ impl Outputs {
         }
         let input = &mut self.input;
         self.clients.retain_mut(|client| client.write() && client.read(input));
+        [Stream::Stdout, Stream::Stderr].map(|stream| self.write_terminal(stream))
     }
 
     /// Gives the instance what was sent to it; whether there is more to give.
@@ -158,10 +219,42 @@ impl Outputs {
         !self.input.is_empty()
     }
 
-    /// Writes what has no line end yet; what of the log could not be written.
+    /// Writes what has no line end yet; what of the terminal or the log could not be written.
     pub(super) fn end(&mut self) -> Result<(), InstanceError> {
         let flushed = self.log.flush();
-        self.log_failed.take().map_or(flushed, Err)
+        self.terminal_failed
+            .take()
+            .or(self.log_failed.take())
+            .map_or(flushed, Err)
+    }
+}
+
+impl Terminal {
+    /// Writes as much as goes without waiting. Whether it would wait is asked, since it is not ours to make
+    /// non-blocking: others use it too.
+    fn write(&mut self) -> Result<(), rustix::io::Errno> {
+        while !self.behind.is_empty() {
+            let mut ready = [PollFd::new(&self.fd, PollFlags::OUT)];
+            match poll(&mut ready, Some(&Timespec::default())) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return self.lose(error),
+            }
+            let bytes = self.behind.as_slices().0;
+            // A pipe that is ready takes a page, and one that is not ready for more would hold us up.
+            match rustix::io::write(&self.fd, &bytes[..bytes.len().min(PAGE)]) {
+                Ok(len) => drop(self.behind.drain(..len)),
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(error) => return self.lose(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, error: rustix::io::Errno) -> Result<(), rustix::io::Errno> {
+        self.gone = true;
+        self.behind.clear();
+        Err(error)
     }
 }
 
@@ -195,20 +288,4 @@ impl Client {
         }
         true
     }
-}
-
-fn write_all(to: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(to, bytes) {
-            Ok(len) => bytes = &bytes[len..],
-            Err(rustix::io::Errno::INTR) => {}
-            // A terminal that somebody else made non-blocking.
-            Err(rustix::io::Errno::AGAIN) => {
-                let mut ready = [rustix::event::PollFd::new(to, PollFlags::OUT)];
-                rustix::event::poll(&mut ready, None)?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

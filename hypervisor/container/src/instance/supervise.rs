@@ -17,6 +17,9 @@ use super::{
 /// hold them open for ever.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// The status of what ended in time, but for its output, which nobody read: as of `timeout(1)`.
+const TIMED_OUT: i32 = 124;
+
 /// The signals that are passed on.
 const PASSED_ON: [Signal; 7] = [
     Signal::SIGTERM,
@@ -113,9 +116,10 @@ impl Supervisor {
         let mut started = Some(started);
         let result = self.run_all(payload, &mut started);
         // However it came to its end, the record says that it did.
-        let ended = self.outputs.end().and_then(|()| self.end_record());
+        let written = self.outputs.end();
+        let ended = self.end_record();
         let exit = result?;
-        ended?;
+        ended.and(written)?;
         let remove = self.instance.spec().remove;
         if remove {
             self.instance.home().remove_claimed(&self.instance, self.live)?;
@@ -181,7 +185,7 @@ impl Supervisor {
         if recorded.is_err() {
             let _ = pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
         }
-        let (code, signal) = self.attend(&child)?;
+        let (code, signal) = self.attend(child)?;
         let killer = signal.map(|signal| payload.killer(signal));
         let down = payload.take_down(&self.instance);
         let exit = Exit {
@@ -212,30 +216,43 @@ impl Supervisor {
 
     /// Passes output, input and signals on until the process has ended; its status, and the signal that
     /// ended it.
-    fn attend(&mut self, child: &Child) -> Result<(i32, Option<i32>), InstanceError> {
-        let mut open = [child.stdout.as_ref(), child.stderr.as_ref()];
+    fn attend(&mut self, mut child: Child) -> Result<(i32, Option<i32>), InstanceError> {
+        const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+        let mut open = [child.stdout.take(), child.stderr.take()];
         let mut ended: Option<((i32, Option<i32>), Instant)> = None;
+        let mut told = false;
         loop {
-            if let Some((status, at)) = ended
-                && (open.iter().all(Option::is_none) || at.elapsed() > LAST_WORDS)
-            {
-                return Ok(status);
+            if let Some((status, at)) = &mut ended {
+                let behind = STREAMS.iter().any(|stream| self.outputs.is_behind(*stream));
+                if behind && self.outputs.time_is_up() {
+                    return Ok((TIMED_OUT, None));
+                }
+                // Who reads late gets all, unless there is a hurry.
+                if behind && !told && status.1.is_none() {
+                    *at = Instant::now();
+                } else if !behind && open.iter().all(Option::is_none) || at.elapsed() > LAST_WORDS {
+                    return Ok(*status);
+                }
             }
-            let ready = self.wait(child, open, ended.is_some())?;
-            for (stream, fd) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut open) {
-                if ready.streams[stream as usize]
-                    && let Some(from) = fd
-                    && !self.outputs.take(from, stream)
-                {
+            let ready = self.wait(&child, &open, ended.is_some())?;
+            let lead = self.outputs.serve();
+            for (stream, fd) in STREAMS.into_iter().zip(&mut open) {
+                let at = stream as usize;
+                let more = match fd {
+                    Some(from) if lead[at] && ready.streams[at] => self.outputs.take(from, stream),
+                    _ => lead[at],
+                };
+                if !more {
+                    // Whoever writes more into it hears that nobody reads.
                     *fd = None;
                 }
             }
-            self.outputs.serve();
             if let Some(stdin) = &child.stdin {
                 self.outputs.feed(stdin);
             }
             while let Ok(Some(signal)) = self.signals.read_signal() {
                 if let Some(signal) = rustix::process::Signal::from_named_raw(signal.ssi_signo.cast_signed()) {
+                    told |= signal != rustix::process::Signal::WINCH;
                     // It may have ended meanwhile.
                     let _ = pidfd_send_signal(&child.pidfd, signal);
                 }
@@ -247,13 +264,14 @@ impl Supervisor {
     }
 
     /// Waits for anything to happen.
-    fn wait(&self, child: &Child, open: [Option<&OwnedFd>; 2], ended: bool) -> Result<Ready, InstanceError> {
+    fn wait(&self, child: &Child, open: &[Option<OwnedFd>; 2], ended: bool) -> Result<Ready, InstanceError> {
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
         if !ended {
             fds.push(PollFd::new(&child.pidfd, PollFlags::IN));
         }
-        let streams = open.map(|fd| {
-            fd.map(|fd| {
+        let streams = [Stream::Stdout, Stream::Stderr].map(|stream| {
+            let fd = open[stream as usize].as_ref()?;
+            (!self.outputs.is_behind(stream)).then(|| {
                 fds.push(PollFd::new(fd, PollFlags::IN));
                 fds.len() - 1
             })
