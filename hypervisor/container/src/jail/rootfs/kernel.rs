@@ -11,24 +11,25 @@ use super::mount;
 use crate::jail::error::{At, Failure, Step};
 
 /// What is read as empty: the default of engines that run OCI images (`maskedPaths`,
-/// config-linux.md#masked-paths). They tell of the host, or of its secrets.
-const MASKED: [&str; 12] = [
-    "proc/acpi",
-    "proc/asound",
-    "proc/interrupts",
-    "proc/kcore",
-    "proc/keys",
-    "proc/latency_stats",
-    "proc/sched_debug",
-    "proc/scsi",
-    "proc/timer_list",
-    "proc/timer_stats",
-    "sys/devices/virtual/powercap",
-    "sys/firmware",
+/// config-linux.md#masked-paths), below /proc and below /sys. They tell of the host, or of its secrets.
+const MASKED: [&[&str]; 2] = [
+    &[
+        "acpi",
+        "asound",
+        "interrupts",
+        "kcore",
+        "keys",
+        "latency_stats",
+        "sched_debug",
+        "scsi",
+        "timer_list",
+        "timer_stats",
+    ],
+    &["devices/virtual/powercap", "firmware"],
 ];
 
-/// What is never written (`readonlyPaths`, config-linux.md#readonly-paths).
-const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+/// What is never written (`readonlyPaths`, config-linux.md#readonly-paths), below /proc.
+const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
 /// How much of `/proc` there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,24 +68,30 @@ pub(in crate::jail) enum Owner {
 pub(super) fn make(root: BorrowedFd<'_>, proc: (Proc, Owner), sys: (Sys, Owner)) -> Result<(), Failure> {
     let ((proc, processes), (sys, interfaces)) = (proc, sys);
     // A process sees those that it could trace, which are its own (proc(5), hidepid=2).
-    match proc {
-        Proc::Absent => {}
-        Proc::Processes => own(root, "proc", &[("hidepid", "2"), ("subset", "pid")], false, processes)?,
-        Proc::Full => own(root, "proc", &[("hidepid", "2")], false, processes)?,
-    }
-    if sys == Sys::ReadOnly {
-        own(root, "sys", &[], true, interfaces)?;
-    }
+    let mounted_proc = match proc {
+        Proc::Absent => None,
+        Proc::Processes => {
+            own(root, "proc", &[("hidepid", "2"), ("subset", "pid")], false, processes)?;
+            None
+        }
+        Proc::Full => Some(own(root, "proc", &[("hidepid", "2")], false, processes)?),
+    };
+    let mounted_sys = match sys {
+        Sys::Absent => None,
+        Sys::ReadOnly => Some(own(root, "sys", &[], true, interfaces)?),
+    };
+    // By the mounts themselves: whoever else has this root might have another thing at the path by now.
     let mut mask = Mask::default();
-    for path in MASKED {
-        if path.starts_with("proc/") && proc == Proc::Full || path.starts_with("sys/") && sys == Sys::ReadOnly {
-            mask.cover(root, path)
-                .at(Step::Mount, || format!("nothing over /{path}"))?;
+    for (mounted, masked) in [&mounted_proc, &mounted_sys].into_iter().zip(MASKED) {
+        let Some(mounted) = mounted else { continue };
+        for path in masked {
+            mask.cover(mounted.as_fd(), path)
+                .at(Step::Mount, || format!("nothing over {path} of /proc or /sys"))?;
         }
     }
-    if proc == Proc::Full {
+    if let Some(proc) = &mounted_proc {
         for path in READ_ONLY {
-            read_only(root, path).at(Step::Mount, || format!("/{path}, read-only"))?;
+            read_only(proc.as_fd(), path).at(Step::Mount, || format!("/proc/{path}, read-only"))?;
         }
     }
     Ok(())
@@ -96,7 +103,7 @@ fn own(
     options: &[(&str, &str)],
     read_only: bool,
     owner: Owner,
-) -> Result<(), Failure> {
+) -> Result<OwnedFd, Failure> {
     let what = || format!("/{name}");
     let kind = if name == "sys" { "sysfs" } else { name };
     let mut strict =
@@ -118,7 +125,8 @@ fn own(
             return Err(Failure::refused(Step::Mount, refusal));
         }
     };
-    mount::mount_on(root, name, &made).at(Step::Mount, what)
+    mount::mount_on(root, name, &made).at(Step::Mount, what)?;
+    Ok(made)
 }
 
 /// One empty, read-only directory for all that is masked.
