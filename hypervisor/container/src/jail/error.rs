@@ -139,8 +139,8 @@ impl Failure {
             (Step::Cgroup, libc::EBUSY) => {
                 "; the group has groups below it with controllers: put processes in leaves only"
             }
-            (Step::Layers, libc::EINVAL) => {
-                "; this kernel cannot map owners on that file system: keep layers on ext4, xfs or btrfs, \
+            (Step::Layers | Step::Volume, libc::EINVAL) => {
+                "; this kernel cannot map owners on that file system: keep layers and volumes on ext4, xfs or btrfs, \
                  or use a kernel that can (tmpfs: Linux 6.3)"
             }
             (Step::IdMap, libc::EPERM) => {

@@ -66,7 +66,7 @@ impl Root {
         }
         for volume in &self.volumes {
             let part = volume.open()?;
-            mount::map_owners(part.as_fd(), users, true).at(Step::Layers, || volume.host.display().to_string())?;
+            mount::map_owners(part.as_fd(), users, true).at(Step::Volume, || volume.host.display().to_string())?;
             parts.push(part);
         }
         Ok(parts)
