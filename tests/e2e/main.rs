@@ -9,6 +9,7 @@ mod disks;
 mod emulated;
 mod endings;
 mod faults;
+mod filters;
 mod folders;
 mod hostile;
 mod images;

@@ -22,4 +22,5 @@ pub mod cgroup;
 pub mod image;
 pub mod instance;
 pub mod jail;
+mod kernel_log;
 pub mod network;

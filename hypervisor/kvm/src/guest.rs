@@ -19,6 +19,7 @@ use crate::host::stderr;
 use crate::host::tap::Net;
 use crate::host::vsock::Vsock;
 use crate::outcome::Outcome;
+use crate::platform::Role;
 use crate::platform::{InterruptSupport, open_kvm};
 use crate::timeline::Timeline;
 use crate::{Error, instance};
@@ -49,6 +50,7 @@ pub struct Guest {
     pub(crate) timed: bool,
     pub(crate) io_thread: bool,
     pub(crate) end_signals: bool,
+    pub(crate) begin_thread: fn(Role) -> std::io::Result<()>,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) log: Box<dyn Fn(&str) -> bool + Send + Sync>,
     pub(crate) kvm: KvmSource,
@@ -109,6 +111,7 @@ impl Guest {
             timed: false,
             io_thread: false,
             end_signals: false,
+            begin_thread: |_| Ok(()),
             log_level: Some(LogLevel::Warn),
             log: Box::new(|line| stderr::write_line(line, Duration::ZERO)),
             kvm: KvmSource::Path(PathBuf::from(crate::platform::DEV_KVM)),
@@ -257,6 +260,15 @@ impl Guest {
     #[must_use]
     pub const fn timed(mut self, timed: bool) -> Self {
         self.timed = timed;
+        self
+    }
+
+    /// Each thread calls this when it has everything that it needs for its [role](Role), and begins with it: it is
+    /// where a thread gives up what only others need. Threads that a processor starts have its role, and what it
+    /// gave up; they do not call it. A guest whose threads cannot begin ends.
+    #[must_use]
+    pub const fn begin_thread(mut self, begin: fn(Role) -> std::io::Result<()>) -> Self {
+        self.begin_thread = begin;
         self
     }
 

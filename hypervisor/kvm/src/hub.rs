@@ -145,6 +145,14 @@ impl Deadline {
 /// waking the thread would take about as long.
 const LOOK: Duration = Duration::from_micros(50);
 
+/// How long to look here. Where there is one processor only, looking keeps the guest from giving more.
+pub(crate) fn time_to_look() -> Duration {
+    std::thread::available_parallelism().map_or(
+        Duration::ZERO,
+        |count| if count.get() > 1 { LOOK } else { Duration::ZERO },
+    )
+}
+
 /// What a thread that serves devices sleeps on.
 struct Loop {
     epoll: OwnedFd,
@@ -424,13 +432,9 @@ impl Hub {
         }
     }
 
-    /// Runs the I/O thread until [`finish`](Self::finish).
-    pub(crate) fn serve_io(&self) {
+    /// Runs the I/O thread until [`finish`](Self::finish); `look` is for how long it looks for more to do.
+    pub(crate) fn serve_io(&self, look: Duration) {
         let mut events = Vec::with_capacity(1 + 3 * self.slots.len());
-        // Where there is one processor only, looking keeps the guest from giving more.
-        let look = std::thread::available_parallelism().map_or(Duration::ZERO, |count| {
-            if count.get() > 1 { LOOK } else { Duration::ZERO }
-        });
         while !self.over.load(Ordering::Acquire) {
             if !self.turn(Server::Io, None, &mut events) {
                 return;

@@ -17,9 +17,10 @@ use crate::board::{HubBoard, Mainboard};
 use crate::control::ControlSocket;
 use crate::devices::{Backends, Devices};
 use crate::guest::{Guest, KvmSource};
-use crate::hub::{Deadline, Hub, StopReason};
+use crate::hub::{self, Deadline, Hub, StopReason};
 use crate::interrupts::{self, QueueInterrupts};
 use crate::outcome::{Ending, Outcome};
+use crate::platform::Role;
 use crate::prepare::Plan;
 use crate::processors::{self, Last, Processors};
 use crate::signal::{EndSignals, VcpuThread};
@@ -87,7 +88,9 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
                 // Whoever does not listen any more has met an error of its own.
                 let _ = tell.send(plan.carry_out());
             }
-            if let Ok((hub, deadline)) = to_serve.recv() {
+            if let Ok((hub, deadline)) = to_serve.recv()
+                && begin(&hub, guest.begin_thread, Role::Devices)
+            {
                 hub.serve(deadline);
             }
         };
@@ -161,10 +164,16 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
             let io = Arc::clone(&hub);
             let builder = thread::Builder::new().name("io".into()).stack_size(STACK);
             builder
-                .spawn_scoped(scope, move || io.serve_io())
+                .spawn_scoped(scope, move || {
+                    let look = hub::time_to_look();
+                    if begin(&io, guest.begin_thread, Role::Io) {
+                        io.serve_io(look);
+                    }
+                })
                 .map_err(Error::system("start the I/O thread"))?;
         }
         timeline.mark("device loop");
+        (guest.begin_thread)(Role::Processor).map_err(Error::system(BEGIN))?;
 
         let end = machine.run();
         timeline.mark("guest");
@@ -187,6 +196,21 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         drop(running);
         Ok(result)
     })
+}
+
+/// What a thread does that begins with its role.
+const BEGIN: &str = "give up what other threads need";
+
+/// Lets a thread that is not the guest's first begin; whether it may.
+fn begin(hub: &Hub, begin: fn(Role) -> std::io::Result<()>, role: Role) -> bool {
+    let begun = begin(role);
+    if let Err(error) = &begun {
+        hub.stop(StopReason::HostFailed {
+            doing: BEGIN,
+            errno: error.raw_os_error().unwrap_or(libc::EPERM),
+        });
+    }
+    begun.is_ok()
 }
 
 /// A guest that can be interrupted and whose devices are served, until this is dropped.

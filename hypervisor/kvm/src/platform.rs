@@ -14,43 +14,62 @@ use crate::Error;
 /// Where KVM is.
 pub const DEV_KVM: &str = "/dev/kvm";
 
+/// What a thread of a running machine is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// It runs a processor, and works on a device when that is quicker than to have another thread do so.
+    Processor = 1,
+    /// It is the device loop.
+    Devices = 2,
+    /// It serves disks and folders.
+    Io = 4,
+}
+
+const P: u8 = Role::Processor as u8;
+const D: u8 = Role::Devices as u8;
+/// Nobody, once threads have begun with their roles.
+const START: u8 = 0;
+
 /// The requests that running a machine makes of KVM, of TAP devices and of terminals (`ioctl(2)`), once
-/// everything is open: for a filter of system calls, which tries them in this order.
-pub const REQUESTS: &[u32] = &[
+/// everything is open, each with the [roles](Role) that make it: for filters of system calls, which try them in this
+/// order.
+pub const REQUESTS: &[(u8, u32)] = &[
     // The loop.
-    0xAE80, // KVM_RUN
+    (P, 0xAE80), // KVM_RUN
     // Console: its size, with each write.
-    0x5413, // TIOCGWINSZ
+    (P | D, 0x5413), // TIOCGWINSZ
     // Every machine, before it runs.
-    0xAE01,      // KVM_CREATE_VM
-    0xAE04,      // KVM_GET_VCPU_MMAP_SIZE
-    0xAE41,      // KVM_CREATE_VCPU
-    0x4020_AE46, // KVM_SET_USER_MEMORY_REGION
-    0x4008_AE90, // KVM_SET_CPUID2
-    0x4188_AEA7, // KVM_SET_XCRS
-    0xAEA3,      // KVM_GET_TSC_KHZ
+    (START, 0xAE01),      // KVM_CREATE_VM
+    (START, 0xAE04),      // KVM_GET_VCPU_MMAP_SIZE
+    (START, 0x4020_AE46), // KVM_SET_USER_MEMORY_REGION
+    (START, 0xAEA3),      // KVM_GET_TSC_KHZ
+    // Processors: the guest starts those beyond the first.
+    (P, 0xAE41),      // KVM_CREATE_VCPU
+    (P, 0x4008_AE90), // KVM_SET_CPUID2
+    (P, 0x4188_AEA7), // KVM_SET_XCRS
     // Queues.
-    0x4040_AE79, // KVM_IOEVENTFD
+    (P, 0x4040_AE79), // KVM_IOEVENTFD
     // Interrupts.
-    0xAE03,      // KVM_CHECK_EXTENSION
-    0x4068_AEA3, // KVM_ENABLE_CAP
-    0x8138_AE83, // KVM_GET_SREGS
-    0x4138_AE84, // KVM_SET_SREGS
-    0x8400_AE8E, // KVM_GET_LAPIC
-    0x4400_AE8F, // KVM_SET_LAPIC
-    0x4004_AE99, // KVM_SET_MP_STATE
-    0x4008_AE6A, // KVM_SET_GSI_ROUTING
-    0x4020_AE76, // KVM_IRQFD
-    0x4020_AEA5, // KVM_SIGNAL_MSI
+    (START, 0xAE03),      // KVM_CHECK_EXTENSION
+    (START, 0x4068_AEA3), // KVM_ENABLE_CAP
+    (START, 0x4008_AE6A), // KVM_SET_GSI_ROUTING
+    (START, 0x4020_AE76), // KVM_IRQFD
+    (P, 0x8138_AE83),     // KVM_GET_SREGS
+    (P, 0x4138_AE84),     // KVM_SET_SREGS
+    (P, 0x8400_AE8E),     // KVM_GET_LAPIC
+    (P, 0x4400_AE8F),     // KVM_SET_LAPIC
+    (P, 0x4004_AE99),     // KVM_SET_MP_STATE
+    (P, 0x4020_AEA5),     // KVM_SIGNAL_MSI
     // The table of exits.
-    0xAECE, // KVM_GET_STATS_FD
+    (P, 0xAECE), // KVM_GET_STATS_FD
     // Networks: offloads and queues as the guest's driver chooses, the link's state.
-    0x4004_54D0, // TUNSETOFFLOAD
-    0x4004_54D9, // TUNSETQUEUE
-    0x8004_54D2, // TUNGETIFF
-    0x8913,      // SIOCGIFFLAGS
+    (P | D, 0x4004_54D0), // TUNSETOFFLOAD
+    (P | D, 0x4004_54D9), // TUNSETQUEUE
+    (P | D, 0x8004_54D2), // TUNGETIFF
+    (P | D, 0x8913),      // SIOCGIFFLAGS
     // Connections of vsock, ports and control.
-    0x5421, // FIONBIO
+    (P | D, 0x5421), // FIONBIO
 ];
 
 /// Who runs guest code under this KVM.

@@ -5,8 +5,9 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::path::Path;
 use std::time::Instant;
 
-use chiton_container::jail::seccomp::{self, Filter};
+use chiton_container::jail::seccomp::{self, Filter, Thread};
 use chiton_container::network::Attached;
+use chiton_kvm::platform::{REQUESTS, Role};
 use chiton_kvm::{Console, ControlSocket, Folder, Guest, Net, SocketFile};
 
 use super::names::Names;
@@ -71,7 +72,8 @@ impl<'a> Inside<'a> {
 
     /// The system calls that running a machine takes.
     pub(super) fn filter(&self) -> Filter {
-        seccomp::vmm(chiton_kvm::platform::REQUESTS)
+        let requests: Vec<_> = REQUESTS.iter().map(|(_, request)| *request).collect();
+        seccomp::vmm(&requests)
     }
 
     /// Runs in the jail; the status is the guest's, or 125.
@@ -110,10 +112,22 @@ impl<'a> Inside<'a> {
         }
         let guest = self.names.show(guest)?;
         let guest = run::build(guest, self.options, self.devices, &name, self.verbose, self.began);
-        let outcome = guest.console(Console::stdio()?).run()?;
+        let outcome = guest.begin_thread(narrow).console(Console::stdio()?).run()?;
         run::report(&name, &outcome, self.options.exits, self.verbose);
         Ok(outcome.ending.status().into())
     }
+}
+
+/// Takes from a thread of the machine what only the others need.
+fn narrow(role: Role) -> std::io::Result<()> {
+    let thread = match role {
+        Role::Processor => Thread::Processor,
+        Role::Devices => Thread::Devices,
+        Role::Io => Thread::Io,
+    };
+    let of_others = REQUESTS.iter().filter(|(who, _)| who & role as u8 == 0);
+    let requests: Vec<_> = of_others.map(|(_, request)| *request).collect();
+    seccomp::narrow(thread, &requests).map_err(std::io::Error::other)
 }
 
 /// Makes these this process's standard input, output and error.

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use chiton_container::cgroup::{Cgroup, OomWatch};
 use chiton_container::instance::{Child, Exit, Instance, Killer, Payload, SocketPath};
+use chiton_container::jail::seccomp::Refused;
 use chiton_container::jail::{
     CgroupPlacement, Clocks, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
 };
@@ -44,6 +45,8 @@ struct Made {
     bridge: Option<Bridge>,
     ids: Option<Lease>,
     opened: Option<Opened>,
+    /// The first process of the jail.
+    pid: i32,
     /// Files of sockets, and what the path of the last leads through.
     sockets: Option<(Vec<SocketFile>, SocketPath)>,
 }
@@ -91,9 +94,14 @@ impl Machine {
     pub(super) fn tell(&self, exit: &Exit) {
         match &exit.killer {
             Some(Killer::OutOfMemory(how)) => complain(&format!("chiton: {}: {how}", self.source.name())),
+            Some(Killer::Filter(how)) => complain(&format!(
+                "chiton: {} was killed (SIGSYS): {how}, which the filter of its jail does not allow: nothing that it \
+                 does in good faith takes that call, so look at what runs there, or report a call that is missing",
+                self.source.name()
+            )),
             Some(Killer::Signal(libc::SIGSYS)) => complain(&format!(
-                "chiton: {} was killed: it made a system call that the filter of its jail does not allow (SIGSYS; the \
-                 kernel's log has the number of the call)",
+                "chiton: {} was killed by SIGSYS: by somebody, or for a system call that the filter of its jail does \
+                 not allow; then the audit log of the host has its number",
                 self.source.name()
             )),
             Some(Killer::Signal(signal)) => {
@@ -309,6 +317,7 @@ impl Machine {
         };
         self.made.opened = Some(opened);
         instance.set_report(&report::whole(facts, &jailed))?;
+        self.made.pid = jailed.pid();
         Ok(Child {
             pid: jailed.pid().unsigned_abs(),
             pidfd: jailed.pidfd().try_clone_to_owned()?,
@@ -414,6 +423,11 @@ impl Payload for Machine {
     }
 
     fn killer(&mut self, signal: i32) -> Killer {
+        if signal == libc::SIGSYS
+            && let Some(refused) = Refused::find(self.made.pid.unsigned_abs())
+        {
+            return Killer::Filter(refused.to_string());
+        }
         let verdict = self.made.oom.as_mut().filter(|_| signal == libc::SIGKILL);
         match verdict.map(OomWatch::verdict) {
             Some(Ok(Some(kill))) => Killer::OutOfMemory(kill.to_string()),

@@ -105,6 +105,8 @@ pub enum Killer {
     Signal(i32),
     /// The kernel, since memory ran out: a sentence that says at which limit.
     OutOfMemory(String),
+    /// The filter of its jail: a sentence that says for which system call.
+    Filter(String),
     /// Nobody knows: its supervisor was killed first.
     Unknown,
 }

@@ -1,13 +1,10 @@
 //! What the kernel's log says of the OOM killer.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
 
 use super::Victim;
-
-/// More records than this are not looked through.
-const MAX_RECORDS: usize = 10_000;
+use crate::kernel_log;
 
 /// A killing, as the kernel logged it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,11 +18,7 @@ pub(super) struct Record {
 
 /// The kernel's log from now on; none where it may not be read.
 pub(super) fn follow() -> Option<File> {
-    let mut log = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open("/dev/kmsg")
-        .ok()?;
+    let mut log = kernel_log::open()?;
     log.seek(SeekFrom::End(0)).ok()?;
     Some(log)
 }
@@ -33,32 +26,16 @@ pub(super) fn follow() -> Option<File> {
 /// The killings logged since it was last asked.
 pub(super) fn killings(log: &mut File) -> Vec<Record> {
     let mut records = Vec::new();
-    // One read gives one record, of at most 8 KiB (Documentation/ABI/testing/dev-kmsg).
-    let mut buffer = [0; 8192];
-    for _ in 0..MAX_RECORDS {
-        match log.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => records.extend(parse(&String::from_utf8_lossy(&buffer[..length]))),
-            // Records were overwritten before they were read.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            Err(_) => break,
-        }
-    }
+    kernel_log::each(log, |text| records.extend(parse(text)));
     records
 }
 
-/// `PRIORITY,…;oom-kill:constraint=…,nodemask=…,cpuset=…,mems_allowed=…,oom_memcg=…,task_memcg=…,task=…,pid=…,uid=…`.
+/// `oom-kill:constraint=…,nodemask=…,cpuset=…,mems_allowed=…,oom_memcg=…,task_memcg=…,task=…,pid=…,uid=…`.
 ///
 /// The name of a task is its own choice, and may hold commas: what stands before it is read from the
-/// front, what stands behind it from the back. Anyone may write to the log, but not as the kernel:
-/// its facility is 0, so that its priority is below 8.
-fn parse(record: &str) -> Option<Record> {
-    let (head, rest) = record.split_once(';')?;
-    let priority: u32 = head.split(',').next()?.parse().ok()?;
-    let fields = rest.lines().next()?.strip_prefix("oom-kill:")?;
-    if priority >= 8 {
-        return None;
-    }
+/// front, what stands behind it from the back.
+fn parse(text: &str) -> Option<Record> {
+    let fields = text.strip_prefix("oom-kill:")?;
     let (front, task) = fields.split_once(",task=")?;
     let value = |key: &str| {
         let (_, value) = front.split_once(key)?;
@@ -87,6 +64,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// As it is read from the log.
+    fn parse(record: &str) -> Option<Record> {
+        super::parse(kernel_log::of_kernel(record)?)
+    }
 
     fn record(name: &str) -> String {
         format!(

@@ -5,6 +5,7 @@
 //! filter, and may add one of their own, which can only take away.
 
 mod ordinary;
+mod refused;
 mod vmm;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ use seccompiler::{
 use super::error::{Failure, Step};
 
 pub use ordinary::ordinary;
-pub use vmm::vmm;
+pub use refused::Refused;
+pub use vmm::{Thread, narrow, vmm};
 
 /// What happens at a call that is not allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,6 +157,21 @@ fn program(
     SeccompFilter::new(rules, otherwise, matched, TargetArch::x86_64)
         .and_then(BpfProgram::try_from)
         .map_err(|error| Failure::refused(Step::Seccomp, error.to_string()))
+}
+
+/// A filter that kills at these calls, and at `ioctl` with these requests, and allows all others: to be put before one
+/// that knows what is allowed.
+fn forbid(calls: &[i64], requests: &[u32]) -> Result<Programs, Failure> {
+    let mut rules = Filter::new(&[], Otherwise::Kill)
+        .allow_if(libc::SYS_ioctl, 1, requests)
+        .allowed;
+    rules.retain(|call, _| *call == libc::SYS_ioctl);
+    rules.extend(calls.iter().map(|call| (*call, Vec::new())));
+    Ok(Programs(vec![program(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::KillProcess,
+    )?]))
 }
 
 /// A filter as the kernel reads it.

@@ -1,20 +1,23 @@
 //! The list for a process that runs a virtual machine.
 //!
-//! Measured: it is what `strace -f` saw of jailed guests in the end-to-end tests with
-//! `CHITON_TESTS_JAILED` set (consoles, disks, networks, folders, control, interrupts, several processors,
-//! the I/O thread), and what reading the code adds. Sockets and ports were not traced, and the trace of
-//! control is not complete: theirs is by reading. What is not needed after a jail stands is not here: no file is opened by another way, no
+//! Measured: it is what `cargo xtask calls` sees of jailed guests in the end-to-end tests, thread by thread, and what
+//! reading the code adds. What is not needed after a jail stands is not here: no file is opened by another way, no
 //! socket is made, no program is run, no signal is sent but to threads of this process.
+//!
+//! The process has the whole list while it makes its machine. Then each thread gives up what only others need, by
+//! [`narrow`]; a processor may at times do the work of the device loop, and so keeps most of that.
 
 use libc::*;
 
-use super::{Filter, Otherwise};
+use super::{Failure, Filter, Otherwise};
 
 /// Threads, memory, event loops, files and sockets that are open already; `ioctl` with these requests
 /// only. Anything else kills the process.
 #[must_use]
 pub fn vmm(requests: &[u32]) -> Filter {
-    Filter::new(CALLS, Otherwise::Kill)
+    let calls = CALLS.iter().flat_map(|(_, calls)| *calls).copied();
+    let calls: Vec<_> = calls.filter(|call| *call != SYS_clone).collect();
+    Filter::new(&calls, Otherwise::Kill)
         .allow_if(SYS_ioctl, 1, requests)
         // Threads share what threads share: with a flag less, it would be a process, or a namespace.
         .allow_if(SYS_clone, 0, &[THREAD])
@@ -24,6 +27,30 @@ pub fn vmm(requests: &[u32]) -> Filter {
         .missing(SYS_clone3)
         // A guest may ask for a socket of the host, and there is none in a jail: it is to hear no, not to die.
         .missing(SYS_socket)
+}
+
+/// What a thread of such a process is for; the least number of bits in a set of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Thread {
+    /// It runs a processor, and at times a device.
+    Processor = 1,
+    /// It is the device loop.
+    Devices = 2,
+    /// It serves disks and folders.
+    Io = 4,
+}
+
+/// Takes from the calling thread, and from those it starts, the calls that only other threads make, and these requests
+/// of `ioctl`.
+///
+/// # Errors
+///
+/// If the kernel refuses it.
+pub fn narrow(thread: Thread, requests: &[u32]) -> Result<(), Failure> {
+    let of_others = CALLS.iter().filter(|(who, _)| who & thread as u8 == 0);
+    let calls: Vec<_> = of_others.flat_map(|(_, calls)| *calls).copied().collect();
+    super::forbid(&calls, requests)?.install()
 }
 
 /// As the C library makes a thread.
@@ -38,29 +65,43 @@ const THREAD: u32 = (CLONE_VM
     | CLONE_CHILD_CLEARTID
     | CLONE_DETACHED) as u32;
 
+const P: u8 = Thread::Processor as u8;
+const D: u8 = Thread::Devices as u8;
+const ANY: u8 = P | D | Thread::Io as u8;
+/// Nobody, once the threads have begun.
+const START: u8 = 0;
+
+/// The calls, and which threads make them.
 #[rustfmt::skip]
-const CALLS: &[i64] = &[
+const CALLS: &[(u8, &[i64])] = &[
     // Consoles, ports and the log.
-    SYS_read, SYS_readv, SYS_writev, SYS_dup2, SYS_fcntl,
+    (ANY, &[SYS_read, SYS_readv, SYS_writev, SYS_fcntl]),
+    // The streams become those of the guest.
+    (START, &[SYS_dup2]),
     // Disks: requests, discards and flushes; folders: the contents of files.
-    SYS_pread64, SYS_pwrite64, SYS_preadv, SYS_pwritev, SYS_fallocate, SYS_fdatasync, SYS_fsync, SYS_lseek,
+    (ANY, &[SYS_pread64, SYS_pwrite64, SYS_preadv, SYS_pwritev, SYS_fallocate, SYS_fdatasync, SYS_fsync, SYS_lseek]),
     // Folders: names, sizes, room. Files are those of the jail's own root: there is nothing else.
-    SYS_openat, SYS_openat2, SYS_fstat, SYS_newfstatat, SYS_fstatfs, SYS_getdents64, SYS_mkdirat, SYS_unlinkat,
-    SYS_renameat, SYS_ftruncate,
-    // A guest from an image is read from the root; folders are found; the I/O thread counts processors.
-    SYS_open, SYS_stat, SYS_lstat, SYS_readlink, SYS_getcwd, SYS_sched_getaffinity,
+    (ANY, &[SYS_openat, SYS_openat2, SYS_fstat, SYS_newfstatat, SYS_fstatfs, SYS_getdents64, SYS_mkdirat, SYS_unlinkat,
+        SYS_renameat, SYS_ftruncate]),
+    // A guest from an image is read from the root, folders are found.
+    (START, &[SYS_open, SYS_stat, SYS_lstat, SYS_readlink, SYS_getcwd]),
+    // The I/O thread counts processors.
+    (START, &[SYS_sched_getaffinity]),
     // Sockets that listen already: vsock, ports, control.
-    SYS_accept4, SYS_recvfrom, SYS_sendto, SYS_shutdown,
+    (P | D, &[SYS_accept4, SYS_recvfrom, SYS_sendto, SYS_shutdown]),
     // Event loops, and waiting.
-    SYS_ppoll, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_eventfd2, SYS_futex, SYS_clock_nanosleep,
-    // Threads, and their memory.
-    SYS_mprotect, SYS_sched_yield, SYS_getpid, SYS_gettid, SYS_tgkill, SYS_sigaltstack, SYS_getrandom,
+    (START, &[SYS_epoll_create1, SYS_eventfd2]),
+    (ANY, &[SYS_ppoll, SYS_epoll_ctl, SYS_epoll_pwait, SYS_futex, SYS_clock_nanosleep]),
+    // Threads, which only processors start, and their memory.
+    (P, &[SYS_clone, SYS_getpid, SYS_gettid]),
+    (ANY, &[SYS_mprotect, SYS_sched_yield, SYS_tgkill, SYS_sigaltstack, SYS_getrandom]),
     // Signals that stop a guest.
-    SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_signalfd4,
+    (START, &[SYS_signalfd4]),
+    (ANY, &[SYS_rt_sigaction, SYS_rt_sigprocmask]),
     // What the kernel makes of a wait that a signal interrupted.
-    SYS_restart_syscall,
+    (ANY, &[SYS_restart_syscall]),
     // Where the clock's registers cannot be read without a call.
-    SYS_clock_gettime,
+    (ANY, &[SYS_clock_gettime]),
     // `abort`: so that it ends as such, and not as a call that is not allowed.
-    SYS_tkill,
+    (ANY, &[SYS_tkill]),
 ];
