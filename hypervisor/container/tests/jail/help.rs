@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use chiton_container::jail::{IdMap, Init, Jail, Landlock, Lease, Ranges, Root, Status};
+use chiton_container::jail::{Error, IdMap, Init, Jail, Landlock, Lease, Ranges, Root, Status};
 
 /// A test: a sentence, and a function that panics if it is not true.
 pub(crate) type Test = (&'static str, fn());
@@ -117,6 +117,11 @@ pub(crate) fn open_to_all(path: &Path) {
 
 /// Runs a function in a jail; its answer, and how the jail ended.
 pub(crate) fn ask(jail: &mut Jail, question: impl FnOnce() -> String) -> (String, Status) {
+    try_ask(jail, question).unwrap()
+}
+
+/// As [`ask`], if there is a jail.
+pub(crate) fn try_ask(jail: &mut Jail, question: impl FnOnce() -> String) -> Result<(String, Status), Error> {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     jail.keep.push(writer.as_raw_fd());
     let spawned = jail.spawn(|| {
@@ -125,10 +130,10 @@ pub(crate) fn ask(jail: &mut Jail, question: impl FnOnce() -> String) -> (String
     });
     jail.keep.pop();
     drop(writer);
-    let mut jailed = spawned.unwrap();
+    let mut jailed = spawned?;
     let mut answer = String::new();
     reader.read_to_string(&mut answer).unwrap();
-    (answer, jailed.wait().unwrap())
+    Ok((answer, jailed.wait().unwrap()))
 }
 
 /// As [`ask`], of a jail that must end well.

@@ -13,6 +13,7 @@ mod files;
 mod help;
 mod namespaces;
 mod process;
+mod races;
 mod refusals;
 
 use libtest_mimic::{Arguments, Trial};
@@ -32,6 +33,7 @@ fn main() {
         process::TESTS,
         files::TESTS,
         escape::TESTS,
+        races::TESTS,
         refusals::TESTS,
         clean::TESTS,
     ];
