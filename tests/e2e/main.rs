@@ -27,4 +27,5 @@ mod run;
 mod said;
 mod soak;
 mod spec_driver;
+mod trouble;
 mod vsock;

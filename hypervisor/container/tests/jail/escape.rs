@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
-use chiton_container::jail::{Enforced, Jail, Landlock, Proc, Status, Sys, seccomp};
+use chiton_container::jail::{Enforced, Jail, Landlock, Proc, Program, Status, Sys, seccomp};
 
 use crate::help::{Place, Test, alone, answer, ask, errno, read};
 
@@ -23,6 +23,8 @@ pub(crate) const TESTS: &[Test] = &[
         "a_directory_that_was_given_leads_no_further_with_landlock",
         given_directory,
     ),
+    ("a_descriptor_to_read_is_not_opened_again_to_write", opened_again),
+    ("no_working_directory_leads_out_by_a_descriptor", working_directory),
     ("devices_cannot_be_made_or_used", devices),
     ("the_host_is_not_signalled", signals),
     ("a_machine_monitor_is_killed_by_what_leads_out", monitor_calls),
@@ -312,6 +314,50 @@ fn given_directory() {
         errno(unsafe { libc::openat(sender.as_raw_fd(), c"proc/version".as_ptr(), libc::O_RDONLY) }.into()).to_string()
     });
     assert_eq!(found, libc::EACCES.to_string());
+}
+
+/// `/proc/self/fd` leads to the file itself, whatever the descriptor was opened for.
+fn opened_again() {
+    let place = Place::new();
+    if !place.is_nobody_outside() {
+        return;
+    }
+    let host = place.path("given");
+    std::fs::write(&host, "host").unwrap();
+    let given = std::fs::File::open(&host).unwrap();
+    let number = given.as_raw_fd();
+    for mut jail in both(&place) {
+        jail.keep.push(number);
+        let found = answer(&mut jail, || {
+            let paths = [
+                format!("/proc/self/fd/{number}"),
+                format!("/proc/thread-self/fd/{number}"),
+                format!("/dev/fd/{number}"),
+                format!("/proc/self/map_files/../fd/{number}"),
+            ];
+            let written = paths.into_iter().filter(|path| std::fs::write(path, "jail").is_ok());
+            written.collect::<Vec<_>>().join(" ")
+        });
+        assert_eq!(found, "");
+        assert_eq!(read(host.to_str().unwrap()), "host");
+    }
+}
+
+/// As in CVE-2024-21626: an image whose working directory is a descriptor that somebody forgot.
+fn working_directory() {
+    let place = Place::new();
+    place.busybox();
+    let _forgotten = std::fs::File::open("/").unwrap();
+    for jail in both(&place) {
+        for number in 0..32 {
+            for path in ["/proc/self/fd", "/proc/1/fd", "/dev/fd"] {
+                let directory = CString::new(format!("{path}/{number}")).unwrap();
+                let program = Program::new(["/bin/busybox", "true"]).unwrap().directory(directory);
+                let error = jail.spawn_program(&program).unwrap_err().to_string();
+                assert!(error.contains("its directory"), "{error}");
+            }
+        }
+    }
 }
 
 fn devices() {
