@@ -42,6 +42,8 @@ enum Task {
     Test(test::Args),
     /// Kill at random moments, a thousand times, and look whether anything is left.
     Soak(test::SoakArgs),
+    /// Print the system calls of jailed machines, thread by thread, as strace sees them in the end-to-end tests.
+    Calls,
     /// Format all sources.
     Fmt,
     /// Run clippy on everything, for every target.
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Task::Run(args) => run::run(&args, &theirs),
         Task::Test(args) => Ok(test::run(&args)),
         Task::Soak(args) => test::soak(&args).map(|()| 0),
+        Task::Calls => test::calls::run().map(|()| 0),
         Task::Fmt => check::fmt::run(false).map(|()| 0),
         Task::Lint => check::lint::run().map(|()| 0),
         Task::Doc => check::doc::run().map(|()| 0),

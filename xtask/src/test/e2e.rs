@@ -25,16 +25,16 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 const ONLY_HERE: [&str; 1] = ["image-"];
 
 /// All that the tests need, built.
-struct Built {
-    chiton: PathBuf,
+pub(super) struct Built {
+    pub(super) chiton: PathBuf,
     guests: Vec<String>,
     /// Of chiton-tests.
-    tests: Vec<PathBuf>,
+    pub(super) tests: Vec<PathBuf>,
     /// Of chiton-container.
     jails: Vec<PathBuf>,
 }
 
-fn build() -> Result<Built> {
+pub(super) fn build() -> Result<Built> {
     let chiton = build::chiton()?;
     let guests = guests::all()?;
     guests::build(&guests)?;

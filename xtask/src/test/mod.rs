@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that must hold, step by step.
 
+pub(crate) mod calls;
 mod e2e;
 mod fuzz;
 mod loom;
