@@ -165,23 +165,30 @@ impl Machine {
     }
 
     fn root(&self, instance: &Instance, opened: &Opened, names: &Names) -> Result<Root, Box<dyn Error>> {
-        let scratch = scratch(instance.dir());
         let mut layers = opened.layers();
-        for folder in ["upper", "work"] {
-            fs::create_dir_all(scratch.join(folder))?;
-        }
+        let volumes = self.volumes(names);
+        // Nobody writes into the root of a guest that is a file, unless places for volumes are made there.
+        let bare = layers.is_empty() && volumes.is_empty();
         if layers.is_empty() {
-            // The root of a guest that is a file: nothing but what the jail puts there.
-            let nothing = scratch.join("nothing");
-            fs::create_dir_all(&nothing)?;
-            layers.push(nothing);
+            // Nothing but what the jail puts there, for all of them.
+            let empty = instance.home().path().join("empty");
+            for place in ["proc", "dev", "tmp"] {
+                fs::create_dir_all(empty.join(place))?;
+            }
+            layers.push(empty);
+        }
+        let scratch = (!bare).then(|| scratch(instance.dir()));
+        for folder in ["upper", "work"] {
+            scratch
+                .as_ref()
+                .map_or(Ok(()), |scratch| fs::create_dir_all(scratch.join(folder)))?;
         }
         Ok(Root {
             layers,
-            scratch: Some(scratch),
-            read_only: self.options.jail.read_only,
+            scratch,
+            read_only: bare || self.options.jail.read_only,
             tmp: self.options.jail.read_only,
-            volumes: self.volumes(names),
+            volumes,
             // What nobody will read again need not be on the disk when the jail ends.
             volatile: self.options.jail.rm,
             // Who runs a machine looks up its own descriptors, and wants nothing else of the kernel's. That
@@ -444,8 +451,11 @@ impl Payload for Machine {
             cgroup.remove()?;
         }
         network?;
-        let report = instance.report()?;
-        if let Value::Object(mut report) = report {
+        if self.options.jail.rm {
+            // It goes at once.
+            return Ok(());
+        }
+        if let Value::Object(mut report) = instance.report()? {
             // What is gone is not to be swept for.
             report.remove("cgroup");
             report.insert("network".into(), Value::Null);

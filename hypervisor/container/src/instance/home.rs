@@ -96,7 +96,6 @@ impl Home {
                 Lasting::ForGood
             };
             write(&new.join("spec.json"), &spec, lasting)?;
-            write(&new.join("state.json"), &State::default(), Lasting::WhileItRuns)?;
             let _turn = self.turn()?;
             if let Some(owner) = self.owner(&spec.name)? {
                 return Err(InstanceError::NameTaken {

@@ -115,17 +115,18 @@ impl Supervisor {
     pub fn run<P: Payload>(mut self, payload: &mut P, started: impl FnOnce(&Instance)) -> Result<Exit, P::Error> {
         let mut started = Some(started);
         let result = self.run_all(payload, &mut started);
-        // However it came to its end, the record says that it did.
         let written = self.outputs.end();
+        if result.is_ok() && self.instance.spec().remove {
+            // Its record goes with it.
+            self.instance.home().remove_claimed(&self.instance, self.live)?;
+            written?;
+            return result;
+        }
+        // However it came to its end, the record says that it did.
         let ended = self.end_record();
         let exit = result?;
         ended.and(written)?;
-        let remove = self.instance.spec().remove;
-        if remove {
-            self.instance.home().remove_claimed(&self.instance, self.live)?;
-        } else {
-            self.live.end()?;
-        }
+        self.live.end()?;
         Ok(exit)
     }
 
