@@ -42,9 +42,14 @@ impl<'a> Inside<'a> {
         if let Some(attached) = network
             && let Some(tap) = &attached.tap
         {
+            let name = &tap.name;
             let net = match &attached.namespace {
-                Some(namespace) => namespace.enter(|| Ok(Net::tap(tap)))?,
-                None => Net::tap(tap),
+                _ if !tap.open.is_empty() => {
+                    let open = tap.open.iter().map(super::dup).collect::<Result<_, _>>()?;
+                    Net::from_descriptors(name, open)
+                }
+                Some(namespace) => namespace.enter(|| Ok(Net::tap(name)))?,
+                None => Net::tap(name),
             };
             // In a namespace that others live in, the TAP device has to go with the guest.
             let net = net?

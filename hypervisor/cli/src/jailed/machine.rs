@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -15,9 +15,9 @@ use chiton_container::jail::seccomp::Refused;
 use chiton_container::jail::{
     CgroupPlacement, Clocks, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
 };
-use chiton_container::network::{self, Attached, Bridge};
-use chiton_kvm::SocketFile;
+use chiton_container::network::{self, Attached, Bridge, Helper, UserNetwork};
 use chiton_kvm::platform::KvmKind;
+use chiton_kvm::{Net, SocketFile};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
@@ -43,6 +43,8 @@ struct Made {
     cgroup: Option<Cgroup>,
     oom: Option<OomWatch>,
     bridge: Option<Bridge>,
+    /// What passes on the packets of an ordinary user's instance.
+    helper: Option<Helper>,
     ids: Option<Lease>,
     opened: Option<Opened>,
     /// The first process of the jail.
@@ -151,14 +153,17 @@ impl Machine {
             (Network::Host, Some(_)) => Namespace::New,
             (Network::Host, None) => Namespace::Caller,
             (Network::Of(instance), _) => Namespace::Process(super::process_of(instance)?),
-            (Network::Bridge, attached) => match attached.and_then(|attached| attached.namespace.as_ref()) {
-                Some(namespace) => {
-                    use std::os::fd::AsFd;
-                    let number = namespace.as_fd().as_raw_fd();
-                    Namespace::File(PathBuf::from(format!("/proc/self/fd/{number}")))
+            (Network::Bridge | Network::User, attached) => {
+                match attached.and_then(|attached| attached.namespace.as_ref()) {
+                    Some(namespace) => {
+                        if let Some(users) = namespace.users() {
+                            jail.namespaces.set(Kind::User, open_namespace(users));
+                        }
+                        open_namespace(namespace.as_fd())
+                    }
+                    None => Namespace::New,
                 }
-                None => Namespace::New,
-            },
+            }
         };
         jail.namespaces.set(Kind::Network, source);
         Ok(())
@@ -221,10 +226,9 @@ impl Machine {
         volumes
     }
 
-    /// Connects the instance to the bridge.
-    fn join(&mut self, instance: &Instance) -> Result<Attached, Box<dyn Error>> {
+    /// Connects the instance.
+    fn join(&mut self, instance: &Instance, ids: &IdMap) -> Result<Attached, Box<dyn Error>> {
         let options = &self.options.jail;
-        let bridge = parts::bridge(instance.home())?;
         let kind = match &options.network {
             _ if options.process => network::Kind::Process,
             Network::Host => network::Kind::GuestOfHost,
@@ -247,6 +251,14 @@ impl Machine {
             hosts: &hosts,
             ..network::Request::new(instance.id().as_str(), instance.name().as_str(), kind)
         };
+        if options.network == Network::User {
+            let open_tap = |name: &str| Net::tap(name).map(Net::into_descriptors).map_err(std::io::Error::other);
+            let network = UserNetwork::new(instance.dir(), parts::subnet()?);
+            let (attached, helper) = network.join(ids, &request, open_tap)?;
+            self.made.helper = Some(helper);
+            return Ok(attached);
+        }
+        let bridge = parts::bridge(instance.home())?;
         // Written down before it is made, so that the sweep looks for it.
         instance.set_report(&report::begun(&options.network, bridge.name()))?;
         let attached = bridge.join(request)?;
@@ -267,17 +279,13 @@ impl Machine {
                     None => Names::default(),
                 }
             }
-            (Network::None | Network::Bridge, None) => Names::default(),
+            (Network::None | Network::Bridge | Network::User, None) => Names::default(),
         })
     }
 
     fn try_start(&mut self, instance: &Instance) -> Result<Child, Box<dyn Error>> {
         let mut network = None;
         self.make_cgroup(instance)?;
-        if self.options.jail.is_on_bridge() {
-            network = Some(self.join(instance)?);
-        }
-        let names = self.names(instance, network.as_ref())?;
         let ids = if rustix::process::geteuid().is_root() {
             let lease = parts::ranges(instance.home()).lease(instance.id().short())?;
             let map = lease.map();
@@ -286,6 +294,10 @@ impl Machine {
         } else {
             IdMap::rootless()
         };
+        if self.options.jail.has_address() {
+            network = Some(self.join(instance, &ids)?);
+        }
+        let names = self.names(instance, network.as_ref())?;
         let opened = self.source.open()?;
         let mut jail = Jail::new(self.root(instance, &opened, &names)?, ids);
         jail.hostname = self
@@ -315,8 +327,13 @@ impl Machine {
         let (stdin, input) = self.input()?;
         let [(stdout, output), (stderr, errors)] = [pipe_with(PipeFlags::CLOEXEC)?, pipe_with(PipeFlags::CLOEXEC)?];
         let streams = [&input, &output, &errors].map(AsRawFd::as_raw_fd);
-        let attached = self.made.bridge.as_ref().zip(network.as_ref());
-        let facts = report::facts(&jail, self.made.cgroup.as_ref(), attached, &self.options.jail);
+        let facts = report::facts(
+            &jail,
+            self.made.cgroup.as_ref(),
+            network.as_ref(),
+            self.made.bridge.as_ref(),
+            &self.options.jail,
+        );
         let jailed = if self.options.jail.process {
             self.spawn_process(&mut jail, &opened, streams)?
         } else {
@@ -463,6 +480,11 @@ impl Payload for Machine {
         }
         Ok(())
     }
+}
+
+/// A namespace that is open here.
+fn open_namespace(fd: BorrowedFd<'_>) -> Namespace {
+    Namespace::File(PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())))
 }
 
 /// The numbers of this process's descriptors.

@@ -43,10 +43,11 @@ pub(crate) struct JailOptions {
     #[arg(long)]
     pub(crate) no_jail: bool,
 
-    /// The network: none, host, bridge (an address, and the others by name), or that of another instance.
+    /// The network: none, host, bridge (an address, and the others by name), user (an address, for an ordinary
+    /// user, by pasta), or that of another instance.
     #[arg(
         long,
-        value_name = "none|host|bridge|container:INSTANCE",
+        value_name = "none|host|bridge|user|container:INSTANCE",
         default_value = "none",
         help_heading = "Jail"
     )]
@@ -235,10 +236,10 @@ pub(crate) struct Misplaced {
 }
 
 impl JailOptions {
-    /// Whether the instance gets an address on the bridge.
-    pub(crate) fn is_on_bridge(&self) -> bool {
+    /// Whether the instance gets an address of its own.
+    pub(crate) fn has_address(&self) -> bool {
         match self.network {
-            Network::Bridge => true,
+            Network::Bridge | Network::User => true,
             // A guest has a network stack of its own, which a namespace alone is of no use to.
             Network::Host | Network::Of(_) => !self.process,
             Network::None => false,
@@ -247,7 +248,7 @@ impl JailOptions {
 
     /// Refuses options of a network that is not there.
     pub(crate) fn check_network(&self) -> Result<(), Misplaced> {
-        const ADDRESS: &str = "a network of its own: add --network bridge";
+        const ADDRESS: &str = "a network of its own: add --network bridge, or as an ordinary user --network user";
         let given = [
             (!self.publish.is_empty(), "--publish"),
             (self.ip.is_some(), "--ip"),
@@ -256,7 +257,7 @@ impl JailOptions {
             (!self.dns.is_empty(), "--dns"),
             (!self.add_host.is_empty(), "--add-host"),
         ];
-        let misplaced = given.into_iter().find(|(given, _)| *given && !self.is_on_bridge());
+        let misplaced = given.into_iter().find(|(given, _)| *given && !self.has_address());
         misplaced.map_or(Ok(()), |(_, option)| Err(Misplaced { option, needs: ADDRESS }))
     }
 }
@@ -270,6 +271,8 @@ pub(crate) enum Network {
     Host,
     /// A namespace of its own, on the bridge.
     Bridge,
+    /// A namespace of its own, with a helper of an ordinary user's.
+    User,
     /// That of another instance.
     Of(String),
 }
@@ -282,9 +285,10 @@ impl FromStr for Network {
             None if text == "none" => Ok(Self::None),
             None if text == "host" => Ok(Self::Host),
             None if text == "bridge" => Ok(Self::Bridge),
+            None if text == "user" => Ok(Self::User),
             Some(("container", instance)) if !instance.is_empty() => Ok(Self::Of(instance.to_owned())),
             _ => Err(format!(
-                "`{text}` is no network: write none, host, bridge or container:INSTANCE"
+                "`{text}` is no network: write none, host, bridge, user or container:INSTANCE"
             )),
         }
     }

@@ -32,9 +32,13 @@ pub(crate) fn bridge(home: &Home) -> Result<Bridge, NetworkError> {
 
 /// A bridge of this name.
 fn bridge_called(home: &Home, name: &str) -> Result<Bridge, NetworkError> {
+    Bridge::open(home.path().join("network").join(name), name, subnet()?)
+}
+
+/// The addresses of a network of ours.
+pub(crate) fn subnet() -> Result<Subnet, NetworkError> {
     let subnet = std::env::var("CHITON_SUBNET").unwrap_or_else(|_| SUBNET.into());
-    let subnet: Subnet = subnet.parse()?;
-    Bridge::open(home.path().join("network").join(name), name, subnet)
+    subnet.parse()
 }
 
 /// The ranges of ids that jails made by root have.

@@ -12,6 +12,7 @@ fn mode(network: &Network) -> String {
         Network::None => "none".into(),
         Network::Host => "host".into(),
         Network::Bridge => "bridge".into(),
+        Network::User => "user".into(),
         Network::Of(instance) => format!("container:{instance}"),
     }
 }
@@ -25,7 +26,8 @@ pub(super) fn begun(network: &Network, bridge: &str) -> Value {
 pub(super) fn facts(
     jail: &Jail,
     cgroup: Option<&Cgroup>,
-    network: Option<(&Bridge, &Attached)>,
+    network: Option<&Attached>,
+    bridge: Option<&Bridge>,
     options: &JailOptions,
 ) -> Map<String, Value> {
     let extents = |list: &[chiton_container::jail::Extent]| -> Vec<Value> {
@@ -34,8 +36,10 @@ pub(super) fn facts(
         list.iter().map(extent).collect()
     };
     let mut net = json!({ "mode": mode(&options.network), "ports": options.publish });
-    if let Some((bridge, attached)) = network {
+    if let Some(bridge) = bridge {
         net["bridge"] = json!(bridge.name());
+    }
+    if let Some(attached) = network {
         net["hosts"] = json!(attached.hosts);
         net["address"] = json!(attached.address);
         net["gateway"] = json!(attached.gateway);

@@ -26,6 +26,8 @@ pub enum Step {
     Clocks,
     /// Bringing up the loopback interface.
     Loopback,
+    /// Furnishing a network namespace.
+    Network,
     /// Opening the layers of the root file system.
     Layers,
     /// Making the overlay.
@@ -47,7 +49,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Clone,
         Self::Join,
         Self::Cgroup,
@@ -57,6 +59,7 @@ impl Step {
         Self::Hostname,
         Self::Clocks,
         Self::Loopback,
+        Self::Network,
         Self::Layers,
         Self::Overlay,
         Self::Mount,
@@ -83,6 +86,7 @@ impl Step {
             Self::Hostname => "set the host name",
             Self::Clocks => "set the clocks",
             Self::Loopback => "bring up the loopback interface",
+            Self::Network => "furnish a network namespace",
             Self::Layers => "open a layer",
             Self::Overlay => "make the overlay",
             Self::Mount => "mount",

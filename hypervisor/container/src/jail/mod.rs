@@ -36,6 +36,7 @@ mod clone;
 mod error;
 mod idmap;
 mod init;
+mod keeper;
 mod landlock;
 mod namespaces;
 mod privileges;
@@ -67,6 +68,7 @@ use crate::network::{LOW_PORTS, open_low_ports};
 pub use error::{Error, Failure, Status, Step};
 pub use idmap::{Extent, IdMap, Lease, RangeError, Ranges};
 pub use init::Init;
+pub use keeper::Keeper;
 pub use landlock::{Enforced, Landlock};
 pub use namespaces::{Clocks, Kind, Namespaces, Source};
 pub use privileges::Limit;
@@ -340,7 +342,7 @@ impl Jail {
                 open_low_ports().at(Step::Loopback, || LOW_PORTS.into())?;
             }
         }
-        if new(Kind::User) {
+        if new(Kind::User) || self.namespaces.joins(Kind::User) {
             namespaces::no_more_users()?;
         }
 

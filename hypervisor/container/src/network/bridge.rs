@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -13,18 +13,18 @@ use serde::{Deserialize, Serialize};
 use super::hosts::{self, Entry};
 use super::lease::Leases;
 use super::link::Links;
-use super::{Namespace, NetworkError, Port, Protocol, Subnet, nat, open_low_ports, tap};
+use super::{Namespace, NetworkError, Port, Subnet, nat, open_low_ports, tap};
 
 /// How much of an owner's ID is in the names of its devices, which have at most 15 bytes.
 const SHORT: usize = 12;
 /// The device of an instance on the bridge is called this and its ID.
 const DEVICE: &str = "ch";
 /// Where the outermost device of an instance's namespace is called.
-const INSIDE: &str = "eth0";
+pub(super) const INSIDE: &str = "eth0";
 /// What the TAP device of a guest is called in its namespace.
-const TAP: &str = "tap0";
+pub(super) const TAP: &str = "tap0";
 /// What the bridge in a guest's namespace is called.
-const INNER: &str = "br0";
+pub(super) const INNER: &str = "br0";
 /// The TAP device of a guest in another's namespace is called this and its ID.
 const BESIDE: &str = "t";
 
@@ -87,13 +87,34 @@ pub struct Bridge {
     subnet: Subnet,
 }
 
+/// A TAP device.
+#[derive(Debug)]
+pub struct Tap {
+    /// What it is called in its namespace.
+    pub name: String,
+    /// What an [`OpenTap`] opened of it, where nobody else can enter that.
+    pub open: Vec<OwnedFd>,
+}
+
+impl Tap {
+    fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            open: Vec::new(),
+        }
+    }
+}
+
+/// Opens the TAP device of a name in the network namespace of the calling process.
+pub type OpenTap = fn(&str) -> io::Result<Vec<OwnedFd>>;
+
 /// What an instance got.
 #[derive(Debug)]
 pub struct Attached {
     /// The namespace to live in; none is the host's.
     pub namespace: Option<Namespace>,
-    /// The name of the TAP device in the namespace, for a [guest](Kind::Guest).
-    pub tap: Option<String>,
+    /// The TAP device in the namespace, for a [guest](Kind::Guest).
+    pub tap: Option<Tap>,
     /// The address.
     pub address: Ipv4Addr,
     /// The range that it is in, in which everybody is reached directly.
@@ -244,15 +265,14 @@ impl Bridge {
             mtu.map_or(Ok(()), |mtu| links.set_mtu(end, mtu.into()))?;
             links.set_up(end)
         };
-        let [a, b, c, d] = address.octets();
-        let mac = request.mac.unwrap_or([0x02, 0x87, a, b, c, d]);
+        let mac = request.mac.unwrap_or_else(|| mac_of(address));
         let gateway = self.subnet.gateway();
         let furnished = "furnish a network namespace";
         let (namespace, tap) = match request.kind {
             Kind::GuestOfHost => {
                 let make = |links: &mut Links| tap::make(&device).and_then(|()| connect(links));
                 make(&mut links).map_err(NetworkError::kernel(connected))?;
-                (None, Some(device))
+                (None, Some(Tap::named(device)))
             }
             Kind::GuestBeside(namespace) => {
                 let tap = format!("{BESIDE}{}", short(owner));
@@ -261,7 +281,7 @@ impl Bridge {
                     Some(libc::ENODEV) => NetworkError::NoBridgeInside,
                     _ => NetworkError::kernel(furnished)(error),
                 })?;
-                (Some(namespace), Some(tap))
+                (Some(namespace), Some(Tap::named(tap)))
             }
             kind @ (Kind::Guest | Kind::Process) => {
                 let namespace = Namespace::new()?;
@@ -274,7 +294,7 @@ impl Bridge {
                     false => furnish_for_process(address, mac, mtu, self.subnet),
                 };
                 namespace.enter(furnish).map_err(NetworkError::kernel(furnished))?;
-                (Some(namespace), is_guest.then(|| TAP.to_owned()))
+                (Some(namespace), is_guest.then(|| Tap::named(TAP)))
             }
         };
         if !ports.is_empty() {
@@ -413,16 +433,7 @@ impl Bridge {
             if let Some((owner, _)) = owner {
                 return Err(in_use(format!(" by {}", short(owner))));
             }
-            let at = SocketAddrV4::new(port.address.unwrap_or(Ipv4Addr::UNSPECIFIED), port.host);
-            let free = match port.protocol {
-                Protocol::Tcp => TcpListener::bind(at).map(drop),
-                Protocol::Udp => UdpSocket::bind(at).map(drop),
-            };
-            match free {
-                Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(in_use(String::new())),
-                Err(error) => return Err(NetworkError::kernel(format!("publish the port {port}"))(error)),
-                Ok(()) => {}
-            }
+            port.check_free()?;
         }
         Ok(())
     }
@@ -491,6 +502,12 @@ fn route(line: &str) -> Option<(&str, Subnet)> {
     ))
 }
 
+/// The hardware address that goes with an address, unless another is asked for.
+pub(super) fn mac_of(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x87, a, b, c, d]
+}
+
 fn short(owner: &str) -> &str {
     owner.get(..SHORT).unwrap_or(owner)
 }
@@ -503,9 +520,8 @@ fn table(owner: &str) -> String {
     format!("chiton-{}", short(owner))
 }
 
-/// Runs inside: a bridge from the veth's end to a new TAP device.
-fn furnish_for_guest(mtu: Option<u16>) -> io::Result<()> {
-    // Nobody here has an address: the guest hears nothing but the others.
+/// Has devices no addresses that nobody gave them.
+pub(super) fn no_ipv6() -> io::Result<()> {
     for which in ["all", "default"] {
         let path = format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6");
         match fs::write(path, "1") {
@@ -514,6 +530,13 @@ fn furnish_for_guest(mtu: Option<u16>) -> io::Result<()> {
             _ => {}
         }
     }
+    Ok(())
+}
+
+/// Runs inside: a bridge from the veth's end to a new TAP device.
+fn furnish_for_guest(mtu: Option<u16>) -> io::Result<()> {
+    // Nobody here has an address: the guest hears nothing but the others.
+    no_ipv6()?;
     let mut links = Links::open()?;
     tap::make(TAP)?;
     links.make_bridge(INNER)?;
@@ -552,7 +575,7 @@ fn furnish_for_process(address: Ipv4Addr, mac: [u8; 6], mtu: Option<u16>, subnet
     loopback_up(&mut links)
 }
 
-fn loopback_up(links: &mut Links) -> io::Result<()> {
+pub(super) fn loopback_up(links: &mut Links) -> io::Result<()> {
     let loopback = links.index("lo")?;
     links.set_up(loopback)
 }

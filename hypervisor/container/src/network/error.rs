@@ -28,8 +28,25 @@ pub enum NetworkError {
         source: io::Error,
     },
     /// Networks of the host's are root's.
-    #[error("a bridge network needs root: use --network none, or run as root")]
+    #[error("a bridge network needs root: use --network user, or run as root")]
     NotRoot,
+    /// This one is not root's.
+    #[error("a user network is for ordinary users, this is root: use --network bridge")]
+    Root,
+    /// The program that a user's network needs is not there.
+    #[error("a user network needs the program {0}, which is not installed: install it (Debian's package passt)")]
+    NoHelper(&'static str),
+    /// That program ended.
+    #[error("the network's program {program} ended: {said}")]
+    Helper {
+        /// Which.
+        program: &'static str,
+        /// What it said.
+        said: String,
+    },
+    /// Its namespace cannot be made.
+    #[error(transparent)]
+    Namespace(#[from] crate::jail::Error),
     /// A bridge cannot be called that.
     #[error("`{0}` is no name of a bridge: use 1 to 15 letters, digits and -")]
     Name(String),
@@ -89,6 +106,9 @@ pub enum NetworkError {
         /// By whom, if it is known.
         by: String,
     },
+    /// The port is not for ordinary users.
+    #[error("the port {0} of the host is root's: publish one above those of net.ipv4.ip_unprivileged_port_start")]
+    PortDenied(String),
     /// The answer of the kernel is not one.
     #[error("the kernel's answer to `{0}` has no meaning")]
     Answer(String),

@@ -32,10 +32,12 @@ mod port;
 mod tap;
 #[cfg(test)]
 mod tests;
+mod user;
 
 pub use address::Subnet;
-pub use bridge::{Attached, Bridge, Kind, Request};
+pub use bridge::{Attached, Bridge, Kind, OpenTap, Request, Tap};
 pub use error::NetworkError;
 pub use namespace::Namespace;
 pub(crate) use namespace::{LOW_PORTS, open_low_ports};
 pub use port::{Port, Protocol};
+pub use user::{Helper, UserNetwork};

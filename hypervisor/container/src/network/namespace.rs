@@ -13,6 +13,7 @@ use super::NetworkError;
 #[derive(Debug)]
 pub struct Namespace {
     fd: OwnedFd,
+    users: Option<OwnedFd>,
 }
 
 impl Namespace {
@@ -30,7 +31,19 @@ impl Namespace {
             Ok(File::open("/proc/thread-self/ns/net")?.into())
         };
         let fd = apart(make).map_err(NetworkError::kernel("make a network namespace"))?;
-        Ok(Self { fd })
+        Ok(Self { fd, users: None })
+    }
+
+    /// One of an ordinary user's, who has rights over it only as root of this user namespace.
+    pub(super) fn of_user([users, fd]: [OwnedFd; 2]) -> Self {
+        Self { fd, users: Some(users) }
+    }
+
+    /// The user namespace whose root has rights over it, unless that is the host's. A jail that enters this one
+    /// has to be in it.
+    #[must_use]
+    pub fn users(&self) -> Option<BorrowedFd<'_>> {
+        self.users.as_ref().map(AsFd::as_fd)
     }
 
     /// That of a running process.
@@ -41,7 +54,10 @@ impl Namespace {
     pub fn of_process(pid: u32) -> Result<Self, NetworkError> {
         let path = std::path::PathBuf::from(format!("/proc/{pid}/ns/net"));
         let file = File::open(&path).map_err(NetworkError::file("open", &path))?;
-        Ok(Self { fd: file.into() })
+        Ok(Self {
+            fd: file.into(),
+            users: None,
+        })
     }
 
     /// Does something in it.

@@ -49,6 +49,10 @@ const TABLE: u16 = 1;
 const FIRST: u32 = 1;
 const SECOND: u32 = 2;
 
+/// `NFT_NAT_DNAT`, `NFPROTO_IPV4`.
+const DESTINATION: u32 = 1;
+const INET: u32 = 2;
+
 /// Where the kernel runs a chain: `NF_INET_PRE_ROUTING` and so on, and the priority.
 #[derive(Clone, Copy)]
 enum Hook {
@@ -180,10 +184,15 @@ impl Rule {
         self.expression("masq", |data| data)
     }
 
+    /// It goes to this address instead.
+    fn move_to(self, address: Ipv4Addr) -> Self {
+        self.load(FIRST, &address.octets()).expression("nat", |data| {
+            data.with_be32(1, DESTINATION).with_be32(2, INET).with_be32(3, FIRST)
+        })
+    }
+
     /// `NFTA_NAT_*`: it goes to this address and port instead.
     fn redirect(self, address: Ipv4Addr, port: u16) -> Self {
-        const DESTINATION: u32 = 1;
-        const INET: u32 = 2;
         self.load(FIRST, &address.octets())
             .load(SECOND, &port.to_be_bytes())
             .expression("nat", |data| {
@@ -257,6 +266,19 @@ pub(super) fn way_in(name: &str, address: Ipv4Addr, ports: &[Port]) -> io::Resul
                     .redirect(address, port.instance)
             })
         }));
+    }
+    batch(messages)
+}
+
+/// Makes the table of this name, which has packets for one address go to another.
+pub(super) fn way_over(name: &str, from: Ipv4Addr, to: Ipv4Addr) -> io::Result<()> {
+    let mut messages = vec![
+        table(NEW_TABLE, name),
+        chain(name, "in", Hook::PreRouting),
+        chain(name, "self", Hook::Output),
+    ];
+    for chain in ["in", "self"] {
+        messages.push(rule(name, chain, |rule| rule.at_host(Some(from)).move_to(to)));
     }
     batch(messages)
 }

@@ -1,7 +1,8 @@
 //! Ports of the host that lead to an instance.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,23 @@ impl Port {
     pub fn clashes(&self, other: &Self) -> bool {
         let same_address = self.address.is_none() || other.address.is_none() || self.address == other.address;
         same_address && self.host == other.host && self.protocol == other.protocol
+    }
+
+    /// Refuses one that a program of the host listens on, or that this process may not have.
+    pub(super) fn check_free(&self) -> Result<(), NetworkError> {
+        let at = SocketAddrV4::new(self.address.unwrap_or(Ipv4Addr::UNSPECIFIED), self.host);
+        let free = match self.protocol {
+            Protocol::Tcp => TcpListener::bind(at).map(drop),
+            Protocol::Udp => UdpSocket::bind(at).map(drop),
+        };
+        free.map_err(|error| match error.kind() {
+            ErrorKind::AddrInUse => NetworkError::PortInUse {
+                port: self.to_string(),
+                by: String::new(),
+            },
+            ErrorKind::PermissionDenied => NetworkError::PortDenied(self.to_string()),
+            _ => NetworkError::kernel(format!("publish the port {self}"))(error),
+        })
     }
 }
 

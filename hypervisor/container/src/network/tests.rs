@@ -199,7 +199,7 @@ fn a_guests_tap_device_is_bridged_to_the_host() {
         .namespace
         .as_ref()
         .unwrap()
-        .enter(|| tap::open(a.tap.as_ref().unwrap()))
+        .enter(|| tap::open(&a.tap.as_ref().unwrap().name))
         .unwrap();
     let mut ready = [rustix::event::PollFd::new(&tap, rustix::event::PollFlags::IN)];
     let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };

@@ -153,6 +153,41 @@ impl Net {
             }
             taps.push(tap);
         }
+        Self::opened(name, taps, socket)
+    }
+
+    /// The interface of descriptors that another process took [out of](Self::into_descriptors) one: it could
+    /// enter the network namespace in which the TAP device is, and this one cannot.
+    ///
+    /// # Errors
+    ///
+    /// [`NetOpenError`].
+    pub fn from_descriptors(name: &str, mut descriptors: Vec<OwnedFd>) -> Result<Self, NetOpenError> {
+        let missing = || NetOpenError::Missing(name.to_owned());
+        let socket = descriptors.pop().ok_or_else(missing)?;
+        if descriptors.is_empty() {
+            return Err(missing());
+        }
+        Self::opened(name, descriptors.into_iter().map(File::from).collect(), socket)
+    }
+
+    /// The descriptors of the interface.
+    #[must_use]
+    pub fn into_descriptors(self) -> Vec<OwnedFd> {
+        let taps = self.taps.into_iter().map(OwnedFd::from);
+        taps.chain([self.changes]).collect()
+    }
+
+    /// One whose queues are open.
+    fn opened(name: &str, taps: Vec<File>, socket: OwnedFd) -> Result<Self, NetOpenError> {
+        let mut request = Request::new(name)?;
+        let system = |call| {
+            move |source| NetOpenError::System {
+                name: name.to_owned(),
+                call,
+                source,
+            }
+        };
         request.call(&socket, libc::SIOCGIFMTU).map_err(system("SIOCGIFMTU"))?;
         // SAFETY: SIOCGIFMTU has just filled in this field.
         let mtu = unsafe { request.0.ifr_ifru.ifru_mtu };
