@@ -23,6 +23,7 @@ mod networks;
 mod ports;
 mod processors;
 mod refusals;
+mod rootless;
 mod run;
 mod said;
 mod soak;

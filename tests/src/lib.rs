@@ -23,6 +23,7 @@ mod folder;
 mod nft;
 mod tap;
 mod traces;
+mod user;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -37,6 +38,7 @@ pub use folder::Folder;
 pub use nft::tables;
 pub use tap::Tap;
 pub use traces::{Traces, disk_is_free, processes_in_group};
+pub use user::{SUBORDINATE, User, is_installed};
 
 /// The longest a run may take before the test gives up on it.
 ///

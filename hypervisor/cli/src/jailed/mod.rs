@@ -93,6 +93,9 @@ fn supervise(
     began: Instant,
     new: bool,
 ) -> Result<(), Box<dyn Error>> {
+    if let Some(lack) = parts::lack_of_cgroups(&options.jail.limits) {
+        crate::complain(&lack);
+    }
     if options.jail.detach {
         return detach::run(verbose, |started| {
             run_here(instance, options, verbose, began, None, false, started)

@@ -8,6 +8,8 @@ use chiton_container::instance::{Home, InstanceError};
 use chiton_container::jail::Ranges;
 use chiton_container::network::{Bridge, NetworkError, Subnet};
 
+use super::options::LimitOptions;
+
 /// What our cgroups are called, and our bridge, unless CHITON_BRIDGE says otherwise.
 const NAME: &str = "chiton";
 const BRIDGE: &str = "chiton0";
@@ -22,6 +24,18 @@ pub(crate) fn cgroups() -> Result<Parent, Box<dyn Error>> {
         Err(_) => Place::Auto,
     };
     Ok(Parent::open(&Host::read()?, &place, NAME)?)
+}
+
+/// What is to be said where an ordinary user's instance, which has no limits, runs without a cgroup. One with
+/// limits is refused.
+pub(crate) fn lack_of_cgroups(limits: &LimitOptions) -> Option<String> {
+    if rustix::process::geteuid().is_root() || limits.limits() != Default::default() {
+        return None;
+    }
+    let error = cgroups().err()?;
+    Some(format!(
+        "chiton: without a cgroup, so with no limits and no accounts: {error}"
+    ))
 }
 
 /// The bridge.

@@ -31,7 +31,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, set_parent_p
 
 use super::bridge::{INNER, INSIDE, TAP, loopback_up, mac_of, no_ipv6};
 use super::link::Links;
-use super::{Attached, Kind, Namespace, NetworkError, OpenTap, Port, Protocol, Request, Subnet, Tap, hosts, nat, tap};
+use super::{
+    Attached, Kind, Namespace, NetworkError, OpenTap, Port, Protocol, Request, Subnet, Tap, hosts, nat, open_low_ports,
+    tap,
+};
 use crate::jail::{IdMap, Keeper};
 
 /// The program.
@@ -40,6 +43,8 @@ const PASTA: &str = "pasta";
 const OUTER: Ipv4Addr = Ipv4Addr::new(169, 254, 87, 2);
 const OUTER_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 87, 1);
 const OUTER_BITS: u8 = 30;
+/// What cannot be done, if the kernel refuses those.
+const TRANSLATE: &str = "translate addresses by nf_tables";
 /// The tables of nf_tables in the namespace: out, in, and to the host.
 const TABLES: [&str; 3] = ["chiton", "chiton-in", "chiton-host"];
 
@@ -100,9 +105,7 @@ impl UserNetwork {
         if !subnet.is_for_instances(address) {
             return Err(NetworkError::Outside { address, subnet });
         }
-        for port in request.ports {
-            port.check_free()?;
-        }
+        check_ports(request.ports)?;
         let is_guest = matches!(request.kind, Kind::Guest);
         let mac = request.mac.unwrap_or_else(|| mac_of(address));
         let plan = Plan {
@@ -208,6 +211,25 @@ impl Helper {
     }
 }
 
+/// Refuses ports that cannot be had, and those that lead to several: inside, nobody knows any more by which of the
+/// host's addresses something came.
+fn check_ports(ports: &[Port]) -> Result<(), NetworkError> {
+    for (index, port) in ports.iter().enumerate() {
+        let other = ports[..index].iter().find(|other| {
+            other.clashes(port)
+                || (other.host, other.protocol) == (port.host, port.protocol) && other.instance != port.instance
+        });
+        if other.is_some() {
+            return Err(NetworkError::PortInUse {
+                port: port.to_string(),
+                by: " twice".into(),
+            });
+        }
+        port.check_free()?;
+    }
+    Ok(())
+}
+
 /// The last line that it wrote that is about the matter.
 fn last_words(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
@@ -285,7 +307,9 @@ impl Plan<'_> {
             }
             for port in ports {
                 let at = port.address.map_or_else(String::new, |address| format!("{address}/"));
-                option(name, format!("{at}{}:{}", port.host, port.instance));
+                // To the same port inside, from where it is led on: of datagrams from the host's loopback device
+                // to another one, some versions lose the answers.
+                option(name, format!("{at}{}", port.host));
             }
         }
         words.into_iter().map(OsString::from).collect()
@@ -298,9 +322,8 @@ impl Plan<'_> {
         for setting in ["ip_forward", &format!("conf/{INNER}/route_localnet")] {
             fs::write(Path::new("/proc/sys/net/ipv4").join(setting), "1").map_err(because(setting))?;
         }
-        let nat = nat::way_out(TABLES[0], INNER, self.subnet).and_then(|()| self.way_in());
-        nat.map_err(because("translate addresses by nf_tables"))?;
-        self.way_to_host()?;
+        nat::way_out(TABLES[0], INNER, self.subnet).map_err(because(TRANSLATE))?;
+        self.ways_from_and_to_host(OUTER).map_err(because(TRANSLATE))?;
         open_tap(TAP)
     }
 
@@ -319,34 +342,32 @@ impl Plan<'_> {
         loopback_up(&mut links)
     }
 
-    /// Published ports arrive at the program's device, and those from the host itself at the loopback device.
-    fn way_in(&self) -> io::Result<()> {
-        let arriving = |port: &Port| {
-            [OUTER, Ipv4Addr::LOCALHOST].map(|address| Port {
-                address: Some(address),
-                host: port.instance,
-                ..*port
-            })
-        };
-        let ports: Vec<_> = self.ports.iter().flat_map(arriving).collect();
-        match ports.is_empty() {
-            true => Ok(()),
-            false => nat::way_in(TABLES[1], self.address, &ports),
-        }
-    }
-
     /// Runs inside: the program has made everything else.
     fn furnish_for_process(&self) -> io::Result<()> {
         no_ipv6().map_err(because("turn IPv6 off"))?;
         let up = Links::open().and_then(|mut links| loopback_up(&mut links));
         up.map_err(because("bring up the loopback device"))?;
-        self.way_to_host()
+        open_low_ports().map_err(because("ip_unprivileged_port_start"))?;
+        self.ways_from_and_to_host(self.address).map_err(because(TRANSLATE))
     }
 
-    fn way_to_host(&self) -> io::Result<()> {
-        let Some(host) = self.host else { return Ok(()) };
-        let way = nat::way_over(TABLES[2], self.subnet.gateway(), host);
-        way.map_err(because("translate addresses by nf_tables"))
+    /// Published ports arrive at the program's device, which has the address `outer`, and those from the host
+    /// itself at the loopback device.
+    fn ways_from_and_to_host(&self, outer: Ipv4Addr) -> io::Result<()> {
+        let arriving = |port: &Port| {
+            [outer, Ipv4Addr::LOCALHOST].map(|address| Port {
+                address: Some(address),
+                ..*port
+            })
+        };
+        let ports: Vec<_> = self.ports.iter().flat_map(arriving).collect();
+        if !ports.is_empty() {
+            nat::way_in(TABLES[1], self.address, &ports)?;
+        }
+        match self.host {
+            Some(host) => nat::way_over(TABLES[2], self.subnet.gateway(), host),
+            None => Ok(()),
+        }
     }
 }
 
@@ -376,7 +397,7 @@ mod tests {
             words.join(" ")
         };
         let guest = words(true);
-        assert!(guest.ends_with("-a 169.254.87.2 -n 30 -g 169.254.87.1 -t 8080:80 -u 127.0.0.1/5353:53"));
+        assert!(guest.ends_with("-a 169.254.87.2 -n 30 -g 169.254.87.1 -t 8080 -u 127.0.0.1/5353"));
         let process = words(false);
         assert!(
             process.contains("-a 10.1.2.2 -n 24 -g 10.1.2.1 --ns-mac-addr 02:00:00:00:00:01 -m 1400 -t "),
@@ -385,6 +406,19 @@ mod tests {
         let none = Plan { ports: &[], ..plan };
         let none: Vec<_> = none.options(true, [0; 6]);
         assert!(none.ends_with(&["-t", "none", "-u", "none"].map(OsString::from)));
+    }
+
+    #[test]
+    fn a_port_of_the_host_leads_to_one_port() {
+        let check = |ports: [&str; 2]| check_ports(&ports.map(|port| port.parse().unwrap()));
+        check(["127.0.0.1:60080:80", "127.0.0.2:60080:80"]).unwrap();
+        for ports in [
+            ["60080:80", "127.0.0.1:60080:80"],
+            ["127.0.0.1:60080:80", "127.0.0.2:60080:81"],
+        ] {
+            let error = check(ports).unwrap_err().to_string();
+            assert!(error.contains("is in use twice"), "{error}");
+        }
     }
 
     #[test]
