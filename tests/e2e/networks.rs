@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -319,15 +320,68 @@ fn a_guest_asks_the_dns_server_that_it_was_given() {
     net.assert_empty(&["web"]);
 }
 
-#[test]
-fn an_ordinary_process_and_a_guest_find_each_other_by_name() {
-    let Some(net) = Net::new() else { return };
-    if !Path::new("/bin/busybox").exists() {
+/// Whether there is a program to make images of; if not, says so.
+fn busybox() -> bool {
+    let there = Path::new("/bin/busybox").exists();
+    if !there {
         assert!(
             std::env::var_os("CHITON_STRICT").is_none(),
             "busybox-static is required here"
         );
         println!("SKIPPED: there is no /bin/busybox");
+    }
+    there
+}
+
+#[test]
+fn links_of_an_image_are_in_nobodys_way_to_names() {
+    let Some(net) = Net::new() else { return };
+    if !busybox() {
+        return;
+    }
+    // As an image of a distribution has them: the first is of systemd's resolver, which does not run in it.
+    let etc = net.folder.path("etc");
+    fs::create_dir(&etc).expect("a folder");
+    symlink("/run/systemd/resolve/stub-resolv.conf", etc.join("resolv.conf")).expect("a link");
+    symlink("../../../host/hosts", etc.join("hosts")).expect("a link");
+    let files = format!("{}:/etc", etc.display());
+    let dns = ["--network", "bridge", "--dns", "192.0.2.9"];
+    net.ok(&["image", "build", "-t", "box", "--guest", "/bin/busybox", "-f", &files]);
+    let guest = guest_path("fetch").display().to_string();
+    net.ok(&["image", "build", "-t", "guest", "--guest", &guest, "-f", &files]);
+    net.start("web", &["--network", "bridge"], &["httpd"]);
+    for read_only in [&[][..], &["--read-only"]] {
+        let run = |command: &[&str]| net.ok(&[&["run", "--rm"], &dns[..], read_only, command].concat());
+        let said = run(&[
+            "--process",
+            "box",
+            "cat",
+            "/etc/hosts",
+            "/etc/resolv.conf",
+            "/host/hosts",
+        ]);
+        assert_eq!(said.matches("\tweb\t").count(), 2, "{said}");
+        assert!(said.contains("nameserver 192.0.2.9"), "{said}");
+        assert!(run(&["guest", "web"]).contains("<h1>Chiton</h1>"));
+    }
+    // Nothing of it is in the image.
+    assert!(!net.ok(&["run", "--rm", "--process", "box", "ls", "/"]).contains("host"));
+    fs::remove_file(etc.join("hosts")).expect("it is there");
+    symlink("/proc/version", etc.join("hosts")).expect("a link");
+    net.ok(&["image", "build", "-t", "bad", "--guest", "/bin/busybox", "-f", &files]);
+    let bad = net.output(&[&["run", "--rm"], &dns[..], &["--process", "bad", "true"]].concat());
+    let said = String::from_utf8_lossy(&bad.stderr);
+    assert!(
+        !bad.status.success() && said.contains("nothing goes over the kernel's own files"),
+        "{said}"
+    );
+    net.assert_empty(&["web"]);
+}
+
+#[test]
+fn an_ordinary_process_and_a_guest_find_each_other_by_name() {
+    let Some(net) = Net::new() else { return };
+    if !busybox() {
         return;
     }
     // An image whose entrypoint is any program: nobody looks into it before it is run as a process.

@@ -4,14 +4,19 @@
 //! made, so it is walked with the image as the root of everything (`openat2(2)`, RESOLVE_IN_ROOT): a link
 //! to `/etc` is the image's `/etc`.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
 use super::mount;
 use crate::jail::error::{At, Failure, Step};
+
+/// How many links to what is not there lead to one place at most, as many as the kernel follows.
+const LINKS: u32 = 40;
 
 /// `f_type` of the kernel's own file systems (`statfs(2)`).
 const KERNEL: [i64; 4] = [0x9FA0, 0x6265_6572, 0x6367_7270, 0x27_E0EB];
@@ -69,7 +74,7 @@ impl std::str::FromStr for Volume {
 }
 
 /// The names of an absolute path that has no `..`.
-fn components(path: &Path) -> Option<Vec<&std::ffi::OsStr>> {
+fn components(path: &Path) -> Option<Vec<&OsStr>> {
     let names = path.components().filter(|component| *component != Component::RootDir);
     names
         .map(|component| match component {
@@ -99,32 +104,54 @@ impl Volume {
         mount::attach(tree.as_fd(), target.as_fd()).at(Step::Volume, what)
     }
 
-    /// The place, made where it is missing: directories, and a file at the end for a file.
+    /// The place, made where it is missing: directories, and a file at the end for a file. What a link leads to is
+    /// made below the root, as if that were the root of everything.
     fn target(&self, root: BorrowedFd<'_>, is_directory: bool) -> Result<OwnedFd, Errno> {
         let names = components(&self.guest)
             .filter(|names| !names.is_empty())
             .ok_or(Errno::INVAL)?;
-        let mut place = PathBuf::new();
-        let mut parent = resolve(root, Path::new("."))?;
-        for (index, name) in names.iter().enumerate() {
-            place.push(name);
-            let is_last = index + 1 == names.len();
-            parent = match resolve(root, &place) {
+        // What is still to be walked, the next name last.
+        let mut rest: Vec<_> = names.into_iter().rev().map(OsStr::to_owned).collect();
+        let mut place = PathBuf::from(".");
+        let mut parent = resolve(root, &place)?;
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            let here = place.join(&name);
+            let found = match resolve(root, &here) {
                 Err(Errno::NOENT) => {
-                    if is_last && !is_directory {
-                        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-                        drop(openat(&parent, *name, flags, Mode::from_raw_mode(0o644))?);
-                    } else {
-                        mkdirat(&parent, *name, Mode::from_raw_mode(0o755))?;
+                    if let Ok(link) = readlinkat(&parent, &name, Vec::new()) {
+                        links += 1;
+                        if links > LINKS {
+                            return Err(Errno::LOOP);
+                        }
+                        let link = Path::new(OsStr::from_bytes(link.to_bytes()));
+                        if link.is_absolute() {
+                            place = PathBuf::from(".");
+                            parent = resolve(root, &place)?;
+                        }
+                        let step = |component| match component {
+                            Component::Normal(name) => Some(name.to_owned()),
+                            Component::ParentDir => Some("..".into()),
+                            _ => None,
+                        };
+                        rest.extend(link.components().rev().filter_map(step));
+                        continue;
                     }
-                    resolve(root, &place)?
+                    if rest.is_empty() && !is_directory {
+                        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                        drop(openat(&parent, &name, flags, Mode::from_raw_mode(0o644))?);
+                    } else {
+                        mkdirat(&parent, &name, Mode::from_raw_mode(0o755))?;
+                    }
+                    resolve(root, &here)?
                 }
                 found => found?,
             };
             // Over /proc it could fake what programs ask the kernel.
-            if KERNEL.contains(&rustix::fs::fstatfs(&parent)?.f_type) {
+            if KERNEL.contains(&rustix::fs::fstatfs(&found)?.f_type) {
                 return Err(Errno::XDEV);
             }
+            (place, parent) = (here, found);
         }
         Ok(parent)
     }
@@ -182,10 +209,71 @@ mod tests {
             };
             volume.target(open.as_fd(), true)
         };
-        // The link's target does not exist below the root, and is not made through the link either.
-        assert!(target("/absolute/x").is_err());
+        // The link's target does not exist below the root, where it is made.
+        target("/absolute/x").unwrap();
+        let inside = root.join(outside.strip_prefix("/").unwrap());
+        assert!(inside.join("x").is_dir());
         target("/relative/x").unwrap();
         assert!(root.join("outside/x").is_dir());
         assert!(std::fs::read_dir(&outside).unwrap().next().is_none());
+    }
+    #[test]
+    fn links_to_nothing_are_made_something_below_the_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        std::fs::create_dir_all(root.join("etc")).unwrap();
+        let link = |to: &str, at: &str| std::os::unix::fs::symlink(to, root.join(at)).unwrap();
+        link("/run/resolve/stub.conf", "etc/absolute");
+        link("../../../../var/x", "etc/relative");
+        link("other", "etc/chain");
+        link("/etc/relative", "etc/other");
+        link("loop", "etc/loop");
+        link("b", "etc/a");
+        link("a", "etc/b");
+        let open = std::fs::File::open(&root).unwrap();
+        let target = |guest: &str| {
+            let volume = Volume {
+                host: "/".into(),
+                guest: guest.into(),
+                read_only: false,
+            };
+            volume.target(open.as_fd(), false)
+        };
+        target("/etc/absolute").unwrap();
+        assert!(root.join("run/resolve/stub.conf").is_file());
+        target("/etc/relative").unwrap();
+        assert!(root.join("var/x").is_file() && !folder.path().join("var").exists());
+        // It is there by now, and is found by two links.
+        target("/etc/chain").unwrap();
+        for guest in ["/etc/loop", "/etc/a"] {
+            assert_eq!(target(guest).unwrap_err(), Errno::LOOP, "{guest}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_links_of_an_image_lead_out(
+            links in proptest::collection::vec(("[a-c]", "/?((\\.\\.|[a-d])/){0,3}(\\.\\.|[a-d])"), 0..4),
+            guest in "(/[a-d]){1,4}",
+            is_directory: bool,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path().join("x/y/root");
+            std::fs::create_dir_all(&root).unwrap();
+            for (at, to) in links {
+                // The same name twice is one link.
+                let _ = std::os::unix::fs::symlink(to, root.join(at));
+            }
+            let volume = Volume { host: "/".into(), guest: guest.into(), read_only: false };
+            let open = std::fs::File::open(&root).unwrap();
+            let target = volume.target(open.as_fd(), is_directory);
+            if let Ok(target) = target {
+                let path = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&target)));
+                proptest::prop_assert!(path.unwrap().starts_with(&root));
+            }
+            for outer in [folder.path(), &folder.path().join("x"), &folder.path().join("x/y")] {
+                proptest::prop_assert_eq!(std::fs::read_dir(outer).unwrap().count(), 1);
+            }
+        }
     }
 }
