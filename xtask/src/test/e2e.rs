@@ -24,6 +24,13 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// and other tools, are not in the nested machine.
 const ONLY_HERE: [&str; 1] = ["image-"];
 
+/// What ordinary users have of a jail takes these: ids besides their own, and a network.
+const USERS_PROGRAMS: [&str; 3] = ["newuidmap", "newgidmap", "pasta"];
+/// What a machine with users has, and a way into the world, which leads nowhere.
+const FOR_USERS: &str = "mkdir -p /etc && touch /etc/passwd /etc/group /etc/subuid /etc/subgid && \
+    chmod u+s /bin/newuidmap /bin/newgidmap && ip link add up0 type veth && ip addr add 192.0.2.2/24 dev up0 && \
+    ip link set up0 up && ip link set veth0 up && ip route add default via 192.0.2.1 || exit 1";
+
 /// All that the tests need, built.
 pub(super) struct Built {
     pub(super) chiton: PathBuf,
@@ -133,9 +140,13 @@ pub(super) fn qemu() -> Result<String> {
             files.push((test, format!("/tests/{name}")));
         }
     }
+    for program in USERS_PROGRAMS {
+        files.extend(with_libraries(program)?);
+    }
     let scratch = scratch()?;
     let each = format!(
-        "mount -t ext4 /dev/vda /tmp && chmod 1777 /tmp || exit 1; code=0; for test in /tests/*; do $test {THREADS} || code=1; done; exit $code"
+        "mount -t ext4 /dev/vda /tmp && chmod 1777 /tmp || exit 1; {FOR_USERS}; code=0; for test in /tests/*; do $test {THREADS} {} || code=1; done; exit $code",
+        std::env::var("CHITON_ONLY").unwrap_or_default()
     );
     let environment = [
         ("CHITON_BIN", "/bin/chiton"),
@@ -161,6 +172,22 @@ pub(super) fn qemu() -> Result<String> {
     }
 }
 
+/// A program of this machine, which is to be in `/bin`, and the libraries that it needs, each where it is here.
+fn with_libraries(program: &str) -> Result<Vec<(PathBuf, String)>> {
+    let path = command::find(program)
+        .ok_or_else(|| Error::Missing(format!("the tests need {program}: apt-get install uidmap passt")))?;
+    let mut ldd = Command::new("ldd");
+    let listed = command::quietly(&Task::silent(), ldd.arg(&path))?;
+    let mut files = vec![(path, format!("/bin/{program}"))];
+    files.extend(libraries(&listed).map(|library| (PathBuf::from(library), library.to_owned())));
+    Ok(files)
+}
+
+/// The files that `ldd` lists: `name => /path (address)`, and the loader without an arrow.
+fn libraries(listed: &str) -> impl Iterator<Item = &str> {
+    listed.split_whitespace().filter(|word| word.starts_with('/'))
+}
+
 /// An empty ext4 file system, which takes only the room that is used.
 fn scratch() -> Result<PathBuf> {
     let lab = paths::lab();
@@ -175,6 +202,13 @@ fn scratch() -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_libraries_of_a_program_are_found() {
+        let listed =
+            "\tlinux-vdso.so.1 (0x00007ffe)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x00007fe0)\n\t/lib64/ld.so (0x1)\n";
+        assert!(libraries(listed).eq(["/lib/x/libc.so.6", "/lib64/ld.so"]));
+    }
 
     #[test]
     fn test_programs_are_found_among_cargos_messages() {
