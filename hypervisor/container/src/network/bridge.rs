@@ -347,7 +347,7 @@ impl Bridge {
             let path = self.owner_path(owner);
             fs::remove_file(&path).map_err(NetworkError::file("remove", &path))?;
         }
-        if self.owners()?.next().is_none() {
+        if self.owners()?.next().is_none() && self.is_ours(&mut links)? {
             nat::remove(&self.own_table()).map_err(NetworkError::kernel("remove a table of nf_tables"))?;
             links
                 .remove(&self.name)
@@ -452,14 +452,21 @@ impl Bridge {
         {
             self.refuse_overlap()?;
         }
+        let trouble = || NetworkError::kernel(format!("make the bridge {name}"));
+        let new = links.make_bridge(name).map_err(trouble())?;
+        if let Some(of) = links.alias(name).map_err(trouble())? {
+            let gone = of.starts_with('/') && !Path::new(&of).exists();
+            if of != self.mark() && !gone {
+                return Err(NetworkError::Others { name: name.clone(), of });
+            }
+        }
         let make = |links: &mut Links| {
-            let new = links.make_bridge(name)?;
             let index = links.index(name)?;
+            links.set_alias(index, &self.mark())?;
             links.add_address(index, self.subnet.gateway(), self.subnet)?;
-            links.set_up(index)?;
-            io::Result::Ok(new)
+            links.set_up(index)
         };
-        let new = make(links).map_err(NetworkError::kernel(format!("make the bridge {name}")))?;
+        make(links).map_err(trouble())?;
         let out = self.own_table();
         let there = !new
             && nat::tables()
@@ -475,6 +482,24 @@ impl Bridge {
             nat::way_out(&out, name, self.subnet).map_err(NetworkError::kernel("translate addresses by nf_tables"))?;
         }
         Ok(())
+    }
+
+    /// What is noted at the device, so that others who call theirs the same see that it is not theirs: the end of
+    /// where its instances are recorded, which the kernel takes up to 255 bytes of.
+    fn mark(&self) -> String {
+        let folder = fs::canonicalize(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        let mut mark = folder.to_string_lossy().into_owned();
+        while mark.len() > 255 {
+            mark.remove(0);
+        }
+        mark
+    }
+
+    /// Whether the device is this bridge, or is not there.
+    fn is_ours(&self, links: &mut Links) -> Result<bool, NetworkError> {
+        let alias = links.alias(&self.name);
+        let alias = alias.map_err(NetworkError::kernel("look for a bridge"))?;
+        Ok(alias.is_none_or(|of| of == self.mark()))
     }
 
     /// Refuses a range by which the host reaches something else.

@@ -56,6 +56,14 @@ pub enum NetworkError {
     /// This is not a range of addresses.
     #[error("`{0}` is not a range of IPv4 addresses: write 10.87.0.0/16, with 8 to 29 bits")]
     Subnet(String),
+    /// The bridge is that of others, who give out the same addresses.
+    #[error("the bridge {name} is that of the instances of {of}: choose another by CHITON_BRIDGE and CHITON_SUBNET")]
+    Others {
+        /// Its name.
+        name: String,
+        /// What is noted at it.
+        of: String,
+    },
     /// The host reaches something else by these addresses.
     #[error("the range {subnet} overlaps {other}, which the host reaches by {device}: choose another range")]
     Overlap {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::Subnet;
-use super::netlink::{Family, Message, Socket};
+use super::netlink::{Attributes, Family, Message, Socket};
 
 const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
@@ -23,6 +23,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -61,20 +62,38 @@ impl Links {
 
     /// The number of a device; `None` if there is none of this name.
     pub(super) fn find(&mut self, name: &str) -> io::Result<Option<u32>> {
+        let index = |body: &[u8]| {
+            let bytes = body.get(4..8)?.try_into().ok()?;
+            Some(u32::from_ne_bytes(bytes))
+        };
+        Ok(self.ask(name, index)?.flatten())
+    }
+
+    /// What somebody noted at a device; `None` if nobody did, or there is no device of this name.
+    pub(super) fn alias(&mut self, name: &str) -> io::Result<Option<String>> {
+        let alias = |body: &[u8]| Attributes(body.get(16..)?).string(IFLA_IFALIAS).map(str::to_owned);
+        Ok(self.ask(name, alias)?.flatten().filter(|alias| !alias.is_empty()))
+    }
+
+    /// Notes something at a device, 255 bytes at most.
+    pub(super) fn set_alias(&mut self, index: u32, alias: &str) -> io::Result<()> {
+        let message = Message::new(NEW_LINK, 0, &link_header(index, 0, 0)).with(IFLA_IFALIAS, alias.as_bytes());
+        self.socket.request(message)
+    }
+
+    /// What is read of the kernel's answer about a device; `None` if there is none of this name.
+    fn ask<T>(&mut self, name: &str, read: impl Fn(&[u8]) -> T) -> io::Result<Option<T>> {
         let message = Message::new(GET_LINK, 0, &link_header(0, 0, 0)).with_str(IFLA_IFNAME, name);
-        let mut index = None;
+        let mut answer = None;
         let result = self.socket.dump(message, &mut |kind, body| {
             if kind == NEW_LINK {
-                index = body
-                    .get(4..8)
-                    .and_then(|bytes| bytes.try_into().ok())
-                    .map(u32::from_ne_bytes);
+                answer = Some(read(body));
             }
         });
         match result {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
             Err(error) => Err(error),
-            Ok(()) => Ok(index),
+            Ok(()) => Ok(answer),
         }
     }
 
@@ -89,7 +108,6 @@ impl Links {
     pub(super) fn names(&mut self) -> io::Result<Vec<String>> {
         /// `NLM_F_ROOT | NLM_F_MATCH`.
         const DUMP: u16 = 0x300;
-        use super::netlink::Attributes;
         let mut names = Vec::new();
         let message = Message::new(GET_LINK, DUMP, &link_header(0, 0, 0));
         self.socket.dump(message, &mut |_, body| {

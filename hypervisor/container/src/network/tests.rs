@@ -298,3 +298,38 @@ fn what_is_made_by_netlink_is_what_other_programs_see() {
     }
     assert!(a.address != Ipv4Addr::UNSPECIFIED);
 }
+
+#[test]
+fn a_bridge_of_others_is_left_alone_and_so_is_their_range() {
+    let Some(rig) = Rig::new(28) else { return };
+    let join = |bridge: &Bridge, n| bridge.join(Request::new(&rig.id(n), "x", Kind::Process));
+    let first = join(&rig.bridge, 0).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let same_name = Bridge::open(other.path().join("a"), &rig.name, rig.bridge.subnet()).unwrap();
+    let error = join(&same_name, 1).unwrap_err().to_string();
+    let mine = fs::canonicalize(rig.folder.path()).unwrap();
+    assert!(
+        error.contains(&format!("is that of the instances of {}", mine.display())),
+        "{error}"
+    );
+    let same_range = Bridge::open(other.path().join("b"), &format!("{}b", rig.name), rig.bridge.subnet()).unwrap();
+    let error = join(&same_range, 1).unwrap_err().to_string();
+    assert!(error.contains("overlaps"), "{error}");
+    // Neither the refusal nor a sweep took it down.
+    same_name.sweep(|_| false).unwrap();
+    assert!(Links::open().unwrap().names().unwrap().contains(&rig.name));
+    assert!(nat::tables().unwrap().contains(&format!("chiton-{}", rig.name)));
+    // When those are gone for good, whoever comes takes it over.
+    drop(first);
+    rig.bridge.leave(&rig.id(0)).unwrap();
+    let gone = tempfile::tempdir().unwrap();
+    let forgotten = Bridge::open(gone.path(), &rig.name, rig.bridge.subnet()).unwrap();
+    join(&forgotten, 2).unwrap();
+    drop(gone);
+    join(&same_name, 3).unwrap();
+    same_name.leave(&rig.id(3)).unwrap();
+    Links::open()
+        .unwrap()
+        .remove(&format!("ch{}", &rig.id(2)[..12]))
+        .unwrap();
+}
