@@ -3,9 +3,10 @@
 //! Each test has a user of its own, and checks at its end that the user has no process left.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::thread;
@@ -409,7 +410,9 @@ impl Delegated {
                 let _ = fs::write(tree.join("cgroup.subtree_control"), "+memory +pids");
                 let leaf = directory.join("shell");
                 fs::create_dir(&leaf).expect("a cgroup");
-                chown(leaf.join("cgroup.procs"), Some(user), Some(user)).expect("an owner");
+                for path in [leaf.clone(), leaf.join("cgroup.procs")] {
+                    chown(path, Some(user), Some(user)).expect("an owner");
+                }
                 files.extend(["cgroup.subtree_control", "cgroup.threads"]);
                 this.entered.push(leaf);
             } else {
@@ -522,6 +525,30 @@ fn a_process_of_a_users_reaches_the_host_and_is_reached_by_published_ports() {
     assert!(devices.contains("eth0") && devices.contains("mtu 1300"), "{devices}");
     home.ok(&["stop", "web"]);
     home.ok(&["rm", "web"]);
+    home.assert_empty();
+}
+
+#[test]
+fn programs_of_the_host_reach_a_users_guest_by_a_socket() {
+    let Some(home) = Home::new(false) else { return };
+    let socket = home.0.home().join("socket");
+    let option = socket.display().to_string();
+    home.start("echo", &["--vsock", &option], &["sockets", "echo", "1234", "1"]);
+    let mut stream = UnixStream::connect(&socket).expect("it is there");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+    stream.write_all(b"CONNECT 1234\n").expect("it reads");
+    let mut line = String::new();
+    let mut reader = BufReader::new(stream.try_clone().expect("a second one"));
+    reader.read_line(&mut line).expect("an answer");
+    assert!(line.starts_with("OK "), "{line}");
+    stream.write_all(b"hello").expect("it reads");
+    stream.shutdown(std::net::Shutdown::Write).expect("an end");
+    let mut text = String::new();
+    reader.read_to_string(&mut text).expect("an answer");
+    assert_eq!(text, "hello");
+    home.ok(&["wait", "echo"]);
+    home.ok(&["rm", "echo"]);
+    assert!(!socket.exists(), "the socket is left");
     home.assert_empty();
 }
 

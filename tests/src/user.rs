@@ -145,7 +145,7 @@ impl User {
         .flatten()
         .collect();
         let cgroups: Vec<_> = self.cgroups.iter().map(|file| path(file)).collect();
-        let id = self.id;
+        let (id, home) = (self.id, path(&self.home()));
         let become_user = move || {
             let check = |result: libc::c_int| match result {
                 0.. => Ok(()),
@@ -167,6 +167,7 @@ impl User {
             // SAFETY: a number is all it takes.
             check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
             mount(c"none", c"/", c"none", libc::MS_REC | libc::MS_PRIVATE)?;
+            cover_root()?;
             mount(c"none", &devices, c"tmpfs", 0)?;
             for (node, device) in &nodes {
                 // SAFETY: the strings live until the calls are over.
@@ -178,8 +179,9 @@ impl User {
             for (from, to) in &binds {
                 mount(from, to, c"none", libc::MS_BIND)?;
             }
-            // SAFETY: no groups are read from the null pointer.
+            // SAFETY: the string lives until the call is over; no groups are read from the null pointer.
             unsafe {
+                check(libc::chdir(home.as_ptr()))?;
                 check(libc::setgroups(0, std::ptr::null()))?;
                 check(libc::setresgid(id, id, id))?;
                 check(libc::setresuid(id, id, id))
@@ -217,6 +219,33 @@ impl User {
         }
         found
     }
+}
+
+/// Has the root of this process be a mount that `pivot_root` can leave, which an initramfs is not.
+fn cover_root() -> io::Result<()> {
+    let check = |result: libc::c_long| match result {
+        0.. => Ok(result),
+        _ => Err(io::Error::last_os_error()),
+    };
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as libc::c_uint;
+    // SAFETY: system calls with strings that live for ever, and a descriptor that is open until the last of them.
+    unsafe {
+        let tree = check(libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, c"/".as_ptr(), flags))?;
+        let (empty, root) = (c"".as_ptr(), c"/".as_ptr());
+        let from_descriptor = 4; // MOVE_MOUNT_F_EMPTY_PATH
+        check(libc::syscall(
+            libc::SYS_move_mount,
+            tree,
+            empty,
+            libc::AT_FDCWD,
+            root,
+            from_descriptor,
+        ))?;
+        check(libc::fchdir(tree as libc::c_int).into())?;
+        check(libc::chroot(c".".as_ptr()).into())?;
+        check(libc::close(tree as libc::c_int).into())?;
+    }
+    Ok(())
 }
 
 /// Whether a program is there; if not, says so on standard output, for a test to skip itself.
