@@ -24,7 +24,7 @@ use super::{start::verdict, stats::Samples};
 use crate::{
     build, command,
     error::{Error, Result},
-    guests, paths,
+    guests, paths, tools,
     ui::Task,
 };
 use load::Way;
@@ -170,10 +170,7 @@ fn lone(here: &Namespace, chiton: &Path, netperf: &Path, runs: usize) -> Result<
 
 /// The same small file from nginx and from the guest.
 fn http(here: &Namespace, there: &Namespace, chiton: &Path, httpd: &Path, runs: usize) -> Result<()> {
-    let (Some(wrk), Some(nginx)) = (command::find("wrk"), command::find("nginx")) else {
-        println!("\nno HTTP: type sudo apt-get install -y wrk nginx-light");
-        return Ok(());
-    };
+    let (wrk, nginx) = (tools::debian("wrk", "wrk")?, tools::debian("nginx", "nginx-light")?);
     let nginx = Nginx::start(there, &nginx)?;
     let (mut host, mut guest, mut exits) = (Samples::default(), Samples::default(), Samples::default());
     let task = Task::start("HTTP");
