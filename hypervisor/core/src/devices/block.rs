@@ -200,7 +200,12 @@ impl<D: Disk> Block<D> {
                 break;
             }
         }
-        Ok(Progress::More)
+        // The last request may have used up what a call moves: nobody need come back for nothing.
+        Ok(if ring.has_available() {
+            Progress::More
+        } else {
+            Progress::Drained
+        })
     }
 
     /// Notes which requests the disk has finished.

@@ -280,6 +280,19 @@ fn flushes_give_others_their_turn() {
 }
 
 #[test]
+fn a_call_that_does_all_there_is_asks_for_no_other_one() {
+    let (memory, disk) = (Memory::new(), FakeDisk::new(1));
+    let mut rig = Rig::new(&memory, Block::new(disk.clone()));
+    let per_call = BYTES_PER_CALL / FLUSH_COST;
+    for _ in 0..per_call {
+        let chain = [rig.readable(&header(FLUSH, 0)), rig.writable(1)];
+        rig.queues[REQUEST].add(&chain).unwrap();
+    }
+    assert!(!rig.process().more);
+    assert_eq!(disk.state().flushes, per_call);
+}
+
+#[test]
 fn a_reset_drops_what_was_begun() {
     let (memory, disk) = (Memory::new(), FakeDisk::new(1));
     let mut transport = Transport::new(std::boxed::Box::new(Block::new(disk)));
