@@ -19,7 +19,9 @@
 //! assert!(run.stdout_text().contains("hello"));
 //! ```
 
+mod bad_disk;
 mod folder;
+mod loop_device;
 mod nft;
 mod tap;
 mod traces;
@@ -34,7 +36,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+pub use bad_disk::BadDisk;
 pub use folder::Folder;
+pub use loop_device::LoopDevice;
 pub use nft::tables;
 pub use tap::Tap;
 pub use traces::{Traces, disk_is_free, processes_in_group};

@@ -17,11 +17,12 @@ pub struct Tap {
     subnet: [u8; 3],
 }
 
-fn check(result: libc::c_int) -> io::Result<()> {
+/// What a system call returned, or its error.
+pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(())
+    Ok(result)
 }
 
 fn request(name: &str) -> libc::ifreq {
@@ -35,7 +36,8 @@ fn request(name: &str) -> libc::ifreq {
 
 fn call(fd: &impl AsRawFd, call: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
     // SAFETY: the calls made here read and write one `ifreq`.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), call as libc::Ioctl, &raw mut *request) })
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), call as libc::Ioctl, &raw mut *request) })?;
+    Ok(())
 }
 
 fn socket(family: libc::c_int, kind: libc::c_int) -> io::Result<OwnedFd> {
