@@ -73,6 +73,14 @@ fn system(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+fn with(io_uring: bool) -> Chiton {
+    if io_uring {
+        Chiton::new()
+    } else {
+        Chiton::new().without_io_uring()
+    }
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().expect("utf-8")
 }
@@ -111,12 +119,7 @@ fn a_file_system_that_is_full_fails_writes_and_the_disk_goes_on() {
         .and_then(|file| file.set_len(4 << 20))
         .expect("a hole");
     for io_uring in [true, false] {
-        let chiton = if io_uring {
-            Chiton::new()
-        } else {
-            Chiton::new().without_io_uring()
-        };
-        let run = chiton
+        let run = with(io_uring)
             .args(["run", "--disk", text(&disk)])
             .guest("disk")
             .args(["write", "0", "8192"])
@@ -196,12 +199,7 @@ fn sectors_that_fail_in_the_middle_of_a_disk_fail_alone() {
     let first = 1024 * 512;
     for (what, option) in [("read", ":ro"), ("read", ":ro,direct"), ("write", "")] {
         for io_uring in [true, false] {
-            let chiton = if io_uring {
-                Chiton::new()
-            } else {
-                Chiton::new().without_io_uring()
-            };
-            let run = chiton
+            let run = with(io_uring)
                 .args(["run", "--disk", &format!("{device}{option}")])
                 .guest("disk")
                 .args([what, "960", "192"])
