@@ -1,8 +1,9 @@
 //! What stands behind `--disk PATH`, and what a guest can have done besides reads and writes.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 
-use chiton_tests::{Chiton, Folder, Run, kvm_works};
+use chiton_tests::{Chiton, Folder, Run, finish, kvm_works};
 
 fn disk(option: &str, args: &[&str]) -> Run {
     Chiton::new()
@@ -86,6 +87,50 @@ fn direct_or_not_a_guest_reads_what_it_wrote() {
     let written = std::fs::read(&image).expect("the file is there");
     assert!(written.iter().eq(b"chiton!".iter().cycle().take(1 << 20)));
     disk(&option, &["read", "0", "2048"]).assert_status(0);
+}
+
+/// Whether a process has asked for huge pages anywhere ("hg", proc(5)).
+fn wants_huge_pages(process: u32) -> bool {
+    let maps = std::fs::read_to_string(format!("/proc/{process}/smaps")).expect("an own process");
+    let mut flags = maps.lines().filter_map(|line| line.strip_prefix("VmFlags:"));
+    flags.any(|flags| flags.split_whitespace().any(|flag| flag == "hg"))
+}
+
+#[test]
+fn memory_comes_in_huge_pages_for_a_direct_disk_and_no_balloon() {
+    if !kvm_works() {
+        return;
+    }
+    let folder = Folder::new();
+    let image = folder.file("disk", vec![0; 1 << 20]);
+    if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+        println!("SKIPPED: this kernel has no huge pages");
+        return;
+    }
+    for (option, balloon, huge) in [
+        ("", None, false),
+        (",direct", Some("--balloon=0"), false),
+        (",direct", None, true),
+    ] {
+        let mut child = Chiton::new()
+            .args(["run", "--disk", &format!("{}{option}", image.display())])
+            .args(balloon)
+            .guest("disk")
+            .args(["wait", "0", "1"])
+            .spawn();
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+        output.read_line(&mut line).expect("text");
+        if line != "ready\n" {
+            finish(child).assert_refused("on a file system without direct I/O");
+            println!("SKIPPED: no direct I/O here");
+            return;
+        }
+        assert_eq!(wants_huge_pages(child.id()), huge, "{option} {balloon:?}");
+        drop(child.stdin.take());
+        output.read_line(&mut line).expect("text");
+        finish(child).assert_status(0);
+    }
 }
 
 #[test]

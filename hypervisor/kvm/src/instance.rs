@@ -17,6 +17,7 @@ use crate::board::{HubBoard, Mainboard};
 use crate::control::ControlSocket;
 use crate::devices::{Backends, Devices};
 use crate::guest::{Guest, KvmSource};
+use crate::host::disk::Disk;
 use crate::hub::{self, Deadline, Hub, StopReason};
 use crate::interrupts::{self, QueueInterrupts};
 use crate::outcome::{Ending, Outcome};
@@ -37,6 +38,9 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
     let signals = guest.end_signals.then(EndSignals::open).transpose();
     let (signals, _mask) = signals.map_err(Error::system("signalfd"))?.unzip();
     let disks = guest.disks.len();
+    // A medium takes a request in as many pieces as it has pages, and each takes its time. A balloon
+    // gives small pages back, which the kernel cannot do with a part of a huge one at once.
+    let huge_pages = guest.disks.iter().any(Disk::is_direct) && guest.balloon.is_none();
     let nets = guest.nets.len();
     let mut env = guest.env;
     for (index, net) in guest.nets.iter().enumerate() {
@@ -70,6 +74,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         env: &env,
         devices: &preset,
         disks,
+        huge_pages,
         nets,
         log_level: guest.log_level,
     };

@@ -32,6 +32,8 @@ pub(crate) struct Plan<'g> {
     pub(crate) env: &'g [String],
     pub(crate) devices: &'g Preset,
     pub(crate) disks: usize,
+    /// Whether what the guest touches should come in huge pages.
+    pub(crate) huge_pages: bool,
     pub(crate) nets: usize,
     pub(crate) log_level: Option<LogLevel>,
 }
@@ -65,6 +67,9 @@ impl<'g> Plan<'g> {
         random(&mut world.boot_page.seed).map_err(Error::system("getrandom"))?;
         let ram = Arc::new(Ram::new(self.memory)?);
         world.write_to(ram.as_ref())?;
+        if self.huge_pages {
+            ram.prefer_huge_pages();
+        }
         Ok(Prepared { world, ram, cpuid })
     }
 

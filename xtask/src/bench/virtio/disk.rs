@@ -196,6 +196,8 @@ impl Load {
     /// up to four times as long where `rep movs` is quick only to aligned places.
     fn fio(&self, fio: &Path, image: &Path) -> Command {
         let mut command = Command::new(fio);
+        // Of huge pages, as a guest's memory is if a disk is direct; where the kernel gives any.
+        command.env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
         command
             .args(["--name=beside", "--ioengine=io_uring", "--readonly", "--invalidate=0"])
             .args(["--norandommap", "--gtod_reduce=1", "--minimal", "--terse-version=3"])

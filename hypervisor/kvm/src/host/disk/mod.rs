@@ -151,6 +151,11 @@ impl Disk {
         self.engine = Engine::Ringless(OPERATIONS_BEFORE_RING);
     }
 
+    /// Whether it is read and written past the page cache, where that can be.
+    pub(crate) const fn is_direct(&self) -> bool {
+        self.direct.is_some()
+    }
+
     /// The ring, if it is time for one and the kernel gives one.
     fn ring(&mut self) -> Option<&mut Ring> {
         if let Engine::Ringless(left) = &mut self.engine {
