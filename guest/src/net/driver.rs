@@ -16,11 +16,15 @@ use super::datagrams::Datagrams;
 use crate::host::Host;
 use crate::queue::{Exits, Queue, QueueError};
 
-/// Length of a receive buffer, in bytes: an ordinary frame fits into one.
-const BLOCK: usize = 4096;
+/// Length of a receive buffer, in bytes: an ordinary frame fits into one, and four hold the longest
+/// that a kernel makes of whole segments. Each costs both sides some work besides its bytes.
+const BLOCK: usize = 16 << 10;
 
 /// How many receive buffers there are at most.
-pub(super) const BLOCKS: usize = 256;
+pub(super) const BLOCKS: usize = 64;
+
+/// Room for an ordinary frame that is sent, in bytes.
+const FRAME: usize = 2048;
 
 /// How many frames can be on their way out.
 const SENDING: usize = 64;
@@ -49,7 +53,7 @@ pub struct Receive<'m, H> {
     owner: [u16; MAX_SIZE as usize],
     /// Blocks of the frame that was received last, to be given back before the next.
     held: Vec<u16>,
-    /// How many blocks the device was given since it was last told.
+    /// How many blocks the device was given since it was last told, or the driver slept.
     not_told: usize,
     /// Where the frame that was received last is.
     place: Place,
@@ -116,10 +120,9 @@ impl<'m, H: Host> Receive<'m, H> {
         }
         self.not_told += self.held.len();
         self.held.clear();
-        if self.not_told >= self.blocks.len() / 2 {
-            // The host fills them while the guest looks at the others.
-            self.not_told = 0;
-            self.queue.kick();
+        if self.not_told >= self.blocks.len() {
+            // Who sleeps now and then has no need of this: the host looks then.
+            self.kick();
         }
         Ok(())
     }
@@ -242,11 +245,14 @@ impl<'m, H: Host> Receive<'m, H> {
 
     /// Tells the device of buffers, if it wants to hear.
     pub fn kick(&mut self) {
+        self.not_told = 0;
         self.queue.kick();
     }
 
     /// Has the device report the next frame to whoever waits, and tells whether there is one.
     pub fn arm(&mut self) -> bool {
+        // The host looks at all queues before anybody sleeps.
+        self.not_told = 0;
         self.queue.arm()
     }
 
@@ -272,6 +278,7 @@ pub struct Transmit<'m, H> {
     sending: Vec<Option<Vec<u8>>>,
     count: usize,
     free: Vec<Vec<u8>>,
+    /// How many frames were sent since the device was last told, or the driver slept.
     not_told: usize,
     failed: Option<QueueError>,
 }
@@ -313,7 +320,7 @@ impl<'m, H: Host> Transmit<'m, H> {
         let whole = Header::SIZE + len;
         let bytes = self.free.pop().unwrap_or_default();
         if bytes.len() < whole {
-            return vec![0; whole.max(BLOCK)];
+            return vec![0; whole.max(FRAME)];
         }
         bytes
     }
@@ -385,6 +392,11 @@ impl<'m, H: Host> Transmit<'m, H> {
                 }
             }
         }
+    }
+
+    /// The driver is about to sleep, which tells the device of all frames.
+    pub const fn about_to_sleep(&mut self) {
+        self.not_told = 0;
     }
 
     /// Has the device report the next frame that is out to whoever waits, and tells whether there is
@@ -624,6 +636,47 @@ mod tests {
         // 10.0.0.1, 10.0.0.2, protocol 17 and length 11.
         assert_eq!(sent[0][Header::SIZE + 40..][..2], [0x14, 0x1F]);
         assert_eq!((transmit.count, transmit.free.len()), (0, 2));
+    }
+
+    /// Lone frames, after each of which the driver sleeps, cost no kick, however many they are.
+    #[test]
+    fn who_sleeps_after_each_frame_never_kicks() {
+        let machine = Machine::new(8, |_, _| Some(0));
+        let mut transmit = Transmit::new(Box::new(machine.queue()), 0);
+        for _ in 0..4 * KICK_AFTER {
+            assert!(transmit.has_room());
+            transmit.send(60, None, |frame| frame.fill(0));
+            transmit.about_to_sleep();
+            machine.serve();
+            transmit.collect();
+        }
+        assert_eq!(machine.kicks(), 0);
+        for _ in 0..KICK_AFTER {
+            assert!(transmit.has_room());
+            transmit.send(60, None, |frame| frame.fill(0));
+        }
+        assert_eq!(machine.kicks(), 1);
+    }
+
+    /// The device hears of room that was given back when the driver sleeps, or of all of it at once.
+    #[test]
+    fn who_sleeps_before_all_room_is_used_never_kicks_for_it() {
+        let frame = [header(1, 0), b"frame".to_vec()].concat();
+        let machine = device(&vec![&frame[..]; 100]);
+        let mut receive = receive(&machine, 0);
+        let kicks = machine.kicks();
+        for _ in 0..8 {
+            for _ in 0..7 {
+                assert!(receive.receive().unwrap().is_some());
+            }
+            receive.arm();
+            machine.serve();
+        }
+        assert_eq!(machine.kicks(), kicks);
+        for _ in 0..9 {
+            assert!(receive.receive().unwrap().is_some());
+        }
+        assert_eq!(machine.kicks(), kicks + 1);
     }
 
     #[test]

@@ -218,6 +218,7 @@ impl Stack {
         if received || self.device.transmit.iter_mut().any(full) {
             return Ok(None);
         }
+        self.device.transmit.iter_mut().for_each(Transmit::about_to_sleep);
         let delay = self.interface.poll_delay(now(), &self.sockets);
         let timer = delay.map(|delay| Instant::now() + Duration::from_micros(delay.total_micros()));
         let goodbye = self.leaving.front().map(|(_, until)| *until);

@@ -10,13 +10,15 @@
 //!               then sleeps on News  ◀───────────────────────┘ when the guest wants to know
 //! ```
 //!
-//! Either thread may work on a device; a lock for each device decides.
+//! Either thread may work on a device; a lock for each device decides. [`lead`] has how a processor
+//! that waits serves the network without the device loop.
 //!
 //! With an I/O thread, disks and folders are its alone: it has a loop of the same kind, and the vCPU
 //! thread only tells it. So a file system that is slow holds up neither the other devices nor the
 //! guest.
 
 mod control;
+mod lead;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -88,12 +90,16 @@ pub(crate) struct Slot {
     /// When the device loop has to come to it at the latest, by [`clock::now`]; [`NEVER`] else.
     again: AtomicU64,
     kicks: AtomicU64,
+    /// The device waits for input.
+    readable: AtomicBool,
 }
 
 struct SlotState {
     transport: Transport,
     /// What epoll has been told.
     watched: Interest,
+    /// Input is left to a processor: the device loop does not watch it.
+    left: bool,
     reported: bool,
 }
 
@@ -175,6 +181,7 @@ pub(crate) struct Hub {
     emulated: Vec<EmulatedSlot>,
     interrupts: Option<QueueInterrupts>,
     news: News,
+    lead: Option<lead::Lead>,
     devices: Loop,
     io: Option<Loop>,
     signals: Option<EndSignals>,
@@ -335,6 +342,7 @@ impl Hub {
                 state: Mutex::new(SlotState {
                     transport,
                     watched: Interest::default(),
+                    left: false,
                     reported: false,
                 }),
                 kick,
@@ -348,6 +356,7 @@ impl Hub {
                 handle: files.handle,
                 again: AtomicU64::new(NEVER),
                 kicks: AtomicU64::new(0),
+                readable: AtomicBool::new(false),
             });
         }
         Ok(Self {
@@ -356,6 +365,7 @@ impl Hub {
             emulated,
             interrupts,
             news: News::default(),
+            lead: None,
             devices: main,
             io,
             signals,
@@ -496,13 +506,19 @@ impl Hub {
 
     /// The next time that a device waits for.
     fn next_again(&self, server: Server) -> Option<u64> {
-        let mut next = NEVER;
+        let mut next = match server {
+            Server::Devices => self.next_look(),
+            Server::Io => NEVER,
+        };
         self.for_each_of(server, |_, slot| next = next.min(slot.again.load(Ordering::Acquire)));
         (next != NEVER).then_some(next)
     }
 
     /// Works on the devices whose time has come.
     fn process_again(&self, server: Server) {
+        if server == Server::Devices {
+            self.look_for_lead();
+        }
         let now = clock::now();
         self.for_each_of(server, |index, slot| {
             if slot.again.load(Ordering::Acquire) <= now {
@@ -519,6 +535,7 @@ impl Hub {
                 }
                 self.process(slot);
             }
+            Some(Token::Input(slot)) if self.leave(slot) => {}
             Some(Token::Input(slot) | Token::Output(slot)) => self.process(slot),
             Some(Token::Events(slot)) => {
                 if let Some(events) = self.slots.get(slot).and_then(|s| s.events.as_ref()) {
@@ -632,21 +649,23 @@ impl Hub {
         if slot.again.swap(at, Ordering::AcqRel) > at {
             self.loop_of(slot.server).wake();
         }
-        let watched = &mut state.watched;
-        self.watch(
-            slot,
-            slot.input(),
-            Token::Input(index),
-            &mut watched.readable,
-            readable || under_way,
-        );
+        slot.readable.store(readable, Ordering::Relaxed);
+        self.watch_input(index, slot, state, readable || under_way);
         self.watch(
             slot,
             slot.output.as_ref(),
             Token::Output(index),
-            &mut watched.writable,
+            &mut state.watched.writable,
             writable,
         );
+    }
+
+    /// Watches the input of a device, or not. What is left to a processor the device loop does not
+    /// watch.
+    fn watch_input(&self, index: usize, slot: &Slot, state: &mut SlotState, wanted: bool) {
+        let wanted = wanted && !state.left;
+        let watched = &mut state.watched.readable;
+        self.watch(slot, slot.input(), Token::Input(index), watched, wanted);
     }
 
     /// Tells the user what a device's backend has met.
@@ -759,7 +778,7 @@ impl Hub {
         for index in self.slots.len()..self.slots.len() + self.emulated.len() {
             self.process_emulated(index);
         }
-        self.news.wait(processor, timeout);
+        self.sleep(processor, timeout);
     }
 
     /// Lets the devices finish what the guest has given them, or until somebody wants it to end.

@@ -136,6 +136,9 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
             guest.log,
         )?
         .patient(guest.stop_timeout);
+        if guest.processors == 1 && interrupts.is_none() {
+            hub = hub.led()?;
+        }
         if let Some(server) = server {
             hub = hub.controlled_by(server)?;
         }

@@ -1,7 +1,30 @@
 //! The bell that waiting vCPUs sleep beside.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::Error;
+
+/// What wakes one that sleeps beside descriptors: a descriptor.
+#[derive(Clone, Debug)]
+pub(crate) struct Bell(Arc<EventFd>);
+
+impl Bell {
+    pub(crate) fn new() -> Result<Self, Error> {
+        let fd = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(Error::system("eventfd"))?;
+        Ok(Self(Arc::new(fd)))
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as the bell is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
+    }
+}
 
 /// Remembers for each processor that there was news until it asks, and wakes those that sleep.
 #[derive(Debug, Default)]
@@ -16,6 +39,10 @@ struct State {
     pending: u64,
     /// Nobody shall sleep any more.
     over: bool,
+    /// How many sleep. Waking nobody is a system call too.
+    asleep: u32,
+    /// The bell of one that sleeps beside descriptors.
+    bell: Option<Bell>,
 }
 
 impl News {
@@ -25,26 +52,57 @@ impl News {
 
     /// There is news for everyone.
     pub(crate) fn post(&self) {
-        self.state().pending = u64::MAX;
-        self.changed.notify_all();
+        self.tell(|state| state.pending = u64::MAX);
     }
 
     /// There is news for one processor.
     pub(crate) fn wake(&self, processor: u32) {
-        self.state().pending |= bit(processor);
-        self.changed.notify_all();
+        self.tell(|state| state.pending |= bit(processor));
     }
 
     /// From now on nobody sleeps.
     pub(crate) fn end(&self) {
-        self.state().over = true;
-        self.changed.notify_all();
+        self.tell(|state| state.over = true);
+    }
+
+    fn tell(&self, what: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        what(&mut state);
+        let asleep = state.asleep > 0;
+        if let Some(bell) = state.bell.take() {
+            // It fails only if it rings already.
+            let _ = bell.0.write(1);
+        }
+        drop(state);
+        if asleep {
+            self.changed.notify_all();
+        }
+    }
+
+    /// This processor is about to sleep beside the bell, which rings at the next news; or true, and
+    /// the news is forgotten, if there is some already, or nobody shall sleep.
+    pub(crate) fn begin(&self, processor: u32, bell: &Bell) -> bool {
+        let mut state = self.state();
+        if state.pending & bit(processor) != 0 || state.over {
+            state.pending &= !bit(processor);
+            return true;
+        }
+        state.bell = Some(bell.clone());
+        false
+    }
+
+    /// It sleeps no more, and the bell is quiet.
+    pub(crate) fn end_of_sleep(&self, bell: &Bell) {
+        if self.state().bell.take().is_none() {
+            let _ = bell.0.read();
+        }
     }
 
     /// Sleeps until there is news for this processor or the time is up, and forgets the news.
     pub(crate) fn wait(&self, processor: u32, timeout: Option<Duration>) {
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         let mut state = self.state();
+        state.asleep += 1;
         while state.pending & bit(processor) == 0 && !state.over {
             state = match deadline {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -60,6 +118,7 @@ impl News {
                 }
             };
         }
+        state.asleep -= 1;
         state.pending &= !bit(processor);
     }
 }

@@ -17,7 +17,7 @@ use chiton_shared::virtio::net::{
 use rustix::event::epoll;
 
 use super::console::Failures;
-use super::{BATCH, iovec_of, transfer_iovecs};
+use super::{iovec_of, transfer_iovecs};
 
 /// The kernel's door to TAP devices.
 const TUN: &str = "/dev/net/tun";
@@ -437,6 +437,9 @@ impl Request {
         }
     }
 }
+
+/// Most windows that one frame lies in: as many as a device hands over at once.
+const BATCH: usize = 64;
 
 /// How many messages about changes one look takes at most; the descriptor stays ready if there are
 /// more.
