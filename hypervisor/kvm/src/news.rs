@@ -155,6 +155,39 @@ mod tests {
         });
     }
 
+    /// Whether the bell's descriptor is ready now.
+    fn rings(bell: &Bell) -> bool {
+        bell.0.read().is_ok()
+    }
+
+    #[test]
+    fn a_bell_rings_once_at_news_and_only_for_who_sleeps_beside_it() {
+        let (news, bell) = (News::default(), Bell::new().unwrap());
+        news.post();
+        assert!(!rings(&bell));
+        assert!(news.begin(0, &bell), "there is news already");
+        assert!(!news.begin(0, &bell));
+        news.post();
+        news.post();
+        assert!(rings(&bell));
+        news.end_of_sleep(&bell);
+        assert!(news.begin(0, &bell));
+        news.post();
+        assert!(!rings(&bell), "nobody sleeps");
+    }
+
+    #[test]
+    fn a_bell_is_quiet_after_the_sleep_and_news_for_another_leaves_it_asleep() {
+        let (news, bell) = (News::default(), Bell::new().unwrap());
+        assert!(!news.begin(0, &bell));
+        news.wake(1);
+        news.end_of_sleep(&bell);
+        assert!(!rings(&bell));
+        assert!(!news.begin(0, &bell), "that was not for processor 0");
+        news.end();
+        assert!(news.begin(0, &bell));
+    }
+
     #[test]
     fn nobody_sleeps_after_the_end() {
         let news = News::default();

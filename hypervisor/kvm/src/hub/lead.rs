@@ -156,13 +156,19 @@ impl Hub {
 
     /// When the device loop has to look whether a processor is near.
     pub(super) fn next_look(&self) -> u64 {
-        self.lead.as_ref().map_or(NEVER, |lead| lead.look.load(Ordering::Relaxed))
+        self.lead
+            .as_ref()
+            .map_or(NEVER, |lead| lead.look.load(Ordering::Relaxed))
     }
 
     /// Takes back what was left to a processor that is near no more, or is asleep: then no time has
     /// to be awaited.
     pub(super) fn look_for_lead(&self) {
-        let Some(lead) = self.lead.as_ref().filter(|lead| lead.look.load(Ordering::Relaxed) <= clock::now()) else {
+        let Some(lead) = self
+            .lead
+            .as_ref()
+            .filter(|lead| lead.look.load(Ordering::Relaxed) <= clock::now())
+        else {
             return;
         };
         if !lead.is_asleep() && lead.was_here() {
