@@ -217,6 +217,25 @@ fn datagrams_come_back_from_a_guest() {
     stop(running);
 }
 
+/// The device loop leaves input to a processor that waits, and must not to one that does not.
+#[test]
+fn datagrams_come_back_from_a_guest_that_never_sleeps() {
+    let Some(tap) = tap() else { return };
+    let running = start_netperf(&tap, &["7", "look"]);
+    let socket = UdpSocket::bind((tap.host(), 0)).expect("a port");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time");
+    // More than there are buffers for frames.
+    for round in 0..200_u32 {
+        socket
+            .send_to(&round.to_le_bytes(), (tap.guest(), 7))
+            .expect("it is sent");
+        let mut got = [0; 100];
+        let len = socket.recv(&mut got).expect("an answer");
+        assert_eq!(&got[..len], round.to_le_bytes());
+    }
+    stop(running);
+}
+
 #[test]
 fn datagrams_that_the_host_leaves_uncut_arrive_one_by_one() {
     let Some(tap) = tap() else { return };

@@ -128,7 +128,11 @@ pub fn wait(deadline: Option<Instant>) -> Result<(), NetError> {
 ///
 /// [`NetError::Device`] if the device fails.
 pub fn poll() -> Result<(), NetError> {
-    stack::with(|stack| stack.poll().map(drop))
+    stack::with(|stack| {
+        stack.poll()?;
+        stack.tell();
+        Ok(())
+    })
 }
 
 /// This guest's address and the length of its prefix. By DHCP it may change.

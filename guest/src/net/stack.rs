@@ -210,6 +210,12 @@ impl Stack {
         failed.map_or(Ok(changed), |error| Err(error.into()))
     }
 
+    /// Tells the device of everything it wants to hear of, for who does not sleep.
+    pub(super) fn tell(&mut self) {
+        self.device.receive.iter_mut().for_each(Receive::kick);
+        self.device.transmit.iter_mut().for_each(Transmit::kick);
+    }
+
     /// Prepares a sleep until frames come, a timer runs out, or `deadline`; `None` if there is
     /// something to do already.
     pub(super) fn prepare_sleep(&mut self, deadline: Option<Instant>) -> Result<Option<Sleep>, NetError> {

@@ -1,6 +1,7 @@
 //! Measures TCP: `netperf [PORT]` takes what a client sends and throws it away. If the first byte is
 //! `s`, it sends instead, until the client goes. `netperf PORT udp` returns datagrams to their sender;
-//! `netperf PORT link` says when the link goes down and up.
+//! `netperf PORT look` does so without ever going to sleep; `netperf PORT link` says when the link
+//! goes down and up.
 #![no_std]
 #![no_main]
 
@@ -30,6 +31,7 @@ fn main() -> Result<(), String> {
         .map_err(|_| format!("usage: netperf [PORT], not `{port}`"))?;
     let result = match env::args().nth(2) {
         Some("udp") => echo(port),
+        Some("look") => look(port),
         Some("link") => watch(port),
         _ => serve(port),
     };
@@ -62,6 +64,20 @@ fn echo(port: u16) -> Result<(), NetError> {
     loop {
         let (len, sender) = socket.recv_from(&mut datagram)?;
         socket.send_to(&datagram[..len], sender)?;
+    }
+}
+
+/// As [`echo`], but looks again and again, as a guest does that has other work.
+fn look(port: u16) -> Result<(), NetError> {
+    let socket = UdpSocket::bind(port)?;
+    println!("{}:{port}", net::address()?.0);
+    let _ = console::flush();
+    let mut datagram = vec![0; 64 << 10];
+    loop {
+        if let Some((len, sender)) = socket.try_recv_from(&mut datagram)? {
+            socket.send_to(&datagram[..len], sender)?;
+        }
+        net::poll()?;
     }
 }
 
