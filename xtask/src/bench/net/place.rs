@@ -77,11 +77,20 @@ impl Namespace {
     ///
     /// If it fails.
     pub(in crate::bench) fn ip(&self, words: &str) -> Result<()> {
+        self.asked(words).map(drop)
+    }
+
+    /// What `ip` with these words answers.
+    ///
+    /// # Errors
+    ///
+    /// If it fails.
+    pub(super) fn asked(&self, words: &str) -> Result<String> {
         let ip = command::find("ip")
             .ok_or_else(|| Error::Missing("no `ip`; type: sudo apt-get install -y iproute2".into()))?;
         let mut ip = Command::new(ip);
         ip.args(words.split(' '));
-        self.run(move || command::quietly(&Task::silent(), &mut ip))?.map(drop)
+        self.run(move || command::quietly(&Task::silent(), &mut ip))?
     }
 
     /// How many frames an interface has carried, in both directions.
