@@ -20,6 +20,7 @@ pub(crate) fn run() -> Result<()> {
 
     let task = Task::start("checking the book");
     super::book::check(&paths::root())?;
+    super::musts::check(&paths::root())?;
     if let Some(mdbook) = command::find("mdbook") {
         command::quietly(&task, Command::new(mdbook).arg("build").arg(paths::root().join("docs")))?;
     }

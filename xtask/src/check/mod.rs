@@ -5,6 +5,7 @@ pub(crate) mod deny;
 pub(crate) mod doc;
 pub(crate) mod fmt;
 pub(crate) mod lint;
+pub(crate) mod musts;
 
 use std::path::PathBuf;
 
