@@ -93,6 +93,32 @@ fn what_a_client_said_before_it_left_is_not_lost() {
 }
 
 #[test]
+fn a_client_that_shuts_its_sending_side_down_gets_everything_the_guest_writes() {
+    if !kvm_works() {
+        return;
+    }
+    let folder = Folder::new();
+    let port = folder.path("port");
+    let guest = Chiton::new()
+        .args(["run", "--port", &option("p", &port)])
+        .guest("ports")
+        .args(["count", "p", "2"])
+        .spawn();
+    for words in ["one", "twelve"] {
+        let mut stream = connect(&port);
+        stream.write_all(words.as_bytes()).expect("it fits");
+        stream.shutdown(Shutdown::Write).expect("the end of what it says");
+        let mut answer = String::new();
+        let mut line = BufReader::new(&stream);
+        line.read_line(&mut answer).expect("the guest's answer");
+        assert_eq!(answer, format!("{} bytes\n", words.len()));
+    }
+    let run = finish(guest);
+    run.assert_status(0);
+    assert_eq!(run.stdout_text(), "open\n2 clients, 9 bytes\n");
+}
+
+#[test]
 fn a_file_and_a_pipe_take_what_a_guest_says() {
     if !kvm_works() {
         return;

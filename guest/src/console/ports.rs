@@ -112,6 +112,7 @@ impl<'m, H: Host> Ports<'m, H> {
             };
             match control.event {
                 event::PORT_ADD => self.send(control.port, event::PORT_READY, 1)?,
+                event::CONSOLE_PORT => self.send(control.port, event::PORT_OPEN, 1)?,
                 event::PORT_NAME => {
                     // Some devices end it with a NUL.
                     let name = more.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -135,7 +136,7 @@ impl<'m, H: Host> Ports<'m, H> {
     }
 
     /// The port of this name, once the device has named all.
-    fn find(&mut self, name: &str) -> Result<Option<usize>, QueueError> {
+    pub(super) fn find(&mut self, name: &str) -> Result<Option<usize>, QueueError> {
         loop {
             self.hear()?;
             let named = |port: &Port| port.name.as_deref() == Some(name);
@@ -202,6 +203,7 @@ pub fn port(name: &str) -> Result<ConsolePort, ConsoleError> {
         receive: Box::new(Receive::new(queue(receive)?, memory())),
         transmit: Box::new(Transmit::new(queue(receive + 1)?, memory())),
         closings: ports.ports[index].closings,
+        end_told: false,
     };
     ports.send(index as u32, event::PORT_OPEN, 1)?;
     Ok(port)
@@ -222,6 +224,8 @@ pub struct ConsolePort {
     transmit: Box<Transmit<'static, Doorbells>>,
     /// How many closings have been told of.
     closings: u32,
+    /// The end of what the one at the other end has to say has been told of.
+    end_told: bool,
 }
 
 impl ConsolePort {
@@ -260,8 +264,9 @@ impl ConsolePort {
         Ok(self.transmit.flush()?)
     }
 
-    /// Reads what is there, without sleeping: how many bytes, 0 once for each time that somebody has
-    /// left the other end (or if `to` is empty), or `None` if there is nothing now.
+    /// Reads what is there, without sleeping: how many bytes, 0 once for each who has nothing more to
+    /// say at the other end, or has left it (or if `to` is empty), or `None` if there is nothing now.
+    /// Who has nothing more to say may still listen: [`is_connected`](Self::is_connected).
     ///
     /// # Errors
     ///
@@ -270,13 +275,16 @@ impl ConsolePort {
         // What came before the end is read first.
         let closings = self.look(|port| port.closings)?;
         if let Some(len) = self.receive.try_read(to)? {
+            self.end_told |= self.receive.go_on_after_the_end();
             return Ok(Some(len));
         }
-        if self.closings == closings {
-            return Ok(None);
+        while self.closings != closings {
+            self.closings += 1;
+            if !core::mem::take(&mut self.end_told) {
+                return Ok(Some(0));
+            }
         }
-        self.closings += 1;
-        Ok(Some(0))
+        Ok(None)
     }
 
     /// Reads what is there, after sleeping until there is something: as [`try_read`](Self::try_read).

@@ -145,9 +145,15 @@ impl<'m, H: Host> Receive<'m, H> {
         let block = usize::from(self.owner[usize::from(head)]);
         if len == 0 {
             self.ended = true;
+            self.idle |= 1 << block;
         } else {
             self.current = Some((block, 0, len as usize));
         }
+    }
+
+    /// Whether input has ended; if it has, more may come, from somebody else.
+    pub(super) const fn go_on_after_the_end(&mut self) -> bool {
+        core::mem::replace(&mut self.ended, false)
     }
 
     fn copy(&mut self, to: &mut [u8]) -> usize {

@@ -151,3 +151,50 @@ fn looking_for_input_does_not_sleep() {
     assert_eq!(receive.arm(), Ok(false));
     assert_eq!((machine.kicks(), machine.waits()), (1, 0));
 }
+
+#[test]
+fn a_driver_answers_what_it_is_told_of_ports() {
+    use super::ports::Ports;
+    use chiton_shared::virtio::console::{Control, event};
+    let control = |port, event, value, more: &[u8]| [&Control { port, event, value }.to_bytes()[..], more].concat();
+    let mut messages = vec![
+        control(1, event::PORT_NAME, 1, b"log\0"),
+        control(7, event::PORT_ADD, 1, b""),
+        control(0, event::CONSOLE_PORT, 1, b""),
+        control(1, event::PORT_ADD, 1, b""),
+        control(0, event::PORT_ADD, 1, b""),
+    ];
+    let device = Machine::new(32, move |chain, memory| {
+        let message = messages.pop()?;
+        memory
+            .window(chain.writable()[0].address, message.len())?
+            .write(0, &message);
+        Some(message.len() as u32)
+    });
+    let (driver, said) = printer(8);
+    let mut ports = Ports::new(device.queue(), driver.queue(), 2).unwrap();
+    assert_eq!(ports.find("log").unwrap(), Some(1), "a name that ends with a NUL");
+    assert_eq!(ports.find("none").unwrap(), None);
+    let expected = [
+        control(0, event::DEVICE_READY, 1, b""),
+        control(0, event::PORT_READY, 1, b""),
+        control(1, event::PORT_READY, 1, b""),
+        control(0, event::PORT_OPEN, 1, b""),
+    ];
+    assert_eq!(*said.borrow(), expected.concat());
+}
+
+#[test]
+fn input_can_go_on_after_an_end() {
+    let mut pieces = vec![&b"two"[..], b"", b"one"];
+    let machine = Machine::new(8, move |chain, memory| {
+        let piece = pieces.pop()?;
+        memory.window(chain.writable()[0].address, piece.len())?.write(0, piece);
+        Some(piece.len() as u32)
+    });
+    let mut receive = Receive::new(machine.queue(), leak(32));
+    let mut to = [0; 8];
+    assert_eq!((receive.read(&mut to), receive.go_on_after_the_end()), (Ok(3), false));
+    assert_eq!((receive.read(&mut to), receive.go_on_after_the_end()), (Ok(0), true));
+    assert_eq!((receive.read(&mut to), &to[..3]), (Ok(3), &b"two"[..]));
+}

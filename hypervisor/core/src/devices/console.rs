@@ -4,8 +4,9 @@
 //! guest's chain until the host can; input stays in the host until the guest gives room. So
 //! nothing is queued here, and nothing grows.
 //!
-//! End of input is one used receive buffer of length zero, after which no more are used. (The
-//! specification has no word for it without ports; a length of zero can mean nothing else.)
+//! End of input is one used receive buffer of length zero, after which no more are used until somebody
+//! else is at the other end. (The specification has no word for it without ports, and with them none for
+//! who has nothing more to say and still listens; a length of zero can mean nothing else.)
 
 mod ports;
 
@@ -109,7 +110,7 @@ pub enum Input {
     Bytes(usize),
     /// There is no input now.
     Empty,
-    /// There will be no more input.
+    /// There will be no more input, or none from who is at the other end of a port beyond the first.
     End,
 }
 
@@ -282,6 +283,11 @@ impl<P: Port> Lane<P> {
 }
 
 impl<P> Lane<P> {
+    /// Somebody else has come to the other end, whose input has not ended.
+    const fn begin_input(&mut self) {
+        (self.input_ended, self.end_told) = (false, false);
+    }
+
     fn reset(&mut self) {
         self.receive.taken = false;
         self.transmit.taken = false;

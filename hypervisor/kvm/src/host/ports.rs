@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use chiton_core::devices::console::{Input, MAX_NAME, NamedPort, Output, Port};
 use chiton_shared::memory::Window;
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::socket_file::{SocketFile, SocketFileError};
 use super::{Transfer, transfer};
@@ -59,12 +59,30 @@ enum End {
     /// One client at a time; others wait.
     Socket {
         listener: UnixListener,
-        client: Option<UnixStream>,
+        client: Option<Client>,
     },
     /// Bytes in and out.
     Terminal(OwnedFd),
     /// Bytes out.
     Output(OwnedFd),
+}
+
+/// Who has connected to a port.
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    /// It has nothing more to say, and may still listen.
+    input_ended: bool,
+}
+
+impl Client {
+    /// Whether it neither says nor hears anything any more.
+    fn has_left(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // An error is an interruption.
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
 }
 
 impl ConsolePort {
@@ -183,7 +201,7 @@ impl OpenPorts {
 /// Takes note of what has happened, so that the descriptor is readable again only when more has.
 pub(crate) fn take_events(events: BorrowedFd<'_>) {
     let mut taken = Vec::with_capacity(32);
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     // An error is an interruption; the descriptor stays readable then.
     let _ = epoll::wait(events, rustix::buffer::spare_capacity(&mut taken), Some(&now));
 }
@@ -203,8 +221,21 @@ struct HostEnd {
 impl HostEnd {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.end {
-            End::Socket { client, .. } => client.as_ref().map(AsFd::as_fd),
+            End::Socket { client, .. } => client.as_ref().map(|client| client.stream.as_fd()),
             End::Terminal(fd) | End::Output(fd) => Some(fd.as_fd()),
+        }
+    }
+
+    /// Takes note that the client has nothing more to say: whether it still listens.
+    fn ended(&mut self) -> bool {
+        match &mut self.end {
+            End::Socket {
+                client: Some(client), ..
+            } if !client.has_left() => {
+                client.input_ended = true;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -224,6 +255,7 @@ impl Port for HostEnd {
         match transfer(fd, to, Transfer::Read) {
             Ok(bytes) if bytes > 0 => return Input::Bytes(bytes),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Input::Empty,
+            Ok(_) if self.ended() => return Input::End,
             // The end, and a terminal whose other side is closed, which somebody may open again.
             _ => self.hang_up(),
         }
@@ -254,17 +286,26 @@ impl Port for HostEnd {
     }
 
     fn is_open(&self) -> bool {
-        self.fd().is_some()
+        match &self.end {
+            // One that may still speak is read until its end; of another nothing tells but this.
+            End::Socket { client, .. } => client
+                .as_ref()
+                .is_some_and(|client| !(client.input_ended && client.has_left())),
+            End::Terminal(_) | End::Output(_) => true,
+        }
     }
 
     fn let_in(&mut self) {
-        if let End::Socket { listener, client } = &mut self.end
-            && client.is_none()
+        if !self.is_open()
+            && let End::Socket { listener, client } = &mut self.end
             && let Ok((stream, _)) = listener.accept()
             && stream.set_nonblocking(true).is_ok()
             && watch(&self.epoll, stream.as_fd()).is_ok()
         {
-            *client = Some(stream);
+            *client = Some(Client {
+                stream,
+                input_ended: false,
+            });
         }
     }
 
@@ -316,6 +357,29 @@ mod tests {
         }
         drop(open);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_client_that_has_nothing_more_to_say_still_hears() {
+        let path = place("half");
+        let mut open = OpenPorts::new(vec![ConsolePort::open("a", &path).unwrap()]).unwrap();
+        let port = &mut open.ports[0].1;
+        let ram = Ram::new(1 << 20).unwrap();
+        let window = [ram.window(0, 5).unwrap()];
+        for _ in 0..2 {
+            let mut client = UnixStream::connect(&path).unwrap();
+            port.let_in();
+            client.write_all(b"hello").unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(port.read(&window), Input::Bytes(5));
+            assert_eq!((port.read(&window), port.is_open()), (Input::End, true));
+            assert_eq!(port.write(&window), Output::Bytes(5));
+            let mut bytes = [0; 5];
+            client.read_exact(&mut bytes).unwrap();
+            assert_eq!(&bytes, b"hello");
+            drop(client);
+            assert!(!port.is_open());
+        }
     }
 
     #[test]

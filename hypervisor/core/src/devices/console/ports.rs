@@ -167,11 +167,15 @@ impl Ports {
                     if !was_open && !known.open {
                         port.let_in();
                     }
-                    came |= port.is_open() && !was_open;
-                    Now {
+                    let now = Now {
                         size: port.size(),
                         open: port.is_open(),
+                    };
+                    if now.open && !was_open {
+                        came = true;
+                        extra.lane.begin_input();
                     }
+                    now
                 }
                 None => Now { size, open: true },
             };

@@ -24,6 +24,8 @@ struct Held {
 
 #[derive(Default)]
 struct State {
+    /// Who has nothing more to say still listens.
+    listens: bool,
     waits: bool,
     open: bool,
     guest: Vec<bool>,
@@ -32,6 +34,7 @@ struct State {
 impl Port for Held {
     fn read(&mut self, to: &[Window<'_>]) -> Input {
         match self.bytes.read(to) {
+            Input::End if self.state.lock().unwrap().listens => Input::End,
             Input::End => {
                 self.state.lock().unwrap().open = false;
                 Input::Empty
@@ -186,6 +189,41 @@ fn who_comes_and_goes_is_told_of_one_after_the_other() {
     driver.say(1, event::PORT_OPEN, 0);
     driver.say(1, event::PORT_OPEN, 0);
     assert_eq!(port.state.lock().unwrap().guest, [true, false]);
+}
+
+#[test]
+fn who_has_nothing_more_to_say_still_hears_and_the_next_one_is_heard() {
+    let (memory, port) = (Memory::new(), Held::default());
+    let mut driver = Driver::new(&memory, &FakePort::default(), vec![named("a", &port)]);
+    port.state.lock().unwrap().listens = true;
+    port.state.lock().unwrap().waits = true;
+    for (who, event) in [(0, event::DEVICE_READY), (1, event::PORT_READY), (1, event::PORT_OPEN)] {
+        driver.say(who, event, 1);
+    }
+    for _ in 0..2 {
+        assert_eq!(driver.heard().last().unwrap(), &(1, event::PORT_OPEN, 1, vec![]));
+        port.bytes.state().input.extend(b"hi");
+        port.bytes.state().input_ended = true;
+        for len in [2, 0] {
+            let room = driver.rig.writable(16);
+            let _ = driver.rig.submit(port_receive(1), &[room]);
+            driver.rig.process_all();
+            assert_eq!(driver.rig.take(port_receive(1)), Some(len));
+        }
+        assert_eq!(driver.heard(), [], "it still listens");
+        port.bytes.state().takes.push_back(100);
+        let answer = driver.rig.readable(b"answer");
+        let _ = driver.rig.submit(port_receive(1) + 1, &[answer]);
+        driver.rig.process_all();
+        assert_eq!(driver.rig.take(port_receive(1) + 1), Some(0));
+        assert_eq!(std::mem::take(&mut port.bytes.state().output), b"answer");
+        port.bytes.state().input_ended = false;
+        let mut state = port.state.lock().unwrap();
+        (state.open, state.waits) = (false, true);
+    }
+    let told = driver.heard();
+    assert_eq!(told[0], (1, event::PORT_OPEN, 0, vec![]));
+    assert_eq!(told[1], (1, event::PORT_OPEN, 1, vec![]));
 }
 
 #[test]
