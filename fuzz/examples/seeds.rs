@@ -11,6 +11,7 @@ use chiton_shared::virtio::vsock::{HOST_CID, Header, TYPE_STREAM};
 
 fn main() -> std::io::Result<()> {
     images()?;
+    control()?;
     save(
         "manifest",
         "user",
@@ -384,6 +385,29 @@ fn save(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// A layer with each kind of entry, the documents of an image, and names.
+/// Lines for the control socket, behind a byte for the size of the pieces they come in.
+fn control() -> std::io::Result<()> {
+    save(
+        "control",
+        "settings",
+        b"\0{\"set\":{\"disks\":[{\"number\":0,\"limits\":{\"ops\":{\"per_second\":9,\"burst\":1}}}],\
+          \"nets\":[{\"number\":1,\"limits\":{}}],\"balloon\":8388608,\"console\":{\"columns\":80,\"rows\":25}}}\n",
+    )?;
+    save(
+        "control",
+        "lines",
+        b"\x01{\"query\":{}}\n{\"pause\":{}}\n\n{\"stop\":{\"timeout_ms\":5}}\nnonsense\n{\"resume\":{}}",
+    )?;
+    save("control", "too_long", &[b' '; 5000])?;
+    save(
+        "control",
+        "state",
+        b"\x02{\"state\":{\"paused\":true,\"processors\":[{\"number\":0,\"exits\":{\"doorbell kick\":3}}],\
+          \"devices\":[{\"kind\":\"disk\",\"number\":0,\"limits\":{\"bytes\":{\"per_second\":1,\"burst\":2}}}],\
+          \"balloon\":{\"target\":1,\"statistics\":{\"age_ms\":2,\"free\":3}}}}",
+    )
+}
+
 fn images() -> std::io::Result<()> {
     use tar::EntryType as Kind;
     let mut layer = Vec::new();

@@ -11,6 +11,7 @@
 
 mod client;
 pub(crate) mod gate;
+mod lines;
 pub mod protocol;
 pub(crate) mod server;
 mod state;
@@ -23,6 +24,7 @@ use chiton_shared::virtio::id;
 
 use crate::hub::Hub;
 pub use client::{Client, ClientError};
+pub use lines::Lines;
 use protocol::{Answer, ConsoleSize, Request, Settings, State, ZeroRate};
 pub use server::{ControlSocket, ControlSocketError};
 

@@ -12,7 +12,8 @@ use std::path::Path;
 use rustix::event::epoll;
 
 use super::answer;
-use super::protocol::{Answer, MAX_REQUEST, Request, RequestError};
+use super::lines::Lines;
+use super::protocol::{Answer, MAX_REQUEST, Request};
 use crate::Error;
 use crate::host::socket_file::{SocketFile, SocketFileError};
 use crate::hub::Hub;
@@ -89,8 +90,8 @@ pub(crate) struct Server {
 #[derive(Debug)]
 struct Client {
     stream: UnixStream,
-    /// What it has said and nobody has answered: a line and its end at most.
-    input: Vec<u8>,
+    /// What it has said and nobody has answered.
+    input: Lines,
     /// What it has not taken of the answer.
     output: Vec<u8>,
     /// Nothing more is heard; it is gone when it has its answer.
@@ -147,7 +148,7 @@ impl Server {
         self.last = number;
         let client = Client {
             stream,
-            input: Vec::new(),
+            input: Lines::default(),
             output: Vec::new(),
             leaving: false,
             watched,
@@ -182,7 +183,9 @@ impl Client {
         }
         self.hear()?;
         for _ in 0..LINES_PER_TURN {
-            let Some(request) = self.next_request() else { break };
+            let Some(request) = self.input.next_request() else {
+                break;
+            };
             let stop = matches!(request, Ok(Request::Stop { .. }));
             self.output = match &request {
                 // Answered first: there may be nobody to answer once the guest has ended.
@@ -200,7 +203,8 @@ impl Client {
                 break;
             }
         }
-        if self.leaving && self.output.is_empty() && !self.has_line() {
+        self.leaving |= self.input.are_over();
+        if self.leaving && self.output.is_empty() && !self.input.has_line() {
             return Err(Gone);
         }
         Ok(())
@@ -208,37 +212,18 @@ impl Client {
 
     /// Reads what there is room for.
     fn hear(&mut self) -> Result<(), Gone> {
-        let room = (MAX_REQUEST + 1).saturating_sub(self.input.len());
+        let room = self.input.room();
         if room == 0 || self.leaving {
             return Ok(());
         }
         let mut bytes = [0; MAX_REQUEST + 1];
         match self.stream.read(&mut bytes[..room]) {
             Ok(0) => self.leaving = true,
-            Ok(len) => self.input.extend_from_slice(&bytes[..len]),
+            Ok(len) => self.input.extend(&bytes[..len]),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(_) => return Err(Gone),
         }
         Ok(())
-    }
-
-    fn has_line(&self) -> bool {
-        self.input.contains(&b'\n')
-    }
-
-    /// The next line, if all of it is there; a line that is too long ends the conversation.
-    fn next_request(&mut self) -> Option<Result<Request, RequestError>> {
-        if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
-            let request = Request::parse(&self.input[..end]);
-            self.input.drain(..=end);
-            return Some(request);
-        }
-        if self.input.len() > MAX_REQUEST {
-            self.input = Vec::new();
-            self.leaving = true;
-            return Some(Err(RequestError::TooLong));
-        }
-        None
     }
 
     fn flush(&mut self) -> Result<(), Gone> {
@@ -258,7 +243,7 @@ impl Client {
 
     /// What to wait for: room if there is an answer, or lines are left to be answered.
     fn wants(&self) -> epoll::EventFlags {
-        if !self.output.is_empty() || self.has_line() {
+        if !self.output.is_empty() || self.input.has_line() {
             epoll::EventFlags::OUT
         } else {
             epoll::EventFlags::IN
