@@ -383,7 +383,7 @@ fn what_cannot_be_done_is_refused_in_a_sentence() {
         );
     }
     live.chiton("update", &["--disk", "3:ops=1"])
-        .assert_refused("there is no disk 3: the guest has 0, counted from 0");
+        .assert_refused("there is no disk 3: the guest has none");
     live.chiton("update", &["--balloon", "1M"])
         .assert_refused("the guest has no balloon");
     live.chiton("update", &[]).assert_refused("nothing to update");

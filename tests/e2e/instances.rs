@@ -291,11 +291,122 @@ fn limits_change_while_it_runs_and_stay_for_the_next_start() {
     assert_eq!(fs::read_to_string(pids).expect("a limit").trim(), "100");
 
     let refused = home.run(&["update", "u", "--memory-max", "1M", "--memory-high", "2M"]);
-    refused.assert_refused("--memory-high 2M is more than --memory 1M");
+    refused.assert_refused("--memory-high 2M is more than --memory-max 1M");
     assert_eq!(memory(), (64_u64 << 20).to_string());
     home.run(&["update", "u", "--disk", "0:none"]).assert_refused("disk");
     home.run(&["update", "u"]).assert_refused("nothing to update");
     home.ok(&["rm", "-f", "u"]);
+    home.assert_empty();
+}
+
+#[test]
+fn limits_of_a_disk_decide_how_fast_it_is_and_stay_for_the_next_start() {
+    let Some(home) = Home::new() else { return };
+    fs::write(home.folder.path("d.img"), vec![0; 1 << 20]).expect("a disk");
+    // At one request a second this would take half a day.
+    home.start("d", &["--disk", "d.img,ops=1/1"], &["diskbench", "40000", "4"]);
+    let limits = |words: &str| {
+        let all = format!(r#""kind":"disk","limits":{words}"#);
+        home.until(words, || home.ok(&["stats", "--json", "d"]).contains(&all));
+    };
+    limits(r#"{"ops":{"burst":1,"per_second":1}}"#);
+    home.run(&["update", "d", "--disk", "1:ops=2"])
+        .assert_refused("there is no disk 1: the guest has one, number 0");
+    home.run(&["update", "d", "--net", "0:ops=2"])
+        .assert_refused("there is no network interface 0: the guest has none");
+    home.run(&["update", "d", "--balloon", "1M"])
+        .assert_refused("start it with --balloon");
+    limits(r#"{"ops":{"burst":1,"per_second":1}}"#);
+    home.ok(&["update", "d", "--disk", "0:ops=2/3,bytes=1M/64K"]);
+    let both = r#"{"bytes":{"burst":65536,"per_second":1048576},"ops":{"burst":3,"per_second":2}}"#;
+    limits(both);
+    home.ok(&["restart", "-t", "0", "d"]);
+    limits(both);
+    home.ok(&["update", "d", "--disk", "0:none"]);
+    assert_eq!(home.ok(&["wait", "d"]), "0");
+    assert!(home.ok(&["logs", "d"]).contains("40000 reads"));
+    home.ok(&["rm", "d"]);
+    home.assert_empty();
+}
+
+#[test]
+fn limits_of_a_network_change_while_it_runs() {
+    let Some(home) = Home::new() else { return };
+    if !Path::new("/dev/net/tun").exists() {
+        println!("SKIPPED: no /dev/net/tun");
+        return;
+    }
+    let tap = format!("chitest{}u", std::process::id() % 100_000);
+    let ip = |args: &[&str]| {
+        Command::new("ip")
+            .args(args)
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    assert!(ip(&["tuntap", "add", &tap, "mode", "tap"]), "a TAP device");
+    home.start("n", &["--net", &format!("tap={tap}")], &["live"]);
+    home.until_logged("n", "ready");
+    home.ok(&["update", "n", "--net", "0:ops=10/1"]);
+    let json = home.ok(&["stats", "--json", "n"]);
+    let limits = r#""kind":"network interface","limits":{"ops":{"burst":1,"per_second":10}}"#;
+    assert!(json.contains(limits), "{json}");
+    home.ok(&["rm", "-f", "n"]);
+    assert!(ip(&["link", "del", &tap]), "it is there until it is removed");
+    home.assert_empty();
+}
+
+#[test]
+fn the_balloon_of_an_instance_follows_its_update() {
+    let Some(home) = Home::new() else { return };
+    home.start("b", &["--balloon"], &["live"]);
+    home.until_logged("b", "ready");
+    home.ok(&["update", "b", "--balloon", "4M"]);
+    home.until_logged("b", "balloon 4096 KiB");
+    let json = home.ok(&["stats", "--json", "b"]);
+    assert!(json.contains(r#""actual":4194304"#), "{json}");
+    home.run(&["update", "b", "--balloon", "17M"])
+        .assert_refused("the balloon cannot hold 17825792 bytes");
+    home.ok(&["restart", "b"]);
+    home.until("the same balloon", || {
+        home.ok(&["stats", "--json", "b"]).contains(r#""actual":4194304"#)
+    });
+    home.ok(&["rm", "-f", "b"]);
+    home.assert_empty();
+}
+
+#[test]
+fn on_a_terminal_stats_go_on() {
+    let Some(home) = Home::new() else { return };
+    home.start("s", &["--rm"], &["live"]);
+    let (terminal, name) = super::ports::terminal();
+    let stats = Command::new(chiton_tests::chiton_path())
+        .arg("stats")
+        .env("CHITON_HOME", home.path())
+        .env_remove("CHITON_JAIL")
+        .stdout(fs::OpenOptions::new().write(true).open(name).expect("a terminal"))
+        .spawn();
+    let mut stats = stats.expect("chiton starts");
+    let mut shown = BufReader::new(fs::File::from(terminal));
+    // The table is told again and again, whoever comes and goes meanwhile.
+    let mut next = |row: &str| loop {
+        let mut line = String::new();
+        shown.read_line(&mut line).expect("a line");
+        if line.starts_with(row) {
+            return line;
+        }
+    };
+    for _ in 0..2 {
+        assert!(next("\u{1b}[H\u{1b}[JNAME").contains("EXITS/S"));
+        assert!(next("s ").contains("running"));
+    }
+    home.ok(&["stop", "s"]);
+    home.start("t", &[], &["live"]);
+    assert!(next("t ").contains("running"));
+    assert_eq!(stats.try_wait().expect("a status"), None, "it goes on");
+    drop(shown);
+    signal(&stats, libc::SIGTERM);
+    assert!(!stats.wait().expect("a status").success());
+    home.ok(&["rm", "-f", "t"]);
     home.assert_empty();
 }
 
@@ -476,6 +587,22 @@ fn what_is_refused_leaves_nothing() {
             assert_eq!(home.ok(&["ps", "--all", "--quiet"]), "", "{how:?} {options:?}");
         }
     }
+    let cases: [(&[&str], &str); 9] = [
+        (&["--balloon=17M", &hello], "the balloon cannot hold 17825792 bytes"),
+        (&["--rm", "--restart", "always", &hello], "cannot be used with"),
+        (&["--label", "", &hello], "write KEY or KEY=VALUE"),
+        (&["--hostname", "a/b", &hello], "cannot be a host name"),
+        (&["--network", "bridge", "--ip", "x", &hello], "is not an address"),
+        (&["--process", &hello], "--process runs the program of an image"),
+        (&["--no-jail", "--detach", &hello], "--detach needs a jail"),
+        (&["--no-jail", "--network", "bridge", &hello], "--network needs a jail"),
+        (&["--no-jail", "--pids-max", "9", &hello], "a limit needs a jail"),
+    ];
+    for (options, why) in cases {
+        home.run(&[&["run"], options].concat()).assert_refused(why);
+        assert_eq!(home.ok(&["ps", "--all", "--quiet"]), "", "{options:?}");
+    }
+    home.run(&["logs", "-n", "x", "y"]).assert_refused("write 20");
     for word in ["events", "live", "instances"] {
         assert!(home.path().join(word).exists());
     }

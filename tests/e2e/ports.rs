@@ -157,7 +157,7 @@ fn a_file_and_a_pipe_take_what_a_guest_says() {
 }
 
 /// A terminal: our side, and the path of the other.
-fn terminal() -> (OwnedFd, String) {
+pub(crate) fn terminal() -> (OwnedFd, String) {
     // SAFETY: no memory is involved.
     let fd = unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) };
     assert!(fd >= 0, "no terminal");

@@ -410,6 +410,28 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
+    fn the_book_has_a_place_for_every_command_and_option() {
+        fn missing(command: &clap::Command, name: &str, page: &str, found: &mut Vec<String>) {
+            for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+                if !["help", "version"].contains(&option) && !page.contains(&format!("--{option}")) {
+                    found.push(format!("{name} --{option}"));
+                }
+            }
+            for command in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+                let name = format!("{name} {}", command.get_name());
+                if !page.contains(&name) {
+                    found.push(name.clone());
+                }
+                missing(command, &name, page, found);
+            }
+        }
+        let mut found = Vec::new();
+        let page = include_str!("../../../docs/src/command-line.md");
+        missing(&Options::<Command>::command(), "chiton", page, &mut found);
+        assert!(found.is_empty(), "docs/src/command-line.md lacks {found:?}");
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
         Options::<Command>::command().debug_assert();
         Options::<Run>::command().debug_assert();

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use chiton_core::exits::Micros;
+use chiton_kvm::control::ControlError;
 use chiton_kvm::host::stderr;
 use chiton_kvm::platform::open_kvm;
 use chiton_kvm::{
@@ -42,6 +43,10 @@ impl Devices {
         let disk = |option: &DiskOption| option.options.clone().open(&option.path);
         let vsock = |option: &VsockOption| Vsock::listen(&option.path, option.cid);
         let port = |option: &PortOption| ConsolePort::open(&option.name, &option.path);
+        let memory = options.memory;
+        if let Some(asked) = options.balloon.filter(|asked| *asked > memory) {
+            return Err(ControlError::BalloonSize { asked, memory }.into());
+        }
         Ok(Self {
             disks: options.disk.iter().map(disk).collect::<Result<_, _>>()?,
             nets: options.net.iter().map(NetOption::open).collect::<Result<_, _>>()?,
@@ -66,6 +71,7 @@ impl Devices {
 
 /// Runs a guest as a part of this process, with its rights. Does not return once it has run.
 pub(crate) fn run(options: &RunOptions, verbose: u8, start: Instant) -> Result<Infallible, Box<dyn Error>> {
+    options.jail.check_without_jail()?;
     let mut words = options.guest.iter();
     let path = PathBuf::from(words.next().map_or("", String::as_str));
     if path.to_string_lossy().starts_with('-') {

@@ -102,7 +102,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         let builder = thread::Builder::new().name("devices".into()).stack_size(STACK);
         builder
             .spawn_scoped(scope, other)
-            .map_err(Error::system("start the second thread"))?;
+            .map_err(Error::system("start the second thread, which --pids-max counts"))?;
         timeline.mark("start thread");
 
         let made = make_vm(guest.kvm, interrupts.is_some(), &mut timeline);

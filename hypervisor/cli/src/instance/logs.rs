@@ -18,7 +18,7 @@ pub(crate) struct Options {
     follow: bool,
 
     /// Only the last so many lines.
-    #[arg(short = 'n', long, value_name = "LINES")]
+    #[arg(short = 'n', long, value_name = "LINES", value_parser = lines)]
     tail: Option<usize>,
 
     /// With the time of each line.
@@ -32,6 +32,11 @@ pub(crate) struct Options {
     /// The instance: a name, an ID, or the beginning of one.
     #[arg(value_name = "INSTANCE")]
     target: String,
+}
+
+fn lines(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is no number of lines: write 20"))
 }
 
 /// A moment, or how long it is ago.

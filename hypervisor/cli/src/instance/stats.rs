@@ -110,7 +110,12 @@ fn instances(options: &StatsOptions) -> Result<Vec<Instance>, Box<dyn Error>> {
 fn look_at_all(instances: &[Instance]) -> Result<HashMap<Id, Look>, Box<dyn Error>> {
     let mut looks = HashMap::new();
     for instance in instances {
-        looks.insert(instance.id().clone(), look_at(instance)?);
+        match look_at(instance) {
+            Ok(look) => drop(looks.insert(instance.id().clone(), look)),
+            // It was removed at this moment.
+            Err(_) if instance.status().is_err() => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(looks)
 }

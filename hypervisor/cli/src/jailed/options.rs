@@ -23,7 +23,7 @@ pub(crate) struct JailOptions {
     pub(crate) name: Option<Name>,
 
     /// Remove the instance when it ends.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "restart")]
     pub(crate) rm: bool,
 
     /// Start it again when it ends: no, always, unless-stopped, on-failure or on-failure:N.
@@ -35,7 +35,7 @@ pub(crate) struct JailOptions {
     pub(crate) interactive: bool,
 
     /// A label. May be given several times.
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = label)]
     pub(crate) label: Vec<String>,
 
     /// Run without a jail, with all rights of who calls, and without a record. CHITON_JAIL=off does the
@@ -58,7 +58,7 @@ pub(crate) struct JailOptions {
     pub(crate) publish: Vec<Port>,
 
     /// The guest's address on the bridge.
-    #[arg(long, value_name = "ADDRESS", help_heading = "Jail")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::<std::net::Ipv4Addr>, help_heading = "Jail")]
     pub(crate) ip: Option<std::net::Ipv4Addr>,
 
     /// The guest's Ethernet address.
@@ -70,7 +70,7 @@ pub(crate) struct JailOptions {
     pub(crate) mtu: Option<u16>,
 
     /// A DNS server, instead of the host's. May be given several times.
-    #[arg(long, value_name = "ADDRESS", help_heading = "Jail")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::<std::net::IpAddr>, help_heading = "Jail")]
     pub(crate) dns: Vec<std::net::IpAddr>,
 
     /// A name that the guest knows. May be given several times.
@@ -91,7 +91,7 @@ pub(crate) struct JailOptions {
     pub(crate) read_only: bool,
 
     /// The host name; the instance's name unless given.
-    #[arg(long, value_name = "NAME", help_heading = "Jail")]
+    #[arg(long, value_name = "NAME", value_parser = hostname, help_heading = "Jail")]
     pub(crate) hostname: Option<String>,
 
     /// Whose namespace to be in instead of a new one: `pid=host`, `ipc=container:db`. Kinds are mount, uts,
@@ -151,8 +151,8 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "N")]
     pub(crate) pids_max: Option<Count>,
 
-    /// Rates of a block device of the host, as 8:0,rbps=10M,wiops=100. May be given several times.
-    #[arg(long, value_name = "DEVICE,LIMIT=N…")]
+    /// Rates of a block device of the host, as 8:0:rbps=10M,wiops=100. May be given several times.
+    #[arg(long, value_name = "DEVICE:LIMIT=N…")]
     pub(crate) io_max: Vec<IoMax>,
 
     /// Share of block devices when others want them too: 1 to 10000.
@@ -227,7 +227,7 @@ impl LimitOptions {
     }
 }
 
-/// An option that goes with another network.
+/// An option that goes with something that is not there.
 #[derive(Debug, thiserror::Error)]
 #[error("{option} needs {needs}")]
 pub(crate) struct Misplaced {
@@ -244,6 +244,31 @@ impl JailOptions {
             Network::Host | Network::Of(_) => !self.process,
             Network::None => false,
         }
+    }
+
+    /// Refuses options of a jail, where there is none.
+    pub(crate) fn check_without_jail(&self) -> Result<(), Misplaced> {
+        const JAIL: &str = "a jail: leave out --no-jail, and do not set CHITON_JAIL=off";
+        let given = [
+            (self.detach, "--detach"),
+            (self.name.is_some(), "--name"),
+            (self.restart != RestartPolicy::No, "--restart"),
+            (self.interactive, "--interactive"),
+            (!self.label.is_empty(), "--label"),
+            (self.network != Network::None, "--network"),
+            (!self.volume.is_empty(), "--volume"),
+            (self.process, "--process"),
+            (self.read_only, "--read-only"),
+            (self.hostname.is_some(), "--hostname"),
+            (!self.namespace.is_empty(), "--namespace"),
+            (!self.clock.is_empty(), "--clock"),
+            (self.limits.limits() != Limits::default(), "a limit"),
+        ];
+        let misplaced = given.into_iter().find(|(given, _)| *given);
+        misplaced.map_or_else(
+            || self.check_network(),
+            |(_, option)| Err(Misplaced { option, needs: JAIL }),
+        )
     }
 
     /// Refuses options of a network that is not there.
@@ -350,6 +375,29 @@ fn clock(text: &str) -> Result<(Clock, i64), String> {
     }
 }
 
+fn address<A: FromStr>(text: &str) -> Result<A, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not an address: write one like 10.87.0.5"))
+}
+
+fn label(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.starts_with('=') {
+        return Err(format!("`{text}` is no label: write KEY or KEY=VALUE"));
+    }
+    Ok(text.to_owned())
+}
+
+/// What Linux takes for a name, and others can look up.
+fn hostname(text: &str) -> Result<String, String> {
+    let fits = |c: u8| c.is_ascii_alphanumeric() || b".-".contains(&c);
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(fits) {
+        return Err(format!(
+            "`{text}` cannot be a host name: use up to 64 letters, digits, `.` and `-`"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// Where an instance's root is, below its folder.
 pub(crate) fn scratch(folder: &std::path::Path) -> PathBuf {
     folder.join("root")
@@ -382,6 +430,16 @@ mod tests {
         assert_eq!(shared("ipc=container:b").unwrap().of.as_deref(), Some("b"));
         for text in ["", "pid", "pid=", "pid=b", "pid=container:", "net=host", "files=host"] {
             assert!(shared(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_and_host_names() {
+        assert_eq!(label("a="), Ok("a=".into()));
+        assert!(label("").is_err() && label("=b").is_err());
+        assert_eq!(hostname("web-1.local"), Ok("web-1.local".into()));
+        for text in ["", "a/b", "a b", "\u{e4}", &"x".repeat(65)] {
+            assert!(hostname(text).is_err(), "{text}");
         }
     }
 

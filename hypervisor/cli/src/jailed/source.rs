@@ -19,6 +19,9 @@ pub(crate) enum SourceError {
     /// An option in the place of a guest.
     #[error("{0} is no option of `chiton run`: see `chiton run --help`, or write ./{0} if it is a guest's name")]
     Option(String),
+    /// A file, where it has to be an image.
+    #[error("{0} is a file, and --process runs the program of an image: bring one in with `chiton image import`")]
+    NoImage(String),
     /// There is neither a file nor an image.
     #[error("there is neither a file {0} nor an image of that name: `chiton image ls` lists images")]
     Nothing(String),
@@ -61,7 +64,13 @@ impl Source {
             None => store.image(name).ok(),
             Some(digest) => store.image_by_digest(digest).ok(),
         });
-        let image = image.ok_or_else(|| SourceError::Nothing(name.clone()))?;
+        let image = image.ok_or_else(|| {
+            if process && path.is_file() {
+                SourceError::NoImage(name.clone())
+            } else {
+                SourceError::Nothing(name.clone())
+            }
+        })?;
         if !process && !image.is_guest() {
             return Err(SourceError::NoGuest(name.clone()).into());
         }

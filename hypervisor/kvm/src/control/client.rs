@@ -17,7 +17,7 @@ pub enum ClientError {
     #[error("{0} does not exist: is the guest still running, and was it started with --control?")]
     NoSocket(PathBuf),
     /// The guest is gone, and its socket is left.
-    #[error("nobody listens at {0}: the guest has ended")]
+    #[error("nobody listens at {0}: the guest has ended, or this is no control socket")]
     Gone(PathBuf),
     /// It cannot be connected to.
     #[error("cannot connect to {path}: {source}")]

@@ -35,7 +35,7 @@ pub enum ControlError {
     #[error("the guest is not running")]
     NotRunning,
     /// There is no such device.
-    #[error("there is no {kind} {number}: the guest has {count}, counted from 0")]
+    #[error("there is no {kind} {number}: {}", counted(*.count))]
     NoDevice {
         /// What was looked for.
         kind: &'static str,
@@ -167,6 +167,15 @@ impl Control {
     pub fn resume(&self) -> Result<(), ControlError> {
         self.hub()?.resume();
         Ok(())
+    }
+}
+
+/// How many devices of a kind there are, in words.
+fn counted(count: usize) -> String {
+    match count {
+        0 => "the guest has none".into(),
+        1 => "the guest has one, number 0".into(),
+        _ => format!("the guest has {count}, counted from 0"),
     }
 }
 

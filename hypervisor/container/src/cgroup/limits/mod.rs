@@ -98,7 +98,7 @@ impl Limits {
                 && bytes > max
             {
                 return Err(BadLimit(format!(
-                    "{name} {} is more than --memory {}, which ends the cgroup's growth first",
+                    "{name} {} is more than --memory-max {}, which ends the cgroup's growth first",
                     Size::Bytes(bytes),
                     Size::Bytes(max)
                 )));
@@ -184,7 +184,7 @@ mod tests {
         };
         let error = limits.check().unwrap_err().to_string();
         assert!(
-            error.starts_with("--memory-high 65M is more than --memory 64M"),
+            error.starts_with("--memory-high 65M is more than --memory-max 64M"),
             "{error}"
         );
     }

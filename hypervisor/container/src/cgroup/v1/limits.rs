@@ -98,7 +98,7 @@ fn in_bytes(size: Size) -> String {
 /// Refuses what v1 has nothing like.
 fn v2_only(limits: &Limits) -> Result<()> {
     let missing = [
-        ("--memory-high", limits.memory_high, "use --memory, a hard limit"),
+        ("--memory-high", limits.memory_high, "use --memory-max, a hard limit"),
         (
             "--memory-low",
             limits.memory_low,
