@@ -1,5 +1,6 @@
 //! Other programs read what we write, and we read what they write.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
@@ -148,6 +149,104 @@ fn umoci_unpacks_what_is_built_to_the_same_tree() {
     let config: serde_json::Value = serde_json::from_slice(&fs::read(bundle.join("config.json")).unwrap()).unwrap();
     assert_eq!(config["process"]["args"], serde_json::json!(["/guest/guest", "one"]));
     assert!(config["process"]["env"].as_array().unwrap().contains(&"A=b".into()));
+}
+
+#[test]
+fn podman_sees_what_is_built_as_it_is_and_we_see_what_podman_saves() {
+    if !is_root() {
+        return;
+    }
+    let folder = Folder::new();
+    let store = folder.store();
+    let (built, layered) = (built(&folder, &store), image(&folder, &store));
+    let own = [
+        "--root",
+        text(&folder.path("pod")),
+        "--runroot",
+        text(&folder.path("podrun")),
+    ]
+    .map(str::to_owned);
+    // A storage of its own, by plain copies; it runs nothing.
+    let podman = |args: &[&str]| {
+        let fixed = [
+            "--storage-driver",
+            "vfs",
+            "--cgroup-manager",
+            "cgroupfs",
+            "--events-backend",
+            "none",
+        ];
+        let all: Vec<&str> = own
+            .iter()
+            .map(String::as_str)
+            .chain(fixed)
+            .chain(args.iter().copied())
+            .collect();
+        tool("podman", &all)
+    };
+    for (image, name) in [
+        (&built, "docker.io/library/built:latest"),
+        (&layered, "localhost/two:1"),
+    ] {
+        for (format, kind) in [
+            (Format::OciArchive, "oci-archive"),
+            (Format::DockerArchive, "docker-archive"),
+        ] {
+            let path = folder.path(&format!("{kind}.tar"));
+            export(&store, image, format, &path, &Quiet).unwrap();
+            if podman(&["load", "--quiet", "--input", text(&path)]).is_none() {
+                return;
+            }
+            fs::remove_file(&path).unwrap();
+        }
+        // Its name of an image is the digest of the configuration.
+        let id = podman(&["image", "inspect", "--format", "{{.Id}}", name]).unwrap();
+        assert_eq!(id.trim(), image.manifest.config.digest.hex());
+        let words = podman(&[
+            "image",
+            "inspect",
+            "--format",
+            "{{.Config.Entrypoint}} {{.Config.Cmd}}",
+            name,
+        ])
+        .unwrap();
+        let config = &image.config.config;
+        assert_eq!(
+            words.trim(),
+            format!("[{}] [{}]", config.entrypoint.join(" "), config.cmd.join(" "))
+        );
+
+        // All its layers on one another, as one archive.
+        let container = podman(&["create", name, "nothing"]).unwrap();
+        let files = folder.path("files.tar");
+        podman(&["export", "--output", text(&files), container.trim()]).unwrap();
+        podman(&["rm", container.trim()]).unwrap();
+        let theirs = folder.folder(&format!("theirs-{}", image.digest().hex()));
+        unpack(&fs::read(&files).unwrap(), &theirs, Limits::default()).unwrap();
+        let unpacked = store.unpacked(image, &Quiet).unwrap();
+        let mut ours = BTreeMap::new();
+        for layer in unpacked.layers().iter().rev() {
+            for (path, what) in comparable(layer) {
+                // Where a whiteout stands, nothing is.
+                if what == "whiteout" {
+                    ours.remove(&path);
+                } else {
+                    ours.insert(path, what);
+                }
+            }
+        }
+        assert_eq!(listing(&theirs), ours);
+
+        for kind in ["oci-archive", "docker-archive"] {
+            let saved = folder.path(&format!("saved-{kind}.tar"));
+            let _ = fs::remove_file(&saved);
+            podman(&["save", "--quiet", "--format", kind, "--output", text(&saved), name]).unwrap();
+            let fresh = Store::open(folder.path(&format!("{kind}-{}", image.digest().hex()))).unwrap();
+            let back = import(&fresh, &saved, None, &Quiet).unwrap().remove(0);
+            assert_eq!(back.config, image.config, "{kind}");
+            fresh.unpacked(&back, &Quiet).unwrap();
+        }
+    }
 }
 
 fn built(folder: &Folder, store: &Store) -> Image {
