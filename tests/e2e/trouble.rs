@@ -110,10 +110,8 @@ impl Disk {
     fn read_only(&self) {
         let (null, flags) = (std::ptr::null(), libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY);
         // SAFETY: the string lives as long as this value.
-        assert_eq!(
-            unsafe { libc::mount(null, self.0.as_ptr(), null, flags, null.cast()) },
-            0
-        );
+        let mounted = unsafe { libc::mount(null, self.0.as_ptr(), null, flags, null.cast()) };
+        assert_eq!(mounted, 0);
     }
 }
 
@@ -260,10 +258,8 @@ fn when_all_ids_are_in_use_nobody_shares_any() {
     let hold = |number: u32| {
         let file = File::create(ids.join(number.to_string())).expect("a new file");
         // SAFETY: the descriptor is open.
-        assert_eq!(
-            unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) },
-            0
-        );
+        let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+        assert_eq!(locked, 0);
         file
     };
     let mut held: Vec<_> = (0..0x0FFF).map(hold).collect();
