@@ -360,7 +360,7 @@ fn what_cannot_be_done_is_refused_in_a_sentence() {
         (r#"{"explode":{}}"#, "unknown variant"),
         (
             r#"{"set":{"disks":[{"number":0,"limits":{}}]}}"#,
-            "there is no disk 0: the guest has 0",
+            "there is no disk 0: the guest has none",
         ),
         (
             r#"{"set":{"nets":[{"number":7,"limits":{}}]}}"#,

@@ -567,7 +567,13 @@ fn what_is_refused_leaves_nothing() {
     let Some(home) = Home::new() else { return };
     let hello = guest_path("hello").display().to_string();
     let text = home.folder.file("text", "no guest").display().to_string();
-    let cases: [(&[&str], &str); 9] = [
+    let [disk, net] = ["diskbench", "httpd"].map(|guest| guest_path(guest).display().to_string());
+    let cases: [(&[&str], &str); 11] = [
+        (&[&disk], "the guest needs a disk: add --disk PATH"),
+        (
+            &[&net],
+            "the guest needs a network: add --net tap=NAME, or in a jail --network bridge",
+        ),
         (&["nosuch"], "there is neither a file nosuch nor an image of that name"),
         (&["--memory-max", "4K", &hello], "the OOM killer killed"),
         (&["--cpuset-cpus", "777", &hello], "cpuset.cpus"),
@@ -587,12 +593,9 @@ fn what_is_refused_leaves_nothing() {
             assert_eq!(home.ok(&["ps", "--all", "--quiet"]), "", "{how:?} {options:?}");
         }
     }
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 6] = [
         (&["--balloon=17M", &hello], "the balloon cannot hold 17825792 bytes"),
-        (&["--rm", "--restart", "always", &hello], "cannot be used with"),
-        (&["--label", "", &hello], "write KEY or KEY=VALUE"),
-        (&["--hostname", "a/b", &hello], "cannot be a host name"),
-        (&["--network", "bridge", "--ip", "x", &hello], "is not an address"),
+        (&["--rm", "--restart", "always", &hello], "--rm needs an end"),
         (&["--process", &hello], "--process runs the program of an image"),
         (&["--no-jail", "--detach", &hello], "--detach needs a jail"),
         (&["--no-jail", "--network", "bridge", &hello], "--network needs a jail"),
@@ -600,9 +603,22 @@ fn what_is_refused_leaves_nothing() {
     ];
     for (options, why) in cases {
         home.run(&[&["run"], options].concat()).assert_refused(why);
-        assert_eq!(home.ok(&["ps", "--all", "--quiet"]), "", "{options:?}");
     }
-    home.run(&["logs", "-n", "x", "y"]).assert_refused("write 20");
+    let words: [(&[&str], &str); 4] = [
+        (&["run", "--label", "", &hello], "write KEY or KEY=VALUE"),
+        (&["run", "--hostname", "a/b", &hello], "cannot be a host name"),
+        (
+            &["run", "--network", "bridge", "--ip", "x", &hello],
+            "is not an address",
+        ),
+        (&["logs", "-n", "x", "y"], "is no number of lines"),
+    ];
+    for (words, why) in words {
+        let run = home.run(words);
+        run.assert_status(125);
+        assert!(run.stderr_text().contains(why), "{words:?}: {}", run.stderr_text());
+    }
+    assert_eq!(home.ok(&["ps", "--all", "--quiet"]), "");
     for word in ["events", "live", "instances"] {
         assert!(home.path().join(word).exists());
     }

@@ -63,7 +63,7 @@ pub enum Error {
     #[error("the guest needs a disk: add --disk PATH")]
     DiskRequired,
     /// The guest requires a network and there is none.
-    #[error("the guest needs a network: add --net tap=NAME")]
+    #[error("the guest needs a network: add --net tap=NAME, or in a jail --network bridge")]
     NetRequired,
     /// The guest requires interrupts, and this machine's KVM cannot give them.
     #[error("the guest needs interrupts, and this machine's KVM lacks {0}: see `chiton doctor`")]

@@ -23,7 +23,7 @@ pub(crate) struct JailOptions {
     pub(crate) name: Option<Name>,
 
     /// Remove the instance when it ends.
-    #[arg(long, conflicts_with = "restart")]
+    #[arg(long)]
     pub(crate) rm: bool,
 
     /// Start it again when it ends: no, always, unless-stopped, on-failure or on-failure:N.
@@ -271,9 +271,13 @@ impl JailOptions {
         )
     }
 
-    /// Refuses options of a network that is not there.
+    /// Refuses options of a network that is not there, and those that contradict each other.
     pub(crate) fn check_network(&self) -> Result<(), Misplaced> {
         const ADDRESS: &str = "a network of its own: add --network bridge, or as an ordinary user --network user";
+        if self.rm && self.restart != RestartPolicy::No {
+            let (option, needs) = ("--rm", "an end: leave out --restart");
+            return Err(Misplaced { option, needs });
+        }
         let given = [
             (!self.publish.is_empty(), "--publish"),
             (self.ip.is_some(), "--ip"),

@@ -9,6 +9,7 @@ use chiton_container::image::{Image as StoredImage, Store};
 use chiton_core::boot::{Options, World};
 use chiton_core::loader::Image;
 use chiton_kvm::Guest;
+use chiton_shared::manifest::Feature;
 
 use crate::home::home;
 use crate::options::RunOptions;
@@ -91,7 +92,16 @@ impl Source {
                 ring: options.ring.map(Into::into),
                 ..Options::new(options.memory)
             };
-            World::build(&Image::parse(&Guest::read_file(path)?)?, &plan)?;
+            let file = Guest::read_file(path)?;
+            let image = Image::parse(&file)?;
+            World::build(&image, &plan)?;
+            let required = image.manifest().required;
+            if required.contains(Feature::BLOCK) && options.disk.is_empty() {
+                return Err(chiton_kvm::Error::DiskRequired.into());
+            }
+            if required.contains(Feature::NET) && options.net.is_empty() && !options.jail.has_address() {
+                return Err(chiton_kvm::Error::NetRequired.into());
+            }
         }
         Ok(())
     }

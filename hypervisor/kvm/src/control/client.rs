@@ -81,9 +81,13 @@ impl Client {
     ///
     /// [`ClientError`]; [`ClientError::Refused`] if the guest's host would not do it.
     pub fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
-        let line = self.exchange(&request.line()).map_err(|source| ClientError::NoAnswer {
-            path: self.path.clone(),
-            source,
+        let line = self.exchange(&request.line()).map_err(|source| {
+            let path = self.path.clone();
+            match source.kind() {
+                // It went before it had accepted the connection.
+                io::ErrorKind::ConnectionReset => ClientError::Gone(path),
+                _ => ClientError::NoAnswer { path, source },
+            }
         })?;
         match serde_json::from_slice(&line) {
             Ok(Answer::Error(why)) => Err(ClientError::Refused(why)),
