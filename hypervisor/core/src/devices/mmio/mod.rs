@@ -116,9 +116,11 @@ impl Transport {
     }
 
     /// Works on every queue that is ready. Does nothing unless the device is live.
+    ///
+    /// The last come first: what a guest sends may bring what it is to receive, by a queue before.
     pub fn process(&mut self, memory: &dyn GuestMemory) -> Outcome {
         let mut outcome = Outcome::default();
-        for queue in 0..self.queues.len() {
+        for queue in (0..self.queues.len()).rev() {
             let one = self.process_queue(queue, memory);
             outcome.notify |= one.notify;
             outcome.queues |= one.queues;

@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) receives: usize,
     pub(crate) gone: bool,
     pub(crate) blocked: bool,
+    /// What is sent comes back.
+    pub(crate) echo: bool,
 }
 
 impl State {
@@ -149,6 +151,9 @@ impl Link for FakeLink {
             let start = bytes.len();
             bytes.resize(start + window.len(), 0);
             window.read(0, &mut bytes[start..]);
+        }
+        if state.echo {
+            state.inputs[pair].push_back(bytes.clone());
         }
         state.output_pairs.push(pair);
         state.output.push((Header::from_bytes(header), bytes));

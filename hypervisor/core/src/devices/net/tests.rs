@@ -41,6 +41,19 @@ fn send(rig: &mut Rig<'_>, header: Header, frame: &[u8]) {
 }
 
 #[test]
+fn what_a_sent_frame_brings_is_received_by_the_same_call() {
+    let (memory, link) = (Memory::new(), FakeLink::default());
+    link.state().echo = true;
+    let mut rig = rig(&memory, &link);
+    let room = rig.writable(2000);
+    let chain = [rig.readable(&[0; Header::SIZE]), rig.readable(&frame(60))];
+    rig.queues[RECEIVE].add(&[room]).expect("room in the queue");
+    rig.queues[TRANSMIT].add(&chain).expect("room in the queue");
+    let _ = rig.process();
+    assert_eq!(rig.take(RECEIVE), Some(Header::SIZE as u32 + 60));
+}
+
+#[test]
 fn a_frame_goes_out_however_it_is_cut() {
     let (memory, link) = (Memory::new(), FakeLink::default());
     let mut rig = rig(&memory, &link);
