@@ -120,6 +120,7 @@ fn tcp(here: &Namespace, chiton: &Path, netperf: &Path, runs: usize) -> Result<(
     for way in [Way::To, Way::From] {
         let (mut host, mut guest) = (Samples::default(), Samples::default());
         let (mut exits, mut exits_a_frame, mut ratio) = (Samples::default(), Samples::default(), Samples::default());
+        let mut busy = Samples::default();
         let words = if way == Way::To { "host to" } else { "host from" };
         let task = Task::start(format!("TCP, {words} guest"));
         for _ in 0..runs {
@@ -127,7 +128,9 @@ fn tcp(here: &Namespace, chiton: &Path, netperf: &Path, runs: usize) -> Result<(
             host.push(native);
             let before = here.frames(TAP)?;
             let running = Guest::start(here, chiton, netperf, &TCP.to_string())?;
+            let idle = running.busy()?;
             let ours = rate(here, GUEST, way)?;
+            busy.push(running.busy()? - idle);
             guest.push(ours);
             ratio.push(ours / native);
             let frames = here.frames(TAP)? - before;
@@ -144,6 +147,12 @@ fn tcp(here: &Namespace, chiton: &Path, netperf: &Path, runs: usize) -> Result<(
             exits.median(),
             verdict(exits.median() <= GOAL_EXITS),
             exits_a_frame.median()
+        );
+        println!(
+            "  {:.2} s of processor time for each GiB ({:.2} to {:.2}), the guest's and chiton's together",
+            busy.median(),
+            busy.quantile(0.1),
+            busy.quantile(0.9)
         );
     }
     Ok(())
@@ -305,6 +314,24 @@ impl Guest {
             }
         }
         Ok(running)
+    }
+
+    /// How long its threads have run so far, in seconds. Other work on the machine changes this less
+    /// than it does any rate.
+    fn busy(&self) -> Result<f64> {
+        let threads = PathBuf::from(format!("/proc/{}/task", self.child.id()));
+        let entries = fs::read_dir(&threads).map_err(Error::file("read", &threads))?;
+        let mut ns = 0;
+        for thread in entries.flatten() {
+            let file = thread.path().join("schedstat");
+            let words = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
+            let first = words
+                .split_whitespace()
+                .next()
+                .and_then(|word| word.parse::<u64>().ok());
+            ns += first.ok_or_else(|| Error::Found(format!("no time in {}: {words}", file.display())))?;
+        }
+        Ok(ns as f64 / 1e9)
     }
 
     fn failed(&mut self) -> Error {
