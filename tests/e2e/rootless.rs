@@ -349,6 +349,15 @@ fn what_a_user_cannot_have_is_an_error_or_said() {
         let words = "no permission to make cgroups";
         home.refused(&[&["run", "--rm"][..], &limit, &[&hello]].concat(), words);
     }
+    home.start("other", &[], &["live"]);
+    for option in [["--network", "container:other"], ["--namespace", "ipc=container:other"]] {
+        home.refused(
+            &[&["run", "--rm"][..], &option, &[&hello]].concat(),
+            "can be entered by root only",
+        );
+    }
+    home.ok(&["rm", "--force", "other"]);
+    home.until("the end of its supervisor", || home.0.processes().is_empty());
     for network in ["bridge", "host"] {
         home.refused(
             &["run", "--rm", "--network", network, &hello],

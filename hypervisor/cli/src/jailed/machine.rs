@@ -76,6 +76,7 @@ impl Machine {
         }
         let digest = instance.spec().image_digest.as_deref();
         let source = Source::find(&options.guest, options.jail.process, digest)?;
+        options.jail.check_namespaces()?;
         options.jail.check_network()?;
         Ok(Self {
             options,
