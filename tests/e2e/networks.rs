@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chiton_tests::{Folder, PATIENCE, chiton_path, guest_path, is_root, kvm_works};
+use chiton_tests::{Folder, PATIENCE, busybox, chiton_path, free_port, guest_path, is_root, kvm_works};
 
 /// A bridge.
 struct Net {
@@ -179,12 +179,6 @@ fn page(address: &str, port: u16) -> String {
     text
 }
 
-/// A port of the host that nobody uses.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
-    listener.local_addr().expect("an address").port()
-}
-
 #[test]
 fn guests_find_each_other_by_name_as_they_come_and_go() {
     let Some(net) = Net::new() else { return };
@@ -318,19 +312,6 @@ fn a_guest_asks_the_dns_server_that_it_was_given() {
     );
     serve.join().expect("it was asked twice");
     net.assert_empty(&["web"]);
-}
-
-/// Whether there is a program to make images of; if not, says so.
-fn busybox() -> bool {
-    let there = Path::new("/bin/busybox").exists();
-    if !there {
-        assert!(
-            std::env::var_os("CHITON_STRICT").is_none(),
-            "busybox-static is required here"
-        );
-        println!("SKIPPED: there is no /bin/busybox");
-    }
-    there
 }
 
 #[test]

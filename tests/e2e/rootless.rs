@@ -12,7 +12,7 @@ use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chiton_tests::{PATIENCE, SUBORDINATE, User, is_installed, kvm_works};
+use chiton_tests::{PATIENCE, SUBORDINATE, User, busybox, free_port, is_installed, kvm_works};
 
 /// A user with a record of instances and images, and maybe with cgroups.
 struct Home(User, Option<Delegated>);
@@ -137,19 +137,6 @@ impl Drop for Home {
     }
 }
 
-/// Whether there is a program to make images of; if not, says so.
-fn busybox() -> bool {
-    let there = Path::new("/bin/busybox").exists();
-    if !there {
-        assert!(
-            std::env::var_os("CHITON_STRICT").is_none(),
-            "busybox-static is required here"
-        );
-        println!("SKIPPED: there is no /bin/busybox");
-    }
-    there
-}
-
 /// All that is in a folder, and whose it is.
 fn owners(folder: &Path) -> Vec<(PathBuf, u32)> {
     let mut found = Vec::new();
@@ -161,12 +148,6 @@ fn owners(folder: &Path) -> Vec<(PathBuf, u32)> {
         }
     }
     found
-}
-
-/// A port of the host that nobody uses.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 /// The host's address for others.

@@ -22,6 +22,7 @@
 mod bad_disk;
 mod folder;
 mod loop_device;
+mod needs;
 mod nft;
 mod tap;
 mod traces;
@@ -39,10 +40,11 @@ use std::time::{Duration, Instant};
 pub use bad_disk::BadDisk;
 pub use folder::Folder;
 pub use loop_device::LoopDevice;
+pub use needs::{busybox, free_port, is_installed};
 pub use nft::tables;
 pub use tap::Tap;
 pub use traces::{Traces, disk_is_free, processes_in_group};
-pub use user::{SUBORDINATE, User, is_installed};
+pub use user::{SUBORDINATE, User};
 
 /// The longest a run may take before the test gives up on it.
 ///

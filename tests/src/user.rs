@@ -4,7 +4,7 @@
 //! user, and `/dev/kvm` and `/dev/net/tun` are for everybody, as they are where users run guests.
 
 use std::ffi::{CStr, CString};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{Folder, chiton_path, guest_path, is_root};
+use crate::{Folder, chiton_path, guest_path, is_installed, is_root};
 
 /// The first of the ids that are the user's besides its own, and how many there are.
 pub const SUBORDINATE: (u32, u32) = (900_000_000, 65_536);
@@ -249,23 +249,4 @@ fn cover_root() -> io::Result<()> {
         check(libc::close(tree as libc::c_int).into())?;
     }
     Ok(())
-}
-
-/// Whether a program is there; if not, says so on standard output, for a test to skip itself.
-///
-/// # Panics
-///
-/// If it is not and `CHITON_STRICT` is set.
-#[must_use]
-pub fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|folder| File::open(folder.join(program)).is_ok()) {
-        return true;
-    }
-    assert!(
-        std::env::var_os("CHITON_STRICT").is_none(),
-        "{program} is required here"
-    );
-    println!("SKIPPED: {program} is not installed");
-    false
 }

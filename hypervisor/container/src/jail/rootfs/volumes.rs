@@ -191,6 +191,16 @@ mod tests {
         }
     }
 
+    /// Where a volume would be bound below a root.
+    fn target(root: &std::fs::File, guest: &str, is_directory: bool) -> Result<OwnedFd, Errno> {
+        let volume = Volume {
+            host: "/".into(),
+            guest: guest.into(),
+            read_only: false,
+        };
+        volume.target(root.as_fd(), is_directory)
+    }
+
     #[test]
     fn a_link_in_the_image_leads_nowhere_but_into_the_image() {
         let folder = tempfile::tempdir().unwrap();
@@ -201,14 +211,7 @@ mod tests {
         std::os::unix::fs::symlink("../outside", root.join("relative")).unwrap();
         std::fs::create_dir(root.join("outside")).unwrap();
         let open = std::fs::File::open(&root).unwrap();
-        let target = |guest: &str| {
-            let volume = Volume {
-                host: "/".into(),
-                guest: guest.into(),
-                read_only: false,
-            };
-            volume.target(open.as_fd(), true)
-        };
+        let target = |guest| target(&open, guest, true);
         // The link's target does not exist below the root, where it is made.
         target("/absolute/x").unwrap();
         let inside = root.join(outside.strip_prefix("/").unwrap());
@@ -231,14 +234,7 @@ mod tests {
         link("b", "etc/a");
         link("a", "etc/b");
         let open = std::fs::File::open(&root).unwrap();
-        let target = |guest: &str| {
-            let volume = Volume {
-                host: "/".into(),
-                guest: guest.into(),
-                read_only: false,
-            };
-            volume.target(open.as_fd(), false)
-        };
+        let target = |guest| target(&open, guest, false);
         target("/etc/absolute").unwrap();
         assert!(root.join("run/resolve/stub.conf").is_file());
         target("/etc/relative").unwrap();
@@ -264,9 +260,8 @@ mod tests {
                 // The same name twice is one link.
                 let _ = std::os::unix::fs::symlink(to, root.join(at));
             }
-            let volume = Volume { host: "/".into(), guest: guest.into(), read_only: false };
             let open = std::fs::File::open(&root).unwrap();
-            let target = volume.target(open.as_fd(), is_directory);
+            let target = target(&open, &guest, is_directory);
             if let Ok(target) = target {
                 let path = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&target)));
                 proptest::prop_assert!(path.unwrap().starts_with(&root));
