@@ -111,6 +111,11 @@ fn statfs(file: &File) -> libc::statfs {
     answer
 }
 
+/// Whether it is of `/proc`. C libraries differ in whether these numbers have a sign.
+fn is_proc(about: &libc::statfs) -> bool {
+    about.f_type.to_ne_bytes() == libc::PROC_SUPER_MAGIC.to_ne_bytes()
+}
+
 fn is_read_only(file: &File) -> bool {
     // SAFETY: an all-zero `statvfs` is a valid value, for the C library to overwrite.
     let mut answer: libc::statvfs = unsafe { std::mem::zeroed() };
@@ -136,14 +141,14 @@ fn proc() {
     let _racer = Racer::start(&place.path("root/proc"), &place.path("root/other"));
     many(&mut shared(&place), "cannot mount: /proc", || {
         let (proc, of_it) = caught(["/proc", "/other"]);
-        if of_it.f_type != libc::PROC_SUPER_MAGIC {
+        if !is_proc(&of_it) {
             return "there is no /proc".into();
         }
         let bare = ["kcore", "keys", "timer_list", "interrupts", "acpi", "scsi"]
             .into_iter()
             .filter(|name| {
                 let file = open_in(&proc, name);
-                file.is_some_and(|file| statfs(&file).f_type == libc::PROC_SUPER_MAGIC)
+                file.is_some_and(|file| is_proc(&statfs(&file)))
             });
         let mut bare: Vec<_> = bare.collect();
         let sys = open_in(&proc, "sys").unwrap();
@@ -191,7 +196,7 @@ fn volume() {
         }];
         many(&mut jail, "cannot bind a volume", || {
             let proc = File::open("/proc").unwrap();
-            if statfs(&proc).f_type != libc::PROC_SUPER_MAGIC {
+            if !is_proc(&statfs(&proc)) {
                 return "it covers /proc".into();
             }
             String::new()
