@@ -35,7 +35,9 @@ impl Racer {
             loop {
                 // SAFETY: both paths are C strings of this process.
                 unsafe {
-                    libc::renameat2(
+                    // Not every C library has a function of that name.
+                    libc::syscall(
+                        libc::SYS_renameat2,
                         libc::AT_FDCWD,
                         one.as_ptr(),
                         libc::AT_FDCWD,
