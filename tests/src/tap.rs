@@ -187,6 +187,8 @@ impl Tap {
         // Past the queueing discipline, which the kernel puts in place some time after a guest has
         // opened the TAP device, and which drops all frames until then.
         let bypass: libc::c_int = 1;
+        // A few hundred frames wait here until this process has its turn.
+        let room: libc::c_int = 4 << 20;
         let patience = libc::timeval {
             tv_sec: crate::PATIENCE.as_secs().cast_signed(),
             tv_usec: 0,
@@ -198,6 +200,13 @@ impl Tap {
                 libc::SOL_PACKET,
                 libc::PACKET_QDISC_BYPASS,
                 (&raw const bypass).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            ))?;
+            check(libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUFFORCE,
+                (&raw const room).cast(),
                 size_of::<libc::c_int>() as libc::socklen_t,
             ))?;
             check(libc::setsockopt(
