@@ -7,6 +7,7 @@ mod block;
 mod compute;
 mod exits;
 mod floor;
+mod jail;
 mod memory;
 mod net;
 mod processors;
@@ -64,6 +65,19 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 5)]
         runs: usize,
     },
+    /// A guest in its jail beside crun, runc, bubblewrap and unshare; what each wall costs; what is
+    /// left behind.
+    Jail {
+        /// How often each program runs.
+        #[arg(long, default_value_t = 100)]
+        runs: usize,
+        /// How many instances are made, run and removed to see what they leave.
+        #[arg(long, default_value_t = 200)]
+        instances: usize,
+        /// How many are stopped when the next starts.
+        #[arg(long, default_value_t = 1000)]
+        stopped: usize,
+    },
     /// The same work over emulated registers, over virtio, and by the host itself; then all that
     /// virtio is to reach.
     Virtio {
@@ -96,5 +110,10 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
         Bench::Block { runs } => block::run(runs),
         Bench::Virtio { runs } => virtio::run(runs),
         Bench::Net { runs } => net::run(runs),
+        Bench::Jail {
+            runs,
+            instances,
+            stopped,
+        } => jail::run(runs, instances, stopped),
     }
 }
