@@ -120,7 +120,8 @@ fn speed(chiton: &Path, hello: &Path, place: &Place, runs: usize) -> Result<()> 
         Program::new("chiton run --rm hello, a file", run(&["run", "--rm"], hello)),
         Program::new("  an image: overlay and limits", run(&limits, Path::new("hello:bench"))),
     ];
-    let (found, missing) = peers::installed(&bundle);
+    let beside = peers::WithoutUnified::new()?;
+    let (found, missing) = peers::installed(&bundle, beside.as_ref());
     programs.extend(found);
     let samples = interleaved("jailed, from exec to exit", &mut programs, runs)?;
     println!("exec to exit, ms, {runs} interleaved runs");
@@ -138,8 +139,12 @@ fn speed(chiton: &Path, hello: &Path, place: &Place, runs: usize) -> Result<()> 
         "the whole jail takes {ratio:.2} times unshare and an unjailed start; goal: at most {GOAL}, {}",
         verdict(ratio <= GOAL)
     );
-    let crun = programs.iter().position(|program| program.name == peers::CRUN);
-    match crun.map(|at| whole / samples[at].median()) {
+    let median = |name| {
+        let at = programs.iter().position(|program| program.name == name)?;
+        Some(samples[at].median())
+    };
+    let crun = median(peers::CRUN).map(|crun| crun - median(peers::WAY).unwrap_or(0.0));
+    match crun.map(|crun| whole / crun) {
         Some(part) => println!(
             "it takes {part:.2} of crun; goal: less than {GOAL_CRUN}, {}",
             verdict(part < GOAL_CRUN)

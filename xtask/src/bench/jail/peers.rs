@@ -1,6 +1,12 @@
 //! What others take for an ordinary process that does nothing, from one root.
 
-use std::{fs, path::Path, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::super::stats::Program;
 use crate::{
@@ -10,6 +16,66 @@ use crate::{
 
 /// The name of crun in the table.
 pub(super) const CRUN: &str = "crun run /bin/true";
+/// The name of what is to be taken off crun's time.
+pub(super) const WAY: &str = "  of it at most, nsenter";
+
+/// Where a host has cgroup v2 beside v1, which crun refuses.
+const UNIFIED: &str = "/sys/fs/cgroup/unified";
+
+/// A mount namespace without [`UNIFIED`], held by a process.
+#[derive(Debug)]
+pub(super) struct WithoutUnified(Child);
+
+impl WithoutUnified {
+    /// Makes one where the host has both versions.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come to be.
+    pub(super) fn new() -> Result<Option<Self>> {
+        let is_mounted = |pid: &str| {
+            fs::read_to_string(format!("/proc/{pid}/mountinfo"))
+                .is_ok_and(|mounts| mounts.contains(&format!(" {UNIFIED} ")))
+        };
+        if !is_mounted("self") {
+            return Ok(None);
+        }
+        let mut hold = Command::new("unshare");
+        hold.args(["--mount", "sh", "-c"]);
+        hold.arg(format!("umount {UNIFIED} && exec sleep infinity"));
+        let child = hold.stdin(Stdio::null()).spawn().map_err(|source| Error::Start {
+            program: "unshare".into(),
+            source,
+        })?;
+        let held = Self(child);
+        let pid = held.0.id().to_string();
+        let end = Instant::now() + Duration::from_secs(10);
+        while is_mounted(&pid) {
+            if Instant::now() > end {
+                return Err(Error::Found(format!("{UNIFIED} cannot be unmounted in a namespace")));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(Some(held))
+    }
+
+    /// This program in it.
+    fn enter(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--mount=/proc/{}/ns/mnt", self.0.id()))
+            .arg(program);
+        command
+    }
+}
+
+impl Drop for WithoutUnified {
+    fn drop(&mut self) {
+        // It ends by itself if it was never there.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// An OCI bundle whose root has `/bin/true`, a static program that does nothing.
 #[derive(Debug)]
@@ -51,7 +117,7 @@ pub(super) fn unshare(bundle: &Bundle) -> Command {
 }
 
 /// Those that are there or can be installed, and work; and why the others are missing.
-pub(super) fn installed(bundle: &Bundle) -> (Vec<Program>, Vec<String>) {
+pub(super) fn installed(bundle: &Bundle, beside: Option<&WithoutUnified>) -> (Vec<Program>, Vec<String>) {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for (name, program, package) in [
         (CRUN, "crun", "crun"),
@@ -62,14 +128,22 @@ pub(super) fn installed(bundle: &Bundle) -> (Vec<Program>, Vec<String>) {
             let command = if program == "bwrap" {
                 bubblewrap(&path, bundle)
             } else {
-                runtime(&path, bundle)?
+                let beside = beside.filter(|_| program == "crun");
+                runtime(&path, bundle, beside)?
             };
             // One that does not work here must not end the measurement.
             let mut program = Program::new(name, command);
             program.time().map(|_| program)
         });
         match made {
-            Ok(program) => found.push(program),
+            Ok(program) => {
+                found.push(program);
+                if let Some(beside) = beside.filter(|_| name == CRUN) {
+                    let mut way = beside.enter(&bundle.root().join("bin/true"));
+                    way.arg("nothing");
+                    found.push(Program::new(WAY, way));
+                }
+            }
             Err(why) => missing.push(format!("{name}: not measured: {why}")),
         }
     }
@@ -85,7 +159,7 @@ fn bubblewrap(program: &Path, bundle: &Bundle) -> Command {
 }
 
 /// An OCI runtime, with the configuration that it proposes itself.
-fn runtime(program: &Path, bundle: &Bundle) -> Result<Command> {
+fn runtime(program: &Path, bundle: &Bundle, beside: Option<&WithoutUnified>) -> Result<Command> {
     let config = bundle.0.join("config.json");
     let _ = fs::remove_file(&config);
     let failed = |source| Error::Start {
@@ -102,7 +176,7 @@ fn runtime(program: &Path, bundle: &Bundle) -> Result<Command> {
     fs::create_dir_all(&own).map_err(Error::file("create", &own))?;
     let config = own.join("config.json");
     fs::write(&config, configured(&proposed, &bundle.root())).map_err(Error::file("write", &config))?;
-    let mut command = Command::new(program);
+    let mut command = beside.map_or_else(|| Command::new(program), |beside| beside.enter(program));
     command.arg("run").arg("--bundle").arg(&own);
     command.arg(format!("chiton-bench-{}", std::process::id()));
     Ok(command)
