@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -90,11 +90,12 @@ impl Ranges {
         let start = std::process::id().wrapping_mul(0x9E37_79B1) % self.count;
         for step in 0..self.count {
             let index = ((u64::from(start) + u64::from(step)) % u64::from(self.count)) as u32;
-            if let Some(file) = self.take(index, owner)? {
+            if let Some((path, file)) = self.take(index, owner)? {
                 return Ok(Lease {
                     first: self.first + index * self.size,
                     count: self.size,
-                    file,
+                    path,
+                    _file: file,
                 });
             }
         }
@@ -104,21 +105,28 @@ impl Ranges {
         })
     }
 
-    fn take(&self, index: u32, owner: &str) -> Result<Option<File>, RangeError> {
+    fn take(&self, index: u32, owner: &str) -> Result<Option<(PathBuf, File)>, RangeError> {
         let path = self.directory.join(index.to_string());
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
-        let mut file = options.open(&path).map_err(|source| self.trouble(&path, source))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            Err(errno) => return Err(self.trouble(&path, errno.into())),
-        }
+        let mut file = loop {
+            let file = options.open(&path).map_err(|source| self.trouble(&path, source))?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(errno) => return Err(self.trouble(&path, errno.into())),
+            }
+            // Whoever had it may have removed the file before this process had the lock.
+            let there = fs::metadata(&path).ok().zip(file.metadata().ok());
+            if there.is_some_and(|(there, ours)| (ours.dev(), ours.ino()) == (there.dev(), there.ino())) {
+                break file;
+            }
+        };
         let note = format!("{} {owner}\n", std::process::id());
         file.set_len(0)
             .and_then(|()| file.write_all(note.as_bytes()))
             .map_err(|source| self.trouble(&path, source))?;
-        Ok(Some(file))
+        Ok(Some((path, file)))
     }
 
     /// How many ranges have an owner that lives.
@@ -134,7 +142,10 @@ impl Ranges {
         };
         for entry in entries {
             let path = entry.map_err(|source| self.trouble(&self.directory, source))?.path();
-            let file = File::open(&path).map_err(|source| self.trouble(&path, source))?;
+            let file = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                file => file.map_err(|source| self.trouble(&path, source))?,
+            };
             if flock(&file, FlockOperation::NonBlockingLockShared).is_err() {
                 used += 1;
             }
@@ -159,7 +170,9 @@ pub struct Lease {
     pub first: u32,
     /// How many.
     pub count: u32,
-    file: File,
+    path: PathBuf,
+    /// Its lock, which goes last.
+    _file: File,
 }
 
 impl Lease {
@@ -172,8 +185,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // The note is for people; the lock, which goes with the file, is what counts.
-        let _ = self.file.set_len(0);
+        // Under the lock, so that it is nobody else's. What is left of one that was killed, the next owner takes.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -204,6 +217,30 @@ mod tests {
         let gone = leases.remove(1).first;
         assert_eq!(ranges.in_use().unwrap(), 2);
         assert_eq!(ranges.lease("test").unwrap().first, gone);
+        drop(leases);
+        assert_eq!(fs::read_dir(&ranges.directory).unwrap().count(), 0, "nothing is left");
+    }
+
+    #[test]
+    fn those_who_come_and_go_at_once_never_share_a_range() {
+        let folder = tempfile::tempdir().unwrap();
+        let ranges = ranges(&folder.path().join("ids"), 2);
+        let taken = [const { std::sync::Mutex::new(()) }; 2];
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        if let Ok(lease) = ranges.lease("test") {
+                            let which = (lease.first - ranges.first) / ranges.size;
+                            let alone = taken[which as usize].try_lock();
+                            assert!(alone.is_ok(), "{which} has two owners");
+                            drop(alone);
+                            drop(lease);
+                        }
+                    }
+                });
+            }
+        });
     }
 
     #[test]
