@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chiton_tests::{Chiton, Folder, PATIENCE, Run, finish, guest_path, is_root, kvm_works, signal, slow};
+use chiton_tests::{Chiton, Folder, PATIENCE, Run, Tap, finish, guest_path, is_root, kvm_works, signal, slow};
 
 /// A list of instances of its own.
 struct Home {
@@ -332,26 +332,15 @@ fn limits_of_a_disk_decide_how_fast_it_is_and_stay_for_the_next_start() {
 #[test]
 fn limits_of_a_network_change_while_it_runs() {
     let Some(home) = Home::new() else { return };
-    if !Path::new("/dev/net/tun").exists() {
-        println!("SKIPPED: no /dev/net/tun");
-        return;
-    }
-    let tap = format!("chitest{}u", std::process::id() % 100_000);
-    let ip = |args: &[&str]| {
-        Command::new("ip")
-            .args(args)
-            .status()
-            .is_ok_and(|status| status.success())
-    };
-    assert!(ip(&["tuntap", "add", &tap, "mode", "tap"]), "a TAP device");
-    home.start("n", &["--net", &format!("tap={tap}")], &["live"]);
+    let Some(tap) = Tap::new() else { return };
+    home.start("n", &["--net", &format!("tap={}", tap.name())], &["live"]);
     home.until_logged("n", "ready");
     home.ok(&["update", "n", "--net", "0:ops=10/1"]);
     let json = home.ok(&["stats", "--json", "n"]);
     let limits = r#""kind":"network interface","limits":{"ops":{"burst":1,"per_second":10}}"#;
     assert!(json.contains(limits), "{json}");
     home.ok(&["rm", "-f", "n"]);
-    assert!(ip(&["link", "del", &tap]), "it is there until it is removed");
+    tap.remove().expect("it is there until it is removed");
     home.assert_empty();
 }
 

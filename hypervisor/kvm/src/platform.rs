@@ -178,6 +178,12 @@ impl InterruptSupport {
     }
 }
 
+/// Finds out what is looked for once, in files: the kind of KVM, and where the kernel has its clock (before Linux 6.4 by
+/// `/proc/self/auxv`). For a process that will be able to open nothing more.
+pub fn look_ahead() {
+    let _ = (KvmKind::detect(), crate::clock::now());
+}
+
 /// The processor's flags, as `/proc/cpuinfo` lists them for the first processor.
 #[must_use]
 pub fn cpu_flags() -> String {

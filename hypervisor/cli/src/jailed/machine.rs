@@ -16,7 +16,6 @@ use chiton_container::jail::{
     CgroupPlacement, Clocks, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
 };
 use chiton_container::network::{self, Attached, Bridge, Helper, UserNetwork};
-use chiton_kvm::platform::KvmKind;
 use chiton_kvm::{Net, SocketFile};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
@@ -374,8 +373,7 @@ impl Machine {
         names: &Names,
         streams: [RawFd; 3],
     ) -> Result<Jailed, Box<dyn Error>> {
-        // A jail has no files that tell.
-        let _ = KvmKind::detect();
+        chiton_kvm::platform::look_ahead();
         let control = instance.socket(CONTROL)?;
         // Whoever listened there is dead: this process is the supervisor.
         let _ = fs::remove_file(control.as_ref());

@@ -324,6 +324,7 @@ impl Plan<'_> {
         }
         nat::way_out(TABLES[0], INNER, self.subnet).map_err(because(TRANSLATE))?;
         self.ways_from_and_to_host(OUTER).map_err(because(TRANSLATE))?;
+        self.be_heard(OUTER, OUTER_GATEWAY);
         open_tap(TAP)
     }
 
@@ -348,7 +349,19 @@ impl Plan<'_> {
         let up = Links::open().and_then(|mut links| loopback_up(&mut links));
         up.map_err(because("bring up the loopback device"))?;
         open_low_ports().map_err(because("ip_unprivileged_port_start"))?;
-        self.ways_from_and_to_host(self.address).map_err(because(TRANSLATE))
+        self.ways_from_and_to_host(self.address).map_err(because(TRANSLATE))?;
+        self.be_heard(self.address, self.subnet.gateway());
+        Ok(())
+    }
+
+    /// Has the program learn the hardware address of its device's other side: until it has heard something from there it
+    /// sends to all, and what is sent to all is not led on.
+    fn be_heard(&self, own: Ipv4Addr, gateway: Ipv4Addr) {
+        const DISCARD: u16 = 9;
+        if !self.ports.is_empty() {
+            // What is said is of no use to anybody, and neither is an error.
+            let _ = UdpSocket::bind((own, 0)).and_then(|socket| socket.send_to(&[], (gateway, DISCARD)));
+        }
     }
 
     /// Published ports arrive at the program's device, which has the address `outer`, and those from the host
