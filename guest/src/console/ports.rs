@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 
 use chiton_shared::memory::Window;
@@ -48,7 +49,7 @@ struct Port {
 pub(super) struct Ports<'m, H> {
     receive: Queue<'m, H>,
     transmit: Queue<'m, H>,
-    room: Box<[[u8; MESSAGE]; MESSAGES]>,
+    room: Vec<UnsafeCell<[u8; MESSAGE]>>,
     /// Which of `room` the chain with this head is.
     owner: [u8; chiton_shared::virtio::ring::MAX_SIZE as usize],
     ports: Vec<Port>,
@@ -62,7 +63,7 @@ impl<'m, H: Host> Ports<'m, H> {
         let mut ports = Self {
             receive,
             transmit,
-            room: Box::new([[0; MESSAGE]; MESSAGES]),
+            room: (0..MESSAGES).map(|_| UnsafeCell::new([0; MESSAGE])).collect(),
             owner: [0; _],
             ports: vec![Port::default(); count],
         };
@@ -78,8 +79,8 @@ impl<'m, H: Host> Ports<'m, H> {
         if self.receive.free() == 0 {
             return Ok(());
         }
-        let room = &mut self.room[block];
-        let buffer = Buffer::writable(room.as_mut_ptr().expose_provenance() as u64, MESSAGE as u32);
+        let room = self.room[block].get();
+        let buffer = Buffer::writable(room.expose_provenance() as u64, MESSAGE as u32);
         // SAFETY: the room lives as long as the queue, and is read only after its chain came back.
         let head = unsafe { self.receive.add(&[buffer]) }?;
         self.owner[usize::from(head)] = block as u8;
@@ -100,7 +101,8 @@ impl<'m, H: Host> Ports<'m, H> {
     fn hear(&mut self) -> Result<(), QueueError> {
         while let Some((head, len)) = self.receive.take()? {
             let block = usize::from(self.owner[usize::from(head)]);
-            let message = self.room[block];
+            // SAFETY: the device has given this room back, and nobody else has it.
+            let message = unsafe { *self.room[block].get() };
             let len = (len as usize).min(MESSAGE);
             self.give(block)?;
             let Some((control, more)) = message[..len].split_first_chunk() else {
