@@ -5,8 +5,9 @@
 
 use std::error::Error;
 
-use chiton_container::instance::{EventKind, Instance, Mark, Status};
+use chiton_container::instance::{EventKind, Instance, Mark, State, Status};
 use chiton_kvm::control::protocol::Request;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::control;
 use crate::options::Targets;
@@ -67,11 +68,21 @@ pub(super) fn hold(instance: &Instance) -> Result<(), Box<dyn Error>> {
 pub(super) fn let_go(instance: &Instance) -> Result<(), Box<dyn Error>> {
     match release(instance) {
         // Whoever has ended meanwhile is not held.
-        Err(_) if !instance.is_live() => return Ok(()),
+        Err(_) if !instance.is_live() || has_ended(instance) => return Ok(()),
         result => result?,
     }
     instance.mark(Mark::Paused, false)?;
     Ok(instance.event(EventKind::Resume, String::new())?)
+}
+
+/// Whether its process is gone, though its supervisor still takes down what was made for it.
+fn has_ended(instance: &Instance) -> bool {
+    let pid = |state: State| {
+        let pid = state.pid.and_then(|pid| i32::try_from(pid).ok());
+        pid.and_then(Pid::from_raw)
+    };
+    let lives = |pid| test_kill_process(pid).is_ok();
+    instance.state().is_ok_and(|state| !pid(state).is_some_and(lives))
 }
 
 /// What [`hold`] did, undone.
