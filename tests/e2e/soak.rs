@@ -64,7 +64,7 @@ impl Soak {
         let process = std::process::id();
         let soak = Self {
             folder: Folder::new(),
-            bridge: format!("chisoak{}", process % 100_000),
+            bridge: format!("chitests{}", process % 100_000),
             subnet: format!("10.{}.{}.0/24", 160 + process % 64, process / 64 % 256),
             has_processes: Path::new("/bin/busybox").exists(),
             next: AtomicU32::new(0),
