@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chiton_tests::{Chiton, Folder, PATIENCE, Run, Tap, finish, guest_path, is_root, kvm_works, signal, slow};
+use chiton_tests::{Chiton, PATIENCE, Record, Run, Tap, finish, guest_path, is_root, kvm_works, signal, slow};
 
 /// A list of instances of its own.
 struct Home {
-    folder: Folder,
+    record: Record,
 }
 
 impl Home {
@@ -27,11 +27,13 @@ impl Home {
             println!("SKIPPED: cgroups need root");
             return None;
         }
-        Some(Self { folder: Folder::new() })
+        Some(Self {
+            record: Record::new([]),
+        })
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.path("home")
+        self.record.home()
     }
 
     fn chiton(&self, args: &[&str]) -> Chiton {
@@ -57,23 +59,7 @@ impl Home {
     fn start(&self, name: &str, options: &[&str], guest: &[&str]) -> String {
         let program = guest_path(guest[0]).display().to_string();
         let words = [&["run", "-d", "--name", name], options, &[&program], &guest[1..]].concat();
-        self.here(&words)
-    }
-
-    /// Does what has to succeed, in a folder that stays: an instance is started again where it was made.
-    #[track_caller]
-    fn here(&self, args: &[&str]) -> String {
-        let mut command = Command::new(chiton_tests::chiton_path());
-        command
-            .args(args)
-            .env("CHITON_HOME", self.path())
-            .env_remove("CHITON_JAIL");
-        let output = command
-            .current_dir(self.folder.path(""))
-            .output()
-            .expect("chiton starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        self.record.ok(&words)
     }
 
     /// Something of what `inspect` says.
@@ -302,7 +288,7 @@ fn limits_change_while_it_runs_and_stay_for_the_next_start() {
 #[test]
 fn limits_of_a_disk_decide_how_fast_it_is_and_stay_for_the_next_start() {
     let Some(home) = Home::new() else { return };
-    fs::write(home.folder.path("d.img"), vec![0; 1 << 20]).expect("a disk");
+    fs::write(home.record.folder().path("d.img"), vec![0; 1 << 20]).expect("a disk");
     // At one request a second this would take half a day.
     home.start("d", &["--disk", "d.img,ops=1/1"], &["diskbench", "40000", "4"]);
     let limits = |words: &str| {
@@ -472,10 +458,10 @@ fn several_are_started_at_once() {
     let Some(home) = Home::new() else { return };
     let guest = guest_path("live").display().to_string();
     for name in ["a", "b"] {
-        home.here(&["create", "--name", name, &guest]);
+        home.record.ok(&["create", "--name", name, &guest]);
     }
     assert_eq!(home.ok(&["ps", "--quiet"]), "");
-    assert_eq!(home.here(&["start", "a", "b"]), "a\nb");
+    assert_eq!(home.record.ok(&["start", "a", "b"]), "a\nb");
     assert_eq!(home.ok(&["ps", "--quiet"]).lines().count(), 2);
     home.run(&["start", "a"]).assert_status(1).assert_says("a is running");
     home.ok(&["create", "--name", "lost", &guest]);
@@ -494,7 +480,8 @@ fn what_an_instance_wrote_becomes_an_image() {
     let Some(home) = Home::new() else { return };
     let guest = guest_path("files").display().to_string();
     home.ok(&["image", "build", "-t", "base", "--guest", &guest]);
-    home.here(&["run", "--name", "w", "base", "write", "/root/note", "remember"]);
+    home.record
+        .ok(&["run", "--name", "w", "base", "write", "/root/note", "remember"]);
     assert!(
         home.ok(&["commit", "-m", "a note", "w", "noted:v1"])
             .starts_with("sha256:")
@@ -555,7 +542,7 @@ fn who_is_killed_for_want_of_memory_is_told_so() {
 fn what_is_refused_leaves_nothing() {
     let Some(home) = Home::new() else { return };
     let hello = guest_path("hello").display().to_string();
-    let text = home.folder.file("text", "no guest").display().to_string();
+    let text = home.record.folder().file("text", "no guest").display().to_string();
     let [disk, net] = ["diskbench", "httpd"].map(|guest| guest_path(guest).display().to_string());
     let cases: [(&[&str], &str); 11] = [
         (&[&disk], "the guest needs a disk: add --disk PATH"),

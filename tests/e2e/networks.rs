@@ -7,16 +7,16 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chiton_tests::{Folder, PATIENCE, busybox, chiton_path, free_port, guest_path, is_root, kvm_works};
+use chiton_tests::{PATIENCE, Record, ask_by_datagram, busybox, free_port, guest_path, is_root, kvm_works};
 
 /// A bridge.
 struct Net {
-    folder: Folder,
+    record: Record,
     bridge: String,
     /// The first three bytes of its addresses.
     range: String,
@@ -35,10 +35,13 @@ impl Net {
             return None;
         }
         let (number, process) = (NEXT.fetch_add(1, Ordering::Relaxed), std::process::id());
+        let bridge = format!("chitest{}n{number}", process % 10_000);
+        let range = format!("10.{}.{}", 96 + process % 64, number);
+        let subnet = format!("{range}.0/29");
         Some(Self {
-            folder: Folder::new(),
-            bridge: format!("chitest{}n{number}", process % 10_000),
-            range: format!("10.{}.{}", 96 + process % 64, number),
+            record: Record::new([("CHITON_BRIDGE", bridge.clone()), ("CHITON_SUBNET", subnet)]),
+            bridge,
+            range,
         })
     }
 
@@ -46,29 +49,13 @@ impl Net {
         format!("{}.{last}", self.range)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(chiton_path());
-        command
-            .args(args)
-            .env_remove("CHITON_JAIL")
-            .env("CHITON_HOME", self.folder.path("home"))
-            .env("CHITON_BRIDGE", &self.bridge)
-            .env("CHITON_SUBNET", format!("{}.0/29", self.range))
-            .current_dir(self.folder.path(""));
-        command
-    }
-
     fn output(&self, args: &[&str]) -> Output {
-        self.command(args).output().expect("chiton starts")
+        self.record.output(args)
     }
 
-    /// Does what has to succeed; what it printed.
     #[track_caller]
     fn ok(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{args:?}: {}: {said}", output.status);
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        self.record.ok(args)
     }
 
     /// Runs a guest to its end; what it printed.
@@ -109,7 +96,7 @@ impl Net {
     /// What there is of the bridge: devices, tables, files.
     fn traces(&self) -> Vec<String> {
         let mut traces: Vec<_> = ports_of(&self.bridge);
-        let state = self.folder.path("home/network").join(&self.bridge);
+        let state = self.record.folder().path("home/network").join(&self.bridge);
         for folder in ["leases", "owners", "hosts.own"] {
             let entries = fs::read_dir(state.join(folder)).into_iter().flatten().flatten();
             traces.extend(entries.filter_map(|entry| entry.file_name().into_string().ok()));
@@ -133,7 +120,13 @@ impl Net {
             .filter(|line| !line.starts_with("127."))
             .collect();
         assert!(left.is_empty(), "{left:?}");
-        let hosts = fs::read_to_string(self.folder.path("home/network").join(&self.bridge).join("hosts"));
+        let hosts = fs::read_to_string(
+            self.record
+                .folder()
+                .path("home/network")
+                .join(&self.bridge)
+                .join("hosts"),
+        );
         assert!(hosts.is_ok_and(|hosts| !hosts.contains('#')), "names are left");
         assert!(
             !Path::new("/sys/class/net").join(&self.bridge).exists(),
@@ -236,23 +229,11 @@ fn published_ports_answer_from_the_host_and_from_guests() {
     );
     for address in ["127.0.0.1", &net.address(1)] {
         assert!(page(address, tcp).contains("Chiton"), "{address}");
-        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-        socket
-            .set_read_timeout(Some(Duration::from_millis(200)))
-            .expect("a time");
-        socket.connect((address, udp)).expect("an address");
-        let mut bytes = [0; 16];
-        let start = Instant::now();
-        let len = loop {
-            // One that comes before the guest listens is lost.
-            socket.send(b"ping").expect("it goes out");
-            match socket.recv(&mut bytes) {
-                Err(error) if start.elapsed() > PATIENCE => panic!("no answer from {address}: {error}"),
-                Err(_) => {}
-                Ok(len) => break len,
-            }
-        };
-        assert_eq!(&bytes[..len], b"ping", "{address}");
+        assert_eq!(
+            ask_by_datagram(SocketAddr::new(address.parse().expect("an address"), udp), b"ping"),
+            b"ping",
+            "{address}"
+        );
     }
     let host = net.address(1);
     let said = net.guest(&["--network", "bridge"], &["fetch", &host, &tcp.to_string()]);
@@ -331,7 +312,7 @@ fn links_of_an_image_are_in_nobodys_way_to_names() {
         return;
     }
     // As an image of a distribution has them: the first is of systemd's resolver, which does not run in it.
-    let etc = net.folder.path("etc");
+    let etc = net.record.folder().path("etc");
     fs::create_dir(&etc).expect("a folder");
     symlink("/run/systemd/resolve/stub-resolv.conf", etc.join("resolv.conf")).expect("a link");
     symlink("../../../host/hosts", etc.join("hosts")).expect("a link");

@@ -12,7 +12,7 @@ use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chiton_tests::{PATIENCE, SUBORDINATE, User, busybox, free_port, is_installed, kvm_works};
+use chiton_tests::{PATIENCE, SUBORDINATE, User, ask_by_datagram, busybox, free_port, is_installed, kvm_works};
 
 /// A user with a record of instances and images, and maybe with cgroups.
 struct Home(User, Option<Delegated>);
@@ -46,10 +46,7 @@ impl Home {
     /// Does what has to succeed; what it printed.
     #[track_caller]
     fn ok(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{args:?}: {}: {said}", output.status);
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        chiton_tests::ok(args, &self.output(args))
     }
 
     /// Has to be refused, with these words, and to leave no process and no instance.
@@ -441,23 +438,11 @@ fn a_guest_of_a_users_reaches_the_host_and_is_reached_by_published_ports() {
     home.start("echo", &["--network", "user", "-p", &publish], &["netperf", "7", "udp"]);
     for address in [Ipv4Addr::LOCALHOST, host()] {
         assert!(ask(address, tcp, GET).contains("<h1>Chiton</h1>"), "{address}");
-        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-        socket
-            .set_read_timeout(Some(Duration::from_millis(200)))
-            .expect("a time");
-        socket.connect((address, udp)).expect("an address");
-        let mut bytes = [0; 16];
-        let start = Instant::now();
-        let len = loop {
-            // One that comes before the guest listens is lost.
-            socket.send(b"ping").expect("it goes out");
-            match socket.recv(&mut bytes) {
-                Err(error) if start.elapsed() > PATIENCE => panic!("no answer from {address}: {error}"),
-                Err(_) => {}
-                Ok(len) => break len,
-            }
-        };
-        assert_eq!(&bytes[..len], b"ping", "{address}");
+        assert_eq!(
+            ask_by_datagram(SocketAddr::from((address, udp)), b"ping"),
+            b"ping",
+            "{address}"
+        );
     }
     // The host, by its own address and by that of the gateway.
     for address in [host(), Ipv4Addr::new(10, 87, 0, 1)] {

@@ -15,12 +15,12 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use chiton_tests::{Folder, PATIENCE, chiton_path, guest_path, is_root, kvm_works, slow, tables};
+use chiton_tests::{PATIENCE, Record, guest_path, is_root, kvm_works, slow, tables};
 
 use crate::instances::{cgroups, processes};
 
@@ -49,9 +49,8 @@ impl Random {
 }
 
 struct Soak {
-    folder: Folder,
+    record: Record,
     bridge: String,
-    subnet: String,
     /// A program for jailed processes, if there is one.
     has_processes: bool,
     next: AtomicU32,
@@ -62,16 +61,22 @@ struct Soak {
 impl Soak {
     fn new() -> Self {
         let process = std::process::id();
+        let bridge = format!("chitests{}", process % 100_000);
+        let subnet = format!("10.{}.{}.0/24", 160 + process % 64, process / 64 % 256);
         let soak = Self {
-            folder: Folder::new(),
-            bridge: format!("chitests{}", process % 100_000),
-            subnet: format!("10.{}.{}.0/24", 160 + process % 64, process / 64 % 256),
+            record: Record::new([("CHITON_BRIDGE", bridge.clone()), ("CHITON_SUBNET", subnet)]),
+            bridge,
             has_processes: Path::new("/bin/busybox").exists(),
             next: AtomicU32::new(0),
             killed: Mutex::default(),
         };
         let hello = guest_path("live").display().to_string();
-        let file = soak.folder.file("file", vec![7; 1 << 20]).display().to_string();
+        let file = soak
+            .record
+            .folder()
+            .file("file", vec![7; 1 << 20])
+            .display()
+            .to_string();
         soak.ok(&[
             "image",
             "build",
@@ -93,43 +98,22 @@ impl Soak {
     }
 
     fn home(&self) -> PathBuf {
-        self.folder.path("home")
+        self.record.home()
     }
 
     fn path(&self, name: &str) -> String {
-        self.folder.path(name).display().to_string()
+        self.record.folder().path(name).display().to_string()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(chiton_path());
-        command
-            .args(args)
-            .env_remove("CHITON_JAIL")
-            .env("CHITON_HOME", self.home())
-            .env("CHITON_BRIDGE", &self.bridge)
-            .env("CHITON_SUBNET", &self.subnet)
-            .stdin(Stdio::null())
-            .current_dir(self.folder.path(""));
-        command
-    }
-
-    fn output(&self, args: &[&str]) -> Output {
-        self.command(args).output().expect("chiton starts")
-    }
-
-    /// Does what has to succeed, whoever was killed before; what it printed.
     #[track_caller]
     fn ok(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{args:?}: {}: {said}", output.status);
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        self.record.ok(args)
     }
 
     /// Starts what is to be killed; it says to a file what it has to say.
     fn start(&self, args: &[&str]) -> Child {
         let said = File::options().append(true).create(true).open(self.path("said"));
-        let mut command = self.command(args);
+        let mut command = self.record.command(args);
         command.stdout(Stdio::null()).stderr(said.expect("a file"));
         command.spawn().expect("chiton starts")
     }
@@ -330,7 +314,7 @@ impl Soak {
             std::thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(self.left(), Vec::<String>::new());
-        let doctor = self.output(&["doctor", "--store"]);
+        let doctor = self.record.output(&["doctor", "--store"]);
         let said = String::from_utf8_lossy(&doctor.stdout);
         assert!(doctor.status.success() && said.starts_with("ok "), "{said}");
         let said = fs::read_to_string(self.path("said")).unwrap_or_default();
@@ -402,11 +386,11 @@ impl Drop for Soak {
     /// A test that failed leaves nothing to others either.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let listed = self.output(&["ps", "--all", "--quiet"]).stdout;
+            let listed = self.record.output(&["ps", "--all", "--quiet"]).stdout;
             for id in String::from_utf8_lossy(&listed).lines() {
-                self.output(&["rm", "--force", id]);
+                self.record.output(&["rm", "--force", id]);
             }
-            self.output(&["prune"]);
+            self.record.output(&["prune"]);
         }
     }
 }

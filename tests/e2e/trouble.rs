@@ -6,12 +6,12 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-use chiton_tests::{Folder, chiton_path, guest_path, is_root, kvm_works};
+use chiton_tests::{Record, guest_path, is_root, kvm_works};
 
 /// A record of its own.
-struct Home(Folder);
+struct Home(Record);
 
 impl Home {
     /// `None`, with the reason said, where jails cannot be made as root makes them.
@@ -24,34 +24,22 @@ impl Home {
             println!("SKIPPED: not root");
             return None;
         }
-        let home = Self(Folder::new());
+        let home = Self(Record::new([]));
         fs::create_dir(home.path()).expect("a new folder");
         Some(home)
     }
 
     fn path(&self) -> PathBuf {
-        self.0.path("home")
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(chiton_path());
-        command
-            .args(args)
-            .env_remove("CHITON_JAIL")
-            .env("CHITON_HOME", self.path());
-        command.stdin(Stdio::null()).current_dir(self.0.path(""));
-        command
+        self.0.home()
     }
 
     fn output(&self, args: &[&str]) -> Output {
-        self.command(args).output().expect("chiton starts")
+        self.0.output(args)
     }
 
     #[track_caller]
     fn ok(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        assert!(output.status.success(), "{args:?}: {}", said(&output));
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        self.0.ok(args)
     }
 
     /// Has to be refused, in one sentence with these words.
@@ -143,6 +131,7 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     });
     let big = home
         .0
+        .folder()
         .file("big", noise.take(4 << 20).collect::<Vec<_>>())
         .display()
         .to_string();
@@ -221,7 +210,7 @@ fn a_name_that_several_want_at_once_is_given_to_one() {
     let hello = guest_path("hello").display().to_string();
     let all: Vec<_> = (0..8)
         .map(|_| {
-            let mut command = home.command(&["create", "--name", "wanted", &hello]);
+            let mut command = home.0.command(&["create", "--name", "wanted", &hello]);
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
             command.spawn().expect("chiton starts")
         })

@@ -20,10 +20,12 @@
 //! ```
 
 mod bad_disk;
+mod datagram;
 mod folder;
 mod loop_device;
 mod needs;
 mod nft;
+mod record;
 mod tap;
 mod traces;
 mod user;
@@ -38,10 +40,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 pub use bad_disk::BadDisk;
+pub use datagram::ask_by_datagram;
 pub use folder::Folder;
 pub use loop_device::LoopDevice;
 pub use needs::{busybox, free_port, is_installed};
 pub use nft::tables;
+pub use record::{Record, ok};
 pub use tap::Tap;
 pub use traces::{Traces, disk_is_free, processes_in_group};
 pub use user::{SUBORDINATE, User};

@@ -101,8 +101,11 @@ impl<'m, H: Host> Ports<'m, H> {
     fn hear(&mut self) -> Result<(), QueueError> {
         while let Some((head, len)) = self.receive.take()? {
             let block = usize::from(self.owner[usize::from(head)]);
-            // SAFETY: the device has given this room back, and nobody else has it.
-            let message = unsafe { *self.room[block].get() };
+            let mut message = [0; MESSAGE];
+            // SAFETY: the room lives as long as the queue, and the driver's side makes no reference into it.
+            let room = unsafe { Window::new(NonNull::from(&self.room[block]).cast(), MESSAGE) };
+            // By the volatile accesses of a window: the device has given the room back, which it may not keep to.
+            room.read(0, &mut message);
             let len = (len as usize).min(MESSAGE);
             self.give(block)?;
             let Some((control, more)) = message[..len].split_first_chunk() else {

@@ -23,4 +23,5 @@ pub mod image;
 pub mod instance;
 pub mod jail;
 mod kernel_log;
+mod lock;
 pub mod network;

@@ -113,7 +113,7 @@ fn look_at_all(instances: &[Instance]) -> Result<HashMap<Id, Look>, Box<dyn Erro
         match look_at(instance) {
             Ok(look) => drop(looks.insert(instance.id().clone(), look)),
             // It was removed at this moment.
-            Err(_) if instance.status().is_err() => {}
+            Err(_) if !instance.dir().exists() => {}
             Err(error) => return Err(error),
         }
     }

@@ -128,13 +128,7 @@ impl Net {
             return Err(NetOpenError::Queues(queues));
         }
         let mut request = Request::new(name)?;
-        let system = |call| {
-            move |source| NetOpenError::System {
-                name: name.to_owned(),
-                call,
-                source,
-            }
-        };
+        let system = |call| failed(name, call);
         let socket = socket().map_err(system("socket"))?;
         // TUNSETIFF would make an interface that does not exist.
         match request.call(&socket, libc::SIOCGIFINDEX) {
@@ -181,13 +175,7 @@ impl Net {
     /// One whose queues are open.
     fn opened(name: &str, taps: Vec<File>, socket: OwnedFd) -> Result<Self, NetOpenError> {
         let mut request = Request::new(name)?;
-        let system = |call| {
-            move |source| NetOpenError::System {
-                name: name.to_owned(),
-                call,
-                source,
-            }
-        };
+        let system = |call| failed(name, call);
         request.call(&socket, libc::SIOCGIFMTU).map_err(system("SIOCGIFMTU"))?;
         // SAFETY: SIOCGIFMTU has just filled in this field.
         let mtu = unsafe { request.0.ifr_ifru.ifru_mtu };
@@ -340,6 +328,12 @@ const fn beside(host: [u8; 6]) -> [u8; 6] {
 }
 
 /// Opens one queue of a TAP device.
+/// For `map_err`: which call failed for the device of this name.
+fn failed(name: &str, call: &'static str) -> impl FnOnce(io::Error) -> NetOpenError {
+    let name = name.to_owned();
+    move |source| NetOpenError::System { name, call, source }
+}
+
 fn open_queue(name: &str, request: &mut Request, several: bool) -> Result<File, NetOpenError> {
     let system = |call| {
         move |source| NetOpenError::System {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -14,6 +14,7 @@ use super::super::spec::{self, Descriptor};
 use super::super::{Digest, Error, Result};
 use super::tree::Summary;
 use super::{Image, Store, open_top, sync_folder, tree};
+use crate::lock::is_at;
 
 /// The unpacked layers of an image. While this lives nobody removes them.
 #[derive(Debug)]
@@ -85,9 +86,7 @@ impl Store {
             opened => opened.at("open", &path)?,
         };
         rustix::fs::flock(&file, FlockOperation::LockShared).at("lock", &path)?;
-        let locked = file.metadata().at("look at", &path)?;
-        let there = fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino()));
-        Ok(there.then_some(file))
+        Ok(is_at(&file, &path).then_some(file))
     }
 
     fn unpack(&self, blob: &Descriptor, diff_id: Digest, progress: &dyn Progress) -> Result<()> {

@@ -6,13 +6,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::IdMap;
+use crate::lock::is_at;
 
 /// A span of ids and the directory where its leases are noted.
 #[derive(Clone, Debug)]
@@ -117,8 +118,7 @@ impl Ranges {
                 Err(errno) => return Err(self.trouble(&path, errno.into())),
             }
             // Whoever had it may have removed the file before this process had the lock.
-            let there = fs::metadata(&path).ok().zip(file.metadata().ok());
-            if there.is_some_and(|(there, ours)| (ours.dev(), ours.ino()) == (there.dev(), there.ino())) {
+            if is_at(&file, &path) {
                 break file;
             }
         };

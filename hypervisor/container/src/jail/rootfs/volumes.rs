@@ -220,6 +220,7 @@ mod tests {
         assert!(root.join("outside/x").is_dir());
         assert!(std::fs::read_dir(&outside).unwrap().next().is_none());
     }
+
     #[test]
     fn links_to_nothing_are_made_something_below_the_root() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,14 @@
+//! Locks on files that may be removed by who holds them.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Whether an open file is the one that has this path: who had the lock of it may have removed it, and somebody may
+/// have made another since.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(open), Ok(there)) = (file.metadata(), fs::metadata(path)) else {
+        return false;
+    };
+    (open.dev(), open.ino()) == (there.dev(), there.ino())
+}
