@@ -9,4 +9,8 @@ pub mod exits;
 pub mod explain;
 pub mod loader;
 pub mod machine;
+pub mod paging;
+pub mod physical;
+pub mod svm;
 pub mod vcpu;
+pub mod vmx;

@@ -1,0 +1,2 @@
+//! The bare-metal backend for AMD's processors: a vCPU that programs SVM itself.
+#![no_std]
