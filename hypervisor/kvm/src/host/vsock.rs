@@ -149,6 +149,8 @@ impl UnixSockets {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         epoll::add(&self.epoll, &fd, epoll::EventData::new_u64(number), flags).ok()?;
         self.last = number;
+        // It may be ready already.
+        self.emptied = false;
         self.sockets.insert(number, Stream { fd, handshake });
         Some(Socket(number))
     }
@@ -182,7 +184,7 @@ impl UnixSockets {
             return false;
         };
         self.ready.extend(events.iter().map(|event| event.data.u64()));
-        self.emptied = events.len() < EVENTS;
+        self.emptied = (1..EVENTS).contains(&events.len());
         !events.is_empty()
     }
 
