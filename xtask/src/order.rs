@@ -41,8 +41,19 @@ pub(crate) fn run() -> Result<()> {
     let map = paths::target().join("chiton.map");
     let task = Task::start("building chiton, with a map");
     let mut build = cargo();
-    build.args(["rustc", "--release", "--package", "chiton", "--target", STATIC_TARGET, "--bin", "chiton"]);
-    build.args(["--", "-C"]).arg(format!("link-arg=-Wl,-Map={}", map.display()));
+    build.args([
+        "rustc",
+        "--release",
+        "--package",
+        "chiton",
+        "--target",
+        STATIC_TARGET,
+        "--bin",
+        "chiton",
+    ]);
+    build
+        .args(["--", "-C"])
+        .arg(format!("link-arg=-Wl,-Map={}", map.display()));
     command::quietly(&task, &mut build)?;
     task.done();
     let chiton = paths::target().join(STATIC_TARGET).join("release/chiton");
@@ -68,7 +79,9 @@ pub(crate) fn run() -> Result<()> {
 
 /// The functions in a linker's map: those in sections of their own.
 fn in_map(map: &str) -> Functions {
-    let placed = map.split_once("Linker script and memory map").map_or("", |(_, placed)| placed);
+    let placed = map
+        .split_once("Linker script and memory map")
+        .map_or("", |(_, placed)| placed);
     let mut functions = Functions::new();
     let mut words = placed.split_whitespace().peekable();
     while let Some(section) = words.next() {
@@ -79,7 +92,9 @@ fn in_map(map: &str) -> Functions {
             let word = words.next_if(|word| word.starts_with("0x"))?;
             u64::from_str_radix(&word[2..], 16).ok()
         };
-        let (Some(at), Some(1..)) = (number(), number()) else { continue };
+        let (Some(at), Some(1..)) = (number(), number()) else {
+            continue;
+        };
         let file = words.peek().copied().unwrap_or_default();
         functions.insert(at, pattern(section, file));
     }
@@ -101,9 +116,10 @@ fn pattern(section: &str, file: &str) -> String {
 }
 
 fn script(order: &[String]) -> String {
-    let mut text = "/* What runs when a guest does, in the order of its first calls. `cargo xtask order` writes it. */\n\
+    let mut text =
+        "/* What runs when a guest does, in the order of its first calls. `cargo xtask order` writes it. */\n\
                     SECTIONS\n{\n  .text.order :\n  {\n"
-        .to_owned();
+            .to_owned();
     for pattern in order {
         text += &format!("    {pattern}\n");
     }
@@ -165,7 +181,10 @@ fn watch(program: &mut Command, path: &Path, functions: &Functions) -> io::Resul
 }
 
 fn memory(process: libc::pid_t) -> io::Result<File> {
-    File::options().read(true).write(true).open(format!("/proc/{process}/mem"))
+    File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/proc/{process}/mem"))
 }
 
 /// Puts a breakpoint at each function; where the program is, and what it was without.
