@@ -139,6 +139,24 @@ mod tests {
     }
 
     #[test]
+    fn pages_that_are_provided_are_zero_and_no_others_are_there() {
+        let ram = Ram::new(1 << 20).unwrap();
+        let beyond = 1 << 30..(1 << 30) + map::PAGE;
+        // Neighbours, a page that overlaps, a gap, and what is no memory.
+        ram.provide([0x1000..0x1001, 0x1ff0..0x3001, 0x8000..0xa000, beyond].into_iter());
+        let start = ram.window(0, 1 << 20).unwrap().as_ptr();
+        let mut there = [0_u8; 16];
+        // SAFETY: sixteen pages of the mapping, and a byte for each.
+        let answer = unsafe { libc::mincore(start.cast(), 16 << 12, there.as_mut_ptr()) };
+        assert_eq!(answer, 0);
+        let there: Vec<_> = (0..16).filter(|page| there[*page] & 1 != 0).collect();
+        assert_eq!(there, [1, 2, 3, 8, 9]);
+        let mut bytes = [1; 0x3000];
+        ram.window(0x1000, 0x3000).unwrap().read(0, &mut bytes);
+        assert_eq!(bytes, [0; 0x3000]);
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let ram = Ram::new(1 << 20).unwrap();
         ram.window(0x1000, 3).unwrap().write(0, b"abc");
