@@ -69,11 +69,12 @@ impl<'g> Plan<'g> {
         let mut world = World::build(&image, &options)?;
         random(&mut world.boot_page.seed).map_err(Error::system("getrandom"))?;
         let ram = Arc::new(Ram::new(self.memory)?);
-        let stack = world.layout().stack.end;
+        let end = world.layout().stack.end;
+        let stack = end.saturating_sub(STACK_USED)..end;
         let pieces = world
             .pieces()
             .map(|piece| piece.address..piece.address + piece.bytes.len() as u64);
-        ram.provide(pieces.chain([stack.saturating_sub(STACK_USED)..stack]));
+        ram.provide(pieces.chain(std::iter::once(stack)));
         world.write_to(ram.as_ref())?;
         if self.huge_pages {
             ram.prefer_huge_pages();
