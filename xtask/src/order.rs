@@ -212,3 +212,36 @@ fn request(what: libc::c_uint, process: libc::pid_t, at: usize, data: usize) -> 
     }
     Ok(answer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_found_in_a_map_by_names_that_outlive_a_build() {
+        let map = "Discarded input sections\n\
+                    .text._ZN4gone17h0123456789abcdefE\n                0x0000000000000000       0x10 /a.o\n\
+                   Linker script and memory map\n\
+                   .text.order     0x0000000000016000     0x5000\n *(.text._ZN3new3runE)\n\
+                    .text._ZN6chiton3run17h0123456789abcdefE\n                0x0000000000016000       0x80 /a.o\n\
+                    .text.main     0x0000000000016080        0x8 /b.o\n\
+                    .text          0x0000000000016088       0x20 /libc.a(memcpy.lo)\n\
+                    .text.empty    0x00000000000160a8        0x0 /b.o\n\
+                    .rodata.main   0x0000000000020000        0x8 /b.o\n";
+        let expected = [
+            (0x16000, "*(.text._ZN6chiton3run17h*)"),
+            (0x16080, "*(.text.main)"),
+            (0x16088, "*:memcpy.lo(.text)"),
+        ];
+        assert_eq!(in_map(map), expected.map(|(at, name)| (at, name.to_owned())).into());
+    }
+
+    #[test]
+    fn the_program_is_linked_with_a_list_as_this_writes_it() {
+        let list = include_str!("../../hypervisor/cli/order.ld");
+        let inside = list.lines().filter_map(|line| line.strip_prefix("    "));
+        let order: Vec<_> = inside.map(str::to_owned).collect();
+        assert!(order.len() > 100, "{}", order.len());
+        assert_eq!(script(&order), list);
+    }
+}

@@ -1,6 +1,6 @@
 //! The options of `run`, without making a parser first: most of a start went into that.
 //!
-//! [`quick!`](crate::options::quick) is put round a structure that clap's `Args` is derived for. From the
+//! [`quick!`](crate::options::quick!) is put round a structure that clap's `Args` is derived for. From the
 //! same attributes it makes [`Quick`], which reads what is plain: options that are known, each with a
 //! value that is one. Of anything else (help, a mistake, a form that is seldom used) it makes nothing, and
 //! clap, which knows all forms and words for all mistakes, reads the line from its beginning.
