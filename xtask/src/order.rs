@@ -103,9 +103,12 @@ fn in_map(map: &str) -> Functions {
 
 /// What finds this section of this file again, when the compiler has given it another hash.
 fn pattern(section: &str, file: &str) -> String {
-    // `libc.a(memcpy.lo)`: hand-written ones have no section of their own.
-    if let (".text", Some((_, member))) = (section, file.split_once('(')) {
-        return format!("*:{}(.text)", member.trim_end_matches(')'));
+    // Hand-written ones, in `libc.a(memcpy.lo)` or `rcrt1.o`, have no section of their own.
+    if section == ".text" {
+        return match file.split_once('(') {
+            Some((_, member)) => format!("*:{}(.text)", member.trim_end_matches(')')),
+            None => format!("*{}(.text)", file.rsplit('/').next().unwrap_or_default()),
+        };
     }
     // `…17h0123456789abcdefE`: a name of Rust's.
     let name = match section.rfind("17h") {
@@ -225,13 +228,15 @@ mod tests {
                    .text.order     0x0000000000016000     0x5000\n *(.text._ZN3new3runE)\n\
                     .text._ZN6chiton3run17h0123456789abcdefE\n                0x0000000000016000       0x80 /a.o\n\
                     .text.main     0x0000000000016080        0x8 /b.o\n\
-                    .text          0x0000000000016088       0x20 /libc.a(memcpy.lo)\n\
+                    .text          0x0000000000016088       0x10 /libc.a(memcpy.lo)\n\
+                    .text          0x0000000000016098       0x10 /lib/rcrt1.o\n\
                     .text.empty    0x00000000000160a8        0x0 /b.o\n\
                     .rodata.main   0x0000000000020000        0x8 /b.o\n";
         let expected = [
             (0x16000, "*(.text._ZN6chiton3run17h*)"),
             (0x16080, "*(.text.main)"),
             (0x16088, "*:memcpy.lo(.text)"),
+            (0x16098, "*rcrt1.o(.text)"),
         ];
         assert_eq!(in_map(map), expected.map(|(at, name)| (at, name.to_owned())).into());
     }
