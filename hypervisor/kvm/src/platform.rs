@@ -50,6 +50,8 @@ pub const REQUESTS: &[(u8, u32)] = &[
     (P, 0x4188_AEA7), // KVM_SET_XCRS
     // Queues.
     (P, 0x4040_AE79), // KVM_IOEVENTFD
+    // Where the guest was at its end.
+    (P, 0x8090_AE81), // KVM_GET_REGS
     // Interrupts.
     (START, 0xAE03),      // KVM_CHECK_EXTENSION
     (START, 0x4068_AEA3), // KVM_ENABLE_CAP
