@@ -145,19 +145,22 @@ impl Home {
     fn owner(&self, name: &Name) -> Result<Option<Id>, InstanceError> {
         let path = self.name_path(name);
         match fs::read_link(&path) {
-            Ok(id) => {
-                let id = id.to_str().and_then(|id| id.parse::<Id>().ok());
-                Ok(id.filter(|id| self.instances().join(id.as_str()).exists()))
-            }
+            Ok(link) => Ok(self.named_by(&link)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(InstanceError::file("read", &path)(error)),
         }
     }
 
+    /// Whom the link of a name means, if there is such an instance.
+    fn named_by(&self, link: &Path) -> Option<Id> {
+        let id = Id::unpacked(link.to_str()?)?;
+        self.instances().join(id.as_str()).exists().then_some(id)
+    }
+
     fn give_name(&self, name: &Name, id: &Id) -> Result<(), InstanceError> {
         let (path, new) = (self.name_path(name), self.path.join("names").join(format!(".{id}")));
         let _ = fs::remove_file(&new);
-        symlink(id.as_str(), &new).map_err(InstanceError::file("create", &new))?;
+        symlink(id.packed(), &new).map_err(InstanceError::file("create", &new))?;
         fs::rename(&new, &path).map_err(InstanceError::file("create", &path))
     }
 
@@ -370,7 +373,7 @@ impl Home {
             .map_err(InstanceError::file("read", &path))?
             .flatten()
         {
-            let leads = fs::read_link(entry.path()).is_ok_and(|id| self.instances().join(id).exists());
+            let leads = fs::read_link(entry.path()).is_ok_and(|link| self.named_by(&link).is_some());
             if !leads {
                 fs::remove_file(entry.path()).map_err(InstanceError::file("remove", &entry.path()))?;
                 removed += 1;
