@@ -1,6 +1,5 @@
 //! What a supervisor starts: a jail with a guest in it, and everything the jail needs.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -20,6 +19,7 @@ use chiton_kvm::{Net, SocketFile};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
+use super::descriptors::Descriptors;
 use super::inside::Inside;
 use super::names::{AddedHost, Names};
 use super::options::{Clock, Network, scratch};
@@ -381,15 +381,11 @@ impl Machine {
             symlink(std::path::absolute(path)?, control.as_ref())?;
         }
         // What is opened for the guest is what it keeps: devices, disks, sockets.
-        let before = open_descriptors()?;
+        let before = Descriptors::now()?;
         let (options, path) = (&self.options, control.as_ref());
         let mut inside = Inside::open(options, opened, network, names, path, self.verbose, self.began)?;
         self.made.sockets = Some((inside.take_files(), control));
-        jail.keep = open_descriptors()?
-            .difference(&before)
-            .copied()
-            .chain(streams)
-            .collect();
+        jail.keep = before.since()?.chain(streams).collect();
         jail.init = Init::Payload;
         jail.filter = Some(inside.filter());
         Ok(jail.spawn(|| inside.run(streams))?)
@@ -484,17 +480,4 @@ impl Payload for Machine {
 /// A namespace that is open here.
 fn open_namespace(fd: BorrowedFd<'_>) -> Namespace {
     Namespace::File(PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())))
-}
-
-/// The numbers of this process's descriptors.
-fn open_descriptors() -> std::io::Result<BTreeSet<RawFd>> {
-    let numbers = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-    let mut open: BTreeSet<RawFd> = fs::read_dir("/proc/self/fd")?.flatten().filter_map(numbers).collect();
-    // The one by which they were read was among them, and is closed.
-    open.retain(|fd| {
-        // SAFETY: the number is used for a question only, whose answer says whether it is open.
-        let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
-        rustix::io::fcntl_getfd(fd).is_ok()
-    });
-    Ok(open)
 }

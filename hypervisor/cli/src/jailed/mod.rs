@@ -7,6 +7,7 @@
 //!                                               └─▶ jail (clone3) ─▶ the guest, in that process
 //! ```
 
+mod descriptors;
 mod detach;
 mod inside;
 mod machine;
