@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::files::{Lasting, make_dir, read, remove_tree, sync_dir, write};
 use super::log::{LogReader, LogWriter};
+use super::spare::Spare;
 use super::{
     Event, EventKind, Exit, Id, InstanceError, Killer, Live, Name, SocketPath, Spec, State, Status, Time, names,
 };
@@ -64,6 +65,10 @@ impl Home {
         Ok(Turn { _lock: lock })
     }
 
+    fn spare(&self) -> Spare {
+        Spare(self.path.join("spare"))
+    }
+
     fn instances(&self) -> PathBuf {
         self.path.join("instances")
     }
@@ -86,7 +91,9 @@ impl Home {
         let new = self.instances().join(format!("{UNFINISHED}{id}"));
         let _unfinished = {
             let _turn = self.turn()?;
-            make_dir(&new)?;
+            if !self.spare().take(&new) {
+                make_dir(&new)?;
+            }
             hold(&new)?
         };
         let finish = || {
@@ -287,7 +294,7 @@ impl Home {
                 let path = self.name_path(&instance.spec.name);
                 let _ = fs::remove_file(path);
             }
-            remove_tree(&old)?;
+            self.spare().keep(&old)?;
         }
         live.end()?;
         instance.event(EventKind::Remove, String::new())
