@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use chiton_container::jail::{Init, Jail, Kind, Landlock, Lease, Proc, Ranges, Root, Source, Sys};
+use chiton_container::jail::{Dev, Init, Jail, Kind, Landlock, Lease, Proc, Ranges, Root, Source, Sys};
 
 /// Its name, and how it differs from the whole.
 type Variant = (&'static str, fn(&mut Jail));
@@ -53,6 +53,7 @@ const VARIANTS: &[Variant] = &[
     ("without /proc", |jail| jail.root.proc = Proc::Absent),
     ("with /proc of processes only", |jail| jail.root.proc = Proc::Processes),
     ("without /sys", |jail| jail.root.sys = Sys::Absent),
+    ("without /dev", |jail| jail.root.dev = Dev::Absent),
     ("without a minder", |jail| jail.init = Init::Payload),
     ("without Landlock", |jail| jail.landlock = Landlock::Off),
     ("without a system call filter", |jail| jail.filter = None),
@@ -60,6 +61,7 @@ const VARIANTS: &[Variant] = &[
         jail.init = Init::Payload;
         jail.root.proc = Proc::Absent;
         jail.root.sys = Sys::Absent;
+        jail.root.dev = Dev::Absent;
     }),
     ("nothing: a copy of the process", |jail| {
         for kind in Kind::ALL {

@@ -12,7 +12,7 @@ use chiton_container::cgroup::{Cgroup, OomWatch};
 use chiton_container::instance::{Child, Exit, Instance, Killer, Payload, SocketPath};
 use chiton_container::jail::seccomp::Refused;
 use chiton_container::jail::{
-    CgroupPlacement, Clocks, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
+    CgroupPlacement, Clocks, Dev, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
 };
 use chiton_container::network::{self, Attached, Bridge, Helper, UserNetwork};
 use chiton_kvm::{Net, SocketFile};
@@ -174,14 +174,18 @@ impl Machine {
         let volumes = self.volumes(names);
         // Nobody writes into the root of a guest that is a file, unless places for volumes are made there.
         let bare = layers.is_empty() && volumes.is_empty();
-        if layers.is_empty() {
-            // Nothing but what the jail puts there, for all of them.
-            let empty = instance.home().path().join("empty");
-            for place in ["proc", "dev", "tmp"] {
-                fs::create_dir_all(empty.join(place))?;
-            }
-            layers.push(empty);
+        // Below all, for all of them: places of what the jail puts there. A place that is not there is made, which
+        // takes the disk's time, and longer when it is taken away.
+        let (name, places): (_, &[_]) = match (layers.is_empty(), self.options.jail.process) {
+            (true, _) => ("file", &["proc", "tmp"]),
+            (false, false) => ("guest", &["proc"]),
+            (false, true) => ("process", &["proc", "sys", "dev"]),
+        };
+        let below = instance.home().path().join("roots").join(name);
+        for place in places {
+            fs::create_dir_all(below.join(place))?;
         }
+        layers.insert(0, below);
         let scratch = (!bare).then(|| scratch(instance.dir()));
         for folder in ["upper", "work"] {
             scratch
@@ -208,6 +212,11 @@ impl Machine {
                 Sys::ReadOnly
             } else {
                 Sys::Absent
+            },
+            dev: if self.options.jail.process {
+                Dev::Usual
+            } else {
+                Dev::Absent
             },
         })
     }

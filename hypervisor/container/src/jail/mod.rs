@@ -73,7 +73,7 @@ pub use landlock::{Enforced, Landlock};
 pub use namespaces::{Clocks, Kind, Namespaces, Source};
 pub use privileges::Limit;
 pub use program::Program;
-pub use rootfs::{Proc, Root, Sys, Volume, VolumeError};
+pub use rootfs::{Dev, Proc, Root, Sys, Volume, VolumeError};
 /// Resources that [`Limit`] limits, and signals.
 pub use rustix::process::{Resource, Signal};
 
