@@ -67,6 +67,7 @@ impl Machine {
     pub(super) fn new(
         instance: &Instance,
         mut options: RunOptions,
+        found: Option<Source>,
         verbose: u8,
         began: Instant,
     ) -> Result<Self, Box<dyn Error>> {
@@ -74,7 +75,10 @@ impl Machine {
             folder.whole()?;
         }
         let digest = instance.spec().image_digest.as_deref();
-        let source = Source::find(&options.guest, options.jail.process, digest)?;
+        let source = match found {
+            Some(source) => source,
+            None => Source::find(&options.guest, options.jail.process, digest)?,
+        };
         options.jail.check_namespaces()?;
         options.jail.check_network()?;
         Ok(Self {
