@@ -36,9 +36,14 @@ impl Spare {
 
     /// Removes a folder with all that is in it, or keeps it without that if there is none yet.
     pub(super) fn keep(&self, folder: &Path) -> Result<(), InstanceError> {
-        if self.0.exists() {
-            return remove_tree(folder);
+        // A full disk has no room even for that, and what is to be removed is to be removed.
+        if !self.0.exists() && self.try_to_keep(folder).is_ok() {
+            return Ok(());
         }
+        remove_tree(folder)
+    }
+
+    fn try_to_keep(&self, folder: &Path) -> Result<(), InstanceError> {
         let left = leave(folder)?;
         clear(folder, &KEPT, left.then_some(LEFT))?;
         fs::rename(folder, &self.0).map_err(InstanceError::file("rename a folder to", &self.0))
@@ -166,6 +171,18 @@ mod tests {
         Spare(home.path().join("spare")).keep(&folder).unwrap();
         assert!(outside.join("work/file").exists());
         assert_eq!(fs::read_dir(home.path().join("spare")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let one = home.path().join("one");
+        fs::create_dir_all(one.join("root/upper")).unwrap();
+        // In the way of the folder for what is left.
+        fs::write(one.join(LEFT), "x").unwrap();
+        let spare = Spare(home.path().join("spare"));
+        spare.keep(&one).unwrap();
+        assert!(!one.exists() && !spare.0.exists());
     }
 
     #[test]
