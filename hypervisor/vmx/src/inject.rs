@@ -4,55 +4,15 @@
 //! an event, which is then to be delivered again (section 29.2.4, "IDT-vectoring"). If both happen,
 //! the two are combined as the processor would have done it.
 
+use chiton_core::vmx::event::{Event, Kind};
 use chiton_core::vmx::{NoSuchField, VmcsRead, VmcsWrite, fields};
 
-/// Bit 31 of an interruption information: there is an event.
-const VALID: u32 = 1 << 31;
-/// Bit 11: there is an error code.
-const HAS_ERROR_CODE: u32 = 1 << 11;
-
-/// Of what kind an event is (SDM volume 3C, table 26-17): bits 10:8.
+/// An event for the next VM entry: all that the three fields about it hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum Kind {
-    ExternalInterrupt = 0,
-    Nmi = 2,
-    HardwareException = 3,
-    SoftwareInterrupt = 4,
-    PrivilegedSoftwareException = 5,
-    SoftwareException = 6,
-}
-
-impl Kind {
-    const fn of(information: u32) -> Option<Self> {
-        Some(match information >> 8 & 7 {
-            0 => Self::ExternalInterrupt,
-            2 => Self::Nmi,
-            3 => Self::HardwareException,
-            4 => Self::SoftwareInterrupt,
-            5 => Self::PrivilegedSoftwareException,
-            6 => Self::SoftwareException,
-            _ => return None,
-        })
-    }
-
-    /// Whether an instruction raised it: then the processor has to know its length, since the
-    /// handler returns behind it.
-    const fn by_instruction(self) -> bool {
-        matches!(
-            self,
-            Self::SoftwareInterrupt | Self::PrivilegedSoftwareException | Self::SoftwareException
-        )
-    }
-}
-
-/// An event for the next VM entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Event {
-    kind: Kind,
-    vector: u8,
-    error_code: Option<u32>,
-    /// Length of the instruction that raised it.
+pub(crate) struct Injection {
+    event: Event,
+    error_code: u32,
+    /// Length of the instruction that raised it, which its handler returns behind.
     length: u32,
 }
 
@@ -71,81 +31,70 @@ pub(crate) const AC: u8 = 17;
 /// The machine check.
 pub(crate) const MC: u8 = 18;
 
-impl Event {
+impl Injection {
     /// An exception without an error code.
     pub(crate) const fn exception(vector: u8) -> Self {
         Self {
-            kind: Kind::HardwareException,
-            vector,
-            error_code: None,
+            event: Event::new(Kind::HardwareException, vector, false),
+            error_code: 0,
             length: 0,
         }
     }
 
     /// An exception with an error code.
-    pub(crate) const fn with_code(vector: u8, code: u32) -> Self {
+    pub(crate) const fn with_code(vector: u8, error_code: u32) -> Self {
         Self {
-            error_code: Some(code),
-            ..Self::exception(vector)
+            event: Event::new(Kind::HardwareException, vector, true),
+            error_code,
+            length: 0,
         }
     }
 
-    /// A general-protection exception that names no selector: a privileged instruction does what it
-    /// must not.
+    /// A general-protection exception that names no selector: a privileged instruction was to do
+    /// what it must not.
     pub(crate) const fn general_protection() -> Self {
         Self::with_code(GP, 0)
     }
 
-    /// The event that an interruption information describes, if there is one.
-    fn of(information: u32, code: u32, length: u32) -> Option<Self> {
-        if information & VALID == 0 {
-            return None;
-        }
-        Some(Self {
-            kind: Kind::of(information)?,
-            vector: information as u8,
-            error_code: (information & HAS_ERROR_CODE != 0).then_some(code),
-            length,
-        })
-    }
-
     /// What the exit says that happened: an exception or an NMI.
     pub(crate) fn of_exit(vmcs: &impl VmcsRead) -> Option<Self> {
-        Self::of(
-            vmcs.get(fields::EXIT_INTERRUPTION_INFORMATION),
-            vmcs.get(fields::EXIT_INTERRUPTION_ERROR_CODE),
-            vmcs.get(fields::EXIT_INSTRUCTION_LENGTH),
-        )
+        let event = Event(vmcs.get(fields::EXIT_INTERRUPTION_INFORMATION));
+        Self::of(event, vmcs.get(fields::EXIT_INTERRUPTION_ERROR_CODE), vmcs)
     }
 
     /// What was being delivered when the exit came.
     pub(crate) fn under_way(vmcs: &impl VmcsRead) -> Option<Self> {
-        Self::of(
-            vmcs.get(fields::IDT_VECTORING_INFORMATION),
-            vmcs.get(fields::IDT_VECTORING_ERROR_CODE),
-            vmcs.get(fields::EXIT_INSTRUCTION_LENGTH),
-        )
+        let event = Event(vmcs.get(fields::IDT_VECTORING_INFORMATION));
+        Self::of(event, vmcs.get(fields::IDT_VECTORING_ERROR_CODE), vmcs)
+    }
+
+    fn of(event: Event, error_code: u32, vmcs: &impl VmcsRead) -> Option<Self> {
+        event.is_valid().then(|| Self {
+            event: Event(event.0 & !Event::RESERVED_AT_ENTRY),
+            error_code: if event.has_error_code() { error_code } else { 0 },
+            length: if event.is_software() { vmcs.get(fields::EXIT_INSTRUCTION_LENGTH) } else { 0 },
+        })
     }
 
     /// Its vector.
     pub(crate) const fn vector(self) -> u8 {
-        self.vector
+        self.event.vector()
     }
 
     /// Whether it is an NMI.
     pub(crate) const fn is_nmi(self) -> bool {
-        matches!(self.kind, Kind::Nmi)
+        matches!(self.event.kind(), Kind::Nmi)
     }
 
     /// What becomes of an exception that is raised while this event is delivered (SDM volume 3A,
     /// tables 7-4 and 7-5); `None` is a triple fault. An event that gives way is not lost: its
     /// instruction runs again.
     pub(crate) fn then(self, second: Self) -> Option<Self> {
-        if self.kind != Kind::HardwareException {
+        if self.event.kind() != Kind::HardwareException {
             return Some(second);
         }
         let double = Self::with_code(DF, 0);
-        match (Class::of(self.vector), Class::of(second.vector)) {
+        match (Class::of(self.vector()), Class::of(second.vector())) {
             (Class::DoubleFault, Class::Contributory | Class::PageFault) => None,
             (Class::Contributory, Class::Contributory) => Some(double),
             (Class::PageFault, Class::Contributory | Class::PageFault) => Some(double),
@@ -155,15 +104,13 @@ impl Event {
 
     /// Has the next VM entry deliver it.
     pub(crate) fn write(self, vmcs: &mut impl VmcsWrite) -> Result<(), NoSuchField> {
-        let mut information = VALID | (self.kind as u32) << 8 | u32::from(self.vector);
-        if let Some(code) = self.error_code {
-            information |= HAS_ERROR_CODE;
-            vmcs.set(fields::ENTRY_EXCEPTION_ERROR_CODE, code)?;
+        if self.event.has_error_code() {
+            vmcs.set(fields::ENTRY_EXCEPTION_ERROR_CODE, self.error_code)?;
         }
-        if self.kind.by_instruction() {
+        if self.event.is_software() {
             vmcs.set(fields::ENTRY_INSTRUCTION_LENGTH, self.length)?;
         }
-        vmcs.set(fields::ENTRY_INTERRUPTION_INFORMATION, information)
+        vmcs.set(fields::ENTRY_INTERRUPTION_INFORMATION, self.event.0)
     }
 }
 
@@ -193,16 +140,15 @@ mod tests {
 
     use super::*;
 
-    const NMI: Event = Event {
-        kind: Kind::Nmi,
-        vector: 2,
-        error_code: None,
+    const NMI: Injection = Injection {
+        event: Event::new(Kind::Nmi, 2, false),
+        error_code: 0,
         length: 0,
     };
 
     #[test]
     fn two_exceptions_become_what_the_processor_makes_of_them() {
-        let e = |vector| Event::with_code(vector, 0);
+        let e = |vector| Injection::with_code(vector, 0);
         let double = Some(e(DF));
         assert_eq!(e(PF).then(e(PF)), double);
         assert_eq!(e(PF).then(e(GP)), double);
@@ -226,8 +172,8 @@ mod tests {
                 .with(fields::IDT_VECTORING_INFORMATION, information)
                 .with(fields::IDT_VECTORING_ERROR_CODE, code.unwrap_or(0))
                 .with(fields::EXIT_INSTRUCTION_LENGTH, length.unwrap_or(9));
-            let event = Event::under_way(&vmcs).unwrap();
-            event.write(&mut vmcs).unwrap();
+            let injection = Injection::under_way(&vmcs).unwrap();
+            injection.write(&mut vmcs).unwrap();
             assert_eq!(vmcs.get(fields::ENTRY_INTERRUPTION_INFORMATION), information);
             assert_eq!(vmcs.get(fields::ENTRY_EXCEPTION_ERROR_CODE), code.unwrap_or(0));
             assert_eq!(vmcs.get(fields::ENTRY_INSTRUCTION_LENGTH), length.unwrap_or(0));
@@ -237,6 +183,6 @@ mod tests {
     #[test]
     fn without_the_valid_bit_there_is_no_event() {
         let vmcs = PlainVmcs::default().with(fields::IDT_VECTORING_INFORMATION, 0x30e);
-        assert_eq!(Event::under_way(&vmcs), None);
+        assert_eq!(Injection::under_way(&vmcs), None);
     }
 }
