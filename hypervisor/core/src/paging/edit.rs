@@ -1,7 +1,7 @@
 //! How a change goes through the tables.
 
 use super::format::maps_page;
-use super::{Format, Page, Rights, Size};
+use super::{Format, Mark, Page, Rights, Size};
 
 /// An entry that a change has come to.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,9 @@ pub(super) enum Step {
 pub(super) trait Edit<F: Format> {
     /// What is to be done with an entry. Entries of level 1 have nothing below them.
     fn step(&self, format: &F, at: &At) -> Step;
+
+    /// Told of an entry, as it was, after it has been set.
+    fn done(&mut self, _: &At) {}
 
     /// Whether a table may be empty after it.
     fn takes_away(&self) -> bool {
@@ -120,6 +123,61 @@ impl<F: Format> Edit<F> for Split {
         let small = at.size().is_some_and(|size| size <= self.0);
         if small || format.rights(at.entry).is_none() {
             Step::Keep
+        } else {
+            Step::Descend
+        }
+    }
+}
+
+/// Clears a flag of pages.
+pub(super) struct Take<'a> {
+    /// Which flag.
+    pub(super) mark: Mark,
+    /// Told of the pages that had it.
+    pub(super) found: &'a mut dyn FnMut(u64, Size),
+}
+
+impl<F: Format> Edit<F> for Take<'_> {
+    fn step(&self, format: &F, at: &At) -> Step {
+        let bit = self.mark.bit::<F>();
+        if format.rights(at.entry).is_none() {
+            Step::Keep
+        } else if !at.is_page::<F>() {
+            Step::Descend
+        } else if at.entry & bit != 0 {
+            Step::Set(at.entry & !bit)
+        } else {
+            Step::Keep
+        }
+    }
+
+    fn done(&mut self, at: &At) {
+        if let Some(size) = at.size() {
+            (self.found)(at.guest, size);
+        }
+    }
+}
+
+/// Sets or clears a bit of entries that map pages or that are not present.
+pub(super) struct Bit {
+    /// The bit.
+    pub(super) bit: u64,
+    /// Whether it is to be set.
+    pub(super) set: bool,
+}
+
+impl<F: Format> Edit<F> for Bit {
+    fn step(&self, format: &F, at: &At) -> Step {
+        let ends = format.rights(at.entry).is_none() || at.is_page::<F>();
+        let new = if self.set {
+            at.entry | self.bit
+        } else {
+            at.entry & !self.bit
+        };
+        if ends && new == at.entry {
+            Step::Keep
+        } else if ends && at.whole {
+            Step::Set(new)
         } else {
             Step::Descend
         }

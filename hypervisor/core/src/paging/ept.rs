@@ -1,7 +1,9 @@
 //! The format of EPT entries (SDM volume 3C, section 30.3.2, tables 30-1 to 30-7).
 
-use super::format::ADDRESS;
-use super::{Format, MemoryType, Page, Rights, Size};
+use super::edit::Bit;
+use super::format::{ADDRESS, maps_page};
+use super::table::LEVELS;
+use super::{Broken, Change, Format, MemoryType, Page, Rights, Size, Table};
 
 /// Reads are allowed.
 pub(super) const READ: u64 = 1 << 0;
@@ -14,7 +16,7 @@ pub(super) const MEMORY_TYPE: u32 = 3;
 /// The guest's PAT has no say in the memory type.
 pub(super) const IGNORE_PAT: u64 = 1 << 6;
 /// Violations at this entry go to the hypervisor, even if the control "EPT-violation #VE" is 1
-/// (SDM volume 3C, section 26.5.7.1).
+/// (SDM volume 3C, section 27.5.7.1).
 const SUPPRESS_VE: u64 = 1 << 63;
 
 /// Bits of IA32_VMX_EPT_VPID_CAP (SDM volume 3D, appendix A.10).
@@ -98,7 +100,7 @@ impl Ept {
 
     /// The same, with bit 63 ("suppress #VE") set in every entry, also in those that are not
     /// present: where "EPT-violation #VE" is used, all violations are exits but those at the
-    /// entries where [`Table::convert`](super::Table::convert) has cleared it.
+    /// entries where [`Table::convert`] has cleared it.
     #[must_use]
     pub const fn suppressing_ve(mut self) -> Self {
         self.suppress_ve = true;
@@ -117,8 +119,65 @@ impl Ept {
         self.capability & capability::EXECUTE_ONLY != 0
     }
 
+    /// The bits that a physical address may have.
+    const fn addresses(&self) -> u64 {
+        (1 << self.address_bits) - 1
+    }
+
     const fn suppress(&self) -> u64 {
         if self.suppress_ve { SUPPRESS_VE } else { 0 }
+    }
+
+    /// Rights that cannot be.
+    fn rights_broken(&self, entry: u64) -> Option<Broken> {
+        let rights = self.rights(entry);
+        let why = match (rights.read, rights.write, rights.execute) {
+            (false, true, _) => "writes are allowed (bit 1) and reads are not (bit 0)",
+            (false, false, true) if !self.execute_only() => {
+                "fetches are allowed (bit 2) and reads are not (bit 0), which this processor does not offer \
+                 (IA32_VMX_EPT_VPID_CAP bit 0 is 0)"
+            }
+            _ => return None,
+        };
+        Some(Broken {
+            bits: READ | WRITE | EXECUTE,
+            why,
+        })
+    }
+
+    /// Reserved bits that are set (SDM volume 3C, tables 30-2 to 30-7).
+    fn reserved(&self, level: u8, entry: u64) -> Option<Broken> {
+        let beyond = ADDRESS & !self.addresses();
+        let page = maps_page::<Self>(entry, level);
+        let size = Size::of_level(level).filter(|_| page);
+        let rules = [
+            (
+                beyond,
+                "the address has bits that this processor's physical addresses do not have",
+            ),
+            match size {
+                None if level == LEVELS => (0xf8, "bits 7:3 of a PML4 entry are reserved"),
+                None => (0x78, "bits 6:3 of an entry that leads to a table are reserved"),
+                Some(size) if !self.offers(size) => (Self::LARGE, "this processor has no pages of that size"),
+                Some(Size::Small) => (0, ""),
+                Some(size) => (
+                    ADDRESS & (size.bytes() - 1),
+                    "the address of a large page is not a multiple of its size",
+                ),
+            },
+        ];
+        let broken = rules.into_iter().find(|(bits, _)| entry & bits != 0);
+        broken.map(|(bits, why)| Broken { bits, why })
+    }
+
+    /// A memory type that is none.
+    fn type_broken(&self, level: u8, entry: u64) -> Option<Broken> {
+        let size = Size::of_level(level).filter(|_| maps_page::<Self>(entry, level))?;
+        let known = self.memory_type(entry, size).is_some();
+        (!known).then_some(Broken {
+            bits: 7 << MEMORY_TYPE,
+            why: "the memory type is one of the reserved: 2, 3 and 7",
+        })
     }
 
     /// The bits of rights. A write without a read is a misconfiguration; so is a fetch without a
@@ -129,6 +188,17 @@ impl Ept {
             return None;
         }
         Some(read as u64 | (write as u64) << 1 | (execute as u64) << 2)
+    }
+}
+
+impl<'p> Table<'p, Ept> {
+    /// Lets the violations in a range come to the guest as #VE, or to the hypervisor as exits:
+    /// clears or sets bit 63 in the entries that map the range and in those that are not present
+    /// there. It matters where the control "EPT-violation #VE" is 1. What is mapped or unmapped
+    /// later has the bit as [`Ept::suppressing_ve`] says.
+    pub fn convert(&mut self, guest: u64, len: u64, to_guest: bool) -> Change<'_, 'p, Ept> {
+        let bit = SUPPRESS_VE;
+        self.change(guest, len, &mut Bit { bit, set: !to_guest })
     }
 }
 
@@ -182,6 +252,15 @@ impl Format for Ept {
             !ADDRESS
         };
         entry & kept | host
+    }
+
+    fn broken(&self, level: u8, entry: u64) -> Option<Broken> {
+        if entry & (READ | WRITE | EXECUTE) == 0 {
+            return None;
+        }
+        self.rights_broken(entry)
+            .or_else(|| self.reserved(level, entry))
+            .or_else(|| self.type_broken(level, entry))
     }
 
     fn offers(&self, size: Size) -> bool {

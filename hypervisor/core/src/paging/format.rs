@@ -19,6 +19,17 @@ pub struct Page {
     pub memory_type: MemoryType,
 }
 
+/// What is wrong with an entry: the processor refuses to use it. With EPT that is a
+/// misconfiguration (SDM volume 3C, section 30.3.3.1); with NPT it is a nested page fault with the
+/// reserved bit (RSV) in its error code (APM volume 2, section 15.25.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The bits that should be otherwise.
+    pub bits: u64,
+    /// Why, as the end of a sentence.
+    pub why: &'static str,
+}
+
 /// A format of second-level page tables: four levels of 512 entries of 8 bytes.
 ///
 /// Its value knows what the processor offers, so that a table never has an entry that the
@@ -57,6 +68,9 @@ pub trait Format: Copy {
     /// What a large page's entry becomes when the page is split: the entry of one of the 512
     /// smaller pages, the one at `host`. `size` is that of the page that is split.
     fn piece(&self, entry: u64, size: Size, host: u64) -> u64;
+
+    /// What is wrong with an entry of a table of this level, if something is.
+    fn broken(&self, level: u8, entry: u64) -> Option<Broken>;
 
     /// Whether the processor maps pages of this size.
     fn offers(&self, size: Size) -> bool;

@@ -21,6 +21,7 @@ mod ept;
 mod error;
 mod format;
 mod invalidation;
+mod mark;
 mod memory_type;
 mod mtrr;
 mod npt;
@@ -33,11 +34,13 @@ mod table;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod violation;
 
 pub use ept::{Ept, EptError};
 pub use error::Error;
-pub use format::{Format, Page};
+pub use format::{Broken, Format, Page};
 pub use invalidation::Invalidation;
+pub use mark::Mark;
 pub use memory_type::{MemoryType, effective};
 pub use mtrr::Mtrrs;
 pub use npt::Npt;
@@ -46,3 +49,4 @@ pub use path::{Path, Step};
 pub use rights::Rights;
 pub use size::Size;
 pub use table::{Change, GUEST_END, Table};
+pub use violation::{Cause, Purpose, Violation};

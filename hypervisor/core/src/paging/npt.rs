@@ -1,8 +1,9 @@
 //! The format of NPT entries: those of a host's own tables in long mode (APM volume 2, sections
 //! 15.25.5 and 5.4.1).
 
-use super::format::ADDRESS;
-use super::{Format, MemoryType, Page, Pat, Rights, Size};
+use super::format::{ADDRESS, maps_page};
+use super::table::LEVELS;
+use super::{Broken, Format, MemoryType, Page, Pat, Rights, Size};
 
 /// The entry is present; what is present can be read.
 const PRESENT: u64 = 1 << 0;
@@ -120,6 +121,33 @@ impl Format for Npt {
                 flags & !Self::LARGE | pat | host
             }
         }
+    }
+
+    fn broken(&self, level: u8, entry: u64) -> Option<Broken> {
+        if entry & PRESENT == 0 {
+            return None;
+        }
+        let page = maps_page::<Self>(entry, level);
+        let rule = match Size::of_level(level).filter(|_| page) {
+            None if level == LEVELS && page => (Self::LARGE, "bit 7 of a PML4 entry must be zero"),
+            Some(size) if !self.offers(size) => (Self::LARGE, "this processor has no pages of that size"),
+            // Bit 12 belongs to the PAT.
+            Some(size @ (Size::Large | Size::Huge)) => (
+                ADDRESS & (size.bytes() - 1) & !PAT_LARGE,
+                "the address of a large page is not a multiple of its size",
+            ),
+            _ => (0, ""),
+        };
+        let beyond = ADDRESS & !((1 << self.address_bits) - 1);
+        let rules = [
+            (
+                beyond,
+                "the address has bits that this processor's physical addresses do not have",
+            ),
+            rule,
+        ];
+        let broken = rules.into_iter().find(|(bits, _)| entry & bits != 0);
+        broken.map(|(bits, why)| Broken { bits, why })
     }
 
     fn offers(&self, size: Size) -> bool {

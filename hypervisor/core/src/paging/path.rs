@@ -5,7 +5,7 @@ use core::fmt;
 use super::format::{ADDRESS, maps_page};
 use super::size::{index, span, table_name};
 use super::table::LEVELS;
-use super::{Format, Page, Rights, Size};
+use super::{Broken, Format, Mark, Page, Rights, Size};
 
 /// One entry on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,8 @@ impl<F: Format> Path<F> {
                 index: index as u16,
                 entry,
             });
-            if format.rights(entry).is_none() || maps_page::<F>(entry, level) {
+            let ends = format.rights(entry).is_none() || format.broken(level, entry).is_some();
+            if ends || maps_page::<F>(entry, level) {
                 break;
             }
             table = entry & ADDRESS;
@@ -64,6 +65,11 @@ impl<F: Format> Path<F> {
     #[must_use]
     pub fn last(&self) -> Option<&Step> {
         self.steps.iter().flatten().next_back()
+    }
+
+    /// What one entry on the way allows.
+    pub(super) fn allows(&self, step: &Step) -> Rights {
+        self.format.rights(step.entry)
     }
 
     /// What all entries on the way allow together. At an entry that is not present: nothing.
@@ -78,7 +84,7 @@ impl<F: Format> Path<F> {
     #[must_use]
     pub fn page(&self) -> Option<Page> {
         let Step { level, entry, .. } = *self.last()?;
-        if self.format.rights(entry).is_none() || !maps_page::<F>(entry, level) {
+        if self.rights().is_none() || self.broken().is_some() || !maps_page::<F>(entry, level) {
             return None;
         }
         let size = Size::of_level(level)?;
@@ -88,6 +94,19 @@ impl<F: Format> Path<F> {
             rights: self.rights(),
             memory_type: self.format.memory_type(entry, size)?,
         })
+    }
+
+    /// What is wrong with the last entry, if something is. No way goes on below such an entry.
+    #[must_use]
+    pub fn broken(&self) -> Option<Broken> {
+        let last = self.last()?;
+        self.format.broken(last.level, last.entry)
+    }
+
+    /// Whether the entry that maps the page has this mark.
+    #[must_use]
+    pub fn marked(&self, mark: Mark) -> bool {
+        self.page().is_some() && self.last().is_some_and(|step| step.entry & mark.bit::<F>() != 0)
     }
 
     /// How many bytes the last entry stands for: all of them lead the same way.
@@ -119,7 +138,15 @@ impl<F: Format> fmt::Display for Path<F> {
                     "{guest:#x} is {host:#x} in a page of {size}, {rights}, {memory_type}"
                 )
             }
-            None => write!(f, "{guest:#x} is not mapped"),
+            None => match (self.broken(), self.last()) {
+                (Some(Broken { bits, why }), Some(step)) => write!(
+                    f,
+                    "{guest:#x} leads to a {} entry that the processor refuses, for its bits {:#x}: {why}",
+                    table_name(step.level),
+                    step.entry & bits,
+                ),
+                _ => write!(f, "{guest:#x} is not mapped"),
+            },
         }
     }
 }

@@ -5,10 +5,10 @@ use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::edit::{At, Edit, Map, Protect, Split, Step, Unmap};
+use super::edit::{At, Edit, Map, Protect, Split, Step, Take, Unmap};
 use super::format::{ADDRESS, maps_page};
 use super::size::{index, span};
-use super::{Error, Format, Invalidation, Page, Path, Rights, Size};
+use super::{Error, Format, Invalidation, Mark, Page, Path, Rights, Size};
 use crate::physical::Physical;
 
 /// Levels of the tables: the root is of level 4.
@@ -47,7 +47,7 @@ impl<'p, F: Format> Table<'p, F> {
             owed: Invalidation::None,
             retired: Vec::new(),
         };
-        table.root = table.new_page()?;
+        table.root = table.new_page(table.format.absent())?;
         Ok(table)
     }
 
@@ -95,7 +95,7 @@ impl<'p, F: Format> Table<'p, F> {
             if let Some(address) = self.first_mapped(range.clone()) {
                 return Err(Error::Mapped { address });
             }
-            self.edit(range, &Map { guest, page })
+            self.edit(range, &mut Map { guest, page })
         });
         self.changed(outcome)
     }
@@ -104,7 +104,7 @@ impl<'p, F: Format> Table<'p, F> {
     pub fn remap(&mut self, guest: u64, len: u64, page: Page) -> Change<'_, 'p, F> {
         let outcome = self
             .check_page(guest, len, page)
-            .and_then(|range| self.edit(range, &Map { guest, page }));
+            .and_then(|range| self.edit(range, &mut Map { guest, page }));
         self.changed(outcome)
     }
 
@@ -141,7 +141,7 @@ impl<'p, F: Format> Table<'p, F> {
             let host = page.host + (start - region.start);
             self.edit(
                 start..start + size.bytes(),
-                &Map {
+                &mut Map {
                     guest: start,
                     page: Page { host, size, ..page },
                 },
@@ -153,7 +153,7 @@ impl<'p, F: Format> Table<'p, F> {
     /// Takes away whatever is mapped in a range, and the tables that map nothing then. Large
     /// pages that reach out of it are split.
     pub fn unmap(&mut self, guest: u64, len: u64) -> Change<'_, 'p, F> {
-        let outcome = check_guest(guest, len).and_then(|range| self.edit(range, &Unmap));
+        let outcome = check_guest(guest, len).and_then(|range| self.edit(range, &mut Unmap));
         self.changed(outcome)
     }
 
@@ -162,19 +162,52 @@ impl<'p, F: Format> Table<'p, F> {
     pub fn protect(&mut self, guest: u64, len: u64, rights: Rights) -> Change<'_, 'p, F> {
         let outcome = check_guest(guest, len)
             .and_then(|range| self.check_rights(rights).map(|()| range))
-            .and_then(|range| self.edit(range, &Protect(rights)));
+            .and_then(|range| self.edit(range, &mut Protect(rights)));
         self.changed(outcome)
     }
 
     /// Splits the pages of a range that are larger than `largest`. A page's accessed and dirty
     /// flags become those of all its pieces.
     pub fn split(&mut self, guest: u64, len: u64, largest: Size) -> Change<'_, 'p, F> {
-        let outcome = check_guest(guest, len).and_then(|range| self.edit(range, &Split(largest)));
+        let outcome = check_guest(guest, len).and_then(|range| self.edit(range, &mut Split(largest)));
         self.changed(outcome)
     }
 
-    /// Makes a change of what an [`Edit`] says, with a range that is known to be good.
-    pub(super) fn change(&mut self, guest: u64, len: u64, edit: &dyn Edit<F>) -> Change<'_, 'p, F> {
+    /// Clears the accessed or the dirty flags of the pages of a range, and tells which pages had
+    /// them: guest-physical address and size. A page that reaches out of the range counts.
+    ///
+    /// What the pages hold is to be read after the change has been settled, not before: until
+    /// then a processor may write to a page that it remembers as dirty, without a new mark.
+    /// Flags of entries that lead to tables stay as they are.
+    pub fn take(&mut self, mark: Mark, guest: u64, len: u64, mut found: impl FnMut(u64, Size)) -> Change<'_, 'p, F> {
+        let mut take = Take {
+            mark,
+            found: &mut found,
+        };
+        let outcome = check_guest(guest, len).and_then(|range| self.edit(range, &mut take));
+        self.changed(outcome)
+    }
+
+    /// Puts any value in the place of the entry of this level on the way to a guest-physical
+    /// address, if the way goes so far: to see what a processor says to an entry that no change
+    /// would make.
+    ///
+    /// # Safety
+    ///
+    /// The processor believes the entry: the guest reaches whatever it maps. So do we: an entry
+    /// that leads to a table has to lead to the one it led to.
+    pub unsafe fn overwrite(&mut self, guest: u64, level: u8, entry: u64) -> Change<'_, 'p, F> {
+        let path = self.path(guest);
+        for step in path.steps.iter().flatten().filter(|step| step.level == level) {
+            let slot = self.entry(step.table, usize::from(step.index));
+            let old = slot.swap(entry, Ordering::AcqRel);
+            self.owed = self.owed.max(Invalidation::of(&self.format, old, entry));
+        }
+        self.changed(Ok(()))
+    }
+
+    /// Makes the change that an [`Edit`] says.
+    pub(super) fn change(&mut self, guest: u64, len: u64, edit: &mut dyn Edit<F>) -> Change<'_, 'p, F> {
         let outcome = check_guest(guest, len).and_then(|range| self.edit(range, edit));
         self.changed(outcome)
     }
@@ -234,7 +267,7 @@ impl<'p, F: Format> Table<'p, F> {
         })
     }
 
-    fn edit(&mut self, range: Range<u64>, edit: &dyn Edit<F>) -> Result<(), Error> {
+    fn edit(&mut self, range: Range<u64>, edit: &mut dyn Edit<F>) -> Result<(), Error> {
         if range.is_empty() {
             return Ok(());
         }
@@ -249,7 +282,7 @@ impl<'p, F: Format> Table<'p, F> {
         level: u8,
         base: u64,
         range: &Range<u64>,
-        edit: &dyn Edit<F>,
+        edit: &mut dyn Edit<F>,
     ) -> Result<(), Error> {
         let last = base + (span(level) * 512 - 1);
         let (first, last) = (range.start.max(base), (range.end - 1).min(last));
@@ -271,6 +304,7 @@ impl<'p, F: Format> Table<'p, F> {
                             // The processor has set a flag meanwhile.
                             continue;
                         }
+                        edit.done(&at);
                     }
                     Step::Descend if level == 1 => {}
                     Step::Descend => {
@@ -298,7 +332,7 @@ impl<'p, F: Format> Table<'p, F> {
         if present && !maps_page::<F>(entry, level) {
             return Ok(Some(entry & ADDRESS));
         }
-        let child = self.new_page()?;
+        let child = self.new_page(if present { 0 } else { entry })?;
         let mut new = self.format.table(child);
         if let Some(size) = Size::of_level(level).filter(|_| present) {
             // The bits of an address below the page's size have other meanings.
@@ -355,20 +389,19 @@ impl<'p, F: Format> Table<'p, F> {
         (0..512).all(|index| self.entry(table, index).load(Ordering::Acquire) == absent)
     }
 
-    /// A page for a table, full of entries that lead nowhere.
-    fn new_page(&self) -> Result<u64, Error> {
+    /// A page for a table, full of this entry.
+    fn new_page(&self, entry: u64) -> Result<u64, Error> {
         let page = self.physical.allocate().ok_or(Error::NoPages)?;
-        let absent = self.format.absent();
-        if absent != 0 {
+        if entry != 0 {
             for index in 0..512 {
-                self.entry(page, index).store(absent, Ordering::Relaxed);
+                self.entry(page, index).store(entry, Ordering::Relaxed);
             }
         }
         Ok(page)
     }
 
     /// One entry of one of our own tables.
-    fn entry(&self, table: u64, index: usize) -> &AtomicU64 {
+    pub(super) fn entry(&self, table: u64, index: usize) -> &AtomicU64 {
         assert!(index < 512, "a table has 512 entries");
         let start = self.physical.pointer(table).cast::<u64>();
         // SAFETY: the page came from `allocate` and has not been released, because the addresses
