@@ -10,6 +10,7 @@ use core::arch::x86_64::__cpuid_count;
 use core::cell::Cell;
 
 use chiton_core::cpuid::GuestCpuid;
+use chiton_core::paging::Mtrrs;
 use chiton_core::physical::Physical;
 use chiton_core::vmx::capability::{Capabilities, FeatureControl, Processor as Features};
 use chiton_core::vmx::controls::{pin, primary, secondary};
@@ -33,6 +34,8 @@ pub struct Vmx {
 pub(crate) struct Processor {
     pub(crate) physical: &'static dyn Physical,
     pub(crate) capabilities: Capabilities,
+    /// How the machine's memory is cached.
+    pub(crate) mtrrs: Mtrrs,
     /// What a guest's `cpuid` answers.
     pub(crate) cpuid: GuestCpuid,
     /// The VMXON region, which is the processor's own until VMXOFF.
@@ -77,6 +80,7 @@ impl Vmx {
         invalidate::everything(&capabilities)?;
         let processor = Processor {
             physical,
+            mtrrs: Mtrrs::read(capabilities.processor.physical_bits.into(), read),
             capabilities,
             cpuid,
             _region: region,

@@ -1,11 +1,14 @@
 //! Guest memory: EPT, made on demand, and the way from a linear address to the bytes.
 
+use core::ops::Range;
+
 use chiton_core::explain::{WalkEnd, walk};
-use chiton_core::paging::{Ept, MemoryType, Page, Rights, Size, Table};
+use chiton_core::paging::{Ept, Format, MemoryType, Page, Rights, Size, Table};
 use chiton_core::physical::{GuestRam, Physical};
 use chiton_core::vmx::Capabilities;
 use chiton_shared::memory::GuestMemory;
 
+use crate::enable::Processor;
 use crate::{Error, invalidate};
 
 /// The memory of one guest.
@@ -20,8 +23,8 @@ pub(crate) struct Memory {
 pub(crate) enum Demand {
     /// Memory that was not mapped yet, and is now.
     Mapped,
-    /// Memory that is mapped, with all rights: the processor remembered an older entry.
-    Stale,
+    /// Memory that is mapped.
+    Already,
     /// No memory is there.
     Nowhere,
 }
@@ -55,40 +58,46 @@ impl Memory {
         Ok(Self { ram, table, largest })
     }
 
-    /// The guest has touched a guest-physical address that is not mapped, or not with the right
-    /// that it took: maps the largest page round it that lies in memory as a whole.
-    pub(crate) fn demand(&mut self, capabilities: &Capabilities, address: u64) -> Result<Demand, Error> {
+    /// The guest has touched a guest-physical address that is not mapped, or without the right that
+    /// it took: maps the largest page round it that lies in memory as a whole, and in memory of one
+    /// type.
+    pub(crate) fn demand(&mut self, processor: &Processor, address: u64) -> Result<Demand, Error> {
         let Some(piece) = self.ram.piece(address) else {
             return Ok(Demand::Nowhere);
         };
         if self.table.translate(address).is_some() {
-            return Ok(Demand::Stale);
+            return Ok(Demand::Already);
         }
         let sizes = [Size::Huge, Size::Large, Size::Small].into_iter();
-        for size in sizes.filter(|size| *size <= self.largest) {
+        for size in sizes.filter(|size| *size <= self.largest && self.table.format().offers(*size)) {
             let start = address & !(size.bytes() - 1);
-            let host = start.wrapping_sub(piece.guest).wrapping_add(piece.physical);
-            let whole = start >= piece.guest && start + size.bytes() <= piece.guest + piece.bytes;
+            let end = start + size.bytes();
+            if start < piece.guest || end > piece.guest + piece.bytes {
+                continue;
+            }
+            let host = start - piece.guest + piece.physical;
+            let mut types = processor.mtrrs.runs(host..host + size.bytes());
+            let memory_type = types.next().map_or(MemoryType::Uncacheable, |(_, kind)| kind);
             // A page round this one may be mapped in part, since the guest touched it before.
-            if !whole
-                || !host.is_multiple_of(size.bytes())
-                || self.table.pages(start..start + size.bytes()).next().is_some()
-            {
+            if !host.is_multiple_of(size.bytes()) || types.next().is_some() || self.is_mapped(start..end) {
                 continue;
             }
             let page = Page {
                 host,
                 size,
                 rights: Rights::ALL,
-                memory_type: MemoryType::WriteBack,
+                memory_type,
             };
             let mut outcome = Ok(());
             let change = self.table.map(start, size.bytes(), page);
-            change.settle(|eptp| outcome = invalidate::ept(capabilities, eptp))?;
-            outcome?;
-            return Ok(Demand::Mapped);
+            change.settle(|eptp| outcome = invalidate::ept(&processor.capabilities, eptp))?;
+            return outcome.map(|()| Demand::Mapped);
         }
         Ok(Demand::Nowhere)
+    }
+
+    fn is_mapped(&self, range: Range<u64>) -> bool {
+        self.table.pages(range).next().is_some()
     }
 
     /// Reads at a linear address, as far as it is mapped to memory: how many bytes there are.

@@ -7,7 +7,9 @@
 //! ```
 
 use chiton_core::decode::{self, Access, LONGEST};
+use chiton_core::paging::{Cause, Purpose, Violation};
 use chiton_core::vcpu::Broken;
+use chiton_core::vmx::exit::Basic;
 use chiton_core::vmx::{VmcsFields, fields};
 
 use super::{Next, Pending};
@@ -15,41 +17,39 @@ use crate::memory::{Demand, Memory};
 use crate::setup::guest::ring;
 use crate::{Error, VmxVcpu};
 
-/// Bits of the exit qualification (SDM volume 3C, table 29-7).
-const WRITE: u64 = 1 << 1;
-const FETCH: u64 = 1 << 2;
-/// There is a guest-linear address, and the access was to its translation, not on the way to it.
-const FINAL: u64 = 1 << 7 | 1 << 8;
-
 /// The guest has touched what is not mapped.
 pub(super) fn violation(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
-    let address = vcpu.vmcs.get(fields::GUEST_PHYSICAL_ADDRESS);
-    let capabilities = &vcpu.processor.capabilities;
-    match vcpu.memory.demand(capabilities, address)? {
-        Demand::Mapped | Demand::Stale => Ok(Next::Resume),
-        Demand::Nowhere => device_register(vcpu, address),
+    let violation = Violation::of_ept(
+        vcpu.vmcs.get(fields::EXIT_QUALIFICATION),
+        vcpu.vmcs.get(fields::GUEST_PHYSICAL_ADDRESS),
+        vcpu.vmcs.get(fields::GUEST_LINEAR_ADDRESS),
+    );
+    match vcpu.memory.demand(&vcpu.processor, violation.guest)? {
+        Demand::Mapped => return Ok(Next::Resume),
+        Demand::Nowhere => return device_register(vcpu, &violation),
+        Demand::Already => {}
+    }
+    let path = vcpu.memory.table.path(violation.guest);
+    match violation.cause(&path) {
+        // The violation itself has made the processor forget (SDM volume 3C, section 30.4.3.1).
+        Cause::Stale => Ok(Next::Resume),
+        cause => {
+            vcpu.note(format_args!("{violation}, and no rule says what then: {cause}"));
+            Ok(broken(&[]))
+        }
     }
 }
 
 /// No memory is there. What was to be read or written is in the instruction alone.
-fn device_register(vcpu: &mut VmxVcpu, address: u64) -> Result<Next, Error> {
-    let qualification = vcpu.vmcs.get(fields::EXIT_QUALIFICATION);
+fn device_register(vcpu: &mut VmxVcpu, violation: &Violation) -> Result<Next, Error> {
+    let address = violation.guest;
     let cr3 = vcpu.vmcs.get(fields::GUEST_CR3);
     let mut bytes = [0; LONGEST];
     let len = vcpu.memory.fetch(cr3, vcpu.registers.rip, &mut bytes);
     let bytes = &bytes[..len];
     // A fetch, a page table, or the delivery of an event: no instruction moves data there.
-    if qualification & FETCH != 0 || qualification & FINAL != FINAL || vcpu.event.is_some() {
-        let what = if qualification & FETCH != 0 {
-            "fetches instructions"
-        } else if vcpu.event.is_some() {
-            "has the stack or the table of an event"
-        } else {
-            "has a page table"
-        };
-        vcpu.note(format_args!(
-            "the guest {what} at guest-physical {address:#x}, where no memory is"
-        ));
+    if violation.access.execute || violation.purpose != Purpose::Page || vcpu.event.is_some() {
+        vcpu.note(format_args!("{violation}, and no memory is there"));
         return Ok(broken(&[]));
     }
     let instruction = match decode::decode(bytes) {
@@ -74,7 +74,7 @@ fn device_register(vcpu: &mut VmxVcpu, address: u64) -> Result<Next, Error> {
     let ring = ring(&vcpu.vmcs);
     let memory = &vcpu.memory;
     let read = |from, data: &mut [u8]| memory.read(cr3, ring, from, data).is_ok();
-    let place = (address, qualification & WRITE != 0);
+    let place = (address, violation.access.write);
     match Access::begin(instruction, &vcpu.registers, segments, place, read) {
         Ok(access) => {
             vcpu.pending = Pending::Mmio(access);
@@ -116,12 +116,9 @@ pub(super) fn complete(vcpu: &mut VmxVcpu, access: Access) -> Result<Next, Error
 /// there.
 pub(super) fn misconfiguration(vcpu: &mut VmxVcpu) -> Next {
     let address = vcpu.vmcs.get(fields::GUEST_PHYSICAL_ADDRESS);
-    vcpu.note(format_args!(
-        "the EPT entries for guest-physical {address:#x} are misconfigured"
-    ));
-    Next::Broken(Broken::Unknown(
-        chiton_core::vmx::exit::Basic::EPT_MISCONFIGURATION.0.into(),
-    ))
+    let path = vcpu.memory.table.path(address);
+    vcpu.note(format_args!("{path}"));
+    Next::Broken(Broken::Unknown(Basic::EPT_MISCONFIGURATION.0.into()))
 }
 
 fn in_64_bit_mode(vcpu: &VmxVcpu) -> bool {
