@@ -1,15 +1,13 @@
 //! Guest memory: EPT, made on demand, and the way from a linear address to the bytes.
 
-use core::ops::Range;
-
 use chiton_core::explain::{WalkEnd, walk};
-use chiton_core::paging::{Ept, Format, MemoryType, Page, Rights, Size, Table};
+use chiton_core::paging::{Change, Ept, Page, Rights, Size, Table};
 use chiton_core::physical::{GuestRam, Physical};
 use chiton_core::vmx::Capabilities;
 use chiton_shared::memory::GuestMemory;
 
 use crate::enable::Processor;
-use crate::{Error, invalidate};
+use crate::{Error, Options, invalidate};
 
 /// The memory of one guest.
 pub(crate) struct Memory {
@@ -48,14 +46,21 @@ impl Memory {
         physical: &'static dyn Physical,
         capabilities: &Capabilities,
         ram: GuestRam,
-        largest: Size,
+        options: &Options,
     ) -> Result<Self, Error> {
         let bits = capabilities.processor.physical_bits;
-        let format = Ept::new(capabilities.ept_vpid.0, bits.into())?;
+        let mut format = Ept::new(capabilities.ept_vpid.0, bits.into())?;
+        if options.virtualization_exceptions.is_some() {
+            format = format.suppressing_ve();
+        }
         let table = Table::new(physical, format)?;
         // What an earlier root at the same address has left is remembered under the same EPTP.
         invalidate::ept(capabilities, table.pointer())?;
-        Ok(Self { ram, table, largest })
+        Ok(Self {
+            ram,
+            table,
+            largest: options.largest_page,
+        })
     }
 
     /// The guest has touched a guest-physical address that is not mapped, or without the right that
@@ -68,36 +73,50 @@ impl Memory {
         if self.table.translate(address).is_some() {
             return Ok(Demand::Already);
         }
-        let sizes = [Size::Huge, Size::Large, Size::Small].into_iter();
-        for size in sizes.filter(|size| *size <= self.largest && self.table.format().offers(*size)) {
-            let start = address & !(size.bytes() - 1);
-            let end = start + size.bytes();
-            if start < piece.guest || end > piece.guest + piece.bytes {
-                continue;
-            }
-            let host = start - piece.guest + piece.physical;
-            let mut types = processor.mtrrs.runs(host..host + size.bytes());
-            let memory_type = types.next().map_or(MemoryType::Uncacheable, |(_, kind)| kind);
-            // A page round this one may be mapped in part, since the guest touched it before.
-            if !host.is_multiple_of(size.bytes()) || types.next().is_some() || self.is_mapped(start..end) {
-                continue;
-            }
-            let page = Page {
-                host,
-                size,
-                rights: Rights::ALL,
-                memory_type,
-            };
-            let mut outcome = Ok(());
-            let change = self.table.map(start, size.bytes(), page);
-            change.settle(|eptp| outcome = invalidate::ept(&processor.capabilities, eptp))?;
-            return outcome.map(|()| Demand::Mapped);
-        }
-        Ok(Demand::Nowhere)
+        let host = address - piece.guest + piece.physical;
+        let mut runs = processor.mtrrs.runs(piece.physical..piece.physical + piece.bytes);
+        let Some((run, memory_type)) = runs.find(|(run, _)| run.contains(&host)) else {
+            return Ok(Demand::Nowhere);
+        };
+        let guest = |host| host - piece.physical + piece.guest;
+        let region = guest(run.start)..guest(run.end);
+        let page = Page {
+            host: run.start,
+            size: self.largest,
+            rights: Rights::ALL,
+            memory_type,
+        };
+        let change = self.table.populate(address, region, page);
+        settle(change, processor).map(|()| Demand::Mapped)
     }
 
-    fn is_mapped(&self, range: Range<u64>) -> bool {
-        self.table.pages(range).next().is_some()
+    /// Where a guest-physical address lies in the machine's memory, if it is memory.
+    pub(crate) fn host(&self, address: u64) -> Option<u64> {
+        let piece = self.ram.piece(address)?;
+        Some(address - piece.guest + piece.physical)
+    }
+
+    /// Maps a page in the place of whatever is mapped there.
+    pub(crate) fn put(&mut self, processor: &Processor, address: u64, page: Page) -> Result<(), Error> {
+        settle(self.table.remap(address, page.size.bytes(), page), processor)
+    }
+
+    /// From now on violations in a range are the guest's own.
+    pub(crate) fn give_violations_to_guest(
+        &mut self,
+        processor: &Processor,
+        address: u64,
+        len: u64,
+    ) -> Result<(), Error> {
+        settle(self.table.unmap(address, len), processor)?;
+        settle(self.table.convert(address, len, true), processor)
+    }
+
+    /// Reads bytes at a guest-physical address; what is no memory reads as before.
+    pub(crate) fn read_bytes(&self, address: u64, data: &mut [u8]) {
+        if let Some(window) = self.ram.window(address, data.len()) {
+            window.read(0, data);
+        }
     }
 
     /// Reads at a linear address, as far as it is mapped to memory: how many bytes there are.
@@ -177,6 +196,13 @@ impl Memory {
         }
         Ok(())
     }
+}
+
+/// Ends a change of EPT: has this processor forget what the change asks to forget.
+fn settle(change: Change<'_, '_, Ept>, processor: &Processor) -> Result<(), Error> {
+    let mut outcome = Ok(());
+    change.settle(|eptp| outcome = invalidate::ept(&processor.capabilities, eptp))?;
+    outcome
 }
 
 /// How many of so many bytes lie in the page of an address.

@@ -19,6 +19,13 @@ pub struct Options {
     /// Whether the rules of VM entries are checked before each of them, and not only when one
     /// fails.
     pub check: bool,
+    /// Whether the pages that the guest writes to are logged, where the processor can.
+    pub page_log: bool,
+    /// Whether the guest may change among views of its memory, where the processor can.
+    pub views: bool,
+    /// Whether EPT violations may become exceptions of the guest, where the processor can, and at
+    /// which guest-physical address it then finds what they were.
+    pub virtualization_exceptions: Option<u64>,
     /// Sees each exit, before it is handled.
     pub trace: Option<Tracer>,
 }
@@ -29,6 +36,9 @@ impl Default for Options {
             slice: 10_000_000,
             largest_page: Size::Huge,
             check: false,
+            page_log: false,
+            views: false,
+            virtualization_exceptions: None,
             trace: None,
         }
     }

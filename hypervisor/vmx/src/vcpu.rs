@@ -17,13 +17,16 @@ use x86_64::registers::control::Cr2;
 use crate::enable::Processor;
 use crate::fpu::Fpu;
 use crate::handlers::{self, Next, Pending};
+use crate::hook::Hook;
 use crate::inject::{self, Injection};
 use crate::memory::Memory;
 use crate::page::Page;
+use crate::page_log::PageLog;
 use crate::setup::bitmaps::Bitmaps;
 use crate::setup::guest::RealControlRegisters;
 use crate::setup::msr_lists::MsrLists;
 use crate::setup::{self, controls::Controls};
+use crate::views::Views;
 use crate::vmcs::{self, Vmcs};
 use crate::{Error, Options, Vmx, entry, instructions, invalidate, timer, trace};
 
@@ -52,6 +55,9 @@ pub struct VmxVcpu {
     /// CR8 where the processor does not.
     pub(crate) cr8: u64,
     vpid: Option<u16>,
+    pub(crate) page_log: Option<PageLog>,
+    pub(crate) views: Option<Views>,
+    pub(crate) hook: Option<Hook>,
     /// What the next entry delivers.
     pub(crate) event: Option<Injection>,
     /// What the run loop has been asked to do.
@@ -78,12 +84,13 @@ impl VmxVcpu {
     fn new(processor: Rc<Processor>, ram: GuestRam, options: Options) -> Result<Self, Error> {
         let physical = processor.physical;
         let capabilities = &processor.capabilities;
-        let controls = Controls::choose(capabilities, 0)?;
+        let controls = Controls::choose(capabilities, extras(&options))?;
         let vpid = if controls.secondary.has(secondary::ENABLE_VPID) {
             processor.vpid()
         } else {
             None
         };
+        let page_log = controls.secondary.has(secondary::ENABLE_PML);
         let tpr_shadow = controls.has_tpr_shadow();
         let mut vcpu = Self {
             vmcs: Vmcs::new(Rc::clone(&processor))?,
@@ -92,7 +99,7 @@ impl VmxVcpu {
             cr2: 0,
             debug: [0, 0, 0, 0, DR6_AT_RESET],
             fpu: Fpu::new(physical, processor.cpuid.avx())?,
-            memory: Memory::new(physical, capabilities, ram, options.largest_page)?,
+            memory: Memory::new(physical, capabilities, ram, &options)?,
             real: RealControlRegisters::new(capabilities),
             msr_lists: MsrLists::new(physical)?,
             bitmaps: Bitmaps::new(physical)?,
@@ -101,6 +108,9 @@ impl VmxVcpu {
                 .transpose()?,
             cr8: 0,
             vpid,
+            page_log: page_log.then(|| PageLog::new(physical)).transpose()?,
+            views: None,
+            hook: None,
             event: None,
             pending: Pending::Nothing,
             options,
@@ -133,6 +143,14 @@ impl VmxVcpu {
         if let Some(page) = &self.virtual_apic {
             vmcs.set(fields::VIRTUAL_APIC_ADDRESS, page.address())?;
             vmcs.set(fields::TPR_THRESHOLD, 0)?;
+        }
+        if let Some(log) = &self.page_log {
+            log.write(vmcs)?;
+        }
+        if let Some(area) = self.options.virtualization_exceptions
+            && let Some(host) = self.memory.host(area)
+        {
+            vmcs.set(fields::VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS, host)?;
         }
         timer::arm(vmcs, &self.processor.capabilities, self.options.slice)?;
         self.forget_linear()
@@ -340,6 +358,21 @@ impl Vcpu for VmxVcpu {
     }
 }
 
+/// The secondary controls that options ask for, where the processor has them.
+const fn extras(options: &Options) -> u64 {
+    let mut extras = 0;
+    if options.page_log {
+        extras |= secondary::ENABLE_PML;
+    }
+    if options.views {
+        extras |= secondary::ENABLE_VM_FUNCTIONS;
+    }
+    if options.virtualization_exceptions.is_some() {
+        extras |= secondary::EPT_VIOLATION_VE;
+    }
+    extras
+}
+
 /// DR6 after a reset (SDM volume 3B, section 19.2.3).
 const DR6_AT_RESET: u64 = 0xffff_0ff0;
 
@@ -387,6 +420,12 @@ impl Counts {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
+    }
+
+    /// How often a reason occurred.
+    #[must_use]
+    pub fn of(&self, reason: Basic) -> u64 {
+        self.0.get(usize::from(reason.0)).copied().unwrap_or(0)
     }
 
     /// The reasons that occurred, and how often.

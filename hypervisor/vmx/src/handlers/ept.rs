@@ -24,6 +24,10 @@ pub(super) fn violation(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
         vcpu.vmcs.get(fields::GUEST_PHYSICAL_ADDRESS),
         vcpu.vmcs.get(fields::GUEST_LINEAR_ADDRESS),
     );
+    if let Some(hook) = vcpu.hook.as_ref().filter(|hook| hook.holds(violation.guest)) {
+        hook.turn(&mut vcpu.memory, &vcpu.processor, violation.access.execute)?;
+        return Ok(Next::Resume);
+    }
     match vcpu.memory.demand(&vcpu.processor, violation.guest)? {
         Demand::Mapped => return Ok(Next::Resume),
         Demand::Nowhere => return device_register(vcpu, &violation),

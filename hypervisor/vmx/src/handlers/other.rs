@@ -54,6 +54,14 @@ pub(super) fn mov_dr(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
     Ok(Next::Resume)
 }
 
+/// The page-modification log is full: room is made.
+pub(super) fn page_log_is_full(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
+    if let Some(log) = &mut vcpu.page_log {
+        log.drain(&mut vcpu.vmcs)?;
+    }
+    Ok(Next::Resume)
+}
+
 /// An exit that no guest can cause as the controls are, or that nothing can be done about.
 pub(super) fn unexpected(vcpu: &mut VmxVcpu, reason: Basic) -> Next {
     let qualification = vcpu.vmcs.get(fields::EXIT_QUALIFICATION);
