@@ -107,12 +107,6 @@ impl Ept {
         self
     }
 
-    /// Whether the processor keeps accessed and dirty flags in these tables.
-    #[must_use]
-    pub const fn accessed_dirty(&self) -> bool {
-        self.accessed_dirty
-    }
-
     /// Whether the processor has pages that can be executed and not read.
     #[must_use]
     pub const fn execute_only(&self) -> bool {
@@ -261,6 +255,10 @@ impl Format for Ept {
         self.rights_broken(entry)
             .or_else(|| self.reserved(level, entry))
             .or_else(|| self.type_broken(level, entry))
+    }
+
+    fn keeps_marks(&self) -> bool {
+        self.accessed_dirty
     }
 
     fn offers(&self, size: Size) -> bool {
