@@ -4,33 +4,21 @@ use super::edit::Bit;
 use super::format::{ADDRESS, maps_page};
 use super::table::LEVELS;
 use super::{Broken, Change, Format, MemoryType, Page, Rights, Size, Table};
+use crate::vmx::capability::EptVpid;
 
 /// Reads are allowed.
-pub(super) const READ: u64 = 1 << 0;
+const READ: u64 = 1 << 0;
 /// Writes are allowed.
-pub(super) const WRITE: u64 = 1 << 1;
+const WRITE: u64 = 1 << 1;
 /// Fetches are allowed; with mode-based execute control, those of supervisor-mode addresses.
-pub(super) const EXECUTE: u64 = 1 << 2;
+const EXECUTE: u64 = 1 << 2;
 /// Where the memory type of a page begins, three bits wide.
-pub(super) const MEMORY_TYPE: u32 = 3;
+const MEMORY_TYPE: u32 = 3;
 /// The guest's PAT has no say in the memory type.
-pub(super) const IGNORE_PAT: u64 = 1 << 6;
+const IGNORE_PAT: u64 = 1 << 6;
 /// Violations at this entry go to the hypervisor, even if the control "EPT-violation #VE" is 1
 /// (SDM volume 3C, section 27.5.7.1).
 const SUPPRESS_VE: u64 = 1 << 63;
-
-/// Bits of IA32_VMX_EPT_VPID_CAP (SDM volume 3D, appendix A.10).
-mod capability {
-    pub(super) const EXECUTE_ONLY: u64 = 1 << 0;
-    pub(super) const FOUR_LEVELS: u64 = 1 << 6;
-    pub(super) const TABLES_UNCACHEABLE: u64 = 1 << 8;
-    pub(super) const TABLES_WRITE_BACK: u64 = 1 << 14;
-    pub(super) const PAGES_2M: u64 = 1 << 16;
-    pub(super) const PAGES_1G: u64 = 1 << 17;
-    pub(super) const INVEPT: u64 = 1 << 20;
-    pub(super) const ACCESSED_DIRTY: u64 = 1 << 21;
-    pub(super) const INVEPT_SINGLE: u64 = 1 << 25;
-}
 
 /// Why a processor's EPT cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +37,7 @@ pub enum EptError {
 /// EPT as a processor offers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ept {
-    capability: u64,
+    capability: EptVpid,
     address_bits: u32,
     accessed_dirty: bool,
     ignore_pat: bool,
@@ -65,20 +53,20 @@ impl Ept {
     ///
     /// When something is missing that every processor since 2010 has.
     pub const fn new(capability: u64, address_bits: u32) -> Result<Self, EptError> {
-        if capability & (capability::TABLES_WRITE_BACK | capability::TABLES_UNCACHEABLE) == 0 {
+        let offers = EptVpid(capability);
+        if !offers.write_back() && !offers.uncacheable() {
             return Err(EptError::NoTableType(capability));
         }
-        if capability & capability::FOUR_LEVELS == 0 {
+        if !offers.walk_of_4() {
             return Err(EptError::NoFourLevels(capability));
         }
-        let invept = capability::INVEPT | capability::INVEPT_SINGLE;
-        if capability & invept != invept {
+        if !offers.invept() || !offers.invept_single() {
             return Err(EptError::NoInvept(capability));
         }
         Ok(Self {
-            capability,
+            capability: offers,
             address_bits: if address_bits < 52 { address_bits } else { 52 },
-            accessed_dirty: capability & capability::ACCESSED_DIRTY != 0,
+            accessed_dirty: offers.accessed_dirty(),
             ignore_pat: false,
             suppress_ve: false,
         })
@@ -107,16 +95,10 @@ impl Ept {
         self
     }
 
-    /// Whether the processor keeps accessed and dirty flags in these tables.
-    #[must_use]
-    pub const fn accessed_dirty(&self) -> bool {
-        self.accessed_dirty
-    }
-
     /// Whether the processor has pages that can be executed and not read.
     #[must_use]
     pub const fn execute_only(&self) -> bool {
-        self.capability & capability::EXECUTE_ONLY != 0
+        self.capability.execute_only()
     }
 
     /// The bits that a physical address may have.
@@ -263,11 +245,15 @@ impl Format for Ept {
             .or_else(|| self.type_broken(level, entry))
     }
 
+    fn keeps_marks(&self) -> bool {
+        self.accessed_dirty
+    }
+
     fn offers(&self, size: Size) -> bool {
         match size {
             Size::Small => true,
-            Size::Large => self.capability & capability::PAGES_2M != 0,
-            Size::Huge => self.capability & capability::PAGES_1G != 0,
+            Size::Large => self.capability.pages_of_2_mib(),
+            Size::Huge => self.capability.pages_of_1_gib(),
         }
     }
 
@@ -278,8 +264,7 @@ impl Format for Ept {
     /// The EPTP (SDM volume 3C, table 26-9): memory type of the tables in bits 2:0, levels less
     /// one in bits 5:3, accessed and dirty flags in bit 6, and the root.
     fn pointer(&self, root: u64) -> u64 {
-        let write_back = self.capability & capability::TABLES_WRITE_BACK != 0;
-        let memory_type = if write_back {
+        let memory_type = if self.capability.write_back() {
             MemoryType::WriteBack
         } else {
             MemoryType::Uncacheable

@@ -72,6 +72,18 @@ pub trait Format: Copy {
     /// What is wrong with an entry of a table of this level, if something is.
     fn broken(&self, level: u8, entry: u64) -> Option<Broken>;
 
+    /// Whether the processor sets accessed and dirty flags in the entries.
+    fn keeps_marks(&self) -> bool {
+        true
+    }
+
+    /// Whether each use of one of the guest's own tables counts as a write to it: where accessed
+    /// and dirty flags are kept (SDM volume 3C, section 30.3.3.2), and with NPT always (APM volume
+    /// 2, section 15.25.5).
+    fn walks_write(&self) -> bool {
+        self.keeps_marks()
+    }
+
     /// Whether the processor maps pages of this size.
     fn offers(&self, size: Size) -> bool;
 

@@ -152,7 +152,7 @@ impl<F: Format> fmt::Display for Path<F> {
 }
 
 /// The part of an entry's line that both formats have: the table, the entry, where it leads.
-fn describe<F: Format>(format: &F, f: &mut fmt::Formatter<'_>, step: &Step) -> fmt::Result {
+pub(super) fn describe<F: Format>(format: &F, f: &mut fmt::Formatter<'_>, step: &Step) -> fmt::Result {
     let Step {
         level,
         table,

@@ -337,10 +337,9 @@ impl<'p, F: Format> Table<'p, F> {
         if let Some(size) = Size::of_level(level).filter(|_| present) {
             // The bits of an address below the page's size have other meanings.
             let host = entry & ADDRESS & !(size.bytes() - 1);
-            for piece in 0..512 {
-                let host = host + piece as u64 * span(level - 1);
-                let small = self.format.piece(entry, size, host);
-                self.entry(child, piece).store(small, Ordering::Relaxed);
+            let hosts = (host..).step_by(span(level - 1) as usize);
+            for (place, host) in self.entries(child).iter().zip(hosts) {
+                place.store(self.format.piece(entry, size, host), Ordering::Relaxed);
             }
             // A page that was used has a way to it that was used.
             new |= entry & F::ACCESSED;
@@ -377,7 +376,7 @@ impl<'p, F: Format> Table<'p, F> {
 
     /// The tables that a table's entries lead to.
     fn children(&self, table: u64, level: u8) -> Vec<u64> {
-        let entries = (0..512).map(|index| self.entry(table, index).load(Ordering::Acquire));
+        let entries = self.entries(table).iter().map(|entry| entry.load(Ordering::Acquire));
         entries
             .filter(|entry| !self.format.rights(*entry).is_none() && !maps_page::<F>(*entry, level))
             .map(|entry| entry & ADDRESS)
@@ -386,15 +385,17 @@ impl<'p, F: Format> Table<'p, F> {
 
     fn is_empty(&self, table: u64) -> bool {
         let absent = self.format.absent();
-        (0..512).all(|index| self.entry(table, index).load(Ordering::Acquire) == absent)
+        self.entries(table)
+            .iter()
+            .all(|entry| entry.load(Ordering::Acquire) == absent)
     }
 
     /// A page for a table, full of this entry.
     fn new_page(&self, entry: u64) -> Result<u64, Error> {
         let page = self.physical.allocate().ok_or(Error::NoPages)?;
         if entry != 0 {
-            for index in 0..512 {
-                self.entry(page, index).store(entry, Ordering::Relaxed);
+            for place in self.entries(page) {
+                place.store(entry, Ordering::Relaxed);
             }
         }
         Ok(page)
@@ -402,14 +403,17 @@ impl<'p, F: Format> Table<'p, F> {
 
     /// One entry of one of our own tables.
     pub(super) fn entry(&self, table: u64, index: usize) -> &AtomicU64 {
-        assert!(index < 512, "a table has 512 entries");
-        let start = self.physical.pointer(table).cast::<u64>();
+        &self.entries(table)[index]
+    }
+
+    /// The entries of one of our own tables.
+    fn entries(&self, table: u64) -> &[AtomicU64; 512] {
+        let start = self.physical.pointer(table).cast();
         // SAFETY: the page came from `allocate` and has not been released, because the addresses
         // of tables stand in our own entries alone, which no guest can reach; so it is mapped, and
-        // nobody else's. It is 4 KiB long and as much aligned, and the index is below 512. The
-        // processor changes entries meanwhile, as it does with locked accesses; so the entry is
-        // never reached but by atomics.
-        unsafe { AtomicU64::from_ptr(start.add(index)) }
+        // nobody else's. It is 4 KiB long and as much aligned. The processor changes entries
+        // meanwhile, as it does with locked accesses; so they are never reached but by atomics.
+        unsafe { &*start }
     }
 }
 

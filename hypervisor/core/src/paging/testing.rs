@@ -1,54 +1,62 @@
 //! A machine of a few pages, for tests.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::{RefCell, UnsafeCell};
 
 use crate::physical::Physical;
 
+/// Where the first page is, and how far the next is from it: no table is beside another.
+const START: u64 = 0x10_0000;
+const STRIDE: u64 = 0x3000;
+
 /// The pages of a machine: those that were allocated, by address.
 pub(super) struct Pages {
-    next: Cell<u64>,
-    left: Cell<usize>,
-    taken: RefCell<BTreeMap<u64, Box<PageBytes>>>,
+    most: usize,
+    /// All that ever were; `None` for those that were given back.
+    pages: RefCell<Vec<Option<Box<Page>>>>,
 }
 
 #[repr(align(4096))]
-struct PageBytes(std::cell::UnsafeCell<[u8; 4096]>);
+struct Page(UnsafeCell<[u8; 4096]>);
 
 impl Pages {
-    /// A machine with so many pages free.
-    pub(super) fn new(count: usize) -> Self {
+    /// A machine with so many pages.
+    pub(super) fn new(most: usize) -> Self {
         Self {
-            next: Cell::new(0x10_0000),
-            left: Cell::new(count),
-            taken: RefCell::default(),
+            most,
+            pages: RefCell::default(),
         }
     }
 
     /// How many pages are in use.
     pub(super) fn taken(&self) -> usize {
-        self.taken.borrow().len()
+        self.pages.borrow().iter().flatten().count()
+    }
+
+    fn number(address: u64) -> usize {
+        let number = (address - START) / STRIDE;
+        assert_eq!(address, START + number * STRIDE, "{address:#x} is no page");
+        number as usize
     }
 }
 
 impl Physical for Pages {
     fn allocate(&self) -> Option<u64> {
-        self.left.set(self.left.get().checked_sub(1)?);
-        let page = self.next.replace(self.next.get() + 0x3000);
-        let zeroed = Box::new(PageBytes([0; 4096].into()));
-        self.taken.borrow_mut().insert(page, zeroed);
-        Some(page)
+        if self.taken() == self.most {
+            return None;
+        }
+        let mut pages = self.pages.borrow_mut();
+        pages.push(Some(Box::new(Page([0; 4096].into()))));
+        Some(START + (pages.len() as u64 - 1) * STRIDE)
     }
 
     fn release(&self, page: u64) {
-        self.left.set(self.left.get() + 1);
-        let known = self.taken.borrow_mut().remove(&page);
-        assert!(known.is_some(), "{page:#x} is given back and was not taken");
+        let released = self.pages.borrow_mut()[Self::number(page)].take();
+        assert!(released.is_some(), "{page:#x} is given back twice");
     }
 
     fn pointer(&self, physical: u64) -> *mut u8 {
-        let taken = self.taken.borrow();
-        let page = taken.get(&physical).expect("a page that was taken");
-        page.0.get().cast()
+        let pages = self.pages.borrow();
+        let page = pages[Self::number(physical)].as_ref();
+        page.expect("a page that is taken").0.get().cast()
     }
 }

@@ -1,5 +1,6 @@
 //! What the tables say after a change, and what the change asks for.
 
+mod nested;
 mod properties;
 mod walker;
 
