@@ -76,6 +76,7 @@ pub const fn effective(ept: MemoryType, ignore_pat: bool, pat: MemoryType) -> Me
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::assert_in_book;
     use super::MemoryType::*;
     use super::*;
 
@@ -97,12 +98,17 @@ mod tests {
             (WriteBack, "UC UC WC WT WB WP"),
             (WriteProtected, "UC WC WC WT WP WP"),
         ];
+        let mut shown = String::from("     UC  UC- WC  WT  WB  WP");
         for (ept, row) in table {
+            shown += &format!("\n{ept:<4}");
             for (pat, expected) in pats.into_iter().zip(row.split(' ')) {
                 assert_eq!(effective(ept, false, pat).to_string(), expected, "{ept} with {pat}");
                 assert_eq!(effective(ept, true, pat), ept);
+                shown += &format!(" {expected:<3}");
             }
+            shown.truncate(shown.trim_end().len());
         }
+        assert_in_book(&shown);
     }
 
     #[test]

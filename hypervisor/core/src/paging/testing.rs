@@ -1,6 +1,6 @@
 //! A machine of a few pages, for tests.
 
-use std::cell::{RefCell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 
 use crate::physical::Physical;
 
@@ -11,6 +11,7 @@ const STRIDE: u64 = 0x3000;
 /// The pages of a machine: those that were allocated, by address.
 pub(super) struct Pages {
     most: usize,
+    taken: Cell<usize>,
     /// All that ever were; `None` for those that were given back.
     pages: RefCell<Vec<Option<Box<Page>>>>,
 }
@@ -23,13 +24,14 @@ impl Pages {
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
+            taken: Cell::new(0),
             pages: RefCell::default(),
         }
     }
 
     /// How many pages are in use.
     pub(super) fn taken(&self) -> usize {
-        self.pages.borrow().iter().flatten().count()
+        self.taken.get()
     }
 
     fn number(address: u64) -> usize {
@@ -44,6 +46,7 @@ impl Physical for Pages {
         if self.taken() == self.most {
             return None;
         }
+        self.taken.set(self.taken() + 1);
         let mut pages = self.pages.borrow_mut();
         pages.push(Some(Box::new(Page([0; 4096].into()))));
         Some(START + (pages.len() as u64 - 1) * STRIDE)
@@ -52,6 +55,7 @@ impl Physical for Pages {
     fn release(&self, page: u64) {
         let released = self.pages.borrow_mut()[Self::number(page)].take();
         assert!(released.is_some(), "{page:#x} is given back twice");
+        self.taken.set(self.taken() - 1);
     }
 
     fn pointer(&self, physical: u64) -> *mut u8 {

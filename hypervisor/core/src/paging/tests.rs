@@ -21,6 +21,14 @@ fn npt() -> Npt {
     Npt::new(true, 48, Pat::RESET)
 }
 
+/// The page of the book on these tables shows this, in a block of its own.
+#[track_caller]
+pub(super) fn assert_in_book(text: &str) {
+    const BOOK: &str = include_str!("../../../../docs/src/ept.md");
+    let block = format!("```text\n{text}\n```\n");
+    assert!(BOOK.contains(&block), "docs/src/ept.md does not show\n{text}");
+}
+
 fn page(host: u64, size: Size) -> Page {
     Page {
         host,
@@ -67,6 +75,7 @@ fn the_largest_pages_that_fit_are_used() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "long, and nothing in it that Miri could object to")]
 fn a_page_that_is_unmapped_from_a_large_one_splits_it() {
     fn check<F: Format>(format: F) {
         let pages = Pages::new(100);
@@ -199,6 +208,7 @@ fn pages_of_tables_are_given_back_after_the_invalidation() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "long, and nothing in it that Miri could object to")]
 fn a_change_without_a_page_left_says_so_and_owes_what_it_did() {
     let pages = Pages::new(3);
     let mut table = Table::new(&pages, ept()).unwrap();
@@ -364,6 +374,7 @@ fn a_processor_without_what_is_needed_is_refused_with_the_bit_that_is_missing() 
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "long, and nothing in it that Miri could object to")]
 fn large_pages_are_used_as_far_as_the_processor_has_them() {
     let pages = Pages::new(2000);
     let count = |format: Ept| {
@@ -376,16 +387,15 @@ fn large_pages_are_used_as_far_as_the_processor_has_them() {
         count(Ept::new(CAPABILITY & !(1 << 17), 39).unwrap()),
         (512, Size::Large)
     );
-    if !cfg!(miri) {
-        let small = Ept::new(CAPABILITY & !(3 << 16), 39).unwrap();
-        assert_eq!(count(small), (512 * 512, Size::Small));
-    }
+    let small = Ept::new(CAPABILITY & !(3 << 16), 39).unwrap();
+    assert_eq!(count(small), (512 * 512, Size::Small));
     let mut nested = Table::new(&pages, Npt::new(false, 48, Pat::RESET)).unwrap();
     nested.map(0, GIB, page(0, Size::Huge)).settle(never).unwrap();
     assert_eq!(nested.translate(0).unwrap().1.size, Size::Large);
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "long, and nothing in it that Miri could object to")]
 fn dirty_pages_are_found_once_and_asked_to_be_forgotten() {
     fn check<F: Format>(format: F) {
         let pages = Pages::new(100);
