@@ -50,3 +50,68 @@ impl fmt::Display for MemoryType {
         })
     }
 }
+
+/// The memory type of a guest's access to a page (SDM volume 3C, section 30.3.7.2): of the EPT
+/// entry's type and the type that the guest's own entry selects from the guest's PAT, by the table
+/// that combines MTRRs with the PAT where there is no EPT (SDM volume 3A, table 13-7). An entry
+/// with the bit "ignore PAT" decides alone.
+///
+/// A guest with CR0.CD = 1 has no cache whatever the tables say.
+#[must_use]
+pub const fn effective(ept: MemoryType, ignore_pat: bool, pat: MemoryType) -> MemoryType {
+    use MemoryType::{Uncacheable, UncacheableMinus, WriteBack, WriteCombining, WriteProtected, WriteThrough};
+    if ignore_pat {
+        return ept;
+    }
+    match (ept, pat) {
+        // An EPT entry cannot be UC-; it is a misconfiguration.
+        (UncacheableMinus, _) | (_, Uncacheable) => Uncacheable,
+        (_, WriteCombining) | (WriteCombining | WriteProtected, UncacheableMinus) => WriteCombining,
+        (_, UncacheableMinus) => Uncacheable,
+        (_, WriteBack) => ept,
+        (Uncacheable | WriteCombining, WriteThrough | WriteProtected) => Uncacheable,
+        (_, WriteThrough | WriteProtected) => pat,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MemoryType::*;
+    use super::*;
+
+    #[test]
+    fn ept_and_pat_combine_as_the_whole_table_says() {
+        // SDM volume 3A, table 13-7, with the EPT type in the place of the MTRR's.
+        let pats = [
+            Uncacheable,
+            UncacheableMinus,
+            WriteCombining,
+            WriteThrough,
+            WriteBack,
+            WriteProtected,
+        ];
+        let table = [
+            (Uncacheable, "UC UC WC UC UC UC"),
+            (WriteCombining, "UC WC WC UC WC UC"),
+            (WriteThrough, "UC UC WC WT WT WP"),
+            (WriteBack, "UC UC WC WT WB WP"),
+            (WriteProtected, "UC WC WC WT WP WP"),
+        ];
+        for (ept, row) in table {
+            for (pat, expected) in pats.into_iter().zip(row.split(' ')) {
+                assert_eq!(effective(ept, false, pat).to_string(), expected, "{ept} with {pat}");
+                assert_eq!(effective(ept, true, pat), ept);
+            }
+        }
+    }
+
+    #[test]
+    fn reserved_numbers_are_no_types() {
+        for number in [2, 3, 8, 0x86, 0xff] {
+            assert_eq!(MemoryType::of(number), None);
+        }
+        for number in [0, 1, 4, 5, 6, 7] {
+            assert_eq!(MemoryType::of(number).map(|known| known as u8), Some(number));
+        }
+    }
+}

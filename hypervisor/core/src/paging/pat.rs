@@ -45,3 +45,31 @@ impl Default for Pat {
         Self::RESET
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_the_processor_refuses_is_none() {
+        assert_eq!(Pat::new(0x0007_0406_0007_0406), Some(Pat::RESET));
+        assert_eq!(Pat::new(0x0007_0406_0007_0206), None, "2 is reserved");
+        assert_eq!(Pat::new(0x8007_0406_0007_0406), None, "so are the upper bits");
+    }
+
+    #[test]
+    fn after_a_reset_four_types_can_be_selected() {
+        let types: Vec<_> = (0..9).map(|number| Pat::RESET.get(number)).collect();
+        let four = [
+            MemoryType::WriteBack,
+            MemoryType::WriteThrough,
+            MemoryType::UncacheableMinus,
+            MemoryType::Uncacheable,
+        ];
+        assert_eq!(types[..4], four.map(Some));
+        assert_eq!(types[4..8], four.map(Some));
+        assert_eq!(types[8], None);
+        assert_eq!(Pat::RESET.find(MemoryType::Uncacheable), Some(3));
+        assert_eq!(Pat::RESET.find(MemoryType::WriteCombining), None);
+    }
+}

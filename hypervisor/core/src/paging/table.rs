@@ -108,6 +108,48 @@ impl<'p, F: Format> Table<'p, F> {
         self.changed(outcome)
     }
 
+    /// Maps the page that a violation at `guest` asks for: the largest that holds the address,
+    /// lies in `region`, is not larger than `page.size` and takes the place of nothing that is
+    /// mapped. `page.host` is where the region begins in the host.
+    pub fn populate(&mut self, guest: u64, region: Range<u64>, page: Page) -> Change<'_, 'p, F> {
+        let len = region.end.saturating_sub(region.start);
+        let outcome = self.check_page(region.start, len, page).and_then(|region| {
+            if !region.contains(&guest) {
+                let limit = region.end;
+                return Err(Error::Beyond {
+                    what: "guest-physical",
+                    address: guest,
+                    len: 1,
+                    limit,
+                });
+            }
+            let path = self.path(guest);
+            if path.page().is_some() {
+                return Err(Error::Mapped { address: guest });
+            }
+            let fits = |size: &Size| {
+                let start = guest & !(size.bytes() - 1);
+                *size <= page.size
+                    && size.bytes() <= path.reach()
+                    && self.format.offers(*size)
+                    && region.start <= start
+                    && start + size.bytes() <= region.end
+                    && (page.host + (start - region.start)).is_multiple_of(size.bytes())
+            };
+            let size = [Size::Huge, Size::Large].into_iter().find(fits).unwrap_or(Size::Small);
+            let start = guest & !(size.bytes() - 1);
+            let host = page.host + (start - region.start);
+            self.edit(
+                start..start + size.bytes(),
+                &Map {
+                    guest: start,
+                    page: Page { host, size, ..page },
+                },
+            )
+        });
+        self.changed(outcome)
+    }
+
     /// Takes away whatever is mapped in a range, and the tables that map nothing then. Large
     /// pages that reach out of it are split.
     pub fn unmap(&mut self, guest: u64, len: u64) -> Change<'_, 'p, F> {

@@ -83,3 +83,43 @@ fn a_page_that_is_unmapped_from_a_large_one_splits_it() {
     check(ept());
     check(npt());
 }
+
+#[test]
+fn a_violation_is_answered_with_the_largest_page_that_its_region_allows() {
+    fn check<F: Format>(format: F) {
+        let pages = Pages::new(100);
+        let mut table = Table::new(&pages, format).unwrap();
+        // The region begins 4 KiB before 2 MiB and ends 4 KiB after 1 GiB + 4 MiB.
+        let region = MIB2 - 0x1000..GIB + 2 * MIB2 + 0x1000;
+        let ram = page(4 * GIB + MIB2 - 0x1000, Size::Huge);
+        let mut ask = |guest: u64| {
+            table.populate(guest, region.clone(), ram).settle(never).unwrap();
+            let (host, page) = table.translate(guest).unwrap();
+            assert_eq!(host, 4 * GIB + guest);
+            page.size
+        };
+        assert_eq!(ask(MIB2 - 1), Size::Small);
+        assert_eq!(ask(MIB2 + 0x12_3456), Size::Large);
+        assert_eq!(ask(GIB), Size::Large, "1 GiB from there on is not all in the region");
+        assert_eq!(ask(GIB + 2 * MIB2), Size::Small);
+        let change = table.populate(MIB2, region.clone(), ram);
+        assert_eq!(change.settle(never), Err(Error::Mapped { address: MIB2 }));
+        let outside = table.populate(region.end, region.clone(), ram).settle(never);
+        assert!(matches!(outside, Err(Error::Beyond { .. })), "{outside:?}");
+
+        let mut table = Table::new(&pages, format).unwrap();
+        let ram = page(0, Size::Huge);
+        table.map(0, 0x1000, ram).settle(never).unwrap();
+        table.populate(GIB - 1, 0..8 * GIB, ram).settle(never).unwrap();
+        let found = sizes(&table, 0, 8 * GIB);
+        assert_eq!(
+            found,
+            [(0, Size::Small), (GIB - MIB2, Size::Large)],
+            "a page is in the way of 1 GiB"
+        );
+        table.populate(5 * GIB + 7, 0..8 * GIB, ram).settle(never).unwrap();
+        assert_eq!(table.translate(5 * GIB).unwrap().1.size, Size::Huge);
+    }
+    check(ept());
+    check(npt());
+}

@@ -13,7 +13,7 @@
 //! the processor alone writes cannot be written:
 //!
 //! ```
-//! use chiton_core::vmx::{PlainVmcs, VmcsRead, VmcsWrite, fields::{GUEST_CS_SELECTOR, EXIT_REASON}};
+//! use chiton_core::vmx::{PlainVmcs, VmcsFields, VmcsWrite, fields::{GUEST_CS_SELECTOR, EXIT_REASON}};
 //!
 //! let mut vmcs = PlainVmcs::default();
 //! vmcs.set(GUEST_CS_SELECTOR, 0x08_u16)?;

@@ -9,6 +9,9 @@
 //! | [`fields`] | the fields of the VMCS, with width and access in their types |
 //! | [`capability`] | what this processor's VMX can do, by its capability MSRs |
 //! | [`controls`] | the bits of the controls, and how a setting is chosen that the processor allows |
+//! | [`exit`], [`qualification`], [`instruction`], [`event`] | why a guest exited, in words |
+//! | [`report`] | all of that for one exit |
+//! | [`instruction_error`] | why a VMX instruction failed |
 //!
 //! Sections are those of the SDM (order number 325384) of the years 2024 and 2025, in which the VMCS is chapter 26, VMX
 //! non-root operation 27, VM entries 28, VM exits 29, EPT and VPID 30, and the instructions 32.
@@ -16,12 +19,18 @@
 
 pub mod capability;
 pub mod controls;
+pub mod event;
+pub mod exit;
 pub mod field;
 pub mod fields;
+pub mod instruction;
+pub mod instruction_error;
+pub mod qualification;
+pub mod report;
 pub mod state;
 
 #[cfg(test)]
 mod tests;
 
 pub use capability::{Capabilities, MsrSource};
-pub use state::{NoSuchField, PlainVmcs, VmcsRead, VmcsWrite};
+pub use state::{NoSuchField, PlainVmcs, VmcsFields, VmcsRead, VmcsWrite};

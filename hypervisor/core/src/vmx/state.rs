@@ -26,22 +26,17 @@ impl core::fmt::Display for Named {
 pub trait VmcsRead {
     /// A field by its encoding; `None` when there is no such field.
     fn read(&self, encoding: Encoding) -> Option<u64>;
+}
 
+/// Reading a field by its name, of any VMCS that can be read.
+pub trait VmcsFields: VmcsRead {
     /// A field by its name; zero where the processor has none, as if its feature were off.
-    fn get<W: Width, A>(&self, field: Field<W, A>) -> W::Value
-    where
-        Self: Sized,
-    {
+    fn get<W: Width, A>(&self, field: Field<W, A>) -> W::Value {
         W::of(self.read(field.encoding()).unwrap_or(0))
     }
 }
 
-impl dyn VmcsRead + '_ {
-    /// A field by its name; zero where the processor has none, as if its feature were off.
-    pub fn get<W: Width, A>(&self, field: Field<W, A>) -> W::Value {
-        W::of(self.read(field.encoding()).unwrap_or(0))
-    }
-}
+impl<V: VmcsRead + ?Sized> VmcsFields for V {}
 
 /// A VMCS that can be written.
 pub trait VmcsWrite: VmcsRead {

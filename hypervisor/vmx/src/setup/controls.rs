@@ -97,6 +97,11 @@ impl Controls {
         })
     }
 
+    /// Whether the processor keeps CR8 for the guest.
+    pub(crate) const fn has_tpr_shadow(&self) -> bool {
+        self.primary.has(primary::USE_TPR_SHADOW)
+    }
+
     /// All groups.
     #[must_use]
     pub const fn all(&self) -> [Choice; 5] {

@@ -1,0 +1,2 @@
+//! What of the boot image needs no machine, and is tested on any.
+#![cfg_attr(not(test), no_std)]
