@@ -5,6 +5,7 @@
 //! names the field, its value, the rule and the section.
 
 use alloc::vec::Vec;
+use core::arch::x86_64::CpuidResult;
 use core::fmt;
 
 use super::event::{Event, Kind};
@@ -15,7 +16,7 @@ use super::fields::{
     MSRPM_BASE_PA, N_CR3, NESTED_CONTROL, S_CET,
 };
 use super::intercept::{IOPM_PAGES, MSRPM_PAGES, vector4};
-use super::{VmcbFields, VmcbRead};
+use super::{Features, VmcbFields, VmcbRead};
 use crate::paging::Pat;
 
 /// What of the processor the rules depend on.
@@ -31,6 +32,42 @@ pub struct Processor {
     pub long_mode: bool,
     /// How many ASIDs there are.
     pub asids: u32,
+}
+
+impl Processor {
+    /// From CPUID, which `cpuid` answers by leaf and subleaf (APM volume 3, appendix E).
+    pub fn of(cpuid: impl Fn(u32, u32) -> CpuidResult, features: Features) -> Self {
+        let (one, seven) = (cpuid(1, 0), cpuid(7, 0));
+        let extended = cpuid(0x8000_0001, 0);
+        let bit = |register: u32, from: u32, to: u32| u64::from(register >> from & 1) << to;
+        // VME to PCE, OSFXSR, OSXMMEXCPT: every processor with SVM has these.
+        let cr4 = 0x7ff
+            | bit(seven.ecx, 2, 11)
+            | bit(seven.ebx, 0, 16)
+            | bit(one.ecx, 17, 17)
+            | bit(one.ecx, 26, 18)
+            | bit(seven.ebx, 7, 20)
+            | bit(seven.ebx, 20, 21)
+            | bit(seven.ecx, 3, 22)
+            | bit(seven.ecx, 7, 23);
+        // SCE, LME, LMA and SVME; then NXE, LMSLE, FFXSR, TCE, and what later processors add.
+        let efer = 0x1501
+            | bit(extended.edx, 20, 11)
+            | 1 << 13
+            | bit(extended.edx, 25, 14)
+            | bit(extended.ecx, 17, 15)
+            | bit(cpuid(0x8000_0008, 0).ebx, 8, 17)
+            | bit(cpuid(0x8000_0008, 0).ebx, 13, 18)
+            | bit(cpuid(0x8000_0021, 0).eax, 7, 20)
+            | bit(cpuid(0x8000_0021, 0).eax, 8, 21);
+        Self {
+            physical_bits: (cpuid(0x8000_0008, 0).eax & 0xff).clamp(32, 52) as u8,
+            cr4,
+            efer,
+            long_mode: extended.edx & 1 << 29 != 0,
+            asids: features.asids,
+        }
+    }
 }
 
 /// A rule that is broken.
