@@ -12,22 +12,32 @@ use crate::instructions::Failed;
 #[non_exhaustive]
 pub enum Error {
     /// CPUID says that there is no VMX.
-    #[error("this processor has no VMX (CPUID leaf 1, ECX bit 5): take one of Intel's with VT-x, or a model of the emulator that has it")]
+    #[error(
+        "this processor has no VMX (CPUID leaf 1, ECX bit 5): take one of Intel's with VT-x, or a model of the emulator that has it"
+    )]
     NoVmx,
     /// The firmware has decided against VMX, and locked that.
-    #[error("the firmware has locked VMX off (IA32_FEATURE_CONTROL is {0:#x}): switch Intel virtualisation (VT-x) on in its setup, and the machine off and on again")]
+    #[error(
+        "the firmware has locked VMX off (IA32_FEATURE_CONTROL is {0:#x}): switch Intel virtualisation (VT-x) on in its setup, and the machine off and on again"
+    )]
     LockedOff(u64),
     /// The processor cannot translate guest-physical addresses, or not as is needed here.
-    #[error("this processor has no EPT, by which guest memory is kept apart: take one from 2010 or later (Westmere), or a model of the emulator that has it")]
+    #[error(
+        "this processor has no EPT, by which guest memory is kept apart: take one from 2010 or later (Westmere), or a model of the emulator that has it"
+    )]
     NoEpt,
     /// It has EPT, but not as is needed here.
     #[error("this processor's EPT is not enough: {0}")]
     Ept(#[from] EptError),
     /// Real mode and unpaged protected mode of a guest would have to be emulated.
-    #[error("this processor has no unrestricted guest: take one from 2010 or later (Westmere), or a model of the emulator that has it")]
+    #[error(
+        "this processor has no unrestricted guest: take one from 2010 or later (Westmere), or a model of the emulator that has it"
+    )]
     NoUnrestrictedGuest,
     /// A guest could not be interrupted.
-    #[error("this processor has no VMX-preemption timer, by which a guest is interrupted: take one from 2010 or later (Westmere), or a model of the emulator that has it")]
+    #[error(
+        "this processor has no VMX-preemption timer, by which a guest is interrupted: take one from 2010 or later (Westmere), or a model of the emulator that has it"
+    )]
     NoPreemptionTimer,
     /// A control that no guest can be run without, or that no guest can be run with.
     #[error("{0}: take a newer processor, or another model of the emulator")]

@@ -41,7 +41,11 @@ impl Fpu {
         area.write_u32(0, FCW_AT_INIT);
         area.write_u32(MXCSR, MXCSR_AT_RESET);
         // KVM gives a guest all states from the start; so its own code need not ask for them.
-        Ok(Self { area, xsave, xcr0: XCR0 })
+        Ok(Self {
+            area,
+            xsave,
+            xcr0: XCR0,
+        })
     }
 
     /// Puts the guest's state into the registers.

@@ -5,7 +5,7 @@
 //! the two are combined as the processor would have done it.
 
 use chiton_core::vmx::event::{Event, Kind};
-use chiton_core::vmx::{NoSuchField, VmcsRead, VmcsWrite, fields};
+use chiton_core::vmx::{NoSuchField, VmcsFields, VmcsWrite, fields};
 
 /// An event for the next VM entry: all that the three fields about it hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,22 +57,26 @@ impl Injection {
     }
 
     /// What the exit says that happened: an exception or an NMI.
-    pub(crate) fn of_exit(vmcs: &impl VmcsRead) -> Option<Self> {
+    pub(crate) fn of_exit(vmcs: &impl VmcsFields) -> Option<Self> {
         let event = Event(vmcs.get(fields::EXIT_INTERRUPTION_INFORMATION));
         Self::of(event, vmcs.get(fields::EXIT_INTERRUPTION_ERROR_CODE), vmcs)
     }
 
     /// What was being delivered when the exit came.
-    pub(crate) fn under_way(vmcs: &impl VmcsRead) -> Option<Self> {
+    pub(crate) fn under_way(vmcs: &impl VmcsFields) -> Option<Self> {
         let event = Event(vmcs.get(fields::IDT_VECTORING_INFORMATION));
         Self::of(event, vmcs.get(fields::IDT_VECTORING_ERROR_CODE), vmcs)
     }
 
-    fn of(event: Event, error_code: u32, vmcs: &impl VmcsRead) -> Option<Self> {
+    fn of(event: Event, error_code: u32, vmcs: &impl VmcsFields) -> Option<Self> {
         event.is_valid().then(|| Self {
             event: Event(event.0 & !Event::RESERVED_AT_ENTRY),
             error_code: if event.has_error_code() { error_code } else { 0 },
-            length: if event.is_software() { vmcs.get(fields::EXIT_INSTRUCTION_LENGTH) } else { 0 },
+            length: if event.is_software() {
+                vmcs.get(fields::EXIT_INSTRUCTION_LENGTH)
+            } else {
+                0
+            },
         })
     }
 
@@ -153,7 +157,11 @@ mod tests {
         assert_eq!(e(PF).then(e(PF)), double);
         assert_eq!(e(PF).then(e(GP)), double);
         assert_eq!(e(GP).then(e(GP)), double);
-        assert_eq!(e(GP).then(e(PF)), Some(e(PF)), "a page fault in between is served first");
+        assert_eq!(
+            e(GP).then(e(PF)),
+            Some(e(PF)),
+            "a page fault in between is served first"
+        );
         assert_eq!(e(DF).then(e(GP)), None, "a triple fault");
         assert_eq!(e(DF).then(e(PF)), None);
         assert_eq!(e(DF).then(e(DB)), Some(e(DB)));

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | after VMXON | both, of everything | 30.4.3.3: what an earlier user of VMX left may be remembered still |
 //! | a vCPU gets an EPTP whose root page was another's | INVEPT of this EPTP | 30.4.3.4: translations are kept by EPTP, and the page may have been a root before |
-//! | an EPT entry loses rights, moves, changes its type or is split | INVEPT of this EPTP | 30.4.3.4; `core::paging` says when, by [`Invalidation`] |
+//! | an EPT entry loses rights, moves, changes its type or is split | INVEPT of this EPTP | 30.4.3.4; `core::paging` says when, by `Change::settle` |
 //! | an EPT entry becomes present, or gains rights | nothing | 30.4.3.4: what is not present is not remembered, and a violation makes the processor forget |
 //! | a vCPU gets a VPID | INVVPID of this VPID | 30.4.3.3: the VPID may have been another's |
 //! | the hypervisor changes the guest's CR0.PG, CR0.WP, CR4.PAE …, CR3 or EFER for it | INVVPID of this VPID | 30.4.3.1: a guest's own write would have done it; nobody else does |
@@ -12,7 +12,6 @@
 //! Other processors that have run with the same EPTP would have to do the same; here each guest has
 //! one processor.
 
-use chiton_core::paging::Invalidation;
 use chiton_core::vmx::Capabilities;
 
 use crate::{Error, instructions};
@@ -41,14 +40,6 @@ pub(crate) fn ept(capabilities: &Capabilities, eptp: u64) -> Result<(), Error> {
         (true, true, _) => invept(SINGLE, eptp),
         (true, false, true) => invept(ALL, 0),
         _ => Ok(()),
-    }
-}
-
-/// Forgets what a change of the tables with this EPTP asks to forget.
-pub(crate) fn after_change(capabilities: &Capabilities, eptp: u64, change: Invalidation) -> Result<(), Error> {
-    match change {
-        Invalidation::None | Invalidation::MayFault => Ok(()),
-        Invalidation::Context => ept(capabilities, eptp),
     }
 }
 

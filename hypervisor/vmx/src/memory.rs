@@ -70,7 +70,10 @@ impl Memory {
             let host = start.wrapping_sub(piece.guest).wrapping_add(piece.physical);
             let whole = start >= piece.guest && start + size.bytes() <= piece.guest + piece.bytes;
             // A page round this one may be mapped in part, since the guest touched it before.
-            if !whole || !host.is_multiple_of(size.bytes()) || self.table.pages(start..start + size.bytes()).next().is_some() {
+            if !whole
+                || !host.is_multiple_of(size.bytes())
+                || self.table.pages(start..start + size.bytes()).next().is_some()
+            {
                 continue;
             }
             let page = Page {

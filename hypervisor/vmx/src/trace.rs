@@ -3,8 +3,8 @@
 use core::fmt;
 
 use chiton_core::vcpu::Registers;
-use chiton_core::vmx::exit::Reason;
-use chiton_core::vmx::{VmcsRead, fields};
+use chiton_core::vmx::VmcsRead;
+use chiton_core::vmx::report::Report;
 
 /// An exit, before it is handled.
 pub struct Trace<'a> {
@@ -19,8 +19,12 @@ pub struct Trace<'a> {
 impl fmt::Display for Trace<'_> {
     /// One line: the reason, what its qualification means, where the guest is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reason = Reason(self.vmcs.get(fields::EXIT_REASON));
-        write!(f, "exit {}: {reason}", self.number)?;
-        write!(f, " at {:#x}", self.registers.rip)
+        let report = Report(self.vmcs);
+        let (reason, qualification) = (report.reason(), report.qualification());
+        write!(
+            f,
+            "exit {} at {:#x}: {reason}: {qualification}",
+            self.number, self.registers.rip
+        )
     }
 }

@@ -1,13 +1,17 @@
 //! One virtual processor: its VMCS, everything the VMCS does not hold, and the loop round both.
 
+use alloc::format;
 use alloc::rc::Rc;
+use alloc::string::String;
 use core::fmt;
 
 use chiton_core::physical::GuestRam;
 use chiton_core::vcpu::{Exit, Registers, SystemRegisters, Vcpu};
 use chiton_core::vmx::controls::secondary;
 use chiton_core::vmx::exit::{Basic, Reason};
-use chiton_core::vmx::{VmcsRead, VmcsWrite, fields};
+use chiton_core::vmx::report;
+use chiton_core::vmx::{VmcsFields, VmcsRead, VmcsWrite, fields};
+use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
 use crate::enable::Processor;
@@ -21,7 +25,7 @@ use crate::setup::guest::RealControlRegisters;
 use crate::setup::msr_lists::MsrLists;
 use crate::setup::{self, controls::Controls};
 use crate::vmcs::{self, Vmcs};
-use crate::{Error, Options, Report, Vmx, entry, instructions, invalidate, timer, trace};
+use crate::{Error, Options, Vmx, entry, instructions, invalidate, timer, trace};
 
 /// Exceptions that exit. #DB and #AC: a guest whose handler raises them again keeps the processor
 /// busy for ever, with no instruction boundary at which anything could interrupt it. #MC: it is the
@@ -54,7 +58,8 @@ pub struct VmxVcpu {
     pub(crate) pending: Pending,
     pub(crate) options: Options,
     counts: Counts,
-    report: Option<Report>,
+    /// Why it cannot go on.
+    report: Option<String>,
 }
 
 impl Vmx {
@@ -74,7 +79,11 @@ impl VmxVcpu {
         let physical = processor.physical;
         let capabilities = &processor.capabilities;
         let controls = Controls::choose(capabilities, 0)?;
-        let vpid = if controls.secondary.has(secondary::ENABLE_VPID) { processor.vpid() } else { None };
+        let vpid = if controls.secondary.has(secondary::ENABLE_VPID) {
+            processor.vpid()
+        } else {
+            None
+        };
         let tpr_shadow = controls.has_tpr_shadow();
         let mut vcpu = Self {
             vmcs: Vmcs::new(Rc::clone(&processor))?,
@@ -87,7 +96,9 @@ impl VmxVcpu {
             real: RealControlRegisters::new(capabilities),
             msr_lists: MsrLists::new(physical)?,
             bitmaps: Bitmaps::new(physical)?,
-            virtual_apic: tpr_shadow.then(|| Page::new(physical, "the virtual-APIC page")).transpose()?,
+            virtual_apic: tpr_shadow
+                .then(|| Page::new(physical, "the virtual-APIC page"))
+                .transpose()?,
             cr8: 0,
             vpid,
             event: None,
@@ -144,10 +155,11 @@ impl VmxVcpu {
         &self.counts
     }
 
-    /// Why the last run ended in [`Exit::EntryFailed`] or [`Exit::Broken`].
+    /// Why the last run ended in [`Exit::EntryFailed`] or [`Exit::Broken`], in words, in several
+    /// lines.
     #[must_use]
-    pub const fn report(&self) -> Option<&Report> {
-        self.report.as_ref()
+    pub fn report(&self) -> Option<&str> {
+        self.report.as_deref()
     }
 
     /// The VMCS, for a dump.
@@ -169,6 +181,10 @@ impl VmxVcpu {
         if let Some(event) = self.event.take() {
             event.write(vmcs)?;
         }
+        // No interrupt of the machine may come between the guest's registers and the guest. It ends
+        // the guest's turn and is taken when they are on again.
+        let interrupts_on = interrupts::are_enabled();
+        interrupts::disable();
         self.fpu.load();
         // SAFETY: CR2 is no part of a mode; the hypervisor's own page faults are its end.
         unsafe { write_cr2(self.cr2) };
@@ -177,6 +193,9 @@ impl VmxVcpu {
         let outcome = unsafe { entry::enter(&raw mut self.registers, vmcs.launched) };
         self.cr2 = Cr2::read_raw();
         self.fpu.save();
+        if interrupts_on {
+            interrupts::enable();
+        }
         match outcome {
             entry::EXITED => {}
             failed => {
@@ -211,7 +230,10 @@ impl VmxVcpu {
                     match error {
                         // Errors 7 and 8 are about fields; any other is about the use of the
                         // instruction (SDM volume 3C, section 32.4).
-                        Error::Instruction { number: Some(number @ 7..=8), .. } => {
+                        Error::Instruction {
+                            number: Some(number @ 7..=8),
+                            ..
+                        } => {
                             return Ok(self.entry_failed(number.into()));
                         }
                         error => return Err(error),
@@ -239,7 +261,7 @@ impl VmxVcpu {
 
     /// Notes why the guest cannot go on.
     pub(crate) fn note(&mut self, words: fmt::Arguments<'_>) {
-        self.report = Some(Report(alloc::fmt::format(words)));
+        self.report = Some(format!("{words}\n{}", report::Report(&self.vmcs)));
     }
 
     /// Passes the instruction that exited: it has been carried out for the guest.
@@ -260,7 +282,8 @@ impl VmxVcpu {
         const BS: u64 = 1 << 14;
         let blocked = self.vmcs.get(fields::GUEST_INTERRUPTIBILITY_STATE);
         if blocked & FOR_ONE_INSTRUCTION != 0 {
-            self.vmcs.set(fields::GUEST_INTERRUPTIBILITY_STATE, blocked & !FOR_ONE_INSTRUCTION)?;
+            self.vmcs
+                .set(fields::GUEST_INTERRUPTIBILITY_STATE, blocked & !FOR_ONE_INSTRUCTION)?;
         }
         if self.registers.rflags & TRAP != 0 {
             let pending = self.vmcs.get(fields::GUEST_PENDING_DEBUG_EXCEPTIONS);
@@ -380,7 +403,7 @@ impl fmt::Display for Counts {
         lines.sort_by_key(|(_, count)| core::cmp::Reverse(*count));
         writeln!(f, "{:<40} {:>9}", "VM exit", "count")?;
         for (reason, count) in lines {
-            writeln!(f, "{:<40} {count:>9}", alloc::format!("{reason}"))?;
+            writeln!(f, "{:<40} {count:>9}", format!("{reason}"))?;
         }
         write!(f, "{:<40} {:>9}", "all", self.total())
     }

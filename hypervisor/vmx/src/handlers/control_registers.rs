@@ -4,7 +4,7 @@
 //! processor may have and the guest has not. CR3 never does, and CR8 only where there is no TPR
 //! shadow.
 
-use chiton_core::vmx::{VmcsRead, VmcsWrite, fields};
+use chiton_core::vmx::{VmcsFields, VmcsWrite, fields};
 use x86_64::registers::control::{Cr0Flags, Cr4Flags, EferFlags};
 
 use super::Next;

@@ -1,7 +1,6 @@
 //! CPUID, which always exits (SDM volume 3C, section 27.1.2).
 
-use chiton_core::vmx::fields;
-use chiton_core::vmx::VmcsRead;
+use chiton_core::vmx::{VmcsFields, fields};
 use x86_64::registers::control::Cr4Flags;
 
 use super::Next;

@@ -8,7 +8,7 @@
 
 use chiton_core::decode::{self, Access, LONGEST};
 use chiton_core::vcpu::Broken;
-use chiton_core::vmx::{VmcsRead, fields};
+use chiton_core::vmx::{VmcsFields, fields};
 
 use super::{Next, Pending};
 use crate::memory::{Demand, Memory};
@@ -47,21 +47,30 @@ fn device_register(vcpu: &mut VmxVcpu, address: u64) -> Result<Next, Error> {
         } else {
             "has a page table"
         };
-        vcpu.note(format_args!("the guest {what} at guest-physical {address:#x}, where no memory is"));
+        vcpu.note(format_args!(
+            "the guest {what} at guest-physical {address:#x}, where no memory is"
+        ));
         return Ok(broken(&[]));
     }
     let instruction = match decode::decode(bytes) {
         Ok(instruction) if in_64_bit_mode(vcpu) => instruction,
         Ok(_) => {
-            vcpu.note(format_args!("device registers at {address:#x} are reached in 64-bit mode alone"));
+            vcpu.note(format_args!(
+                "device registers at {address:#x} are reached in 64-bit mode alone"
+            ));
             return Ok(broken(bytes));
         }
         Err(refused) => {
-            vcpu.note(format_args!("the access to {address:#x} cannot be carried out: {refused}"));
+            vcpu.note(format_args!(
+                "the access to {address:#x} cannot be carried out: {refused}"
+            ));
             return Ok(Next::Broken(refused.into()));
         }
     };
-    let segments = (vcpu.vmcs.get(fields::GUEST_FS_BASE), vcpu.vmcs.get(fields::GUEST_GS_BASE));
+    let segments = (
+        vcpu.vmcs.get(fields::GUEST_FS_BASE),
+        vcpu.vmcs.get(fields::GUEST_GS_BASE),
+    );
     let ring = ring(&vcpu.vmcs);
     let memory = &vcpu.memory;
     let read = |from, data: &mut [u8]| memory.read(cr3, ring, from, data).is_ok();
@@ -72,7 +81,9 @@ fn device_register(vcpu: &mut VmxVcpu, address: u64) -> Result<Next, Error> {
             Ok(Next::Answer)
         }
         Err(error) => {
-            vcpu.note(format_args!("the access to {address:#x} cannot be carried out: {error}"));
+            vcpu.note(format_args!(
+                "the access to {address:#x} cannot be carried out: {error}"
+            ));
             Ok(broken(bytes))
         }
     }
@@ -93,7 +104,9 @@ pub(super) fn complete(vcpu: &mut VmxVcpu, access: Access) -> Result<Next, Error
             Ok(Next::Resume)
         }
         Err(error) => {
-            vcpu.note(format_args!("the access to a device register cannot be carried out: {error}"));
+            vcpu.note(format_args!(
+                "the access to a device register cannot be carried out: {error}"
+            ));
             Ok(broken(&[]))
         }
     }
@@ -103,8 +116,12 @@ pub(super) fn complete(vcpu: &mut VmxVcpu, access: Access) -> Result<Next, Error
 /// there.
 pub(super) fn misconfiguration(vcpu: &mut VmxVcpu) -> Next {
     let address = vcpu.vmcs.get(fields::GUEST_PHYSICAL_ADDRESS);
-    vcpu.note(format_args!("the EPT entries for guest-physical {address:#x} are misconfigured"));
-    Next::Broken(Broken::Unknown(chiton_core::vmx::exit::Basic::EPT_MISCONFIGURATION.0.into()))
+    vcpu.note(format_args!(
+        "the EPT entries for guest-physical {address:#x} are misconfigured"
+    ));
+    Next::Broken(Broken::Unknown(
+        chiton_core::vmx::exit::Basic::EPT_MISCONFIGURATION.0.into(),
+    ))
 }
 
 fn in_64_bit_mode(vcpu: &VmxVcpu) -> bool {

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use chiton_core::vmx::{VmcsRead, fields};
+use chiton_core::vmx::{VmcsFields, fields};
 use x86_64::instructions::interrupts;
 
 use super::Next;

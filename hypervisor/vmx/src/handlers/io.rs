@@ -6,7 +6,7 @@
 use chiton_core::vcpu::Exit;
 use chiton_core::vmx::exit::Basic;
 use chiton_core::vmx::instruction::Operands;
-use chiton_core::vmx::{VmcsRead, fields};
+use chiton_core::vmx::{VmcsFields, fields};
 
 use super::{Next, Pending};
 use crate::inject::{Injection, PF};
@@ -105,7 +105,10 @@ pub(super) fn complete(vcpu: &mut VmxVcpu, access: PortAccess) -> Result<Next, E
     };
     if access.input {
         let (cr3, ring) = (vcpu.vmcs.get(fields::GUEST_CR3), ring(&vcpu.vmcs));
-        if let Err(fault) = vcpu.memory.write(cr3, ring, string.address, &access.data[..access.len.min(4)]) {
+        if let Err(fault) = vcpu
+            .memory
+            .write(cr3, ring, string.address, &access.data[..access.len.min(4)])
+        {
             return Ok(page_fault(vcpu, fault));
         }
     }
@@ -113,8 +116,16 @@ pub(super) fn complete(vcpu: &mut VmxVcpu, access: PortAccess) -> Result<Next, E
     const DOWN: u64 = 1 << 10;
     let registers = &mut vcpu.registers;
     let len = access.len as u64;
-    let step = if registers.rflags & DOWN == 0 { len } else { len.wrapping_neg() };
-    let pointer = if access.input { &mut registers.rdi } else { &mut registers.rsi };
+    let step = if registers.rflags & DOWN == 0 {
+        len
+    } else {
+        len.wrapping_neg()
+    };
+    let pointer = if access.input {
+        &mut registers.rdi
+    } else {
+        &mut registers.rsi
+    };
     *pointer = step_in(*pointer, step, string.mask);
     if string.repeat {
         registers.rcx = step_in(registers.rcx, u64::MAX, string.mask);

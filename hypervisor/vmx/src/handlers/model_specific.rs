@@ -3,7 +3,7 @@
 
 use core::arch::x86_64::_rdtsc;
 
-use chiton_core::vmx::{VmcsRead, VmcsWrite, fields};
+use chiton_core::vmx::{VmcsFields, VmcsWrite, fields};
 use x86_64::registers::control::{Cr0Flags, EferFlags};
 
 use super::Next;
@@ -94,7 +94,10 @@ fn write_efer(vcpu: &mut VmxVcpu, value: u64) -> Result<bool, Error> {
 
 /// Whether every byte is a memory type (SDM volume 3A, table 13-10).
 fn is_pat(value: u64) -> bool {
-    value.to_le_bytes().into_iter().all(|kind| matches!(kind, 0 | 1 | 4..=7))
+    value
+        .to_le_bytes()
+        .into_iter()
+        .all(|kind| matches!(kind, 0 | 1 | 4..=7))
 }
 
 /// Whether bits 48 to 63 are those of bit 47.

@@ -3,7 +3,7 @@
 use chiton_core::cpuid::XCR0;
 use chiton_core::vcpu::Broken;
 use chiton_core::vmx::exit::Basic;
-use chiton_core::vmx::{VmcsRead, fields};
+use chiton_core::vmx::{VmcsFields, fields};
 
 use super::Next;
 use crate::inject::Injection;

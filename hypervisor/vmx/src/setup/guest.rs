@@ -6,7 +6,7 @@
 use chiton_core::vcpu::{Segment, SystemRegisters, Table};
 use chiton_core::vmx::controls::entry;
 use chiton_core::vmx::field::{Bits16, Bits32, Field, Natural, ReadWrite};
-use chiton_core::vmx::{Capabilities, NoSuchField, VmcsRead, VmcsWrite, fields};
+use chiton_core::vmx::{Capabilities, NoSuchField, VmcsFields, VmcsWrite, fields};
 use x86_64::registers::control::{Cr0Flags, Cr4Flags, EferFlags};
 
 /// The fields of a segment register.
@@ -178,25 +178,25 @@ pub(crate) fn write_efer(vmcs: &mut impl VmcsWrite, value: u64) -> Result<(), No
 }
 
 /// CR0 as the guest reads it.
-pub(crate) fn cr0(vmcs: &impl VmcsRead) -> u64 {
+pub(crate) fn cr0(vmcs: &impl VmcsFields) -> u64 {
     let guests = CR0_GUESTS.bits();
     vmcs.get(fields::GUEST_CR0) & guests | vmcs.get(fields::CR0_READ_SHADOW) & !guests
 }
 
 /// CR4 as the guest reads it.
-pub(crate) fn cr4(vmcs: &impl VmcsRead) -> u64 {
+pub(crate) fn cr4(vmcs: &impl VmcsFields) -> u64 {
     let guests = CR4_GUESTS.bits();
     vmcs.get(fields::GUEST_CR4) & guests | vmcs.get(fields::CR4_READ_SHADOW) & !guests
 }
 
 /// The ring that the guest is in: the privilege level of its stack segment (SDM volume 3C, section
 /// 26.4.1).
-pub(crate) fn ring(vmcs: &impl VmcsRead) -> u8 {
+pub(crate) fn ring(vmcs: &impl VmcsFields) -> u8 {
     (vmcs.get(fields::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3) as u8
 }
 
 /// Reads the system registers back. CR2 is not in a VMCS.
-pub(crate) fn read(vmcs: &impl VmcsRead, cr2: u64) -> SystemRegisters {
+pub(crate) fn read(vmcs: &impl VmcsFields, cr2: u64) -> SystemRegisters {
     let segment = |fields| read_segment(vmcs, fields);
     SystemRegisters {
         cr0: cr0(vmcs),
@@ -231,7 +231,7 @@ fn write_segment(vmcs: &mut impl VmcsWrite, fields: &SegmentFields, segment: &Se
     vmcs.set(fields.access, if usable { segment.access.into() } else { UNUSABLE })
 }
 
-fn read_segment(vmcs: &impl VmcsRead, fields: &SegmentFields) -> Segment {
+fn read_segment(vmcs: &impl VmcsFields, fields: &SegmentFields) -> Segment {
     let access = vmcs.get(fields.access);
     Segment {
         selector: vmcs.get(fields.selector),

@@ -72,9 +72,6 @@ mod tests {
 
     #[test]
     fn the_base_of_a_task_state_segment_is_put_together_from_four_pieces() {
-        assert_eq!(
-            task_base([0x11_00_89_22_3344_0067, 0xffff_8000]),
-            0xffff_8000_1122_3344
-        );
+        assert_eq!(task_base([0x1100_8922_3344_0067, 0xffff_8000]), 0xffff_8000_1122_3344);
     }
 }
