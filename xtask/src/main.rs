@@ -1,7 +1,8 @@
 //! `cargo xtask`: builds, runs, tests and measures Chiton.
 //!
-//! The only place that knows QEMU.
+//! The only place that knows QEMU and Bochs.
 
+mod bare;
 mod bench;
 mod build;
 mod check;
@@ -38,6 +39,15 @@ enum Task {
     /// `cargo xtask run sha256 --disk image:ro -- --verbose` runs the guest sha256 with a disk and
     /// the argument --verbose.
     Run(run::Args),
+    /// Make the boot images, for BIOS and UEFI, of a guest on bare metal.
+    #[command(override_usage = "cargo xtask image [APP] [OPTIONS] [-- ARGUMENTS]...")]
+    Image(bare::ImageArgs),
+    /// Run a guest on bare VMX, in an emulator.
+    #[command(override_usage = "cargo xtask vmx [APP] [OPTIONS] [-- ARGUMENTS]...")]
+    Vmx(bare::RunArgs),
+    /// Run a guest on bare SVM, in an emulator.
+    #[command(override_usage = "cargo xtask svm [APP] [OPTIONS] [-- ARGUMENTS]...")]
+    Svm(bare::RunArgs),
     /// Run all tests and checks, or some of them.
     Test(test::Args),
     /// Kill at random moments, a thousand times, and look whether anything is left.
@@ -73,6 +83,9 @@ fn main() -> ExitCode {
     let theirs: Vec<String> = ours.drain(at..).skip(1).collect();
     let result = match Cli::parse_from(ours).task {
         Task::Run(args) => run::run(&args, &theirs),
+        Task::Image(args) => bare::image(&args, &theirs).map(|()| 0),
+        Task::Vmx(args) => bare::vmx(&args, &theirs),
+        Task::Svm(args) => bare::svm(&args, &theirs),
         Task::Test(args) => Ok(test::run(&args)),
         Task::Soak(args) => test::soak(&args).map(|()| 0),
         Task::Calls => test::calls::run().map(|()| 0),

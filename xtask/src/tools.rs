@@ -73,12 +73,25 @@ impl Tool {
 ///
 /// If it is not there and cannot be installed; the error says what to type.
 pub(crate) fn debian(program: &str, package: &str) -> Result<PathBuf> {
-    if let Some(path) = command::find(program) {
+    install(program, package, || command::find(program))
+}
+
+/// A file of the Debian package `package`: it is there, or is installed now.
+///
+/// # Errors
+///
+/// If it is not there and cannot be installed; the error says what to type.
+pub(crate) fn debian_file(file: &str, package: &str) -> Result<PathBuf> {
+    install(file, package, || Some(PathBuf::from(file)).filter(|file| file.exists()))
+}
+
+fn install(what: &str, package: &str, find: impl Fn() -> Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(path) = find() {
         return Ok(path);
     }
     let missing = || {
         Error::Missing(format!(
-            "{program} is not installed; type: sudo apt-get update && sudo apt-get install -y {package}"
+            "{what} is not installed; type: sudo apt-get update && sudo apt-get install -y {package}"
         ))
     };
     if command::find("apt-get").is_none() || !command::is_root() {
@@ -92,7 +105,7 @@ pub(crate) fn debian(program: &str, package: &str) -> Result<PathBuf> {
         .env("DEBIAN_FRONTEND", "noninteractive");
     command::quietly(&task, &mut install)?;
     task.done();
-    command::find(program).ok_or_else(missing)
+    find().ok_or_else(missing)
 }
 
 /// The nightly that is known to work, and installed where there is none.
@@ -131,6 +144,34 @@ pub(crate) fn nightly() -> Result<&'static str> {
         "rust-src",
     ]);
     command::quietly(&task, &mut install).map_err(|error| Error::Missing(format!("no nightly toolchain: {error}")))?;
+    task.done();
+    Ok(NIGHTLY)
+}
+
+/// The nightly toolchain with what the stages of the boot loader are built from: the one that is known
+/// to build them.
+///
+/// # Errors
+///
+/// If it cannot be installed.
+pub(crate) fn boot_loader() -> Result<&'static str> {
+    const COMPONENTS: [&str; 2] = ["rust-src", "llvm-tools"];
+    let list = command::answer(Command::new("rustup").args(["component", "list", "--toolchain", NIGHTLY]));
+    let has = |component: &str| {
+        let lines = list.iter().flat_map(|list| list.lines());
+        let mut installed = lines.filter(|line| line.ends_with("(installed)"));
+        installed.any(|line| line.starts_with(component))
+    };
+    if COMPONENTS.iter().all(|component| has(component)) {
+        return Ok(NIGHTLY);
+    }
+    let task = Task::start(format!("installing {NIGHTLY}"));
+    let mut install = Command::new("rustup");
+    install.args(["toolchain", "install", NIGHTLY, "--profile", "minimal"]);
+    for component in COMPONENTS {
+        install.args(["-c", component]);
+    }
+    command::quietly(&task, &mut install).map_err(|error| Error::Missing(format!("no {NIGHTLY}: {error}")))?;
     task.done();
     Ok(NIGHTLY)
 }

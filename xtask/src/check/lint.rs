@@ -12,7 +12,14 @@ use crate::{
 /// Where there is no operating system.
 const BARE_TARGET: &str = "x86_64-unknown-none";
 /// The crates that must build there.
-const BARE: &[&str] = &["chiton-shared", "chiton-core", "chiton-guest"];
+const BARE: &[&str] = &[
+    "chiton-shared",
+    "chiton-core",
+    "chiton-guest",
+    "chiton-vmx",
+    "chiton-svm",
+    "chiton-bare",
+];
 
 /// Looks at the workspace, at what must run on bare metal there, and at the guests for their own
 /// targets.

@@ -15,10 +15,7 @@ use std::{
     fs,
     io::{self, BufRead, BufReader, Write},
     net::Shutdown,
-    os::unix::{
-        net::{UnixListener, UnixStream},
-        process::CommandExt,
-    },
+    os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -29,6 +26,7 @@ pub(crate) use disks::Disk;
 use packages::Parts;
 
 use crate::{
+    command,
     error::{Error, Result},
     kvm,
     ui::Task,
@@ -229,21 +227,7 @@ impl Place {
             .args(["-device", "virtio-blk-pci,drive=scratch"]);
         }
         qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let parent = rustix::process::getpid();
-        // SAFETY: between fork and exec only two system calls are made, which allocate nothing and
-        // take no lock.
-        unsafe {
-            qemu.pre_exec(move || {
-                let kill = Some(rustix::process::Signal::KILL);
-                rustix::process::set_parent_process_death_signal(kill)?;
-                // The parent may have died before the line above.
-                if rustix::process::getppid() == Some(parent) {
-                    Ok(())
-                } else {
-                    Err(io::ErrorKind::Interrupted.into())
-                }
-            });
-        }
+        command::dies_with_us(&mut qemu);
         qemu.spawn().map_err(|source| Error::Start {
             program: parts.qemu.display().to_string(),
             source,

@@ -1,0 +1,30 @@
+//! The end of the machine: a line by which whoever started it knows the status, then the switch.
+
+use x86_64::instructions::port::Port;
+use x86_64::instructions::{hlt, interrupts};
+
+use super::debug::say;
+
+/// The status if the hypervisor itself could not do its part.
+pub(super) const FAILED: u8 = 125;
+
+/// QEMU's `isa-debug-exit`: the process ends with twice the value, plus one.
+const QEMU_EXIT: u16 = 0xf4;
+/// Bochs ends when these words come to this port.
+const BOCHS_SHUTDOWN: u16 = 0x8900;
+
+/// Says the status and switches the machine off; halts where no emulator listens.
+pub(super) fn end(status: u8) -> ! {
+    say!("chiton: end status={status}");
+    // SAFETY: ports of two emulators; elsewhere nothing is there. Nothing runs after this.
+    unsafe {
+        Port::new(QEMU_EXIT).write(u32::from(status));
+        b"Shutdown"
+            .iter()
+            .for_each(|byte| Port::new(BOCHS_SHUTDOWN).write(*byte));
+    }
+    loop {
+        interrupts::disable();
+        hlt();
+    }
+}

@@ -1,0 +1,118 @@
+//! What an exception of the hypervisor itself says: which, where, with which registers.
+//!
+//! Every vector leads to a stub that brings the stack to one shape, whether or not the processor
+//! pushed an error code, and then to [`report`].
+
+use core::arch::naked_asm;
+
+use chiton_core::explain::Exception;
+use x86_64::VirtAddr;
+use x86_64::registers::control::Cr2;
+use x86_64::structures::idt::{Entry, InterruptDescriptorTable};
+
+use super::debug::say;
+use super::end;
+
+/// The stack as the stubs leave it: the general registers, then what the processor pushed (SDM
+/// volume 3A, section 7.14.2).
+#[repr(C)]
+#[derive(Debug)]
+struct Frame {
+    /// r15 to r8, rbp, rdi, rsi, rdx, rcx, rbx, rax.
+    general: [u64; 15],
+    vector: u64,
+    error_code: u64,
+    rip: u64,
+    cs: u64,
+    rflags: u64,
+    rsp: u64,
+    ss: u64,
+}
+
+const GENERAL: [&str; 15] = [
+    "r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8", "rbp", "rdi", "rsi", "rdx", "rcx", "rbx", "rax",
+];
+
+/// Distance from one stub to the next, in bytes.
+const STUB_SIZE: u64 = 16;
+
+/// The stubs of all vectors, [`STUB_SIZE`] apart. Bit n of the mask stands for an exception that
+/// pushes an error code (SDM volume 3A, table 7-1; APM volume 2, section 8.2); for the others the
+/// stub pushes zero.
+#[unsafe(naked)]
+extern "C" fn stubs() {
+    naked_asm!(
+        ".set chiton_vector, 0",
+        ".rept 256",
+        ".balign {size}",
+        ".if (chiton_vector > 31) || ((0x60227d00 >> (chiton_vector & 31)) & 1) == 0",
+        "push 0",
+        ".endif",
+        "push chiton_vector",
+        "jmp {common}",
+        ".set chiton_vector, chiton_vector + 1",
+        ".endr",
+        size = const STUB_SIZE,
+        common = sym common,
+    )
+}
+
+/// Saves the general registers and hands the frame over. Nobody returns from it.
+#[unsafe(naked)]
+extern "C" fn common() {
+    naked_asm!(
+        "push rax", "push rbx", "push rcx", "push rdx", "push rsi", "push rdi", "push rbp", "push r8",
+        "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
+        "cld",
+        "mov rdi, rsp",
+        "and rsp, -16",
+        "call {report}",
+        "ud2",
+        report = sym report,
+    )
+}
+
+/// Fills the table: every vector has its stub, on stack `stack` of the TSS. One stack is enough:
+/// nobody comes back from a fault.
+pub(super) fn fill(idt: &mut InterruptDescriptorTable, stack: u16) {
+    fn set<F>(entry: &mut Entry<F>, vector: u64, stack: u16) {
+        let stub = VirtAddr::from_ptr(stubs as *const ()) + vector * STUB_SIZE;
+        // SAFETY: a stub is code for just this vector, which never returns; the stack is one that
+        // the TSS has.
+        unsafe { entry.set_handler_addr(stub).set_stack_index(stack) };
+    }
+    macro_rules! exceptions {
+        ($($vector:literal $name:ident,)*) => { $(set(&mut idt.$name, $vector, stack);)* };
+    }
+    exceptions! {
+        0 divide_error, 1 debug, 2 non_maskable_interrupt, 3 breakpoint, 4 overflow, 5 bound_range_exceeded,
+        6 invalid_opcode, 7 device_not_available, 8 double_fault, 10 invalid_tss, 11 segment_not_present,
+        12 stack_segment_fault, 13 general_protection_fault, 14 page_fault, 16 x87_floating_point,
+        17 alignment_check, 18 machine_check, 19 simd_floating_point, 20 virtualization, 21 cp_protection_exception,
+        28 hv_injection_exception, 29 vmm_communication_exception, 30 security_exception,
+    }
+    for (vector, entry) in (32..).zip(idt.slice_mut(32..)) {
+        set(entry, vector, stack);
+    }
+}
+
+extern "C" fn report(frame: &Frame) -> ! {
+    say!(
+        "error: the hypervisor met {}, error code {:#x}, at {:#x}",
+        Exception(frame.vector),
+        frame.error_code,
+        frame.rip
+    );
+    say!(
+        "  cs {:#x}  rflags {:#x}  rsp {:#x}  ss {:#x}  cr2 {:#x}",
+        frame.cs,
+        frame.rflags,
+        frame.rsp,
+        frame.ss,
+        Cr2::read_raw()
+    );
+    for (name, value) in GENERAL.iter().zip(frame.general).rev() {
+        say!("  {name:<3} {value:016x}");
+    }
+    end::end(end::FAILED)
+}

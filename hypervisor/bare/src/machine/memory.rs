@@ -1,0 +1,180 @@
+//! The machine's memory, by the boot loader's map: the heap, pages for VMX and SVM, guest memory.
+//!
+//! The largest usable region is ours. The heap lies at its start; pages are taken one by one from
+//! behind the heap upwards; guest memory is taken from the region's end.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::{fmt, ptr};
+
+use bootloader_api::BootInfo;
+use bootloader_api::info::{MemoryRegion, MemoryRegionKind, Optional};
+use chiton_core::physical::{GuestRam, Physical};
+use chiton_shared::map::{LARGE_PAGE, PAGE};
+use spin::Mutex;
+
+/// How much the heap has, in bytes: the loader's tables, device buffers and texts.
+const HEAP: u64 = 16 << 20;
+
+/// A free list under a spin lock.
+struct Heap(Mutex<linked_list_allocator::Heap>);
+
+#[global_allocator]
+static ALLOCATOR: Heap = Heap(Mutex::new(linked_list_allocator::Heap::empty()));
+
+// SAFETY: the free list hands out each byte once, aligned as asked, and takes it back from
+// `dealloc` only; the lock keeps processors apart.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let block = self.0.lock().allocate_first_fit(layout);
+        block.map_or(ptr::null_mut(), |block| block.as_ptr())
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if let Some(block) = ptr::NonNull::new(block) {
+            // SAFETY: the caller has the block from `alloc`, with this layout.
+            unsafe { self.0.lock().deallocate(block, layout) };
+        }
+    }
+}
+
+/// Why there is no memory to work with.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MemoryError {
+    /// The boot loader mapped nothing.
+    #[error("the boot loader has not mapped the machine's memory: make the image again with `cargo xtask image`")]
+    NotMapped,
+    /// Less than the hypervisor itself needs.
+    #[error("the largest free piece of this machine's memory has {} KiB, and the hypervisor alone needs {} KiB", .largest >> 10, .needed >> 10)]
+    TooLittle {
+        /// Bytes of the largest usable region.
+        largest: u64,
+        /// Bytes that are needed.
+        needed: u64,
+    },
+    /// More than there is for a guest.
+    #[error("the guest is to have {} MiB of memory, and this machine has {} MiB for it: give less with memory=", .wanted >> 20, .there >> 20)]
+    TooLarge {
+        /// Bytes that were asked for.
+        wanted: u64,
+        /// Bytes that there are.
+        there: u64,
+    },
+}
+
+/// All memory that is ours.
+#[derive(Debug)]
+pub(super) struct Memory {
+    /// Where physical address zero is mapped.
+    offset: u64,
+    /// Bytes of all usable regions.
+    usable: u64,
+    free: Mutex<Free>,
+}
+
+#[derive(Debug)]
+struct Free {
+    /// The first page that nobody has had yet.
+    next: u64,
+    /// The first byte beyond.
+    end: u64,
+    /// The page that was given back last, or 0; each such page begins with the one before it.
+    returned: u64,
+}
+
+impl Memory {
+    /// Takes the largest usable region, and makes the heap.
+    ///
+    /// # Errors
+    ///
+    /// If it is too small.
+    pub(super) fn of(info: &BootInfo) -> Result<Self, MemoryError> {
+        let Optional::Some(offset) = info.physical_memory_offset else {
+            return Err(MemoryError::NotMapped);
+        };
+        let size = |region: &&MemoryRegion| region.end - region.start;
+        let usable = || {
+            info.memory_regions
+                .iter()
+                .filter(|region| region.kind == MemoryRegionKind::Usable)
+        };
+        let needed = HEAP + LARGE_PAGE;
+        let largest = usable().max_by_key(size).filter(|region| size(region) >= needed);
+        let region = largest.ok_or_else(|| MemoryError::TooLittle {
+            largest: usable().map(|region| size(&region)).max().unwrap_or(0),
+            needed,
+        })?;
+        let start = region.start.next_multiple_of(PAGE);
+        // SAFETY: the boot loader says that nobody uses the region, and maps it; this is the only
+        // call, on the first processor.
+        unsafe { ALLOCATOR.0.lock().init((offset + start) as *mut u8, HEAP as usize) };
+        Ok(Self {
+            offset,
+            usable: usable().map(|region| size(&region)).sum(),
+            free: Mutex::new(Free {
+                next: start + HEAP,
+                end: region.end & !(PAGE - 1),
+                returned: 0,
+            }),
+        })
+    }
+
+    /// Takes memory for a guest, whose content is anything.
+    ///
+    /// # Errors
+    ///
+    /// If there is not so much.
+    pub(super) fn guest(&self, bytes: u64) -> Result<GuestRam, MemoryError> {
+        let mut free = self.free.lock();
+        let there = (free.end & !(LARGE_PAGE - 1)).saturating_sub(free.next.next_multiple_of(LARGE_PAGE));
+        let start = (free.end & !(LARGE_PAGE - 1)).checked_sub(bytes.next_multiple_of(LARGE_PAGE));
+        let start = start.filter(|start| *start >= free.next);
+        // SAFETY: the block is taken from the region that is ours alone, and lies where all memory
+        // is mapped.
+        let ram = start.and_then(|start| unsafe { GuestRam::new(self, start, bytes) });
+        let (Some(ram), Some(start)) = (ram, start) else {
+            return Err(MemoryError::TooLarge { wanted: bytes, there });
+        };
+        free.end = start;
+        Ok(ram)
+    }
+}
+
+impl Physical for Memory {
+    fn allocate(&self) -> Option<u64> {
+        let mut free = self.free.lock();
+        let page = if free.returned != 0 {
+            let page = free.returned;
+            // SAFETY: a page that was given back is ours, and begins with the address of the one
+            // before it, which `release` wrote there.
+            free.returned = unsafe { self.pointer(page).cast::<u64>().read() };
+            page
+        } else {
+            let page = free.next;
+            if page + PAGE > free.end {
+                return None;
+            }
+            free.next += PAGE;
+            page
+        };
+        // SAFETY: the page lies in the region that is ours, and nobody has it.
+        unsafe { self.pointer(page).write_bytes(0, PAGE as usize) };
+        Some(page)
+    }
+
+    fn release(&self, page: u64) {
+        let mut free = self.free.lock();
+        // SAFETY: whoever gives a page back has it from `allocate` and no longer uses it.
+        unsafe { self.pointer(page).cast::<u64>().write(free.returned) };
+        free.returned = page;
+    }
+
+    fn pointer(&self, physical: u64) -> *mut u8 {
+        (self.offset + physical) as *mut u8
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MiB of memory", self.usable >> 20)
+    }
+}

@@ -1,0 +1,194 @@
+//! Bochs as the machine: an emulated Intel processor with VMX.
+//!
+//! Debian's build shows its screen in a window alone, so an X server without a screen runs beside it;
+//! and it has the debugger, which a file of commands tells to go on.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use clap::ValueEnum;
+
+use super::emulator::Machine;
+use crate::{
+    command,
+    error::{Error, Result},
+    tools,
+};
+
+/// The size of a cylinder, of which a disk has a whole number: 16 heads, 63 sectors.
+const CYLINDER: u64 = 16 * 63 * 512;
+
+/// The processor that Bochs shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Model {
+    /// EPT with accessed and dirty bits, VPID, unrestricted guest, VMFUNC.
+    Haswell,
+    /// The same with PML, #VE and TSC scaling.
+    SkylakeX,
+    /// Another revision of the VMCS.
+    Tigerlake,
+    /// No VMX at all.
+    #[value(skip)]
+    #[allow(dead_code, reason = "for bad cases")]
+    WithoutVmx,
+    /// VMX without EPT.
+    #[value(skip)]
+    #[allow(dead_code, reason = "for bad cases")]
+    WithoutEpt,
+}
+
+impl Model {
+    /// What Bochs calls it.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Haswell => "corei7_haswell_4770",
+            Self::SkylakeX => "corei7_skylake_x",
+            Self::Tigerlake => "tigerlake",
+            Self::WithoutVmx => "atom_n270",
+            Self::WithoutEpt => "core2_penryn_t9600",
+        }
+    }
+}
+
+impl Machine {
+    /// Starts Bochs with this image, by BIOS, and so many MiB of memory.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there, or does not start.
+    pub(crate) fn bochs(image: &Path, model: Model, memory: u32) -> Result<Self> {
+        let program = tools::debian("bochs", "bochs")?;
+        for (file, package) in [
+            ("/usr/share/bochs/BIOS-bochs-latest", "bochsbios"),
+            ("/usr/share/bochs/VGABIOS-lgpl-latest", "vgabios"),
+            ("/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_x_gui.so", "bochs-x"),
+        ] {
+            tools::debian_file(file, package)?;
+        }
+        pad(image)?;
+        let place = image.with_extension("bochs");
+        fs::create_dir_all(&place).map_err(Error::file("create", &place))?;
+        let at = |name: &str| place.join(name);
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(Error::file("listen on", Path::new("127.0.0.1")))?;
+        let port = listener.local_addr().map_or(0, |address| address.port());
+        let settings = settings(image, model, memory, port, &at("log"));
+        for (name, content) in [("bochsrc", settings.as_str()), ("commands", "c\n")] {
+            fs::write(at(name), content).map_err(Error::file("write", &at(name)))?;
+        }
+        let (screen, display) = screen()?;
+        let mut bochs = Command::new(&program);
+        bochs
+            .arg("-q")
+            .arg("-f")
+            .arg(at("bochsrc"))
+            .arg("-rc")
+            .arg(at("commands"))
+            .arg("-unlock")
+            .env("DISPLAY", display)
+            .env_remove("XAUTHORITY");
+        let errors = fs::File::create(at("stderr")).map_err(Error::file("create", &at("stderr")))?;
+        bochs.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        command::dies_with_us(&mut bochs);
+        let child = bochs.spawn().map_err(|source| Error::Start {
+            program: program.display().to_string(),
+            source,
+        })?;
+        let mut machine = Self {
+            console: Box::new(std::io::empty()),
+            words: Box::new(std::io::empty()),
+            children: vec![child, screen],
+            log: at("log"),
+            named: format!("Bochs, which emulates {}", model.word()),
+        };
+        let console = machine.accept(&listener)?;
+        machine.console = Box::new(console);
+        let words = machine.children[0].stdout.take();
+        machine.words = Box::new(words.expect("it is piped"));
+        Ok(machine)
+    }
+
+    /// The serial port, as soon as Bochs has it.
+    fn accept(&mut self, listener: &TcpListener) -> Result<TcpStream> {
+        let failed = |machine: &Self| machine.failed("Bochs did not start");
+        listener.set_nonblocking(true).map_err(|_| failed(self))?;
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).map_err(|_| failed(self))?;
+                    return Ok(stream);
+                }
+                Err(_) if !matches!(self.children[0].try_wait(), Ok(None)) => return Err(failed(self)),
+                Err(_) => thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+}
+
+/// An X server without a screen, and its display.
+fn screen() -> Result<(Child, String)> {
+    let program = tools::debian("Xvfb", "xvfb")?;
+    let mut xvfb = Command::new(&program);
+    xvfb.args([
+        "-displayfd",
+        "1",
+        "-screen",
+        "0",
+        "1280x1024x24",
+        "-nolisten",
+        "tcp",
+        "-noreset",
+    ]);
+    xvfb.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command::dies_with_us(&mut xvfb);
+    let start_error = |source| Error::Start {
+        program: program.display().to_string(),
+        source,
+    };
+    let mut child = xvfb.spawn().map_err(start_error)?;
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+    output.read_line(&mut line).map_err(start_error)?;
+    let number = line.trim();
+    if number.is_empty() {
+        drop(child.wait());
+        return Err(Error::Missing("Xvfb found no display for Bochs to draw on".into()));
+    }
+    Ok((child, format!(":{number}")))
+}
+
+/// Makes a disk of whole cylinders.
+fn pad(image: &Path) -> Result<()> {
+    let file = fs::OpenOptions::new().write(true).open(image);
+    let file = file.map_err(Error::file("open", image))?;
+    let length = file.metadata().map_err(Error::file("read", image))?.len();
+    file.set_len(length.next_multiple_of(CYLINDER))
+        .map_err(Error::file("write", image))
+}
+
+/// The file of settings.
+fn settings(image: &Path, model: Model, memory: u32, port: u16, log: &Path) -> String {
+    let (image, log, model) = (image.display(), log.display(), model.word());
+    format!(
+        "cpu: model={model}, count=1, ips=200000000, reset_on_triple_fault=0\n\
+         memory: guest={memory}, host={memory}\n\
+         romimage: file=/usr/share/bochs/BIOS-bochs-latest\n\
+         vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\
+         ata0-master: type=disk, path=\"{image}\", mode=flat\n\
+         boot: disk\n\
+         display_library: x\n\
+         com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n\
+         port_e9_hack: enabled=1\n\
+         sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy\n\
+         speaker: enabled=0\n\
+         log: {log}\n\
+         panic: action=fatal\n"
+    )
+}

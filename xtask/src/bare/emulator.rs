@@ -1,0 +1,138 @@
+//! A machine that an emulator runs: two streams, of which one says how it ended.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, Read, Write},
+    path::PathBuf,
+    process::Child,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::error::{Error, Result};
+
+/// What the hypervisor's last line begins with; the status follows.
+const END: &str = "chiton: end status=";
+/// What its first line begins with; before it the emulator speaks of itself.
+const BEGIN: &str = "chiton: ";
+/// How long the emulator may take to end after that line.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// A machine that has been started; it dies with this value.
+pub(crate) struct Machine {
+    /// The emulator first, then what it needs to run.
+    pub(super) children: Vec<Child>,
+    /// COM1.
+    pub(super) console: Box<dyn Read + Send>,
+    /// Port 0xE9, among words of the emulator.
+    pub(super) words: Box<dyn Read + Send>,
+    /// The emulator's log.
+    pub(super) log: PathBuf,
+    /// What it is, in words.
+    pub(super) named: String,
+}
+
+impl Machine {
+    /// Runs it to its end: the guest's console goes to `console`, each line of the hypervisor's own
+    /// to `word`. Returns the status that the hypervisor says.
+    ///
+    /// # Errors
+    ///
+    /// If it ends without a status, or `limit` is over before it does.
+    pub(crate) fn run(
+        mut self,
+        limit: Option<Duration>,
+        console: impl Write + Send,
+        mut word: impl FnMut(&str),
+    ) -> Result<i32> {
+        let from = std::mem::replace(&mut self.console, Box::new(io::empty()));
+        let words = std::mem::replace(&mut self.words, Box::new(io::empty()));
+        let pid = self.children.first().map(rustix::process::Pid::from_child);
+        let (done, watch) = mpsc::channel::<()>();
+        let started = Instant::now();
+        let (mut begun, mut status) = (false, None);
+        thread::scope(|scope| {
+            scope.spawn(move || relay(from, console));
+            if let (Some(limit), Some(pid)) = (limit, pid) {
+                scope.spawn(move || {
+                    if watch.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+                        // Nobody has waited for it yet, so that the number is still its own.
+                        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                    }
+                });
+            }
+            for line in BufReader::new(words).split(b'\n').map_while(io::Result::ok) {
+                let line = String::from_utf8_lossy(&line);
+                // The debugger of Bochs leaves its prompt before the first word.
+                let line = if begun {
+                    &line
+                } else {
+                    line.find(BEGIN).map_or("", |at| &line[at..])
+                };
+                begun |= !line.is_empty();
+                if let Some(code) = line.strip_prefix(END) {
+                    status = code.trim().parse().ok();
+                    break;
+                }
+                if begun {
+                    word(line);
+                }
+            }
+            drop(done);
+            self.end();
+        });
+        let late = limit.is_some_and(|limit| started.elapsed() >= limit);
+        status.ok_or_else(|| {
+            self.failed(if late {
+                "time is up: the machine was killed"
+            } else {
+                "the machine ended without saying how"
+            })
+        })
+    }
+
+    /// Lets the emulator end, which completes the console, and kills one that does not.
+    fn end(&mut self) {
+        let Some(emulator) = self.children.first_mut() else {
+            return;
+        };
+        let until = Instant::now() + LAST_WORDS;
+        while Instant::now() < until && matches!(emulator.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        drop(emulator.kill());
+        drop(emulator.wait());
+    }
+
+    /// The error for a machine that went wrong, with the end of what its emulator said.
+    pub(super) fn failed(&self, what: &str) -> Error {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log).into_owned();
+        let lines: Vec<_> = text.lines().collect();
+        Error::Machine {
+            what: what.into(),
+            log: self.log.clone(),
+            tail: lines[lines.len().saturating_sub(15)..].join("\n"),
+        }
+    }
+}
+
+/// Copies at once what comes, until either end is gone.
+fn relay(mut from: impl Read, mut to: impl Write) {
+    let mut bytes = [0; 4096];
+    while let Ok(len @ 1..) = from.read(&mut bytes) {
+        if to.write_all(&bytes[..len]).and_then(|()| to.flush()).is_err() {
+            break;
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The boot image, and the emulators that boot it.
+//!
+//! ```text
+//!   hypervisor/bare ─▶ kernel ┐
+//!   guests, command ─▶ ramdisk┴─▶ xtask/image ─▶ disk image ─▶ Bochs (VMX) or QEMU (SVM)
+//!                                                                │ COM1        │ port 0xE9
+//!                                                          standard output   standard error
+//! ```
+
+mod bochs;
+mod emulator;
+mod image;
+mod qemu;
+mod ramdisk;
+
+use std::io;
+
+use clap::ValueEnum;
+
+use crate::{
+    error::{Error, Result},
+    guests,
+};
+use emulator::Machine;
+use image::Kind;
+use qemu::Processor;
+use ramdisk::Ramdisk;
+
+/// Memory of an emulated machine, in MiB.
+const MEMORY: u32 = 512;
+
+/// What emulates the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Place {
+    /// Bochs, which emulates VMX.
+    Bochs,
+    /// QEMU, which emulates SVM, and has VMX where this machine's KVM nests it.
+    Qemu,
+}
+
+/// Arguments of `cargo xtask image`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImageArgs {
+    /// The guest that it runs: an example's name, a directory with a guest's package, or an ELF file.
+    #[arg(default_value = "hello")]
+    app: String,
+    /// A line for its `command` file, such as `memory=64M` or `exits=1`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Arguments of `cargo xtask vmx` and `cargo xtask svm`, up to the `--` before the guest's own.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// The guest: an example's name, a directory with a guest's package, or an ELF file.
+    #[arg(default_value = "hello")]
+    app: String,
+    /// The emulator.
+    #[arg(long = "in", value_name = "PLACE")]
+    place: Option<Place>,
+    /// The processor that Bochs emulates.
+    #[arg(long, default_value = "skylake_x", value_name = "MODEL")]
+    model: bochs::Model,
+    /// Boot by UEFI instead of the BIOS (in QEMU).
+    #[arg(long)]
+    uefi: bool,
+    /// A line for the image's `command` file, such as `memory=64M` or `exits=1`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Makes both images for a guest, and says how to use them.
+///
+/// # Errors
+///
+/// If something does not build.
+pub(crate) fn image(args: &ImageArgs, arguments: &[String]) -> Result<()> {
+    let ramdisk = ramdisk(&args.app, &args.set, arguments)?;
+    for kind in [Kind::Bios, Kind::Uefi] {
+        let image = image::make(kind, &ramdisk, "chiton")?;
+        println!("{}: {}", kind.named(), image.display());
+    }
+    Ok(())
+}
+
+/// Runs a guest on bare VMX and returns its exit status.
+///
+/// # Errors
+///
+/// If something does not build, or the machine does not end as it should.
+pub(crate) fn vmx(args: &RunArgs, arguments: &[String]) -> Result<i32> {
+    run(args, arguments, args.place.unwrap_or(Place::Bochs), Processor::Own)
+}
+
+/// Runs a guest on bare SVM and returns its exit status.
+///
+/// # Errors
+///
+/// If something does not build, or the machine does not end as it should.
+pub(crate) fn svm(args: &RunArgs, arguments: &[String]) -> Result<i32> {
+    if args.place == Some(Place::Bochs) {
+        return Err(Error::Usage(
+            "Bochs emulates no SVM worth the name: leave `--in bochs` away, and it runs in QEMU".into(),
+        ));
+    }
+    run(args, arguments, Place::Qemu, Processor::Svm)
+}
+
+/// With the guest's console on standard output, and the hypervisor's words on standard error.
+fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor) -> Result<i32> {
+    let kind = if args.uefi { Kind::Uefi } else { Kind::Bios };
+    if (kind, place) == (Kind::Uefi, Place::Bochs) {
+        return Err(Error::Usage(
+            "Bochs has a BIOS: leave `--uefi` away, or use `--in qemu`".into(),
+        ));
+    }
+    let ramdisk = ramdisk(&args.app, &args.set, arguments)?;
+    let image = image::make(kind, &ramdisk, "run")?;
+    let machine = match place {
+        Place::Bochs => Machine::bochs(&image, args.model, MEMORY)?,
+        Place::Qemu => Machine::qemu(&image, kind, processor, MEMORY)?,
+    };
+    eprintln!("  running {} in {}", args.app, machine.named);
+    machine.run(None, io::stdout(), |line| eprintln!("{line}"))
+}
+
+/// The ramdisk for one guest.
+fn ramdisk(app: &str, set: &[String], arguments: &[String]) -> Result<Vec<u8>> {
+    let guest = guests::resolve(app)?;
+    let mut ramdisk = Ramdisk::default();
+    let name = ramdisk.guest(&guest)?;
+    let mut lines = vec![format!("guest={name}")];
+    lines.extend(set.iter().cloned());
+    lines.extend(arguments.iter().map(|argument| format!("arg={argument}")));
+    ramdisk.command(&lines)?;
+    ramdisk.finish()
+}

@@ -1,0 +1,102 @@
+//! QEMU as the machine: an emulated AMD processor with SVM, or this machine's own where KVM nests.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use super::{emulator::Machine, image::Kind};
+use crate::{
+    command,
+    error::{Error, Result},
+    kvm, paths, tools,
+};
+
+/// The firmware of Debian's package ovmf.
+const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
+
+/// The processor that QEMU shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Processor {
+    /// An emulated one with SVM.
+    Svm,
+    /// This machine's own, which must nest.
+    Own,
+}
+
+impl Processor {
+    const fn arguments(self) -> [&'static str; 4] {
+        match self {
+            Self::Svm => ["-accel", "tcg", "-cpu", "EPYC,+svm,+npt"],
+            Self::Own => ["-accel", "kvm", "-cpu", "host"],
+        }
+    }
+
+    const fn named(self) -> &'static str {
+        match self {
+            Self::Svm => "QEMU, which emulates a processor with SVM",
+            Self::Own => "QEMU, on this machine's processor",
+        }
+    }
+}
+
+impl Machine {
+    /// Starts QEMU with this image and so many MiB of memory.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there, cannot show the processor, or does not start.
+    pub(crate) fn qemu(image: &Path, kind: Kind, processor: Processor, memory: u32) -> Result<Self> {
+        if processor == Processor::Own && !kvm::nests() {
+            return Err(Error::Missing(
+                "this machine's KVM offers no VMX to its guests, and QEMU emulates none: use `--in bochs`".into(),
+            ));
+        }
+        let program = tools::debian("qemu-system-x86_64", "qemu-system-x86")?;
+        let log = paths::target().join("image/qemu.log");
+        let mut qemu = Command::new(&program);
+        qemu.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-vga",
+            "std",
+        ])
+        .args(processor.arguments())
+        .args(["-m", &format!("{memory}M")])
+        .args(["-serial", "stdio"])
+        // The file is the pipe that is our standard error there.
+        .args(["-chardev", "file,id=words,path=/dev/stderr"])
+        .args(["-device", "isa-debugcon,iobase=0xe9,chardev=words"])
+        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
+        .args(["-D".as_ref(), log.as_os_str()]);
+        let file = image.display().to_string().replace(',', ",,");
+        qemu.args(["-drive", &format!("format=raw,snapshot=on,file={file}")]);
+        if kind == Kind::Uefi {
+            if !Path::new(OVMF).exists() {
+                return Err(Error::Missing(format!(
+                    "{OVMF} is not there; type: sudo apt-get install -y ovmf"
+                )));
+            }
+            qemu.args(["-bios", OVMF]);
+        }
+        qemu.stdout(Stdio::piped()).stderr(Stdio::piped());
+        drop(fs::remove_file(&log));
+        command::dies_with_us(&mut qemu);
+        let mut child = qemu.spawn().map_err(|source| Error::Start {
+            program: program.display().to_string(),
+            source,
+        })?;
+        let (console, words) = (child.stdout.take(), child.stderr.take());
+        Ok(Self {
+            console: Box::new(console.expect("it is piped")),
+            words: Box::new(words.expect("it is piped")),
+            children: vec![child],
+            log,
+            named: processor.named().into(),
+        })
+    }
+}

@@ -1,0 +1,74 @@
+//! The image's ramdisk: a ustar archive with the file `command` and the guests.
+
+use std::{fs, path::Path};
+
+use crate::error::{Error, Result};
+
+/// A ramdisk in the making.
+pub(crate) struct Ramdisk {
+    archive: tar::Builder<Vec<u8>>,
+}
+
+impl Default for Ramdisk {
+    fn default() -> Self {
+        Self {
+            archive: tar::Builder::new(Vec::new()),
+        }
+    }
+}
+
+impl Ramdisk {
+    /// Adds a file.
+    pub(crate) fn add(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        self.archive
+            .append_data(&mut header, name, content)
+            .map_err(Error::file("add to the ramdisk", Path::new(name)))
+    }
+
+    /// Adds a guest's file, and tells its name there.
+    pub(crate) fn guest(&mut self, file: &Path) -> Result<String> {
+        let name = file
+            .file_name()
+            .map_or_else(|| "guest".into(), |name| name.to_string_lossy().into_owned());
+        let content = fs::read(file).map_err(Error::file("read", file))?;
+        self.add(&format!("guests/{name}"), &content)?;
+        Ok(name)
+    }
+
+    /// Adds the file `command`: one `key=value` a line.
+    pub(crate) fn command(&mut self, lines: &[String]) -> Result<()> {
+        if let Some(line) = lines.iter().find(|line| line.contains('\n')) {
+            return Err(Error::Usage(format!(
+                "{line:?} has a line end in it, and `command` is made of lines"
+            )));
+        }
+        let mut text = lines.join("\n");
+        text.push('\n');
+        self.add("command", text.as_bytes())
+    }
+
+    /// The archive.
+    pub(crate) fn finish(self) -> Result<Vec<u8>> {
+        self.archive
+            .into_inner()
+            .map_err(Error::file("make", Path::new("the ramdisk")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_made_of_lines() {
+        let mut ramdisk = Ramdisk::default();
+        assert!(ramdisk.command(&["arg=a\nguest=b".into()]).is_err());
+        ramdisk.command(&["guest=hello".into()]).unwrap();
+        let archive = ramdisk.finish().unwrap();
+        assert_eq!(&archive[..8], b"command\0");
+        assert_eq!(&archive[512..524], b"guest=hello\n");
+    }
+}
