@@ -17,6 +17,18 @@ fn main() -> std::io::Result<()> {
         "user",
         &Manifest::new(Ring::User).require(Feature::CONSOLE).to_bytes(),
     )?;
+    // A byte that says how the processor tells of it, then the instruction.
+    let instructions: [(&str, &[u8]); 6] = [
+        ("store_immediate", &[1, 0x48, 0xc7, 0x47, 8, 1, 0, 0, 0]),
+        ("load_sign_extended", &[0, 0x0f, 0xbe, 0x04, 0x25, 0, 0, 0, 0xd0]),
+        ("update", &[1, 0xf0, 0x83, 0x4f, 4, 1]),
+        ("absolute", &[0, 0xa1, 0, 0, 0, 0xd0, 0, 0, 0, 0]),
+        ("repeated_store", &[0x33, 0xf3, 0xab]),
+        ("copy_from", &[8, 0x65, 0xa5]),
+    ];
+    for (name, bytes) in instructions {
+        save("decode", name, bytes)?;
+    }
     save("manifest", "another_abi", &[2; Manifest::SIZE])?;
 
     save(

@@ -1,2 +1,8 @@
 //! What of the boot image needs no machine, and is tested on any.
 #![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod calendar;
+pub mod command;
+pub mod ramdisk;

@@ -4,6 +4,8 @@
 extern crate alloc;
 
 pub mod boot;
+pub mod cpuid;
+pub mod decode;
 pub mod devices;
 pub mod exits;
 pub mod explain;
@@ -11,6 +13,8 @@ pub mod loader;
 pub mod machine;
 pub mod paging;
 pub mod physical;
+pub mod port;
+pub mod space;
 pub mod svm;
 pub mod vcpu;
 pub mod vmx;

@@ -6,12 +6,14 @@
 //! | `debug` | port 0xE9, which is for the hypervisor's own words |
 //! | `memory` | the machine's memory: the heap, pages, guest memory |
 //! | `descriptors`, `fault` | GDT, TSS and IDT, and what a fault of the hypervisor itself says |
+//! | `interrupts` | the controllers that would interrupt a guest, silenced |
 //! | `end` | how the machine is switched off, and with which status |
 
 mod debug;
 mod descriptors;
 mod end;
 mod fault;
+mod interrupts;
 #[allow(dead_code, reason = "a guest's share of it")]
 mod memory;
 #[allow(dead_code, reason = "a guest's input")]
@@ -37,6 +39,7 @@ entry_point!(start, config = &CONFIG);
 
 fn start(info: &'static mut BootInfo) -> ! {
     descriptors::load();
+    interrupts::silence();
     serial::init();
     if !debug::is_there() {
         debug::use_serial();

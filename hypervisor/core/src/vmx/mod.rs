@@ -1,4 +1,40 @@
-//! Intel VMX as knowledge: what the fields of a VMCS, the capability MSRs, the controls and the
-//! exits mean, without an instruction that needs the hardware.
+//! VMX as knowledge: every field, control, exit and rule of Intel's virtual-machine extensions, by name.
 //!
-//! The backend that executes VMX is `chiton-vmx`; what is here is tested on any machine.
+//! Nothing here executes a VMX instruction. What has to be read comes through small traits
+//! ([`MsrSource`], [`VmcsRead`]), so that everything is tested on
+//! any machine, and a copy of a VMCS is explained as well as a live one.
+//!
+//! | folder | what it knows |
+//! |---|---|
+//! | [`fields`] | the fields of the VMCS, with width and access in their types |
+//! | [`capability`] | what this processor's VMX can do, by its capability MSRs |
+//! | [`controls`] | the bits of the controls, and how a setting is chosen that the processor allows |
+//! | [`exit`], [`qualification`], [`instruction`], [`event`] | why a guest exited, in words |
+//! | [`report`] | all of that for one exit |
+//! | [`check`] | every rule that a VM entry obeys, and which a VMCS breaks |
+//! | [`dump`] | a whole VMCS, by group |
+//! | [`instruction_error`] | why a VMX instruction failed |
+//!
+//! Sections are those of the SDM (order number 325384) of the years 2024 and 2025, in which the VMCS is chapter 26, VMX
+//! non-root operation 27, VM entries 28, VM exits 29, EPT and VPID 30, and the instructions 32.
+//! Editions before that count two less, those from 2026 on one more.
+
+pub mod capability;
+pub mod check;
+pub mod controls;
+pub mod dump;
+pub mod event;
+pub mod exit;
+pub mod field;
+pub mod fields;
+pub mod instruction;
+pub mod instruction_error;
+pub mod qualification;
+pub mod report;
+pub mod state;
+
+#[cfg(test)]
+mod tests;
+
+pub use capability::{Capabilities, MsrSource};
+pub use state::{NoSuchField, PlainVmcs, VmcsFields, VmcsRead, VmcsWrite};

@@ -1,0 +1,448 @@
+//! The file `command` of the ramdisk: what to run, and what to show of it.
+//!
+//! One `key=value` a line. An empty line ends what is said of one guest; what follows is of another,
+//! which runs after it. A line that begins with `#` is a remark.
+//!
+//! ```text
+//! guest=sha256
+//! arg=--verbose
+//! disk=disks/image:ro
+//! exits=1
+//!
+//! guest=hello
+//! ```
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use chiton_shared::doorbell::LogLevel;
+use chiton_shared::manifest::Ring;
+use thiserror::Error;
+
+/// The memory of a guest of which nothing else is said, in bytes.
+pub const DEFAULT_MEMORY: u64 = 16 << 20;
+/// The longest file that is read, in bytes.
+const MAX_LENGTH: usize = 64 << 10;
+/// The most guests of one file.
+const MAX_GUESTS: usize = 64;
+
+/// What to do with one guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Its name: the file below `guests/`, and its first argument.
+    pub guest: String,
+    /// Its arguments, without the name.
+    pub args: Vec<String>,
+    /// Its environment.
+    pub env: Vec<String>,
+    /// Its memory, in bytes.
+    pub memory: u64,
+    /// The ring, if not the one its manifest asks for.
+    pub ring: Option<Ring>,
+    /// Its disks: files of the ramdisk.
+    pub disks: Vec<Disk>,
+    /// Whether the serial line is its input; without it, its input ends at once.
+    pub input: bool,
+    /// How long it may run.
+    pub timeout: Option<Duration>,
+    /// The most detailed log lines of the guest that are shown.
+    pub log: LogLevel,
+    /// What to show.
+    pub show: Show,
+}
+
+/// A disk of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The file of the ramdisk.
+    pub file: String,
+    /// Whether the guest may not write.
+    pub read_only: bool,
+}
+
+/// What to show of a guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Show {
+    /// The table of exits.
+    pub exits: bool,
+    /// Each exit as it happens.
+    pub trace: bool,
+    /// The VMCS or VMCB at the end.
+    pub control_structure: bool,
+    /// The controls: wanted, allowed, chosen.
+    pub controls: bool,
+    /// The rules of VM entries, before each entry.
+    pub check: bool,
+    /// The two-dimensional page walk of these guest-virtual addresses, at the end.
+    pub walk: Vec<u64>,
+    /// Guest memory in pages of 4 KiB alone.
+    pub small_pages: bool,
+    /// What a file knows that this crate does not: keys that begin with `x-`, for examples.
+    pub extra: Vec<(String, String)>,
+}
+
+impl Command {
+    fn new(guest: &str) -> Self {
+        Self {
+            guest: guest.to_string(),
+            args: Vec::new(),
+            env: Vec::new(),
+            memory: DEFAULT_MEMORY,
+            ring: None,
+            disks: Vec::new(),
+            input: false,
+            timeout: None,
+            log: LogLevel::Warn,
+            show: Show::default(),
+        }
+    }
+}
+
+/// Why a command file is not understood.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CommandError {
+    /// There is none.
+    #[error("the ramdisk has no file `command`, which says what to run: make the image again with `cargo xtask image`")]
+    Missing,
+    /// It is too long.
+    #[error("the file `command` has {0} bytes, and {MAX_LENGTH} are the most")]
+    TooLong(usize),
+    /// It is not UTF-8.
+    #[error("the file `command` is not text: byte {0} is not UTF-8")]
+    NotText(usize),
+    /// It names no guest.
+    #[error("the file `command` names no guest: it needs a line guest=NAME")]
+    NoGuest,
+    /// It names too many.
+    #[error("the file `command` names more than {MAX_GUESTS} guests")]
+    TooManyGuests,
+    /// A line says something of a guest that was not named yet.
+    #[error("line {0} of the file `command` says something of no guest: guest=NAME comes first")]
+    BeforeGuest(usize),
+    /// A guest is named where another is meant to be gone on with.
+    #[error("line {0} of the file `command` names a second guest: an empty line comes before it")]
+    SecondGuest(usize),
+    /// A line without `=`.
+    #[error("line {line} of the file `command` is no key=value: {text:?}")]
+    NoValue {
+        /// Which, from 1.
+        line: usize,
+        /// What it says.
+        text: String,
+    },
+    /// A key that means nothing.
+    #[error("line {line} of the file `command`: there is no key {key:?}; there are {KEYS}")]
+    UnknownKey {
+        /// Which, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+    },
+    /// A value that means nothing there.
+    #[error("line {line} of the file `command`: {key}={value} makes no sense: {expected} is expected")]
+    Value {
+        /// Which, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+        /// What makes sense.
+        expected: &'static str,
+    },
+}
+
+/// The keys, for people.
+const KEYS: &str = "guest, arg, env, memory, ring, disk, input, timeout, log, exits, trace, vmcs, controls, check, \
+                    walk, pages";
+
+/// Reads a command file.
+///
+/// # Errors
+///
+/// [`CommandError`], which names the line.
+pub fn parse(bytes: &[u8]) -> Result<Vec<Command>, CommandError> {
+    if bytes.len() > MAX_LENGTH {
+        return Err(CommandError::TooLong(bytes.len()));
+    }
+    let text = core::str::from_utf8(bytes).map_err(|error| CommandError::NotText(error.valid_up_to()))?;
+    let mut commands: Vec<Command> = Vec::new();
+    let mut open = false;
+    for (line, text) in (1..).zip(text.lines()) {
+        if text.is_empty() {
+            open = false;
+            continue;
+        }
+        if text.starts_with('#') {
+            continue;
+        }
+        let (key, value) = text.split_once('=').ok_or_else(|| CommandError::NoValue {
+            line,
+            text: text.to_string(),
+        })?;
+        match (key, open) {
+            ("guest", true) => return Err(CommandError::SecondGuest(line)),
+            ("guest", false) => {
+                if commands.len() == MAX_GUESTS {
+                    return Err(CommandError::TooManyGuests);
+                }
+                commands.push(Command::new(value));
+                open = true;
+            }
+            (_, false) => return Err(CommandError::BeforeGuest(line)),
+            (key, true) => {
+                if let Some(command) = commands.last_mut() {
+                    set(command, line, key, value)?;
+                }
+            }
+        }
+    }
+    if commands.is_empty() {
+        return Err(CommandError::NoGuest);
+    }
+    Ok(commands)
+}
+
+/// Takes in one line.
+fn set(command: &mut Command, line: usize, key: &str, value: &str) -> Result<(), CommandError> {
+    let show = &mut command.show;
+    let expected = match key {
+        "arg" => return push(&mut command.args, value),
+        "env" => return push(&mut command.env, value),
+        "disk" => {
+            let (file, read_only) = match value.strip_suffix(":ro") {
+                Some(file) => (file, true),
+                None => (value, false),
+            };
+            let file = file.to_string();
+            command.disks.push(Disk { file, read_only });
+            return Ok(());
+        }
+        "memory" => match size(value) {
+            Some(bytes) => return store(&mut command.memory, bytes),
+            None => "a size such as 16M",
+        },
+        "ring" => match value {
+            "0" => return store(&mut command.ring, Some(Ring::Kernel)),
+            "3" => return store(&mut command.ring, Some(Ring::User)),
+            _ => "0 or 3",
+        },
+        "input" => match value {
+            "serial" => return store(&mut command.input, true),
+            "none" => return store(&mut command.input, false),
+            _ => "serial or none",
+        },
+        "timeout" => match duration(value) {
+            Some(timeout) => return store(&mut command.timeout, Some(timeout)),
+            None => "a time such as 5s or 200ms",
+        },
+        "log" => match level(value) {
+            Some(level) => return store(&mut command.log, level),
+            None => "error, warn, info, debug or trace",
+        },
+        "walk" => match address(value) {
+            Some(address) => {
+                show.walk.push(address);
+                return Ok(());
+            }
+            None => "an address such as 0x200000",
+        },
+        "pages" => match value {
+            "4k" => return store(&mut show.small_pages, true),
+            "large" => return store(&mut show.small_pages, false),
+            _ => "4k or large",
+        },
+        "exits" | "trace" | "vmcs" | "controls" | "check" => {
+            let flag = match key {
+                "exits" => &mut show.exits,
+                "trace" => &mut show.trace,
+                "vmcs" => &mut show.control_structure,
+                "controls" => &mut show.controls,
+                _ => &mut show.check,
+            };
+            match value {
+                "0" => return store(flag, false),
+                "1" => return store(flag, true),
+                _ => "0 or 1",
+            }
+        }
+        _ if key.starts_with("x-") => {
+            show.extra.push((key.to_string(), value.to_string()));
+            return Ok(());
+        }
+        _ => {
+            return Err(CommandError::UnknownKey {
+                line,
+                key: key.to_string(),
+            });
+        }
+    };
+    Err(CommandError::Value {
+        line,
+        key: key.to_string(),
+        value: value.to_string(),
+        expected,
+    })
+}
+
+fn push(list: &mut Vec<String>, value: &str) -> Result<(), CommandError> {
+    list.push(value.to_string());
+    Ok(())
+}
+
+fn store<T>(place: &mut T, value: T) -> Result<(), CommandError> {
+    *place = value;
+    Ok(())
+}
+
+/// Bytes: `4096`, `64K`, `16M`, `1G`; a whole number of pages, and not none.
+fn size(text: &str) -> Option<u64> {
+    let unit = |suffix: char| text.strip_suffix(suffix);
+    let (number, shift) = if let Some(number) = unit('K') {
+        (number, 10)
+    } else if let Some(number) = unit('M') {
+        (number, 20)
+    } else if let Some(number) = unit('G') {
+        (number, 30)
+    } else {
+        (text, 0)
+    };
+    let bytes = number.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+    (bytes > 0 && bytes.is_multiple_of(4096)).then_some(bytes)
+}
+
+/// A time: `200ms`, `5s`, or seconds.
+fn duration(text: &str) -> Option<Duration> {
+    if let Some(number) = text.strip_suffix("ms") {
+        return number.parse().ok().map(Duration::from_millis);
+    }
+    let number = text.strip_suffix('s').unwrap_or(text);
+    number.parse().ok().map(Duration::from_secs)
+}
+
+fn level(text: &str) -> Option<LogLevel> {
+    Some(match text {
+        "error" => LogLevel::Error,
+        "warn" => LogLevel::Warn,
+        "info" => LogLevel::Info,
+        "debug" => LogLevel::Debug,
+        "trace" => LogLevel::Trace,
+        _ => return None,
+    })
+}
+
+/// An address, in hexadecimal with `0x`, else in decimal.
+fn address(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn words(text: &str) -> String {
+        parse(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_guest_alone_has_what_it_has_elsewhere() {
+        let commands = parse(b"guest=hello\n").unwrap();
+        assert_eq!(commands, [Command::new("hello")]);
+        assert_eq!(commands[0].memory, 16 << 20);
+    }
+
+    #[test]
+    fn every_key_is_taken_in() {
+        let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\n\
+                    input=serial\ntimeout=200ms\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
+                    walk=0x200000\nwalk=4096\npages=4k\nx-pml=1\n";
+        let [command] = &parse(text.as_bytes()).unwrap()[..] else {
+            panic!("one guest")
+        };
+        let disk = |file: &str, read_only| Disk {
+            file: file.into(),
+            read_only,
+        };
+        let expected = Command {
+            guest: "cat".into(),
+            args: vec!["a b".into(), "-v".into()],
+            env: vec!["A=b".into()],
+            memory: 64 << 20,
+            ring: Some(Ring::Kernel),
+            disks: vec![disk("d/a", true), disk("d/b", false)],
+            input: true,
+            timeout: Some(Duration::from_millis(200)),
+            log: LogLevel::Debug,
+            show: Show {
+                exits: true,
+                trace: true,
+                control_structure: true,
+                controls: true,
+                check: true,
+                walk: vec![0x20_0000, 4096],
+                small_pages: true,
+                extra: vec![("x-pml".into(), "1".into())],
+            },
+        };
+        assert_eq!(*command, expected);
+        // Each of the keys that an error names is one.
+        for key in KEYS.split(", ").filter(|key| *key != "guest") {
+            assert!(!words(&format!("guest=a\n{key}\n")).is_empty());
+            let answer = parse(format!("guest=a\n{key}=?\n").as_bytes());
+            assert!(!matches!(answer, Err(CommandError::UnknownKey { .. })), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_empty_line_begins_another_guest_that_knows_nothing_of_the_first() {
+        let commands = parse(b"guest=a\nmemory=1G\n\n\nguest=b\n").unwrap();
+        assert_eq!(commands[0].memory, 1 << 30);
+        assert_eq!(commands[1], Command::new("b"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        assert!(words("").contains("names no guest"));
+        assert!(words("memory=1M\n").contains("line 1"));
+        assert!(words("guest=a\nguest=b\n").contains("line 2"));
+        assert!(words("guest=a\nfaster\n").contains("line 2 of the file `command` is no key=value: \"faster\""));
+        assert!(words("guest=a\nspeed=9\n").contains("there is no key \"speed\""));
+        for line in [
+            "memory=16X",
+            "memory=0",
+            "memory=99999999999G",
+            "memory=5",
+            "ring=1",
+            "input=file",
+            "timeout=soon",
+            "log=loud",
+            "walk=0xg",
+            "pages=2k",
+            "exits=yes",
+        ] {
+            let error = words(&format!("guest=a\n{line}\n"));
+            assert!(error.contains(line) && error.contains("is expected"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_or_too_much_is_refused() {
+        assert_eq!(parse(b"guest=\xff"), Err(CommandError::NotText(6)));
+        assert_eq!(parse(&[b'#'; MAX_LENGTH + 1]), Err(CommandError::TooLong(MAX_LENGTH + 1)));
+        let many = "guest=a\n\n".repeat(MAX_GUESTS + 1);
+        assert_eq!(parse(many.as_bytes()), Err(CommandError::TooManyGuests));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in "(guest|arg|memory|walk|=|\n|[0-9a-zKMG]|\\PC){0,64}") {
+            let _ = parse(text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Exits that no instruction asked for: exceptions, interrupts, NMIs, the end of a time slice.
+
+use core::arch::asm;
+
+use chiton_core::vmx::{VmcsFields, fields};
+use x86_64::instructions::interrupts;
+
+use super::Next;
+use crate::inject::{DB, Injection, MC};
+use crate::{Error, VmxVcpu, timer};
+
+/// An exception of the exception bitmap, or an NMI.
+pub(super) fn exception_or_nmi(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
+    let Some(event) = Injection::of_exit(&vcpu.vmcs) else {
+        return Ok(Next::Resume);
+    };
+    if event.is_nmi() {
+        // The exit has blocked NMIs as delivery would have; the handler's `iret` ends that (SDM
+        // volume 3C, section 29.1).
+        // SAFETY: the IDT has a gate for it, as it must, since an NMI may come at any time.
+        unsafe { asm!("int 2") }
+        return Ok(Next::Resume);
+    }
+    match event.vector() {
+        MC => {
+            // SAFETY: as for the NMI. The machine is broken, whoever ran on it; the hypervisor's
+            // own handler says so.
+            unsafe { asm!("int 18") }
+            return Ok(Next::Resume);
+        }
+        // The exit came before the processor changed DR6 (SDM volume 3C, section 29.1), and the
+        // qualification has the bits.
+        DB => vcpu.debug[4] |= vcpu.vmcs.get(fields::EXIT_QUALIFICATION),
+        _ => {}
+    }
+    // The guest's own: it gets it as if nothing had been.
+    Ok(vcpu.raise(event))
+}
+
+/// An interrupt of the machine. It was not acknowledged, so it is still there, and the hypervisor's
+/// own handler takes it as soon as interrupts are on for an instant.
+pub(super) fn external_interrupt() -> Next {
+    let were_on = interrupts::are_enabled();
+    interrupts::enable();
+    // `sti` takes effect behind the next instruction.
+    // SAFETY: it does nothing.
+    unsafe { asm!("nop", options(nomem, nostack, preserves_flags)) }
+    if !were_on {
+        interrupts::disable();
+    }
+    Next::Resume
+}
+
+/// The guest has had its time: somebody may want to stop it.
+pub(super) fn slice_is_over(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
+    timer::arm(&mut vcpu.vmcs, &vcpu.processor.capabilities, vcpu.options.slice)?;
+    Ok(Next::Interrupted)
+}

@@ -1,0 +1,124 @@
+//! RDMSR and WRMSR (SDM volume 3C, section 27.1.3): the few registers that a guest here has. Any
+//! other is a general-protection exception, as on a processor without it.
+
+use core::arch::x86_64::_rdtsc;
+
+use chiton_core::vmx::{VmcsFields, VmcsWrite, fields};
+use x86_64::registers::control::{Cr0Flags, EferFlags};
+
+use super::Next;
+use crate::inject::Injection;
+use crate::setup::guest;
+use crate::{Error, VmxVcpu, msr};
+
+/// The time-stamp counter.
+const TSC: u32 = 0x10;
+
+/// Bits of EFER that the guest may change.
+const EFER_GUESTS: EferFlags = EferFlags::SYSTEM_CALL_EXTENSIONS
+    .union(EferFlags::LONG_MODE_ENABLE)
+    .union(EferFlags::NO_EXECUTE_ENABLE);
+
+/// RDMSR: EDX and EAX become the value.
+pub(super) fn rdmsr(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
+    let register = vcpu.registers.rcx as u32;
+    let Some(value) = read(vcpu, register) else {
+        return Ok(vcpu.raise(Injection::general_protection()));
+    };
+    vcpu.registers.rax = value & 0xffff_ffff;
+    vcpu.registers.rdx = value >> 32;
+    vcpu.advance()?;
+    Ok(Next::Resume)
+}
+
+/// WRMSR of EDX and EAX.
+pub(super) fn wrmsr(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
+    let register = vcpu.registers.rcx as u32;
+    let value = vcpu.registers.rdx << 32 | vcpu.registers.rax & 0xffff_ffff;
+    if !write(vcpu, register, value)? {
+        return Ok(vcpu.raise(Injection::general_protection()));
+    }
+    vcpu.advance()?;
+    Ok(Next::Resume)
+}
+
+/// The guest's value; `None` if it has no such register.
+fn read(vcpu: &VmxVcpu, register: u32) -> Option<u64> {
+    match register {
+        // SAFETY: every processor in 64-bit mode has a time-stamp counter.
+        TSC => Some(unsafe { _rdtsc() }.wrapping_add(vcpu.vmcs.get(fields::TSC_OFFSET))),
+        msr::PAT => Some(vcpu.vmcs.get(fields::GUEST_PAT)),
+        msr::EFER => Some(vcpu.vmcs.get(fields::GUEST_EFER)),
+        _ => vcpu.msr_lists.get(register),
+    }
+}
+
+/// Changes the guest's value; false if it has no such register, or the register takes no such
+/// value.
+fn write(vcpu: &mut VmxVcpu, register: u32, value: u64) -> Result<bool, Error> {
+    match register {
+        TSC => {
+            // SAFETY: as above.
+            let now = unsafe { _rdtsc() };
+            vcpu.vmcs.set(fields::TSC_OFFSET, value.wrapping_sub(now))?;
+        }
+        msr::PAT if is_pat(value) => vcpu.vmcs.set(fields::GUEST_PAT, value)?,
+        msr::EFER => return write_efer(vcpu, value),
+        // An address that is none would fail VM entry.
+        _ if !is_canonical(value) => return Ok(false),
+        _ => match vcpu.msr_lists.set(register, value) {
+            Some(false) => {}
+            Some(true) => vcpu.msr_lists.write(&mut vcpu.vmcs)?,
+            None => return Ok(false),
+        },
+    }
+    Ok(true)
+}
+
+/// EFER: LMA is the processor's, and LME does not change while paging is on (SDM volume 3A, section
+/// 2.2.1).
+fn write_efer(vcpu: &mut VmxVcpu, value: u64) -> Result<bool, Error> {
+    let old = vcpu.vmcs.get(fields::GUEST_EFER);
+    let active = EferFlags::LONG_MODE_ACTIVE.bits();
+    let enable = EferFlags::LONG_MODE_ENABLE.bits();
+    let paging = guest::cr0(&vcpu.vmcs) & Cr0Flags::PAGING.bits() != 0;
+    if value & !(EFER_GUESTS.bits() | active) != 0 || paging && (value ^ old) & enable != 0 {
+        return Ok(false);
+    }
+    guest::write_efer(&mut vcpu.vmcs, value & !active | old & active)?;
+    // NXE decides what page tables mean; a WRMSR of the guest's own would have made the processor
+    // forget.
+    vcpu.forget_linear()?;
+    Ok(true)
+}
+
+/// Whether every byte is a memory type (SDM volume 3A, table 13-10).
+fn is_pat(value: u64) -> bool {
+    value
+        .to_le_bytes()
+        .into_iter()
+        .all(|kind| matches!(kind, 0 | 1 | 4..=7))
+}
+
+/// Whether bits 48 to 63 are those of bit 47.
+const fn is_canonical(address: u64) -> bool {
+    matches!(address.cast_signed() >> 47, 0 | -1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pat_takes_memory_types_alone() {
+        assert!(is_pat(0x0007_0406_0007_0406));
+        assert!(!is_pat(0x0007_0406_0002_0406));
+        assert!(!is_pat(0x0800_0000_0000_0000));
+    }
+
+    #[test]
+    fn an_address_has_the_sign_of_bit_47() {
+        assert!(is_canonical(0x7fff_ffff_ffff) && is_canonical(0xffff_8000_0000_0000));
+        assert!(!is_canonical(0x8000_0000_0000) && !is_canonical(1 << 63));
+    }
+}

@@ -1,0 +1,69 @@
+//! A page that runs otherwise than it reads.
+//!
+//! Its EPT entry either lets the guest fetch, from a copy that the hypervisor has made, or read and
+//! write what the guest itself put there. Each violation turns it to the other side. Code that reads
+//! the page it runs in would turn it for ever; a whole debugger steps over such an instruction by the
+//! monitor trap flag.
+
+use chiton_core::paging::{self, Rights};
+use chiton_core::physical::Physical;
+
+use crate::Error;
+use crate::enable::Processor;
+use crate::memory::Memory;
+use crate::page::{self, Page};
+
+/// A page with two sides.
+pub(crate) struct Hook {
+    /// Guest-physical address of the page.
+    guest: u64,
+    /// What runs.
+    code: Page,
+}
+
+impl Hook {
+    /// The page at this guest-physical address runs as it is now, but for `patch` at its beginning.
+    pub(crate) fn new(
+        physical: &'static dyn Physical,
+        memory: &Memory,
+        guest: u64,
+        patch: &[u8],
+    ) -> Result<Self, Error> {
+        let code = Page::new(physical, "the code of a hook")?;
+        let mut bytes = [0; page::SIZE];
+        memory.read_bytes(guest, &mut bytes);
+        let len = patch.len().min(page::SIZE);
+        bytes[..len].copy_from_slice(&patch[..len]);
+        for (word, bytes) in bytes.as_chunks().0.iter().enumerate() {
+            code.write_u64(word * 8, u64::from_le_bytes(*bytes));
+        }
+        Ok(Self { guest, code })
+    }
+
+    /// Whether a guest-physical address is in the page.
+    pub(crate) const fn holds(&self, address: u64) -> bool {
+        address & !0xfff == self.guest
+    }
+
+    /// Turns the page to the side that runs, or to the other.
+    pub(crate) fn turn(&self, memory: &mut Memory, processor: &Processor, to_run: bool) -> Result<(), Error> {
+        let (host, rights) = if to_run {
+            (Some(self.code.address()), Rights::EXECUTE)
+        } else {
+            (memory.host(self.guest), Rights::READ_WRITE)
+        };
+        let Some(host) = host else {
+            return Ok(());
+        };
+        memory.put(
+            processor,
+            self.guest,
+            paging::Page {
+                host,
+                size: paging::Size::Small,
+                rights,
+                memory_type: processor.mtrrs.memory_type(host),
+            },
+        )
+    }
+}

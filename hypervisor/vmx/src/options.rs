@@ -1,0 +1,45 @@
+//! What whoever runs a guest decides.
+
+use alloc::boxed::Box;
+
+use chiton_core::paging::Size;
+
+use crate::trace::Trace;
+
+/// Sees an exit.
+pub type Tracer = Box<dyn FnMut(&Trace<'_>)>;
+
+/// What whoever runs a guest decides.
+pub struct Options {
+    /// How long the guest runs before [`Exit::Interrupted`](chiton_core::vcpu::Exit::Interrupted),
+    /// in ticks of the TSC.
+    pub slice: u64,
+    /// The largest page that guest memory is mapped in.
+    pub largest_page: Size,
+    /// Whether the rules of VM entries are checked before each of them, and not only when one
+    /// fails.
+    pub check: bool,
+    /// Whether the pages that the guest writes to are logged, where the processor can.
+    pub page_log: bool,
+    /// Whether the guest may change among views of its memory, where the processor can.
+    pub views: bool,
+    /// Whether EPT violations may become exceptions of the guest, where the processor can, and at
+    /// which guest-physical address it then finds what they were.
+    pub virtualization_exceptions: Option<u64>,
+    /// Sees each exit, before it is handled.
+    pub trace: Option<Tracer>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            slice: 10_000_000,
+            largest_page: Size::Huge,
+            check: false,
+            page_log: false,
+            views: false,
+            virtualization_exceptions: None,
+            trace: None,
+        }
+    }
+}

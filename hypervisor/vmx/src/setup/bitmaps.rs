@@ -1,0 +1,55 @@
+//! Which ports and model-specific registers exit (SDM volume 3C, sections 26.6.4 and 26.6.9).
+
+use chiton_core::physical::Physical;
+use chiton_core::vmx::{NoSuchField, VmcsWrite, fields};
+
+use crate::page::Page;
+use crate::{Error, msr};
+
+/// Registers that are the guest's own: the VMCS has them, so each side finds its own.
+const GUESTS_OWN: [u32; 5] = [
+    msr::FS_BASE,
+    msr::GS_BASE,
+    msr::SYSENTER_CS,
+    msr::SYSENTER_ESP,
+    msr::SYSENTER_EIP,
+];
+
+/// The bitmaps of a guest: a bit that is set exits.
+pub(crate) struct Bitmaps {
+    ports: [Page; 2],
+    registers: Page,
+}
+
+impl Bitmaps {
+    /// Every port exits, and every register but the guest's own.
+    pub(crate) fn new(physical: &'static dyn Physical) -> Result<Self, Error> {
+        let ports = || Page::filled(physical, "the I/O bitmaps", 0xff);
+        let bitmaps = Self {
+            ports: [ports()?, ports()?],
+            registers: Page::filled(physical, "the MSR bitmap", 0xff)?,
+        };
+        for register in GUESTS_OWN {
+            bitmaps.pass(register);
+        }
+        Ok(bitmaps)
+    }
+
+    /// Lets reads and writes of a register pass. The page holds four parts of 1024 bytes: reads of
+    /// the low registers, of the high ones, writes of the low, of the high.
+    fn pass(&self, register: u32) {
+        let part = usize::from(register >= 0xc000_0000);
+        let bit = (register & 0x1fff) as usize;
+        for part in [part, part + 2] {
+            let offset = part * 1024 + bit / 64 * 8;
+            let word = self.registers.read_u64(offset);
+            self.registers.write_u64(offset, word & !(1 << (bit % 64)));
+        }
+    }
+
+    pub(crate) fn write(&self, vmcs: &mut impl VmcsWrite) -> Result<(), NoSuchField> {
+        vmcs.set(fields::IO_BITMAP_A, self.ports[0].address())?;
+        vmcs.set(fields::IO_BITMAP_B, self.ports[1].address())?;
+        vmcs.set(fields::MSR_BITMAPS, self.registers.address())
+    }
+}
