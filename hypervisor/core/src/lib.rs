@@ -13,6 +13,8 @@ pub mod loader;
 pub mod machine;
 pub mod paging;
 pub mod physical;
+pub mod port;
+pub mod space;
 pub mod svm;
 pub mod vcpu;
 pub mod vmx;

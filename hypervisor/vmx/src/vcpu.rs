@@ -5,6 +5,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use core::fmt;
 
+use chiton_core::paging::{self, Access, Ept, Nested, Rights};
 use chiton_core::physical::GuestRam;
 use chiton_core::vcpu::{Exit, Registers, SystemRegisters, Vcpu};
 use chiton_core::vmx::controls::secondary;
@@ -188,6 +189,22 @@ impl VmxVcpu {
     pub fn vmcs(&self) -> Result<&dyn VmcsRead, Error> {
         self.vmcs.make_current()?;
         Ok(&self.vmcs)
+    }
+
+    /// How the processor comes to a linear address of the guest, load by load, as the tables are now:
+    /// for a read in the ring that the guest is in.
+    ///
+    /// # Errors
+    ///
+    /// As [`vmcs`](Self::vmcs).
+    pub fn walk(&self, linear: u64) -> Result<Nested<Ept>, Error> {
+        self.vmcs.make_current()?;
+        let access = Access {
+            rights: Rights::READ,
+            user: setup::guest::ring(&self.vmcs) == 3,
+        };
+        let cr3 = self.vmcs.get(fields::GUEST_CR3);
+        Ok(paging::walk(&self.memory.ram, &self.memory.table, cr3, linear, access))
     }
 
     /// Enters the guest, and comes back at its next exit.

@@ -311,6 +311,12 @@ pub fn length_of(bytes: &[u8], opcode: &[u8]) -> Option<u8> {
     Some(reader.len())
 }
 
+/// The segment that the prefixes of an instruction name, as instructions number them: 0 is ES, 5 GS.
+#[must_use]
+pub fn segment_of(bytes: &[u8]) -> Option<u8> {
+    Prefixes::read(&mut Reader::new(bytes)).ok()?.named_segment
+}
+
 /// Reads bytes one after the other, 15 at most.
 struct Reader<'a> {
     bytes: &'a [u8],

@@ -14,6 +14,8 @@ pub(super) struct Prefixes {
     repeat: Option<u8>,
     /// FS or GS, the last of them: the others are ignored in 64-bit mode.
     pub(super) segment: Segment,
+    /// The last segment prefix of all, by the segment's number.
+    pub(super) named_segment: Option<u8>,
     /// Whether there is a REX prefix.
     pub(super) rex: bool,
     /// REX.W: operands of 64 bits.
@@ -31,6 +33,7 @@ impl Prefixes {
             lock: false,
             repeat: None,
             segment: Segment::Flat,
+            named_segment: None,
             rex: false,
             wide: false,
             register_high: 0,
@@ -44,9 +47,9 @@ impl Prefixes {
                 0x67 => prefixes.short_addresses = true,
                 0xf0 => prefixes.lock = true,
                 0xf2 | 0xf3 => prefixes.repeat = Some(byte),
-                0x64 => prefixes.segment = Segment::Fs,
-                0x65 => prefixes.segment = Segment::Gs,
-                0x26 | 0x2e | 0x36 | 0x3e => (),
+                0x64 => (prefixes.segment, prefixes.named_segment) = (Segment::Fs, Some(4)),
+                0x65 => (prefixes.segment, prefixes.named_segment) = (Segment::Gs, Some(5)),
+                0x26 | 0x2e | 0x36 | 0x3e => prefixes.named_segment = Some(byte >> 3 & 3),
                 0x40..=0x4f => {
                     rex = byte;
                     continue;

@@ -407,6 +407,15 @@ fn lengths_of_instructions_without_operands_count_their_prefixes() {
 }
 
 #[test]
+fn the_last_segment_prefix_counts() {
+    let outsb = |prefixes: &[u8]| segment_of(&[prefixes, &[0x6e]].concat());
+    assert_eq!(outsb(&[]), None);
+    for (prefix, number) in [(0x26, 0), (0x2e, 1), (0x36, 2), (0x3e, 3), (0x64, 4), (0x65, 5)] {
+        assert_eq!(outsb(&[0xf3, 0x26, prefix]), Some(number));
+    }
+}
+
+#[test]
 fn a_refusal_shows_the_bytes() {
     assert_eq!(
         decode(&[0x0f, 0x0b]).unwrap_err().to_string(),

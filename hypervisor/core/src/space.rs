@@ -1,0 +1,189 @@
+//! What a guest on bare metal can reach: its memory, mapped when it is first touched, and the way
+//! from its linear addresses to the bytes.
+
+use chiton_shared::map::PAGE;
+use chiton_shared::memory::{GuestMemory, Window};
+
+use crate::explain::{WalkEnd, walk};
+use crate::paging::{self, Format, MemoryType, Page, Rights, Size, Table};
+use crate::physical::{GuestRam, Physical};
+
+/// The memory of one guest, in the format of this processor's second-level tables.
+pub struct Space<F: Format> {
+    /// The memory.
+    pub ram: GuestRam,
+    /// What of it is mapped so far.
+    pub table: Table<'static, F>,
+    largest: Size,
+}
+
+/// What the guest has touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Memory that was not mapped yet, and is now.
+    Mapped,
+    /// Memory that is mapped, with all rights: the processor remembers an older entry.
+    Stale,
+    /// No memory is there.
+    Nowhere,
+}
+
+/// Why a linear address leads nowhere, as a page fault tells it (SDM volume 3A, section 5.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageFault {
+    /// The address.
+    pub address: u64,
+    /// The error code.
+    pub code: u32,
+}
+
+/// The page was present; what lacked was a right.
+const PRESENT: u32 = 1 << 0;
+/// The access was a write.
+const WRITE: u32 = 1 << 1;
+/// It was one of ring 3.
+const USER: u32 = 1 << 2;
+
+/// Who accesses linear addresses: the guest's page tables and ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accessor {
+    /// CR3.
+    pub cr3: u64,
+    /// The ring.
+    pub ring: u8,
+}
+
+impl<F: Format> Space<F> {
+    /// Memory of which nothing is mapped yet; it will be in pages of `largest` at most.
+    ///
+    /// # Errors
+    ///
+    /// When there is no page for a table.
+    pub fn new(
+        physical: &'static dyn Physical,
+        format: F,
+        ram: GuestRam,
+        largest: Size,
+    ) -> Result<Self, paging::Error> {
+        let table = Table::new(physical, format)?;
+        Ok(Self { ram, table, largest })
+    }
+
+    /// The guest has touched a guest-physical address that is not mapped: maps the largest page
+    /// round it that lies in memory as a whole. `forget` makes the processors forget what they
+    /// remember of the tables, if that is needed.
+    ///
+    /// # Errors
+    ///
+    /// When there is no page for a table.
+    pub fn demand(&mut self, address: u64, forget: impl FnOnce(u64)) -> Result<Demand, paging::Error> {
+        let Some(piece) = self.ram.piece(address) else {
+            return Ok(Demand::Nowhere);
+        };
+        if self.table.translate(address).is_some() {
+            return Ok(Demand::Stale);
+        }
+        let sizes = [Size::Huge, Size::Large, Size::Small].into_iter();
+        for size in sizes.filter(|size| *size <= self.largest) {
+            let start = address & !(size.bytes() - 1);
+            let host = start.wrapping_sub(piece.guest).wrapping_add(piece.physical);
+            let whole = start >= piece.guest && start + size.bytes() <= piece.guest + piece.bytes;
+            // A page round this one may be mapped in part, since the guest touched it before.
+            if whole
+                && host.is_multiple_of(size.bytes())
+                && self.table.pages(start..start + size.bytes()).next().is_none()
+            {
+                let page = Page {
+                    host,
+                    size,
+                    rights: Rights::ALL,
+                    memory_type: MemoryType::WriteBack,
+                };
+                self.table.map(start, size.bytes(), page).settle(forget)?;
+                return Ok(Demand::Mapped);
+            }
+        }
+        Ok(Demand::Nowhere)
+    }
+
+    /// Reads at a linear address, as far as it is mapped to memory, whatever its rights: how many
+    /// bytes there are.
+    pub fn fetch(&self, cr3: u64, address: u64, data: &mut [u8]) -> usize {
+        let mut done = 0;
+        while done < data.len() {
+            let at = address.wrapping_add(done as u64);
+            let len = in_page(at, data.len() - done);
+            let window = walk(&self.ram, cr3, at)
+                .physical()
+                .and_then(|p| self.ram.window(p, len));
+            let Some(window) = window else { break };
+            window.read(0, &mut data[done..done + len]);
+            done += len;
+        }
+        done
+    }
+
+    /// Reads at a linear address for the guest.
+    ///
+    /// # Errors
+    ///
+    /// The fault that the guest meets there.
+    pub fn read(&self, by: Accessor, address: u64, data: &mut [u8]) -> Result<(), PageFault> {
+        self.each_page(by, address, data.len(), false, |window, done, len| {
+            window.read(0, &mut data[done..done + len]);
+        })
+    }
+
+    /// Writes at a linear address for the guest: all of it, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// The fault that the guest meets there.
+    pub fn write(&self, by: Accessor, address: u64, data: &[u8]) -> Result<(), PageFault> {
+        self.each_page(by, address, data.len(), true, |_, _, _| ())?;
+        self.each_page(by, address, data.len(), true, |window, done, len| {
+            window.write(0, &data[done..done + len]);
+        })
+    }
+
+    fn each_page(
+        &self,
+        by: Accessor,
+        address: u64,
+        len: usize,
+        write: bool,
+        mut each: impl FnMut(Window<'_>, usize, usize),
+    ) -> Result<(), PageFault> {
+        let is_user = by.ring == 3;
+        let access = if write { WRITE } else { 0 } | if is_user { USER } else { 0 };
+        let mut done = 0;
+        while done < len {
+            let at = address.wrapping_add(done as u64);
+            let fault = |present: u32| PageFault {
+                address: at,
+                code: access | present,
+            };
+            let physical = match walk(&self.ram, by.cr3, at).end {
+                WalkEnd::Mapped {
+                    physical,
+                    write: writable,
+                    user,
+                    ..
+                } if (writable || !write) && (user || !is_user) => physical,
+                WalkEnd::Mapped { .. } => return Err(fault(PRESENT)),
+                _ => return Err(fault(0)),
+            };
+            let part = in_page(at, len - done);
+            let window = self.ram.window(physical, part).ok_or(fault(0))?;
+            each(window, done, part);
+            done += part;
+        }
+        Ok(())
+    }
+}
+
+/// How many of so many bytes lie in the page of an address.
+fn in_page(address: u64, len: usize) -> usize {
+    let room = PAGE - address % PAGE;
+    len.min(room as usize)
+}

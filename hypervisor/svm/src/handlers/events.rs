@@ -1,0 +1,41 @@
+//! Exits that no instruction asked for: exceptions, interrupts.
+
+use chiton_core::svm::event::Event;
+use chiton_core::svm::{VmcbFields, fields};
+use chiton_core::vcpu::Broken;
+
+use super::Next;
+use crate::setup::{AC, DB, MC};
+use crate::{SvmVcpu, interrupts};
+
+/// An exception of those that exit.
+pub(super) fn exception(vcpu: &mut SvmVcpu, vector: u8) -> Next {
+    match vector {
+        // The guest's own: it gets it as if nothing had been. DR6 is as the processor has changed it
+        // (APM volume 2, section 15.12.2).
+        DB => vcpu.raise(Event::exception(DB, None)),
+        AC => vcpu.raise(Event::exception(AC, Some(0))),
+        MC => {
+            vcpu.note(format_args!(
+                "the machine reports a fault of its own while the guest ran"
+            ));
+            Next::Broken(Broken::Unknown(0x40 + u32::from(MC)))
+        }
+        vector => {
+            let error_code = vcpu.vmcb.get(fields::EXITINFO1);
+            vcpu.note(format_args!(
+                "exception {vector}, error code {error_code:#x}, exits, and was not asked for"
+            ));
+            Next::Broken(Broken::Unknown(0x40 + u32::from(vector)))
+        }
+    }
+}
+
+/// An interrupt of the machine: the timer, since the others are masked. It was not acknowledged, so
+/// it is still there. The guest has had its time: somebody may want to stop it.
+pub(super) fn interrupt(vcpu: &mut SvmVcpu) -> Next {
+    interrupts::take();
+    vcpu.processor.timer.acknowledge();
+    vcpu.processor.armed.set(false);
+    Next::Interrupted
+}

@@ -1,0 +1,145 @@
+//! CPUID, HLT, XSETBV, MOV DR, and instructions that are passed over.
+
+use chiton_core::cpuid::XCR0;
+use chiton_core::decode::{LONGEST, length_of};
+use chiton_core::svm::event::Event;
+use chiton_core::svm::features::Features;
+use chiton_core::svm::{VmcbFields, VmcbWrite, fields};
+use chiton_core::vcpu::Broken;
+use x86_64::registers::control::Cr4Flags;
+
+use super::Next;
+use crate::SvmVcpu;
+use crate::setup::GP;
+
+/// Where the instruction behind the one that exited is: the processor has saved it, or the bytes at
+/// RIP have its length. They are another instruction only if another processor of the guest has
+/// changed them since, and then there is nothing to be done.
+pub(super) fn behind(vcpu: &mut SvmVcpu, opcode: &[u8]) -> Result<u64, Next> {
+    if vcpu.processor.features.has(Features::NRIP_SAVE) {
+        return Ok(vcpu.vmcb.get(fields::NRIP));
+    }
+    let (bytes, len) = at_rip(vcpu);
+    match length_of(&bytes[..len], opcode) {
+        Some(length) => Ok(vcpu.registers.rip.wrapping_add(length.into())),
+        None => {
+            vcpu.note(format_args!(
+                "the bytes at RIP are not the instruction that exited, {opcode:02x?}"
+            ));
+            Err(Next::Broken(Broken::Emulation { bytes, len: len as u8 }))
+        }
+    }
+}
+
+/// The bytes at RIP, and how many there are.
+pub(super) fn at_rip(vcpu: &SvmVcpu) -> ([u8; LONGEST], usize) {
+    let fetched = vcpu.vmcb.fetched();
+    if vcpu.processor.features.has(Features::DECODE_ASSISTS) && fetched.1 > 0 {
+        return fetched;
+    }
+    let base = if vcpu.in_64_bit_mode() {
+        0
+    } else {
+        vcpu.vmcb.get(fields::CS_BASE)
+    };
+    let mut bytes = [0; LONGEST];
+    let address = base.wrapping_add(vcpu.registers.rip);
+    let len = vcpu.space.fetch(vcpu.vmcb.get(fields::CR3), address, &mut bytes);
+    (bytes, len)
+}
+
+/// Passes the instruction, which is done or has nothing to do.
+pub(super) fn skip(vcpu: &mut SvmVcpu, opcode: &[u8]) -> Next {
+    match behind(vcpu, opcode) {
+        Ok(rip) => vcpu.advance(rip),
+        Err(next) => next,
+    }
+}
+
+/// CPUID, answered from the guest's table.
+pub(super) fn cpuid(vcpu: &mut SvmVcpu) -> Next {
+    let osxsave = vcpu.vmcb.get(fields::CR4) & Cr4Flags::OSXSAVE.bits() != 0;
+    let registers = &mut vcpu.registers;
+    let (leaf, subleaf) = (registers.rax as u32, registers.rcx as u32);
+    let answer = vcpu.processor.cpuid.answer(leaf, subleaf, osxsave, vcpu.fpu.xcr0);
+    registers.rax = answer.eax.into();
+    registers.rbx = answer.ebx.into();
+    registers.rcx = answer.ecx.into();
+    registers.rdx = answer.edx.into();
+    skip(vcpu, &[0x0f, 0xa2])
+}
+
+/// HLT: nothing more happens until something wakes the guest, which is not this crate's affair.
+pub(super) fn hlt(vcpu: &mut SvmVcpu) -> Next {
+    match skip(vcpu, &[0xf4]) {
+        Next::Resume => Next::Halt,
+        next => next,
+    }
+}
+
+/// XSETBV: the states that the guest saves and restores (APM volume 4, XSETBV).
+pub(super) fn xsetbv(vcpu: &mut SvmVcpu) -> Next {
+    let registers = &vcpu.registers;
+    let value = registers.rdx << 32 | registers.rax & 0xffff_ffff;
+    if vcpu.vmcb.get(fields::CPL) != 0 || registers.rcx as u32 != 0 || !is_xcr0(value) || !vcpu.processor.cpuid.avx() {
+        return vcpu.raise(Event::exception(GP, Some(0)));
+    }
+    vcpu.fpu.xcr0 = value;
+    skip(vcpu, &[0x0f, 0x01, 0xd1])
+}
+
+/// x87 always, AVX with SSE only, and nothing that CPUID does not have.
+const fn is_xcr0(value: u64) -> bool {
+    matches!(value & 0b111, 0b001 | 0b011 | 0b111) && value & !XCR0 == 0
+}
+
+/// MOV to and from debug registers: 0F 21 and 0F 23. They hold what is written, and break nowhere:
+/// breakpoints are not offered.
+pub(super) fn debug_register(vcpu: &mut SvmVcpu, number: u8, write: bool) -> Next {
+    let opcode = [0x0f, if write { 0x23 } else { 0x21 }];
+    // Which general register is in the ModRM byte behind the opcode, and in REX.B before it.
+    let (bytes, len) = at_rip(vcpu);
+    let bytes = &bytes[..len];
+    let found = length_of(bytes, &opcode).map(usize::from);
+    let Some((at, modrm)) = found.and_then(|at| Some((at, *bytes.get(at)?))) else {
+        vcpu.note(format_args!(
+            "the bytes at RIP are no MOV of a debug register: {bytes:02x?}"
+        ));
+        return Next::Broken(Broken::Unknown(0x20 + u32::from(number)));
+    };
+    let rex = bytes[..at - 2]
+        .last()
+        .filter(|byte| **byte & 0xf0 == 0x40)
+        .copied()
+        .unwrap_or(0);
+    let register = modrm & 7 | (rex & 1) << 3;
+    match (number, write) {
+        (0..=3, false) => *vcpu.registers.general_mut(register) = vcpu.debug[usize::from(number)],
+        (0..=3, true) => vcpu.debug[usize::from(number)] = vcpu.registers.general(register),
+        // 4 and 5 are other names for 6 and 7.
+        (4 | 6, false) => *vcpu.registers.general_mut(register) = vcpu.vmcb.get(fields::DR6),
+        // Bits that mean nothing are set, or clear (APM volume 2, section 13.1.1).
+        (4 | 6, true) => {
+            let value = vcpu.registers.general(register) & 0xe00f | 0xffff_0ff0;
+            vcpu.vmcb.set(fields::DR6, value);
+        }
+        (_, false) => *vcpu.registers.general_mut(register) = vcpu.vmcb.get(fields::DR7),
+        (_, true) => {}
+    }
+    vcpu.advance(vcpu.registers.rip.wrapping_add(at as u64 + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn xcr0_takes_states_that_go_together() {
+        for value in [1, 3, 7] {
+            assert!(is_xcr0(value), "{value}");
+        }
+        for value in [0, 2, 4, 5, 6, 0xf, 0x8000_0000_0000_0001] {
+            assert!(!is_xcr0(value), "{value:#x}");
+        }
+    }
+}

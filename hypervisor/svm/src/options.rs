@@ -1,0 +1,31 @@
+//! What whoever runs a guest decides.
+
+use alloc::boxed::Box;
+
+use chiton_core::paging::Size;
+
+use crate::trace::Trace;
+
+/// What whoever runs a guest decides.
+pub struct Options {
+    /// How long the guest runs before [`Exit::Interrupted`](chiton_core::vcpu::Exit::Interrupted),
+    /// in ticks of the TSC.
+    pub slice: u64,
+    /// The largest page that guest memory is mapped in.
+    pub largest_page: Size,
+    /// Whether the rules of VMRUN are checked before the first, and not only when one fails.
+    pub check: bool,
+    /// Sees each exit, before it is handled.
+    pub trace: Option<Box<dyn FnMut(&Trace<'_>)>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            slice: 10_000_000,
+            largest_page: Size::Huge,
+            check: false,
+            trace: None,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Pages of the machine that the processor itself reads or writes: VMCB, host save area, maps.
+
+use alloc::vec::Vec;
+
+use chiton_core::physical::Physical;
+
+use crate::Error;
+
+/// Size of a page, in bytes.
+pub(crate) const SIZE: usize = 4096;
+
+/// How many pages are looked at to find some that lie side by side.
+const TRIED: usize = 64;
+
+/// Pages of their own, side by side, given back at the end.
+pub(crate) struct Pages {
+    physical: &'static dyn Physical,
+    address: u64,
+    count: usize,
+}
+
+impl Pages {
+    /// A zeroed page; `what` it is for is said when there is none.
+    pub(crate) fn one(physical: &'static dyn Physical, what: &'static str) -> Result<Self, Error> {
+        Self::side_by_side(physical, what, 1)
+    }
+
+    /// So many zeroed pages, each behind the one before. Pages are given out one by one, so several
+    /// are taken until some happen to lie so, and the others go back.
+    pub(crate) fn side_by_side(
+        physical: &'static dyn Physical,
+        what: &'static str,
+        count: usize,
+    ) -> Result<Self, Error> {
+        let mut taken = Vec::new();
+        let mut found = None;
+        while found.is_none() && taken.len() < TRIED {
+            let Some(page) = physical.allocate() else { break };
+            taken.push(page);
+            taken.sort_unstable();
+            found = taken
+                .windows(count)
+                .map(|run| (run[0], run[count - 1]))
+                .find(|(first, last)| last - first == ((count - 1) * SIZE) as u64);
+        }
+        let kept = found.map_or(0..0, |(first, last)| first..last + SIZE as u64);
+        for page in taken.into_iter().filter(|page| !kept.contains(page)) {
+            physical.release(page);
+        }
+        match found {
+            Some((address, _)) => Ok(Self {
+                physical,
+                address,
+                count,
+            }),
+            None => Err(Error::NoMemory(what)),
+        }
+    }
+
+    /// The physical address of the first.
+    pub(crate) const fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Where the first is mapped; the others follow.
+    pub(crate) fn pointer(&self) -> *mut u8 {
+        self.physical.pointer(self.address)
+    }
+
+    /// Where a value at an offset is mapped.
+    ///
+    /// # Panics
+    ///
+    /// When it is not aligned, or not in the pages.
+    pub(crate) fn at<T>(&self, offset: usize) -> *mut T {
+        assert!(offset.is_multiple_of(align_of::<T>()), "a value is aligned");
+        assert!(
+            offset + size_of::<T>() <= self.count * SIZE,
+            "a value lies in the pages"
+        );
+        self.pointer().wrapping_add(offset).cast()
+    }
+
+    /// Gives every byte the same value.
+    pub(crate) fn fill(&self, byte: u8) {
+        // SAFETY: the pages are mapped there in one piece, are this value's own, and no reference
+        // to them exists.
+        unsafe { self.pointer().write_bytes(byte, self.count * SIZE) }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        for page in 0..self.count {
+            self.physical.release(self.address + (page * SIZE) as u64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Gives out these pages from the end, and takes them back.
+    struct Some(Mutex<Vec<u64>>);
+
+    impl Physical for Some {
+        fn allocate(&self) -> Option<u64> {
+            self.0.lock().unwrap().pop()
+        }
+
+        fn release(&self, page: u64) {
+            self.0.lock().unwrap().push(page);
+        }
+
+        fn pointer(&self, _physical: u64) -> *mut u8 {
+            panic!("nothing is read or written")
+        }
+    }
+
+    fn some(pages: &[u64]) -> &'static Some {
+        Box::leak(Box::new(Some(Mutex::new(pages.to_vec()))))
+    }
+
+    #[test]
+    fn pages_that_lie_side_by_side_are_found_and_the_others_given_back() {
+        let physical = some(&[0x9000, 0x1000, 0x6000, 0x3000, 0x2000, 0x5000]);
+        let pages = Pages::side_by_side(physical, "a test", 3).unwrap();
+        assert_eq!(pages.address(), 0x1000);
+        let mut left = physical.0.lock().unwrap().clone();
+        left.sort_unstable();
+        assert_eq!(left, [0x5000, 0x6000, 0x9000]);
+        drop(pages);
+        assert_eq!(physical.0.lock().unwrap().len(), 6);
+    }
+
+    #[test]
+    fn without_such_pages_all_are_given_back_and_the_purpose_is_said() {
+        let physical = some(&[0x9000, 0x1000, 0x5000, 0x3000]);
+        let error = Pages::side_by_side(physical, "the map of ports", 3).err().unwrap();
+        assert!(
+            error
+                .to_string()
+                .starts_with("no page of memory is left for the map of ports")
+        );
+        assert_eq!(physical.0.lock().unwrap().len(), 4);
+    }
+}

@@ -1,0 +1,340 @@
+//! One virtual processor: its VMCB, everything the VMCB does not hold, and the loop round both.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::ToString;
+use core::fmt;
+
+use chiton_core::paging::Npt;
+use chiton_core::physical::GuestRam;
+use chiton_core::space::{Accessor, Space};
+use chiton_core::svm::event::Event;
+use chiton_core::svm::exit::Code;
+use chiton_core::svm::features::Features;
+use chiton_core::svm::information::Summary;
+use chiton_core::svm::{VmcbFields, VmcbRead, VmcbWrite, check, clean, fields, tlb};
+use chiton_core::vcpu::{Exit, Registers, SystemRegisters, Vcpu};
+
+use crate::enable::Processor;
+use crate::fpu::Fpu;
+use crate::handlers::{self, Next, Pending};
+use crate::setup::{self, DB, Maps};
+use crate::vmcb::Vmcb;
+use crate::{Error, Options, Report, Svm, entry, trace};
+
+/// What a processor keeps of a VMCB that this crate knows of; it never writes the others.
+const KEPT: u32 = clean::ALL & !clean::CET;
+
+/// A virtual processor on SVM.
+pub struct SvmVcpu {
+    pub(crate) vmcb: Vmcb,
+    /// Where VMSAVE keeps what VMRUN does not save of the host.
+    host: Vmcb,
+    /// RAX, RSP, RIP and RFLAGS are those of the last exit, and go into the VMCB at the next entry.
+    pub(crate) registers: Registers,
+    /// DR0 to DR3, which the hypervisor keeps: breakpoints are not offered.
+    pub(crate) debug: [u64; 4],
+    pub(crate) fpu: Fpu,
+    pub(crate) space: Space<Npt>,
+    _maps: Maps,
+    asid: u32,
+    /// Whether the processor has to forget the guest's translations before it goes on.
+    forget: bool,
+    /// What the next entry delivers.
+    pub(crate) event: Event,
+    /// What the run loop has been asked to do.
+    pub(crate) pending: Pending,
+    options: Options,
+    counts: Counts,
+    report: Option<Report>,
+    pub(crate) processor: Rc<Processor>,
+}
+
+impl Svm {
+    /// A virtual processor with this memory, of which nothing is mapped yet. Its registers are to
+    /// be set before it runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when pages or ASIDs are used up.
+    pub fn vcpu(&self, memory: GuestRam, options: Options) -> Result<SvmVcpu, Error> {
+        SvmVcpu::new(Rc::clone(&self.processor), memory, options)
+    }
+}
+
+impl SvmVcpu {
+    fn new(processor: Rc<Processor>, ram: GuestRam, options: Options) -> Result<Self, Error> {
+        let physical = processor.physical;
+        let mut vmcb = Vmcb::new(physical)?;
+        let host = Vmcb::new(physical)?;
+        let fpu = Fpu::new(physical, processor.cpuid.avx())?;
+        let space = Space::new(physical, processor.npt, ram, options.largest_page)?;
+        let maps = Maps::new(physical)?;
+        let asid = processor.take_asid()?;
+        setup::controls(&mut vmcb, &maps, asid, space.table.pointer());
+        Ok(Self {
+            vmcb,
+            host,
+            registers: Registers::default(),
+            debug: [0; 4],
+            fpu,
+            space,
+            _maps: maps,
+            asid,
+            forget: true,
+            event: Event::default(),
+            pending: Pending::Nothing,
+            options,
+            counts: Counts::default(),
+            report: None,
+            processor,
+        })
+    }
+
+    /// All exits so far, by their code: those too that the run loop has never seen.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Why the last run ended in [`Exit::EntryFailed`] or [`Exit::Broken`].
+    #[must_use]
+    pub const fn report(&self) -> Option<&Report> {
+        self.report.as_ref()
+    }
+
+    /// The VMCB, for a dump.
+    #[must_use]
+    pub const fn vmcb(&self) -> &dyn VmcbRead {
+        &self.vmcb
+    }
+
+    /// The rules of VMRUN that the VMCB breaks.
+    #[must_use]
+    pub fn check(&self) -> alloc::vec::Vec<check::Violation> {
+        check::check(&self.vmcb, &self.processor.rules)
+    }
+
+    /// Has the processor forget the guest's translations before it goes on.
+    pub(crate) const fn forget(&mut self) {
+        self.forget = true;
+    }
+
+    /// Who accesses memory, when an instruction of the guest is carried out.
+    pub(crate) fn accessor(&self) -> Accessor {
+        Accessor {
+            cr3: self.vmcb.get(fields::CR3),
+            ring: self.vmcb.get(fields::CPL),
+        }
+    }
+
+    /// Whether the guest is in 64-bit mode: L of CS, in long mode (APM volume 2, section 4.8.1).
+    pub(crate) fn in_64_bit_mode(&self) -> bool {
+        const LMA: u64 = 1 << 10;
+        const LONG: u16 = 1 << 9;
+        self.vmcb.get(fields::EFER) & LMA != 0 && self.vmcb.get(fields::CS_ATTRIBUTES) & LONG != 0
+    }
+
+    /// Puts into the VMCB what goes there at each entry.
+    fn prepare(&mut self) {
+        let vmcb = &mut self.vmcb;
+        vmcb.set(fields::RAX, self.registers.rax);
+        vmcb.set(fields::RSP, self.registers.rsp);
+        vmcb.set(fields::RIP, self.registers.rip);
+        vmcb.set(fields::RFLAGS, self.registers.rflags);
+        vmcb.set(fields::EVENTINJ, core::mem::take(&mut self.event).0);
+        let control = if self.forget {
+            tlb::forget_guest(self.processor.features)
+        } else {
+            tlb::NOTHING
+        };
+        vmcb.set(fields::TLB_CONTROL, control);
+        if !self.processor.features.has(Features::CLEAN_BITS) {
+            vmcb.set(fields::VMCB_CLEAN, 0);
+        }
+    }
+
+    /// Enters the guest, and comes back at its next exit.
+    fn enter(&mut self) -> Code {
+        self.prepare();
+        self.fpu.load();
+        // SAFETY: SVM is on, with a host save area. Both VMCBs are pages of this value's own; nested
+        // tables map guest memory and nothing else; interrupts, NMIs and machine checks exit.
+        // Interrupts are off, as they are always but in `interrupts::take`.
+        unsafe { entry::enter(self.vmcb.address(), self.host.address(), &raw mut self.registers) };
+        self.fpu.save();
+        let vmcb = &mut self.vmcb;
+        self.registers.rax = vmcb.get(fields::RAX);
+        self.registers.rsp = vmcb.get(fields::RSP);
+        self.registers.rip = vmcb.get(fields::RIP);
+        self.registers.rflags = vmcb.get(fields::RFLAGS);
+        let code = Code(vmcb.get(fields::EXITCODE));
+        if code.is_refusal() {
+            return code;
+        }
+        vmcb.set(fields::VMCB_CLEAN, KEPT);
+        self.forget = false;
+        // What was being delivered is delivered again, but for what its instruction repeats.
+        let event = Event(vmcb.get(fields::EXITINTINFO));
+        if event.is_valid() && !event.is_software() {
+            self.event = event;
+        }
+        code
+    }
+
+    /// Enters the guest as often as it takes until the run loop has something to do.
+    fn go_on(&mut self) -> Result<Next, Error> {
+        if self.options.check && self.counts.total() == 0 {
+            self.prepare();
+            let broken = self.check();
+            if !broken.is_empty() {
+                self.note(format_args!("VMRUN would refuse this guest:{}", Lines(&broken)));
+                return Ok(Next::EntryFailed(Code::INVALID.0));
+            }
+        }
+        if !self.processor.armed.replace(true) {
+            self.processor.timer.arm(self.options.slice);
+        }
+        loop {
+            let code = self.enter();
+            if code.is_refusal() {
+                let broken = self.check();
+                self.note(format_args!("VMRUN refuses this guest: {code}{}", Lines(&broken)));
+                return Ok(Next::EntryFailed(code.0));
+            }
+            if let Some(trace) = &mut self.options.trace {
+                trace(&trace::Trace {
+                    number: self.counts.total(),
+                    registers: &self.registers,
+                    vmcb: &self.vmcb,
+                });
+            }
+            self.counts.count(code);
+            match handlers::handle(self, code)? {
+                Next::Resume => {}
+                next => return Ok(next),
+            }
+        }
+    }
+
+    /// Notes why the guest cannot go on, with the exit.
+    pub(crate) fn note(&mut self, words: fmt::Arguments<'_>) {
+        let exit = Summary(&self.vmcb).to_string();
+        self.report = Some(Report(format!("{words}\nthe last exit was: {exit}")));
+    }
+
+    /// Passes an instruction that was carried out for the guest: what it blocked for one
+    /// instruction is over, and the trap of a single step is due (APM volume 2, section 13.1.4).
+    pub(crate) fn advance(&mut self, rip: u64) -> Next {
+        self.registers.rip = rip;
+        self.passed()
+    }
+
+    /// The same, when RIP is behind it already.
+    pub(crate) fn passed(&mut self) -> Next {
+        /// RFLAGS.TF.
+        const TRAP: u64 = 1 << 8;
+        /// DR6.BS.
+        const SINGLE_STEP: u64 = 1 << 14;
+        self.vmcb.set(fields::INTERRUPT_SHADOW, 0);
+        if self.registers.rflags & TRAP == 0 {
+            return Next::Resume;
+        }
+        let status = self.vmcb.get(fields::DR6);
+        self.vmcb.set(fields::DR6, status | SINGLE_STEP);
+        self.raise(Event::exception(DB, None))
+    }
+
+    /// Raises an exception in the guest; the instruction that exited stays undone.
+    pub(crate) fn raise(&mut self, event: Event) -> Next {
+        match self.event.then(event) {
+            Some(event) => {
+                self.event = event;
+                Next::Resume
+            }
+            None => Next::Shutdown,
+        }
+    }
+}
+
+impl Drop for SvmVcpu {
+    fn drop(&mut self) {
+        self.processor.return_asid(self.asid);
+    }
+}
+
+impl Vcpu for SvmVcpu {
+    type Error = Error;
+
+    fn run(&mut self) -> Result<Exit<'_>, Error> {
+        let next = match handlers::complete(self) {
+            Next::Resume => self.go_on()?,
+            next => next,
+        };
+        Ok(handlers::exit(self, next))
+    }
+
+    fn registers(&mut self) -> Result<Registers, Error> {
+        Ok(self.registers)
+    }
+
+    fn system_registers(&mut self) -> Result<SystemRegisters, Error> {
+        Ok(setup::read(&self.vmcb))
+    }
+
+    fn set_registers(&mut self, registers: &Registers, system: &SystemRegisters) -> Result<(), Error> {
+        self.registers = *registers;
+        self.event = Event::default();
+        self.pending = Pending::Nothing;
+        setup::write(&mut self.vmcb, system);
+        self.forget();
+        Ok(())
+    }
+}
+
+/// Broken rules, one a line.
+struct Lines<'a>(&'a [check::Violation]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("\n  every rule that this program knows is kept");
+        }
+        self.0.iter().try_for_each(|violation| write!(f, "\n  {violation}"))
+    }
+}
+
+/// Exits by their code.
+#[derive(Clone, Debug, Default)]
+pub struct Counts(BTreeMap<Code, u64>);
+
+impl Counts {
+    fn count(&mut self, code: Code) {
+        *self.0.entry(code).or_default() += 1;
+    }
+
+    /// All exits together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// The codes that occurred, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (Code, u64)> {
+        self.0.iter().map(|(code, count)| (*code, *count))
+    }
+}
+
+impl fmt::Display for Counts {
+    /// The codes that occurred, most frequent first.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines: alloc::vec::Vec<_> = self.iter().collect();
+        lines.sort_by_key(|(_, count)| core::cmp::Reverse(*count));
+        writeln!(f, "{:<40} {:>9}", "#VMEXIT", "count")?;
+        for (code, count) in lines {
+            writeln!(f, "{code:<40} {count:>9}")?;
+        }
+        write!(f, "{:<40} {:>9}", "all", self.total())
+    }
+}
