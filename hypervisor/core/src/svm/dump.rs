@@ -41,7 +41,7 @@ fn table(f: &mut fmt::Formatter<'_>, vmcb: &dyn VmcbRead, table: &[AnyField]) ->
 fn words(f: &mut fmt::Formatter<'_>, vmcb: &dyn VmcbRead, field: &AnyField, value: u64) -> fmt::Result {
     let is = |offset: u16| field.offset == offset;
     if is(fields::EXITCODE.offset()) {
-        return write!(f, "  {}", Code(value));
+        return write!(f, "  {}", Code::of(value));
     }
     if is(fields::EXITINFO1.offset()) {
         return write!(f, "  {}", Information(vmcb));

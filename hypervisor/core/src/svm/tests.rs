@@ -113,6 +113,12 @@ fn exits_are_told_in_words() {
             0,
             "invalid guest state in the VMCB: a rule of VMRUN is broken",
         ),
+        (
+            Code(0xffff_ffff),
+            0,
+            0,
+            "invalid guest state in the VMCB: a rule of VMRUN is broken",
+        ),
         (Code(0x7777), 0, 0, "exit code 0x7777, which no manual names"),
     ];
     for (code, info1, info2, words) in cases {
