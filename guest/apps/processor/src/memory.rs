@@ -22,7 +22,6 @@ pub fn all(checks: &mut Checks) {
 }
 
 fn loads(checks: &mut Checks) {
-    let loaded: [u64; 8];
     let (mut a, mut b, mut c, mut d) = (MARK, MARK, MARK, MARK);
     let (mut e, mut f, mut g) = (MARK, MARK, MARK);
     let h: u64;
@@ -38,7 +37,7 @@ fn loads(checks: &mut Checks) {
         );
         asm!("movabs rax, [0xd000f000]", out("rax") h);
     }
-    loaded = [a, b, c, d, e, f, g, h];
+    let loaded = [a, b, c, d, e, f, g, h];
     let expected = [
         MARK | 0xff,
         MARK | 0xffff,
