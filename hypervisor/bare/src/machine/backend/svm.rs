@@ -19,8 +19,10 @@ impl Backend for Svm {
     const NAME: &'static str = "SVM";
 
     fn vcpu(&self, memory: GuestRam, show: &Show) -> Result<SvmVcpu, Refused> {
-        let mut options = Options::default();
-        options.check = show.check;
+        let mut options = Options {
+            check: show.check,
+            ..Options::default()
+        };
         if show.small_pages {
             options.largest_page = Size::Small;
         }

@@ -17,8 +17,10 @@ impl Backend for Vmx {
     const NAME: &'static str = "VMX";
 
     fn vcpu(&self, memory: GuestRam, show: &Show) -> Result<VmxVcpu, Refused> {
-        let mut options = Options::default();
-        options.check = show.check;
+        let mut options = Options {
+            check: show.check,
+            ..Options::default()
+        };
         if show.small_pages {
             options.largest_page = Size::Small;
         }
