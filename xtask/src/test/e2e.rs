@@ -90,6 +90,7 @@ pub(super) fn host() -> Result<String> {
     let built = build()?;
     eprintln!("  on this machine's KVM ({})", kvm::kind());
     let mut output = String::new();
+    let mut failed = Ok(());
     for test in built.tests.iter().chain(&built.jails) {
         let mut run = Command::new(test);
         run.arg(THREADS).current_dir(paths::root().join("tests"));
@@ -99,8 +100,13 @@ pub(super) fn host() -> Result<String> {
         if command::is_root() || !built.jails.contains(test) {
             run.env("CHITON_STRICT", "1");
         }
-        output += &command::openly(&mut run)?;
+        // The others are run all the same: one failure must not hide another.
+        match command::openly(&mut run) {
+            Ok(said) => output += &said,
+            Err(error) => failed = failed.and(Err(error)),
+        }
     }
+    failed?;
     super::counted(&output)
 }
 

@@ -373,6 +373,7 @@ fn memory_that_is_not_there_is_an_error() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "builds worlds in safe code, and writes none to memory")]
 fn too_little_memory_is_told_with_what_is_needed() {
     let elf = Elf::good();
     let bytes = elf.build();
@@ -477,6 +478,7 @@ fn a_stack_that_does_not_fit_below_the_hole_goes_above() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "builds worlds in safe code, and writes none to memory")]
 fn strings_must_fit_and_make_sense() {
     let build = |args: &[String], env: &[String]| {
         let options = Options {

@@ -530,7 +530,7 @@ proptest! {
     /// Whatever comes, nothing breaks and nothing grows.
     #[test]
     fn any_headers_are_survived(headers in proptest::collection::vec(
-        (0_u16..10, 0_u32..3, 0_u32..3, any::<u32>(), any::<u32>(), 0_u32..100), 0..60)
+        (0_u16..10, 0_u32..3, 0_u32..3, any::<u32>(), any::<u32>(), 0_u32..100), 0..if cfg!(miri) { 16 } else { 60 })
     ) {
         let memory = Memory::new();
         let mut guest = Guest::new(&memory);
