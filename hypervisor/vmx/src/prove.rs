@@ -16,8 +16,10 @@ use core::fmt::{self, Write};
 
 use chiton_core::physical::GuestRam;
 use chiton_core::vcpu::{Registers, Segment, SystemRegisters, Table, Vcpu};
-use chiton_core::vmx::check::cases::{Case, cases, sweep};
+use chiton_core::vmx::check::cases::{Case, To, cases, sweep};
 use chiton_core::vmx::check::{Outcome, Violation, check, outcome};
+use chiton_core::vmx::controls::primary;
+use chiton_core::vmx::event::{Event, Kind};
 use chiton_core::vmx::exit::{Basic, Reason};
 use chiton_core::vmx::fields::{self, *};
 use chiton_core::vmx::{PlainVmcs, VmcsFields, VmcsRead, VmcsWrite};
@@ -82,8 +84,13 @@ pub(crate) fn run(vmx: &Vmx, ram: GuestRam, words: &mut dyn Write) -> Result<Ver
     let mut all = cases();
     all.extend(sweep(&prover.good));
     let mut matrix = [[0_u32; OUTCOMES.len()]; OUTCOMES.len()];
-    let (mut without, mut different) = (0, 0_u32);
+    let (mut without, mut left_out, mut different) = (0, 0, 0_u32);
     for case in &all {
+        if prover.hangs(case) {
+            left_out += 1;
+            continue;
+        }
+        say!(words, "TRY {}", case.name);
         let Some((violations, seen)) = prover.attempt(case)? else {
             without += 1;
             continue;
@@ -107,7 +114,8 @@ pub(crate) fn run(vmx: &Vmx, ram: GuestRam, words: &mut dyn Write) -> Result<Ver
     }
     say!(
         words,
-        "prove: {} cases, {different} disagreements, {without} with fields that this processor has not",
+        "prove: {} cases, {different} disagreements, {without} with fields that this processor has not, {left_out} left \
+         out",
         all.len()
     );
     table(words, &matrix);
@@ -164,6 +172,16 @@ impl<'a> Prover<'a> {
             good,
             scratch,
         })
+    }
+
+    /// Whether a case is left out: the injection of a pending monitor trap, on a processor without "monitor
+    /// trap flag". It has to be refused; Bochs 2.7 takes it, and stops with a panic of its own.
+    fn hangs(&self, case: &Case) -> bool {
+        let injects = case.changes.iter().any(|change| {
+            change.field == ENTRY_INTERRUPTION_INFORMATION.any()
+                && matches!(change.to, To::Value(event) if Event(event as u32).kind() == Kind::Other)
+        });
+        injects && self.vmx.capabilities().primary.may & primary::MONITOR_TRAP_FLAG == 0
     }
 
     /// Makes the VMCS good again.
