@@ -64,6 +64,14 @@ pub(super) const KNOWN: &[Known] = &[
         "Bochs 2.7 ignores the register IA32_SMM_MONITOR_CTL in a list",
     ),
     lacks(
+        &["host_cet_needs_write_protection"],
+        "Bochs 2.7 compares CR4.CET with CR0.WP of the host only with \"load CET state\"",
+    ),
+    lacks(
+        &["injected_error_code_bit"],
+        "Bochs 2.7 does not look at the bit of the error code on a processor that has CET",
+    ),
+    lacks(
         &["data_level"],
         "Bochs 2.7 does not count readable code (type 11) among the types with a level",
     ),
@@ -87,6 +95,12 @@ pub(super) const KNOWN: &[Known] = &[
         processor: Outcome::InvalidGuest,
         rules: &["smm_controls", "smi_blocking", "smm_wait_for_sipi"],
         field: None,
+    },
+    Known {
+        because: "Bochs 2.7 does not look at the bit of the error code, and finds only that interrupts are off in the guest",
+        processor: Outcome::InvalidGuest,
+        rules: &["injected_error_code_bit", "rflags_interrupts"],
+        field: Some(ENTRY_INTERRUPTION_INFORMATION.any()),
     },
     Known {
         because: "Bochs 2.7 wants the requested privilege level of CS to be its level, which is no rule of VM entries",
