@@ -7,6 +7,7 @@ use core::fmt;
 
 use chiton_core::paging::{self, Access, Ept, Nested, Rights};
 use chiton_core::physical::GuestRam;
+use chiton_core::space::{Accessor, Space};
 use chiton_core::vcpu::{Exit, Registers, SystemRegisters, Vcpu};
 use chiton_core::vmx::controls::secondary;
 use chiton_core::vmx::exit::{Basic, Reason};
@@ -20,7 +21,6 @@ use crate::fpu::Fpu;
 use crate::handlers::{self, Next, Pending};
 use crate::hook::Hook;
 use crate::inject::{self, Injection};
-use crate::memory::Memory;
 use crate::page::Page;
 use crate::page_log::PageLog;
 use crate::setup::bitmaps::Bitmaps;
@@ -29,7 +29,7 @@ use crate::setup::msr_lists::MsrLists;
 use crate::setup::{self, controls::Controls};
 use crate::views::Views;
 use crate::vmcs::{self, Vmcs};
-use crate::{Error, Options, Vmx, entry, instructions, invalidate, timer, trace};
+use crate::{Error, Options, Vmx, entry, instructions, invalidate, memory, timer, trace};
 
 /// Exceptions that exit. #DB and #AC: a guest whose handler raises them again keeps the processor
 /// busy for ever, with no instruction boundary at which anything could interrupt it. #MC: it is the
@@ -47,7 +47,7 @@ pub struct VmxVcpu {
     /// DR0 to DR3 and DR6, which the hypervisor keeps: breakpoints are not offered.
     pub(crate) debug: [u64; 5],
     pub(crate) fpu: Fpu,
-    pub(crate) memory: Memory,
+    pub(crate) space: Space<Ept>,
     pub(crate) real: RealControlRegisters,
     pub(crate) msr_lists: MsrLists,
     bitmaps: Bitmaps,
@@ -100,7 +100,7 @@ impl VmxVcpu {
             cr2: 0,
             debug: [0, 0, 0, 0, DR6_AT_RESET],
             fpu: Fpu::new(physical, processor.cpuid.avx())?,
-            memory: Memory::new(physical, capabilities, ram, &options)?,
+            space: memory::new(&processor, ram, &options)?,
             real: RealControlRegisters::new(capabilities),
             msr_lists: MsrLists::new(physical)?,
             bitmaps: Bitmaps::new(physical)?,
@@ -137,7 +137,7 @@ impl VmxVcpu {
         vmcs.set(fields::CR3_TARGET_COUNT, 0)?;
         vmcs.set(fields::ENTRY_INTERRUPTION_INFORMATION, 0)?;
         vmcs.set(fields::TSC_OFFSET, 0)?;
-        vmcs.set(fields::EPT_POINTER, self.memory.table.pointer())?;
+        vmcs.set(fields::EPT_POINTER, self.space.table.pointer())?;
         if let Some(vpid) = self.vpid {
             vmcs.set(fields::VIRTUAL_PROCESSOR_ID, vpid)?;
         }
@@ -149,7 +149,7 @@ impl VmxVcpu {
             log.write(vmcs)?;
         }
         if let Some(area) = self.options.virtualization_exceptions
-            && let Some(host) = self.memory.host(area)
+            && let Some(host) = self.space.host(area)
         {
             vmcs.set(fields::VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS, host)?;
         }
@@ -204,7 +204,7 @@ impl VmxVcpu {
             user: setup::guest::ring(&self.vmcs) == 3,
         };
         let cr3 = self.vmcs.get(fields::GUEST_CR3);
-        Ok(paging::walk(&self.memory.ram, &self.memory.table, cr3, linear, access))
+        Ok(paging::walk(&self.space.ram, &self.space.table, cr3, linear, access))
     }
 
     /// Enters the guest, and comes back at its next exit.
@@ -292,6 +292,14 @@ impl VmxVcpu {
 
     fn entry_failed(&mut self, reason: u64) -> Next {
         Next::EntryFailed(reason)
+    }
+
+    /// The guest, as it accesses its own memory.
+    pub(crate) fn accessor(&self) -> Accessor {
+        Accessor {
+            cr3: self.vmcs.get(fields::GUEST_CR3),
+            ring: setup::guest::ring(&self.vmcs),
+        }
     }
 
     /// Notes why the guest cannot go on.
