@@ -3,12 +3,14 @@
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use chiton_core::paging::{self, Access, Ept, Nested, Rights};
 use chiton_core::physical::GuestRam;
 use chiton_core::space::{Accessor, Space};
 use chiton_core::vcpu::{Exit, Registers, SystemRegisters, Vcpu};
+use chiton_core::vmx::check::{self, Findings, Violation};
 use chiton_core::vmx::controls::secondary;
 use chiton_core::vmx::exit::{Basic, Reason};
 use chiton_core::vmx::report;
@@ -216,6 +218,13 @@ impl VmxVcpu {
         if let Some(event) = self.event.take() {
             event.write(vmcs)?;
         }
+        if self.options.check {
+            let broken = self.check();
+            if !broken.is_empty() {
+                return Ok(Entered::Foreseen(broken));
+            }
+        }
+        let vmcs = &mut self.vmcs;
         // No interrupt of the machine may come between the guest's registers and the guest. It ends
         // the guest's turn and is taken when they are on again.
         let interrupts_on = interrupts::are_enabled();
@@ -258,7 +267,15 @@ impl VmxVcpu {
         loop {
             let reason = match self.enter()? {
                 Entered::Exited(reason) => reason,
-                Entered::Failed(reason) => return Ok(self.entry_failed(reason.0.into())),
+                Entered::Foreseen(broken) => {
+                    self.report = Some(format!("{}", Findings(&broken)));
+                    return Ok(Next::EntryFailed(0));
+                }
+                Entered::Failed(reason) => {
+                    let findings = format!("{}", Findings(&self.check()));
+                    self.note(format_args!("{}", findings.trim_end()));
+                    return Ok(Next::EntryFailed(reason.0.into()));
+                }
                 Entered::Refused(failed) => {
                     let instruction = if self.vmcs.launched { "VMRESUME" } else { "VMLAUNCH" };
                     let error = vmcs::failure(instruction, failed);
@@ -269,7 +286,9 @@ impl VmxVcpu {
                             number: Some(number @ 7..=8),
                             ..
                         } => {
-                            return Ok(self.entry_failed(number.into()));
+                            // There was no exit that a report could speak of.
+                            self.report = Some(format!("{}", Findings(&self.check())));
+                            return Ok(Next::EntryFailed(number.into()));
                         }
                         error => return Err(error),
                     }
@@ -290,8 +309,23 @@ impl VmxVcpu {
         }
     }
 
-    fn entry_failed(&mut self, reason: u64) -> Next {
-        Next::EntryFailed(reason)
+    /// Which rules of VM entries the VMCS breaks as it is.
+    fn check(&self) -> Vec<Violation> {
+        let physical = self.processor.physical;
+        let read = |address: u64| {
+            // SAFETY: only addresses that the VMCS leads to are asked for: pages of this guest's own,
+            // which are mapped, at multiples of 8.
+            Some(unsafe { physical.pointer(address).cast::<u64>().read_volatile() })
+        };
+        check::check(&self.vmcs, &self.processor.capabilities, &read)
+    }
+
+    /// The guest, as it accesses its own memory.
+    pub(crate) fn accessor(&self) -> Accessor {
+        Accessor {
+            cr3: self.vmcs.get(fields::GUEST_CR3),
+            ring: setup::guest::ring(&self.vmcs),
+        }
     }
 
     /// The guest, as it accesses its own memory.
@@ -403,6 +437,8 @@ const DR6_AT_RESET: u64 = 0xffff_0ff0;
 
 /// How an attempt to enter the guest went.
 enum Entered {
+    /// It was not tried: these rules are broken, and [`Options::check`] is on.
+    Foreseen(Vec<Violation>),
     /// It has run, and exited.
     Exited(Basic),
     /// The entry ended in an exit before the first instruction.
@@ -463,7 +499,7 @@ impl Counts {
 impl fmt::Display for Counts {
     /// The reasons that occurred, most frequent first.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines: alloc::vec::Vec<_> = self.iter().collect();
+        let mut lines: Vec<_> = self.iter().collect();
         lines.sort_by_key(|(_, count)| core::cmp::Reverse(*count));
         writeln!(f, "{:<40} {:>9}", "VM exit", "count")?;
         for (reason, count) in lines {
