@@ -34,6 +34,11 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// What it is, in words.
+    pub(crate) fn named(&self) -> &str {
+        &self.named
+    }
+
     /// Runs it to its end: the guest's console goes to `console`, each line of the hypervisor's own
     /// to `word`. Returns the status that the hypervisor says.
     ///

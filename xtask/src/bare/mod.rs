@@ -19,7 +19,7 @@ use clap::ValueEnum;
 
 use crate::{
     error::{Error, Result},
-    guests,
+    guests, paths,
 };
 use emulator::Machine;
 use image::Kind;
@@ -104,6 +104,43 @@ pub(crate) fn svm(args: &RunArgs, arguments: &[String]) -> Result<i32> {
         ));
     }
     run(args, arguments, Place::Qemu, Processor::Svm)
+}
+
+/// A machine that runs these guests, each with its arguments, one after the other; at each end the
+/// hypervisor says `chiton: guest=NAME status=N console=BYTES`.
+///
+/// # Errors
+///
+/// If something does not build, or the machine does not start.
+pub(crate) fn several(place: Place, runs: &[&[&str]]) -> Result<Machine> {
+    let mut ramdisk = Ramdisk::default();
+    let mut lines = Vec::new();
+    let mut names: Vec<&str> = runs.iter().filter_map(|run| run.first().copied()).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        ramdisk.guest(&paths::guests().join(name))?;
+    }
+    for run in runs {
+        let Some((name, arguments)) = run.split_first() else {
+            continue;
+        };
+        if !lines.is_empty() {
+            lines.push(String::new());
+        }
+        lines.push(format!("guest={name}"));
+        lines.extend(arguments.iter().map(|argument| format!("arg={argument}")));
+    }
+    ramdisk.command(&lines)?;
+    let name = match place {
+        Place::Bochs => "bochs-guests",
+        Place::Qemu => "qemu-guests",
+    };
+    let image = image::make(Kind::Bios, &ramdisk.finish()?, name)?;
+    match place {
+        Place::Bochs => Machine::bochs(&image, bochs::Model::SkylakeX, MEMORY),
+        Place::Qemu => Machine::qemu(&image, Kind::Bios, Processor::Svm, MEMORY),
+    }
 }
 
 /// With the guest's console on standard output, and the hypervisor's words on standard error.

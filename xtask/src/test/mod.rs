@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that must hold, step by step.
 
+mod bare;
 pub(crate) mod calls;
 mod e2e;
 mod fuzz;
@@ -37,6 +38,8 @@ pub(crate) enum Step {
     E2e,
     /// The same real guests on the KVM of a nested machine.
     Qemu,
+    /// The same guests on bare metal, in Bochs and in QEMU.
+    Bare,
     /// Every interleaving of driver and device on a ring.
     Loom,
     /// No undefined behaviour in rings, devices and loader.
@@ -56,6 +59,7 @@ impl Step {
             Self::Unit => unit::run(),
             Self::E2e => e2e::host(),
             Self::Qemu => e2e::qemu(),
+            Self::Bare => bare::run(),
             Self::Loom => loom::run(),
             Self::Miri => miri::run(),
             Self::Fuzz => fuzz::run(args.fuzz_seconds),
