@@ -434,7 +434,10 @@ mod tests {
     #[test]
     fn what_is_no_text_or_too_much_is_refused() {
         assert_eq!(parse(b"guest=\xff"), Err(CommandError::NotText(6)));
-        assert_eq!(parse(&[b'#'; MAX_LENGTH + 1]), Err(CommandError::TooLong(MAX_LENGTH + 1)));
+        assert_eq!(
+            parse(&[b'#'; MAX_LENGTH + 1]),
+            Err(CommandError::TooLong(MAX_LENGTH + 1))
+        );
         let many = "guest=a\n\n".repeat(MAX_GUESTS + 1);
         assert_eq!(parse(many.as_bytes()), Err(CommandError::TooManyGuests));
     }
