@@ -328,14 +328,6 @@ impl VmxVcpu {
         }
     }
 
-    /// The guest, as it accesses its own memory.
-    pub(crate) fn accessor(&self) -> Accessor {
-        Accessor {
-            cr3: self.vmcs.get(fields::GUEST_CR3),
-            ring: setup::guest::ring(&self.vmcs),
-        }
-    }
-
     /// Notes why the guest cannot go on.
     pub(crate) fn note(&mut self, words: fmt::Arguments<'_>) {
         self.report = Some(format!("{words}\n{}", report::Report(&self.vmcs)));
