@@ -1286,6 +1286,15 @@ fn segments() -> Vec<Case> {
             &[RESTRICTED, USABLE_DS, &[set(GUEST_DS_SELECTOR, 3)]],
         ),
         case(
+            "data_level",
+            "DS of readable code of level 0 by a selector of level 3",
+            &[
+                RESTRICTED,
+                USABLE_DS,
+                &[set(GUEST_DS_ACCESS_RIGHTS, 0xb), set(GUEST_DS_SELECTOR, 3)],
+            ],
+        ),
+        case(
             "segment_is_present",
             "CS not present",
             &[&[clear(GUEST_CS_ACCESS_RIGHTS, 1 << 7)]],
