@@ -33,8 +33,8 @@ impl Backend for Vmx {
         self.vcpu(memory, options).map_err(|error| Refused::new(&error))
     }
 
-    fn controls(&self, _vcpu: &VmxVcpu) -> String {
-        String::new()
+    fn controls(&self, vcpu: &VmxVcpu) -> String {
+        vcpu.controls().to_string()
     }
 
     fn example(&self, name: &str, memory: GuestRam) -> Result<bool, Refused> {
@@ -71,6 +71,9 @@ impl Report for VmxVcpu {
     }
 
     fn walk(&mut self, address: u64) -> String {
-        format!("{address:#x}")
+        match VmxVcpu::walk(self, address) {
+            Ok(walk) => walk.to_string(),
+            Err(error) => format!("no walk of {address:#x}: {error}"),
+        }
     }
 }
