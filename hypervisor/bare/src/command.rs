@@ -83,6 +83,13 @@ pub struct Show {
 }
 
 impl Command {
+    /// The example to run in the guest's place: the key `x-example`.
+    #[must_use]
+    pub fn example(&self) -> Option<&str> {
+        let mut extra = self.show.extra.iter();
+        extra.find(|(key, _)| key == "x-example").map(|(_, name)| name.as_str())
+    }
+
     fn new(guest: &str) -> Self {
         Self {
             guest: guest.to_string(),
@@ -397,6 +404,13 @@ mod tests {
             let answer = parse(format!("guest=a\n{key}=?\n").as_bytes());
             assert!(!matches!(answer, Err(CommandError::UnknownKey { .. })), "{key}");
         }
+    }
+
+    #[test]
+    fn an_example_runs_in_the_place_of_a_guest() {
+        let commands = parse(b"guest=prove\nx-example=prove\n\nguest=hello\nx-other=1\n").unwrap();
+        assert_eq!(commands[0].example(), Some("prove"));
+        assert_eq!(commands[1].example(), None);
     }
 
     #[test]

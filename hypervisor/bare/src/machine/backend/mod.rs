@@ -28,6 +28,19 @@ pub(super) trait Backend {
 
     /// What was wanted of the processor, what it allows, and what was chosen, for people.
     fn controls(&self, vcpu: &Self::Vcpu) -> String;
+
+    /// Runs an example of what the processor can, by its name, in this memory; returns whether it went
+    /// as the processor's manual says.
+    ///
+    /// # Errors
+    ///
+    /// In words: when there is none of this name, or it fails.
+    fn example(&self, name: &str, _memory: GuestRam) -> Result<bool, Refused> {
+        Err(Refused::new(&format_args!(
+            "there is no example {name:?} of {}",
+            Self::NAME
+        )))
+    }
 }
 
 /// A virtual processor that can be asked about what it did.

@@ -2,14 +2,17 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use chiton_bare::command::Show;
 use chiton_core::paging::Size;
 use chiton_core::physical::GuestRam;
+use chiton_core::vmx::dump::Dump;
+use chiton_vmx::examples::{self, Example};
 use chiton_vmx::{Options, Vmx, VmxVcpu};
 
 use super::{Backend, Refused, Report};
-use crate::machine::debug::say;
+use crate::machine::debug::{Words, say};
 
 impl Backend for Vmx {
     type Vcpu = VmxVcpu;
@@ -30,8 +33,24 @@ impl Backend for Vmx {
         self.vcpu(memory, options).map_err(|error| Refused::new(&error))
     }
 
-    fn controls(&self, _vcpu: &VmxVcpu) -> String {
-        String::new()
+    fn controls(&self, vcpu: &VmxVcpu) -> String {
+        vcpu.controls().to_string()
+    }
+
+    fn example(&self, name: &str, memory: GuestRam) -> Result<bool, Refused> {
+        let example = Example::find(name).ok_or_else(|| {
+            let names: Vec<&str> = examples::ALL.iter().map(|example| example.name).collect();
+            Refused::new(&format_args!(
+                "there is no example {name:?}; there are {}",
+                names.join(", ")
+            ))
+        })?;
+        say!("{name}: {}", example.about);
+        let verdict = example
+            .run(self, memory, &mut Words)
+            .map_err(|error| Refused::new(&error))?;
+        say!("{name}: {verdict}");
+        Ok(!verdict.is_failure())
     }
 }
 
@@ -45,10 +64,16 @@ impl Report for VmxVcpu {
     }
 
     fn control_structure(&mut self) -> String {
-        String::new()
+        match self.vmcs() {
+            Ok(vmcs) => Dump(vmcs).to_string(),
+            Err(error) => error.to_string(),
+        }
     }
 
     fn walk(&mut self, address: u64) -> String {
-        format!("{address:#x}")
+        match VmxVcpu::walk(self, address) {
+            Ok(walk) => walk.to_string(),
+            Err(error) => format!("no walk of {address:#x}: {error}"),
+        }
     }
 }
