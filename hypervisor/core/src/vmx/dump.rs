@@ -31,10 +31,17 @@ pub struct Dump<'a>(pub &'a dyn VmcsRead);
 
 impl fmt::Display for Dump<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Reading a field that is not there is an error of its own, whose number would be shown.
+        let error = self.0.read(VM_INSTRUCTION_ERROR.encoding());
         for (kind, title) in GROUPS {
             writeln!(f, "VMCS: {title}")?;
             for field in fields::all().filter(|field| field.encoding.kind() == kind && segment(*field).is_none()) {
-                if let Some(value) = self.0.read(field.encoding) {
+                let value = if field == VM_INSTRUCTION_ERROR.any() {
+                    error
+                } else {
+                    self.0.read(field.encoding)
+                };
+                if let Some(value) = value {
                     self.row(f, field, value)?;
                 }
             }
@@ -209,6 +216,32 @@ mod tests {
         ] {
             assert!(dump.contains(line), "{line}\n{dump}");
         }
+    }
+
+    /// A VMCS without the field "MSR data", which notes that it was asked for it, as a processor does.
+    struct Noting(core::cell::Cell<u64>);
+
+    impl VmcsRead for Noting {
+        fn read(&self, encoding: crate::vmx::field::Encoding) -> Option<u64> {
+            if encoding == VM_INSTRUCTION_ERROR.encoding() {
+                return Some(self.0.get());
+            }
+            let known = encoding != MSR_DATA.encoding();
+            if !known {
+                self.0.set(12);
+            }
+            known.then_some(0)
+        }
+    }
+
+    #[test]
+    fn the_last_error_is_that_from_before_the_dump() {
+        let dump = Dump(&Noting(7.into())).to_string();
+        assert!(
+            dump.contains("(VM-instruction error 7)") && !dump.contains("error 12"),
+            "{dump}"
+        );
+        assert!(!dump.contains("MSR data"));
     }
 
     #[test]
