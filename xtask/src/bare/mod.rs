@@ -67,6 +67,48 @@ pub(crate) struct RunArgs {
     /// A line for the image's `command` file, such as `memory=64M` or `exits=1`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+/// What to show of a guest: each is a line of the `command` file.
+#[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+struct ShowArgs {
+    /// The table of exits.
+    #[arg(long)]
+    exits: bool,
+    /// Each exit as it happens.
+    #[arg(long)]
+    trace: bool,
+    /// The VMCS or VMCB at the end.
+    #[arg(long, visible_alias = "vmcb")]
+    vmcs: bool,
+    /// The controls: wanted, allowed, chosen.
+    #[arg(long)]
+    controls: bool,
+    /// The rules of VM entries.
+    #[arg(long)]
+    check: bool,
+    /// The two-dimensional page walk of a guest-virtual address, at the end.
+    #[arg(long, value_name = "ADDRESS")]
+    walk: Vec<String>,
+}
+
+impl ShowArgs {
+    /// The lines of the `command` file.
+    fn lines(&self) -> impl Iterator<Item = String> {
+        let flags = [
+            ("exits", self.exits),
+            ("trace", self.trace),
+            ("vmcs", self.vmcs),
+            ("controls", self.controls),
+            ("check", self.check),
+        ];
+        let flags = flags.into_iter().filter(|(_, on)| *on);
+        let walks = self.walk.iter().map(|address| format!("walk={address}"));
+        flags.map(|(key, _)| format!("{key}=1")).chain(walks)
+    }
 }
 
 /// Makes both images for a guest, and says how to use them.
@@ -114,7 +156,8 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
             "Bochs has a BIOS: leave `--uefi` away, or use `--in qemu`".into(),
         ));
     }
-    let ramdisk = ramdisk(&args.app, &args.set, arguments)?;
+    let set: Vec<_> = args.set.iter().cloned().chain(args.show.lines()).collect();
+    let ramdisk = ramdisk(&args.app, &set, arguments)?;
     let image = image::make(kind, &ramdisk, "run")?;
     let machine = match place {
         Place::Bochs => Machine::bochs(&image, args.model, MEMORY)?,

@@ -1,7 +1,6 @@
 //! AMD's SVM.
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::{String, ToString};
 
 use chiton_bare::command::Show;
@@ -19,8 +18,10 @@ impl Backend for Svm {
     const NAME: &'static str = "SVM";
 
     fn vcpu(&self, memory: GuestRam, show: &Show) -> Result<SvmVcpu, Refused> {
-        let mut options = Options::default();
-        options.check = show.check;
+        let mut options = Options {
+            check: show.check,
+            ..Options::default()
+        };
         if show.small_pages {
             options.largest_page = Size::Small;
         }
@@ -49,6 +50,7 @@ impl Report for SvmVcpu {
     }
 
     fn walk(&mut self, address: u64) -> String {
-        format!("{address:#x}")
+        // The path names the method of the type, not this one.
+        Self::walk(self, address).to_string()
     }
 }

@@ -1,11 +1,11 @@
 //! Intel's VMX.
 
-use alloc::format;
 use alloc::string::{String, ToString};
 
 use chiton_bare::command::Show;
 use chiton_core::paging::Size;
 use chiton_core::physical::GuestRam;
+use chiton_core::vmx::dump::Dump;
 use chiton_vmx::{Options, Vmx, VmxVcpu};
 
 use super::{Backend, Refused, Report};
@@ -17,8 +17,10 @@ impl Backend for Vmx {
     const NAME: &'static str = "VMX";
 
     fn vcpu(&self, memory: GuestRam, show: &Show) -> Result<VmxVcpu, Refused> {
-        let mut options = Options::default();
-        options.check = show.check;
+        let mut options = Options {
+            check: show.check,
+            ..Options::default()
+        };
         if show.small_pages {
             options.largest_page = Size::Small;
         }
@@ -28,8 +30,8 @@ impl Backend for Vmx {
         self.vcpu(memory, options).map_err(|error| Refused::new(&error))
     }
 
-    fn controls(&self, _vcpu: &VmxVcpu) -> String {
-        String::new()
+    fn controls(&self, vcpu: &VmxVcpu) -> String {
+        vcpu.controls().to_string()
     }
 }
 
@@ -43,10 +45,12 @@ impl Report for VmxVcpu {
     }
 
     fn control_structure(&mut self) -> String {
-        String::new()
+        self.vmcs()
+            .map_or_else(|error| error.to_string(), |vmcs| Dump(vmcs).to_string())
     }
 
     fn walk(&mut self, address: u64) -> String {
-        format!("{address:#x}")
+        // The path names the method of the type, not this one.
+        Self::walk(self, address).map_or_else(|error| error.to_string(), |walk| walk.to_string())
     }
 }
