@@ -6,7 +6,7 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use core::fmt;
 
-use chiton_core::paging::Npt;
+use chiton_core::paging::{self, Access, Nested, Npt, Rights};
 use chiton_core::physical::GuestRam;
 use chiton_core::space::{Accessor, Space};
 use chiton_core::svm::event::Event;
@@ -108,6 +108,18 @@ impl SvmVcpu {
     #[must_use]
     pub const fn vmcb(&self) -> &dyn VmcbRead {
         &self.vmcb
+    }
+
+    /// How the processor comes to a linear address of the guest, load by load, as the tables are now:
+    /// for a read in the ring that the guest is in.
+    #[must_use]
+    pub fn walk(&self, linear: u64) -> Nested<Npt> {
+        let Accessor { cr3, ring } = self.accessor();
+        let access = Access {
+            rights: Rights::READ,
+            user: ring == 3,
+        };
+        paging::walk(&self.space.ram, &self.space.table, cr3, linear, access)
     }
 
     /// The rules of VMRUN that the VMCB breaks.

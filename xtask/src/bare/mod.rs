@@ -73,6 +73,48 @@ pub(crate) struct RunArgs {
     /// Run no guest, but compare the entry checker with the processor in thousands of cases.
     #[arg(long, conflicts_with_all = ["app", "example"])]
     prove: bool,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+/// What to show of a guest: each is a line of the `command` file.
+#[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+struct ShowArgs {
+    /// The table of exits.
+    #[arg(long)]
+    exits: bool,
+    /// Each exit as it happens.
+    #[arg(long)]
+    trace: bool,
+    /// The VMCS or VMCB at the end.
+    #[arg(long, visible_alias = "vmcb")]
+    vmcs: bool,
+    /// The controls: wanted, allowed, chosen.
+    #[arg(long)]
+    controls: bool,
+    /// The rules of VM entries.
+    #[arg(long)]
+    check: bool,
+    /// The two-dimensional page walk of a guest-virtual address, at the end.
+    #[arg(long, value_name = "ADDRESS")]
+    walk: Vec<String>,
+}
+
+impl ShowArgs {
+    /// The lines of the `command` file.
+    fn lines(&self) -> impl Iterator<Item = String> {
+        let flags = [
+            ("exits", self.exits),
+            ("trace", self.trace),
+            ("vmcs", self.vmcs),
+            ("controls", self.controls),
+            ("check", self.check),
+        ];
+        let flags = flags.into_iter().filter(|(_, on)| *on);
+        let walks = self.walk.iter().map(|address| format!("walk={address}"));
+        flags.map(|(key, _)| format!("{key}=1")).chain(walks)
+    }
 }
 
 /// Makes both images for a guest, and says how to use them.
@@ -157,10 +199,11 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
             "Bochs has a BIOS: leave `--uefi` away, or use `--in qemu`".into(),
         ));
     }
+    let set: Vec<_> = args.set.iter().cloned().chain(args.show.lines()).collect();
     let example = args.example.as_deref().or(args.prove.then_some("prove"));
     let (ramdisk, what) = match example {
-        Some(name) => (example_ramdisk(name, &args.set)?, name),
-        None => (ramdisk(&args.app, &args.set, arguments)?, args.app.as_str()),
+        Some(name) => (example_ramdisk(name, &set)?, name),
+        None => (ramdisk(&args.app, &set, arguments)?, args.app.as_str()),
     };
     let image = image::make(kind, &ramdisk, "run")?;
     let machine = match place {

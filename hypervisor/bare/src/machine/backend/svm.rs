@@ -1,7 +1,6 @@
 //! AMD's SVM.
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::{String, ToString};
 
 use chiton_bare::command::Show;
@@ -51,6 +50,7 @@ impl Report for SvmVcpu {
     }
 
     fn walk(&mut self, address: u64) -> String {
-        format!("{address:#x}")
+        // The path names the method of the type, not this one.
+        Self::walk(self, address).to_string()
     }
 }
