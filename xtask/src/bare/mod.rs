@@ -21,6 +21,7 @@ use crate::{
     error::{Error, Result},
     guests, paths,
 };
+pub(crate) use bochs::Model;
 use emulator::Machine;
 use image::Kind;
 use qemu::Processor;
@@ -189,6 +190,17 @@ pub(crate) fn several(place: Place, runs: &[&[&str]]) -> Result<Machine> {
         Place::Bochs => Machine::bochs(&image, bochs::Model::SkylakeX, MEMORY),
         Place::Qemu => Machine::qemu(&image, Kind::Bios, Processor::Svm, MEMORY),
     }
+}
+
+/// A machine of this model that runs an example instead of a guest; its status is 0 if it went as the manual says
+/// or could not be shown there.
+///
+/// # Errors
+///
+/// If something does not build, or the machine does not start.
+pub(crate) fn example(name: &str, model: Model) -> Result<Machine> {
+    let image = image::make(Kind::Bios, &example_ramdisk(name, &[])?, "example")?;
+    Machine::bochs(&image, model, MEMORY)
 }
 
 /// With the guest's console on standard output, and the hypervisor's words on standard error.

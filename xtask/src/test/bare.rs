@@ -4,7 +4,7 @@
 use std::{io::Write, path::Path, process::Stdio, sync::Mutex, time::Duration};
 
 use crate::{
-    bare::{self, Place},
+    bare::{self, Model, Place},
     build,
     error::{Error, Result},
     guests, kvm, paths,
@@ -28,6 +28,9 @@ const RUNS: [&[&str]; 12] = [
     &["fault", "privileged"],
     &["fault", "panic"],
 ];
+
+/// What the processor is shown to do: the comparison with the entry checker first.
+const EXAMPLES: [&str; 7] = ["prove", "page-log", "eptp-switching", "ve", "hook", "tsc", "mtf"];
 
 /// What is left of one guest.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,11 +68,33 @@ pub(super) fn run() -> Result<String> {
             }
         }
     }
+    for model in [Model::Haswell, Model::SkylakeX, Model::Tigerlake] {
+        for example in EXAMPLES {
+            shown(example, model)?;
+        }
+    }
     if differences.is_empty() {
         Ok(format!("{} guests on 3 machines", RUNS.len()))
     } else {
         Err(Error::Found(differences.join("\n")))
     }
+}
+
+/// Runs an example, which says by itself whether it went as it should.
+fn shown(example: &str, model: Model) -> Result<()> {
+    let machine = bare::example(example, model)?;
+    let named = machine.named().to_owned();
+    let mut words = Vec::new();
+    let status = machine.run(Some(LIMIT), std::io::sink(), |line| words.push(line.to_owned()))?;
+    let last = words.last().cloned().unwrap_or_default();
+    if status != 0 {
+        return Err(Error::Found(format!(
+            "example {example} in {named} ended with status {status}:\n{}",
+            words[words.len().saturating_sub(20)..].join("\n")
+        )));
+    }
+    eprintln!("  {named}: {last}");
+    Ok(())
 }
 
 /// Under KVM.
