@@ -15,8 +15,9 @@ use core::fmt;
 use chiton_shared::memory::GuestMemory;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
-use super::format::maps_page;
+use super::format::{ADDRESS, maps_page};
 use super::path::describe;
+use super::size::index;
 use super::table::LEVELS;
 use super::{Cause, Format, Mark, Path, Purpose, Rights, Size, Step, Table, Violation};
 use crate::explain::{self, Walk, WalkEnd};
@@ -42,7 +43,8 @@ pub struct Way<F> {
     /// What the processor does at the address: with an entry of the guest's tables it may count as
     /// a write.
     pub access: Rights,
-    /// The guest's entry at the address; `None` for the page that the linear address means.
+    /// The guest's entry at the address; `None` for the page that the linear address means, and
+    /// where the entry cannot be read.
     pub entry: Option<explain::Step>,
 }
 
@@ -120,8 +122,10 @@ impl<F: Format> Nested<F> {
             }
         }
         let WalkEnd::Mapped { physical, page, .. } = self.guest.end else {
-            let no_table = self.guest.end == WalkEnd::NoTable;
-            return if no_table { NestedEnd::NoTable } else { NestedEnd::Fault };
+            return match self.guest.end {
+                WalkEnd::NoTable => self.follow_outside(table),
+                _ => NestedEnd::Fault,
+            };
         };
         if !self.guest_allows() {
             return NestedEnd::Fault;
@@ -129,13 +133,11 @@ impl<F: Format> Nested<F> {
         let path = table.path(physical);
         let access = self.access.rights;
         let stop = stopped(&path, access, self.guest.address, Purpose::Page);
-        if let Some(way) = self.ways.iter_mut().find(|way| way.is_none()) {
-            *way = Some(Way {
-                path,
-                access,
-                entry: None,
-            });
-        }
+        self.push(Way {
+            path,
+            access,
+            entry: None,
+        });
         match (stop, path.page()) {
             (Some(stop), _) => stop,
             (None, Some(found)) => NestedEnd::Host {
@@ -143,6 +145,35 @@ impl<F: Format> Nested<F> {
                 size: page.min(found.size.bytes()),
             },
             (None, None) => NestedEnd::Fault,
+        }
+    }
+
+    /// The next of the guest's tables lies outside of its memory: most likely no second-level
+    /// entry leads there.
+    fn follow_outside(&mut self, table: &Table<'_, F>) -> NestedEnd {
+        let done = self.guest.steps.iter().flatten().count() as u8;
+        let above = self
+            .guest
+            .steps
+            .iter()
+            .flatten()
+            .next_back()
+            .map_or(self.cr3, |step| step.entry);
+        let entry = (above & ADDRESS) + 8 * index(self.guest.address, LEVELS - done) as u64;
+        let access = Rights::new(true, self.format.walks_write(), false);
+        let path = table.path(entry);
+        self.push(Way {
+            path,
+            access,
+            entry: None,
+        });
+        let stop = stopped(&path, access, self.guest.address, Purpose::Tables);
+        stop.unwrap_or(NestedEnd::NoTable)
+    }
+
+    fn push(&mut self, new: Way<F>) {
+        if let Some(way) = self.ways.iter_mut().find(|way| way.is_none()) {
+            *way = Some(new);
         }
     }
 

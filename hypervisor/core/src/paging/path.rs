@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::format::{ADDRESS, maps_page};
 use super::size::{index, span, table_name};
-use super::table::LEVELS;
+use super::table::{GUEST_END, LEVELS};
 use super::{Broken, Format, Mark, Page, Rights, Size};
 
 /// One entry on the way.
@@ -34,7 +34,8 @@ pub struct Path<F> {
     format: F,
     /// The guest-physical address.
     pub guest: u64,
-    /// The entries, from the root down; `None` below the last.
+    /// The entries, from the root down; `None` below the last. None at all for an address that
+    /// four levels do not reach.
     pub steps: [Option<Step>; LEVELS as usize],
 }
 
@@ -42,6 +43,9 @@ impl<F: Format> Path<F> {
     /// Follows an address down from a root. `load` reads an entry, by its table and its number.
     pub(super) fn follow(format: F, root: u64, guest: u64, load: impl Fn(u64, usize) -> u64) -> Self {
         let mut steps = [None; LEVELS as usize];
+        if guest >= GUEST_END {
+            return Self { format, guest, steps };
+        }
         let mut table = root;
         for (level, step) in (1..=LEVELS).rev().zip(&mut steps) {
             let index = index(guest, level);

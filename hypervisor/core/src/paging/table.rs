@@ -153,24 +153,22 @@ impl<'p, F: Format> Table<'p, F> {
     /// Takes away whatever is mapped in a range, and the tables that map nothing then. Large
     /// pages that reach out of it are split.
     pub fn unmap(&mut self, guest: u64, len: u64) -> Change<'_, 'p, F> {
-        let outcome = check_guest(guest, len).and_then(|range| self.edit(range, &mut Unmap));
-        self.changed(outcome)
+        self.change(guest, len, &mut Unmap)
     }
 
     /// Gives all pages of a range these rights. Large pages that reach out of it are split; what
     /// is not mapped stays so.
     pub fn protect(&mut self, guest: u64, len: u64, rights: Rights) -> Change<'_, 'p, F> {
-        let outcome = check_guest(guest, len)
-            .and_then(|range| self.check_rights(rights).map(|()| range))
-            .and_then(|range| self.edit(range, &mut Protect(rights)));
-        self.changed(outcome)
+        match self.check_rights(rights) {
+            Ok(()) => self.change(guest, len, &mut Protect(rights)),
+            Err(refused) => self.changed(Err(refused)),
+        }
     }
 
     /// Splits the pages of a range that are larger than `largest`. A page's accessed and dirty
     /// flags become those of all its pieces.
     pub fn split(&mut self, guest: u64, len: u64, largest: Size) -> Change<'_, 'p, F> {
-        let outcome = check_guest(guest, len).and_then(|range| self.edit(range, &mut Split(largest)));
-        self.changed(outcome)
+        self.change(guest, len, &mut Split(largest))
     }
 
     /// Clears the accessed or the dirty flags of the pages of a range, and tells which pages had
@@ -184,8 +182,7 @@ impl<'p, F: Format> Table<'p, F> {
             mark,
             found: &mut found,
         };
-        let outcome = check_guest(guest, len).and_then(|range| self.edit(range, &mut take));
-        self.changed(outcome)
+        self.change(guest, len, &mut take)
     }
 
     /// Puts any value in the place of the entry of this level on the way to a guest-physical
@@ -328,10 +325,10 @@ impl<'p, F: Format> Table<'p, F> {
     /// The table that an entry leads to. If there is none it is made: an empty one, or one that
     /// maps in smaller pages what the entry maps. `None` if the entry has changed meanwhile.
     fn child(&mut self, table: u64, index: usize, level: u8, entry: u64) -> Result<Option<u64>, Error> {
-        let present = !self.format.rights(entry).is_none();
-        if present && !maps_page::<F>(entry, level) {
-            return Ok(Some(entry & ADDRESS));
+        if let Some(table) = self.leads_to(entry, level) {
+            return Ok(Some(table));
         }
+        let present = !self.format.rights(entry).is_none();
         let child = self.new_page(if present { 0 } else { entry })?;
         let mut new = self.format.table(child);
         if let Some(size) = Size::of_level(level).filter(|_| present) {
@@ -359,8 +356,9 @@ impl<'p, F: Format> Table<'p, F> {
             .is_ok();
         if done {
             self.owed = self.owed.max(Invalidation::of(&self.format, old, new));
-            if !self.format.rights(old).is_none() && !maps_page::<F>(old, level) && (old ^ new) & ADDRESS != 0 {
-                self.retire(old & ADDRESS, level - 1);
+            let (was, is) = (self.leads_to(old, level), self.leads_to(new, level));
+            if let Some(table) = was.filter(|_| was != is) {
+                self.retire(table, level - 1);
             }
         }
         done
@@ -377,10 +375,13 @@ impl<'p, F: Format> Table<'p, F> {
     /// The tables that a table's entries lead to.
     fn children(&self, table: u64, level: u8) -> Vec<u64> {
         let entries = self.entries(table).iter().map(|entry| entry.load(Ordering::Acquire));
-        entries
-            .filter(|entry| !self.format.rights(*entry).is_none() && !maps_page::<F>(*entry, level))
-            .map(|entry| entry & ADDRESS)
-            .collect()
+        entries.filter_map(|entry| self.leads_to(entry, level)).collect()
+    }
+
+    /// The table that an entry leads to, if it leads to one.
+    fn leads_to(&self, entry: u64, level: u8) -> Option<u64> {
+        let present = !self.format.rights(entry).is_none();
+        (present && !maps_page::<F>(entry, level)).then_some(entry & ADDRESS)
     }
 
     fn is_empty(&self, table: u64) -> bool {

@@ -454,6 +454,16 @@ fn violations_are_explained_by_the_way_as_it_is() {
     );
     table.unmap(0x5000, 0x1000).settle(|_| ()).unwrap();
     assert_eq!(cause(&table), "entry 0 of the PML4 is not present");
+    let far = Violation {
+        guest: GUEST_END + 0x5123,
+        ..write
+    };
+    let path = table.path(far.guest);
+    assert_eq!(
+        far.cause(&path).to_string(),
+        "tables of four levels end at the address 0x1000000000000"
+    );
+    assert_eq!((path.page(), table.translate(far.guest)), (None, None));
 }
 
 #[test]

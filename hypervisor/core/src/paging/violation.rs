@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::size::table_name;
-use super::{Broken, Format, Path, Rights, Step};
+use super::{Broken, Format, GUEST_END, Path, Rights, Step};
 
 /// What an access was part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Violation {
     /// Why the tables stop it, by the way to the address as it is now.
     pub fn cause<F: Format>(&self, path: &Path<F>) -> Cause {
         let Some(last) = path.last() else {
-            return Cause::Stale;
+            return Cause::Beyond;
         };
         if let Some(broken) = path.broken() {
             return Cause::Broken(*last, broken);
@@ -107,6 +107,8 @@ pub enum Cause {
     Forbidden(Step, Rights),
     /// The processor refuses to use an entry.
     Broken(Step, Broken),
+    /// The address is beyond what four levels reach.
+    Beyond,
     /// They do not stop it: the processor has used what it remembered of an earlier state.
     Stale,
 }
@@ -152,6 +154,7 @@ impl fmt::Display for Cause {
                     "entry {index} of the {table} is refused for its bits {bits:#x}: {why}"
                 )
             }
+            Self::Beyond => write!(f, "tables of four levels end at the address {GUEST_END:#x}"),
             Self::Stale => f.write_str("the tables allow it now; the processor used what it remembered"),
         }
     }

@@ -1,7 +1,10 @@
 //! The two-dimensional walk.
 
+use proptest::prelude::*;
+
 use super::super::testing::Pages;
 use super::super::*;
+use super::walker::Stop;
 use super::{CAPABILITY, GIB, MIB2, assert_in_book, ept, never, npt, page};
 use crate::boot::tests::memory::Memory;
 use crate::explain::WalkEnd;
@@ -211,7 +214,16 @@ EPT entry 3 of the PT allows r-x"
     // A table that the second level maps and that is not the guest's memory.
     memory.put(CR3, 0x7f_0000 | PRESENT | WRITE | USER);
     let lost = walk_of(&memory, &host(&pages, ept(), Size::Large), READ);
-    assert_eq!((lost.end, lost.saved()), (NestedEnd::NoTable, None));
+    assert_eq!((lost.end, lost.saved(), lost.loads()), (NestedEnd::NoTable, None, 7));
+    memory.put(CR3, 0x7000_0000 | PRESENT | WRITE | USER);
+    let lost = walk_of(&memory, &host(&pages, ept(), Size::Large), READ);
+    let NestedEnd::Violation(violation, Cause::NotPresent(step)) = lost.end else {
+        panic!("{lost}");
+    };
+    assert_eq!(
+        (violation.guest, violation.purpose, step.level),
+        (0x7000_0000, Purpose::Tables, 3)
+    );
     let odd = walk(&memory, &table, CR3, 1 << 47, READ);
     assert_eq!((odd.end, odd.loads()), (NestedEnd::Fault, 0));
 }
@@ -223,4 +235,79 @@ fn a_processor_without_huge_pages_needs_more_loads() {
     let format = Ept::new(CAPABILITY & !(1 << 17), 39).unwrap();
     let table = host(&pages, format, Size::Huge);
     assert_eq!(walk(&memory, &table, CR3, LINEAR, READ).loads(), 11);
+}
+
+/// What is put in the place of entries of a good guest's tables: entries that lead to one another,
+/// to pages, and astray.
+fn hostile() -> impl Strategy<Value = Vec<(usize, u64, u64)>> {
+    let flags = prop::sample::select(vec![
+        0x7_u64,
+        0x27,
+        0x67,
+        0x87,
+        0xe7,
+        0x5,
+        0x3,
+        0x0,
+        0x8000_0000_0000_0007,
+    ]);
+    let target = prop_oneof![
+        8 => (0_u64..6).prop_map(|table| CR3 + 0x1000 * table),
+        2 => (0_u64..512).prop_map(|page| page * 0x20_0000),
+        1 => any::<u64>().prop_map(|any| any & 0x000f_ffff_ffff_f000),
+    ];
+    prop::collection::vec(
+        (0_usize..24, target, flags).prop_map(|(at, to, flags)| (at, to, flags)),
+        4..40,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 1024 },
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
+    #[test]
+    fn any_tables_of_a_guest_are_walked_as_the_manuals_say(
+        entries in hostile(),
+        holes in prop::collection::vec((0_u64..32, any::<bool>()), 0..4),
+        write in any::<bool>(),
+        user in any::<bool>(),
+        fetch in any::<bool>(),
+    ) {
+        let memory = guest(Size::Small, PRESENT | WRITE | USER);
+        for (at, to, flags) in entries {
+            // Six tables, of each the four entries that the address below leads through.
+            let index = [LINEAR >> 39, LINEAR >> 30, LINEAR >> 21, LINEAR >> 12][at % 4] & 511;
+            memory.put(CR3 + 0x1000 * (at as u64 / 4) + 8 * index, to | flags);
+        }
+        let pages = Pages::new(100);
+        let mut table = host(&pages, ept(), Size::Large);
+        for (page, gone) in holes {
+            let (at, len) = (CR3 - 0x1000 + page * 0x1000, 0x1000);
+            if gone {
+                table.unmap(at, len).settle(|_| ()).unwrap();
+            } else {
+                table.protect(at, len, Rights::READ).settle(|_| ()).unwrap();
+            }
+        }
+        let rights = Rights::new(!write && !fetch, write && !fetch, fetch);
+        let walk = walk(&memory, &table, CR3, LINEAR, Access { rights, user });
+        prop_assert!(walk.loads() <= MOST_LOADS);
+        prop_assert!(!walk.to_string().is_empty());
+        let access = super::walker::Access { write: rights.write, execute: rights.execute, user };
+        let by_the_manual = super::walker::nested(&pages, table.pointer(), 39, &memory, CR3, LINEAR, access);
+        match walk.end {
+            NestedEnd::Host { host, size } => {
+                prop_assert_eq!(by_the_manual, Ok((host, size, walk.loads())));
+            }
+            NestedEnd::Fault => prop_assert_eq!(by_the_manual, Err(Stop::PageFault)),
+            NestedEnd::Violation(violation, _) => {
+                prop_assert_eq!(by_the_manual, Err(Stop::Violation(violation.guest)));
+            }
+            NestedEnd::NoTable => prop_assert_eq!(by_the_manual, Err(Stop::OutsideOfMemory)),
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! A second walk of second-level tables, written from the manuals alone: it shares no code and no
 //! constant with what builds the tables.
 
+use chiton_shared::memory::GuestMemory;
+
 use crate::physical::Physical;
 
 /// What an address comes to.
@@ -31,6 +33,9 @@ fn bits(value: u64, high: u32, low: u32) -> u64 {
 /// (section 30.3.3.1), because no change may lead to one; `None` is a violation for any access.
 pub(super) fn ept(pages: &dyn Physical, eptp: u64, physical_bits: u32, address: u64) -> Option<Found> {
     assert_eq!(bits(eptp, 5, 3), 3, "a page walk of four");
+    if bits(address, 51, 48) != 0 {
+        return None; // more than a page walk of four translates
+    }
     let (mut read, mut write, mut execute) = (true, true, true);
     // "An EPT PML4 table ... bits 51:12 are from the EPTP. Bits 11:3 are bits 47:39 of the
     // guest-physical address."
@@ -113,6 +118,87 @@ pub(super) fn npt(pages: &dyn Physical, ncr3: u64, physical_bits: u32, pat: u64,
         }
         assert_eq!(bits(entry, 4, 3), 0, "tables are write-back memory");
         table = bits(entry, 51, 12) << 12;
+    }
+    unreachable!("the page table is the last")
+}
+
+/// What a guest does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Access {
+    pub(super) write: bool,
+    pub(super) execute: bool,
+    pub(super) user: bool,
+}
+
+/// Where a two-dimensional walk does not come to a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    PageFault,
+    /// At this guest-physical address.
+    Violation(u64),
+    /// A table lies where the second level maps something that the test has no memory for.
+    OutsideOfMemory,
+}
+
+/// The linear address through both: host-physical address, what a TLB entry covers, and how many
+/// entries were loaded. SDM volume 3A, section 5.5.4 ("Linear-Address Translation with 4-Level
+/// Paging") and 5.6.1 ("Determination of Access Rights") with volume 3C, section 30.3.2: "the
+/// processor uses EPT to translate each of those guest-physical addresses". Accessed and dirty
+/// flags for EPT are on, so that a use of a guest's table is a write (section 30.3.3.2).
+pub(super) fn nested(
+    pages: &dyn Physical,
+    eptp: u64,
+    physical_bits: u32,
+    memory: &dyn GuestMemory,
+    cr3: u64,
+    linear: u64,
+    access: Access,
+) -> Result<(u64, u64, usize), Stop> {
+    let mut loads = 0;
+    let mut translate = |guest: u64, read: bool, write: bool, execute: bool| {
+        let found = ept(pages, eptp, physical_bits, guest).ok_or(Stop::Violation(guest))?;
+        if read && !found.read || write && !found.write || execute && !found.execute {
+            return Err(Stop::Violation(guest));
+        }
+        // A page of 12 bits takes four loads, one of 21 three, one of 30 two.
+        loads += match found.page_bits {
+            12 => 4,
+            21 => 3,
+            _ => 2,
+        };
+        Ok(found)
+    };
+    let (mut writable, mut for_user, mut executable) = (true, true, true);
+    let mut table = bits(cr3, 51, 12) << 12;
+    let mut entries = 0;
+    for (high, low) in [(47, 39), (38, 30), (29, 21), (20, 12)] {
+        let at = table + 8 * bits(linear, high, low);
+        translate(at, true, true, false)?;
+        let window = memory.window(at, 8).ok_or(Stop::OutsideOfMemory)?;
+        let entry = window.read_u64(0);
+        entries += 1;
+        if bits(entry, 0, 0) == 0 {
+            return Err(Stop::PageFault);
+        }
+        writable &= bits(entry, 1, 1) == 1;
+        for_user &= bits(entry, 2, 2) == 1;
+        executable &= bits(entry, 63, 63) == 0;
+        let large = bits(entry, 7, 7) == 1 && low != 12;
+        if !large && low != 12 {
+            table = bits(entry, 51, 12) << 12;
+            continue;
+        }
+        if low == 39 || large && bits(entry, low - 1, 13) != 0 {
+            return Err(Stop::PageFault); // a reserved bit
+        }
+        let forbidden = access.write && !writable || access.user && !for_user || access.execute && !executable;
+        if forbidden {
+            return Err(Stop::PageFault);
+        }
+        let guest = bits(entry, 51, low) << low | bits(linear, low - 1, 0);
+        let read = !access.write && !access.execute;
+        let found = translate(guest, read, access.write, access.execute)?;
+        return Ok((found.host, 1 << low.min(found.page_bits), loads + entries));
     }
     unreachable!("the page table is the last")
 }
