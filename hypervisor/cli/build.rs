@@ -5,8 +5,11 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
         println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
-        println!("cargo::rerun-if-changed=release.ld");
         let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
-        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,{folder}/release.ld");
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-z,pack-relative-relocs");
+        for script in ["release.ld", "order.ld"] {
+            println!("cargo::rerun-if-changed={script}");
+            println!("cargo::rustc-link-arg-bins=-Wl,-T,{folder}/{script}");
+        }
     }
 }

@@ -121,6 +121,18 @@ impl LogLevel {
             _ => return None,
         })
     }
+
+    /// The level in a word, as it stands before a line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warning",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 /// What a trap stub leaves on its stack before it rings [`TRAP`], lowest address first: the

@@ -13,6 +13,7 @@ mod kvm;
 mod lab;
 mod manual;
 mod new;
+mod order;
 mod paths;
 mod qemu;
 mod run;
@@ -69,6 +70,8 @@ enum Task {
     Bench(bench::Bench),
     /// Write manual pages and shell completions of `chiton`.
     Manual(manual::Args),
+    /// List the functions of `chiton` that run when a guest does, for the linker to put together.
+    Order,
     /// Build all example guests into target/guests.
     Guests,
     /// Run a command in the nested machine; a shell without one; `chiton` and /guests are there.
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Task::New(args) => new::run(&args).map(|()| 0),
         Task::Bench(bench) => bench::run(bench).map(|()| 0),
         Task::Guests => guests::all().and_then(|guests| guests::build(&guests)).map(|()| 0),
+        Task::Order => order::run().map(|()| 0),
         Task::Manual(args) => manual::run(&args).map(|()| 0),
         Task::Lab => lab::run(&theirs),
     };

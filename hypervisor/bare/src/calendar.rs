@@ -52,7 +52,11 @@ impl Reading {
 const fn days(year: u64, month: u64, day: u64) -> u64 {
     /// From March of the year 0 to 1970-01-01.
     const BEFORE: u64 = 719_468;
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - BEFORE
 }
 

@@ -83,6 +83,13 @@ pub struct Show {
 }
 
 impl Command {
+    /// The example to run in the guest's place: the key `x-example`.
+    #[must_use]
+    pub fn example(&self) -> Option<&str> {
+        let mut extra = self.show.extra.iter();
+        extra.find(|(key, _)| key == "x-example").map(|(_, name)| name.as_str())
+    }
+
     fn new(guest: &str) -> Self {
         Self {
             guest: guest.to_string(),
@@ -400,6 +407,13 @@ mod tests {
     }
 
     #[test]
+    fn an_example_runs_in_the_place_of_a_guest() {
+        let commands = parse(b"guest=prove\nx-example=prove\n\nguest=hello\nx-other=1\n").unwrap();
+        assert_eq!(commands[0].example(), Some("prove"));
+        assert_eq!(commands[1].example(), None);
+    }
+
+    #[test]
     fn an_empty_line_begins_another_guest_that_knows_nothing_of_the_first() {
         let commands = parse(b"guest=a\nmemory=1G\n\n\nguest=b\n").unwrap();
         assert_eq!(commands[0].memory, 1 << 30);
@@ -434,7 +448,10 @@ mod tests {
     #[test]
     fn what_is_no_text_or_too_much_is_refused() {
         assert_eq!(parse(b"guest=\xff"), Err(CommandError::NotText(6)));
-        assert_eq!(parse(&[b'#'; MAX_LENGTH + 1]), Err(CommandError::TooLong(MAX_LENGTH + 1)));
+        assert_eq!(
+            parse(&[b'#'; MAX_LENGTH + 1]),
+            Err(CommandError::TooLong(MAX_LENGTH + 1))
+        );
         let many = "guest=a\n\n".repeat(MAX_GUESTS + 1);
         assert_eq!(parse(many.as_bytes()), Err(CommandError::TooManyGuests));
     }

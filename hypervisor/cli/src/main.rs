@@ -30,6 +30,7 @@ const FAILED: u8 = 125;
 
 fn main() -> ExitCode {
     let start = Instant::now();
+    ARENA.provide();
     let options = match Options::read() {
         Ok(options) => options,
         Err(error) => {
@@ -44,6 +45,21 @@ fn main() -> ExitCode {
     let verbose = options.verbose;
     let result = match options.command {
         Command::Run(Run::Run(run)) if run.without_jail() => run::run(&run, verbose, start).map(|never| match never {}),
+        command => others(command, verbose, start),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            report(error.as_ref(), verbose);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// All commands but the one that has to be quick, and needs no room on the stack for what these do.
+#[inline(never)]
+fn others(command: Command, verbose: u8, start: Instant) -> Result<u8, Box<dyn Error>> {
+    match command {
         Command::Run(Run::Run(run)) => jailed::run(*run, verbose, start).map(|()| 0),
         Command::Create(run) => jailed::create_only(&run).map(|()| 0),
         Command::Start(options) => jailed::start(&options, verbose, start),
@@ -62,13 +78,6 @@ fn main() -> ExitCode {
         #[cfg(feature = "manual")]
         Command::Man(options) => manual::man(&options).map(|()| 0),
         Command::Image(options) => image::run(options).map(|()| 0),
-    };
-    match result {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => {
-            report(error.as_ref(), verbose);
-            ExitCode::from(FAILED)
-        }
     }
 }
 

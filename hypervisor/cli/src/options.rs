@@ -2,7 +2,9 @@
 
 mod control;
 mod disk;
+pub(crate) mod quick;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ pub(crate) use control::{
     DeviceOptions, LimitsOption, StatsOptions, StopOptions, StopTimeout, Target, Targets, UpdateOptions,
 };
 pub(crate) use disk::{DiskOption, rate};
+use quick::quick;
 
 use crate::instance::Template;
 use crate::jailed::options::JailOptions;
@@ -31,17 +34,36 @@ pub(crate) struct Options<C: Subcommand> {
 }
 
 impl Options<Command> {
-    /// Reads the command line. Of all commands only `run` has to be quick: where it is asked for, a
-    /// parser is made that knows no other.
+    /// Reads the command line. Of all commands only `run` has to be quick: where it is asked for, no
+    /// parser is made, if the line is plain, or one that knows no other command.
     pub(crate) fn read() -> Result<Self, clap::Error> {
-        let mut words = std::env::args_os().skip(1);
-        let command = words.find(|word| !word.to_string_lossy().starts_with('-'));
+        let words: Vec<_> = std::env::args_os().collect();
+        if let Some(options) = Self::quickly(&words) {
+            return Ok(options);
+        }
+        let mut commands = words.iter().skip(1);
+        let command = commands.find(|word| !word.to_string_lossy().starts_with('-'));
         if command.is_some_and(|command| command == "run") {
-            let Options { verbose, command } = Options::<Run>::try_parse()?;
+            let Options { verbose, command } = Options::<Run>::try_parse_from(words)?;
             let command = Command::Run(command);
             return Ok(Self { verbose, command });
         }
-        Self::try_parse()
+        Self::try_parse_from(words)
+    }
+
+    /// A plain `chiton run`.
+    fn quickly(words: &[OsString]) -> Option<Self> {
+        let words: Vec<_> = words.iter().map(|word| word.to_str()).collect::<Option<_>>()?;
+        let mut rest = words.get(1..)?;
+        let mut verbose = 0;
+        while let ["-v", others @ ..] = rest {
+            (verbose, rest) = (verbose + 1, others);
+        }
+        let ["run", rest @ ..] = rest else { return None };
+        let (mut run, guest) = quick::read::<RunOptions>(rest)?;
+        run.guest = guest.iter().map(|word| (*word).to_owned()).collect();
+        let command = Command::Run(Run::Run(Box::new(run)));
+        Some(Self { verbose, command })
     }
 }
 
@@ -164,6 +186,7 @@ impl FolderOption {
     }
 }
 
+quick! {
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
     /// Guest memory: bytes, or a number with K, M, G or T. Pages cost nothing until touched.
@@ -172,7 +195,7 @@ pub(crate) struct RunOptions {
 
     /// How many processors the guest has, 1 to 32. Those beyond the first cost nothing until the
     /// guest starts them.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = processors)]
     pub(crate) cpus: u32,
 
     /// A raw disk image; with :ro behind it read-only. May be given several times. Options behind
@@ -243,7 +266,7 @@ pub(crate) struct RunOptions {
     pub(crate) stop_timeout: Option<Duration>,
 
     /// Run the guest's code in this ring, whatever its manifest says.
-    #[arg(long, value_name = "RING")]
+    #[arg(long, value_name = "RING", value_enum)]
     pub(crate) ring: Option<RingOption>,
 
     /// Count exits to the host by cause, measure them, and print the table at the end.
@@ -262,6 +285,7 @@ pub(crate) struct RunOptions {
           allow_hyphen_values = true)]
     pub(crate) guest: Vec<String>,
 }
+}
 
 impl RunOptions {
     /// Whether the guest is to have the rights of who calls.
@@ -277,7 +301,7 @@ pub(crate) struct InspectOptions {
     pub(crate) memory: u64,
 
     /// How many processors to plan for, 1 to 32.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = processors)]
     pub(crate) cpus: u32,
 
     /// The ring to plan for, whatever the manifest says.
@@ -307,6 +331,18 @@ pub(crate) struct DoctorOptions {
 /// Splits a number from the unit behind it.
 fn split_unit(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+/// How many processors a guest has.
+fn processors(text: &str) -> Result<u32, String> {
+    let number = text
+        .parse()
+        .map_err(|error: std::num::ParseIntError| error.to_string())?;
+    let most = chiton_shared::processor::MAX;
+    if !(1..=most).contains(&number) {
+        return Err(format!("{number} is not in 1..={most}"));
+    }
+    Ok(number)
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use chiton_core::exits::Micros;
+use chiton_core::explain;
 use chiton_kvm::control::ControlError;
 use chiton_kvm::host::stderr;
 use chiton_kvm::platform::open_kvm;
@@ -90,7 +91,9 @@ pub(crate) fn run(options: &RunOptions, verbose: u8, start: Instant) -> Result<I
     // The kernel takes the machine down with the process, quicker than step by step.
     Ok(guest.console(Console::stdio()?).run_then(|outcome| -> Infallible {
         report(&name, &outcome, options.exits, verbose);
-        std::process::exit(outcome.ending.status().into())
+        // SAFETY: it does not return. What would be done at an exit is for memory that is about to be gone;
+        // nothing waits in a buffer, since consoles and the log have none.
+        unsafe { libc::_exit(outcome.ending.status().into()) }
     })?)
 }
 
@@ -175,17 +178,9 @@ const fn level(verbose: u8) -> LogLevel {
 fn ending(name: &str, outcome: &Outcome) -> String {
     let mut text = match &outcome.ending {
         Ending::Exit(_) | Ending::OutputClosed => String::new(),
-        Ending::Panic { message, place } => {
-            // Every line but the first is indented: the guest chose the words.
-            format!(
-                "chiton: {name} panicked: {}\n{place}\n",
-                message.replace('\n', "\n    ")
-            )
-        }
-        Ending::Fault { report } => format!("chiton: {name} met a fault: {report}\n"),
-        Ending::Timeout { limit, place } => {
-            format!("chiton: {name} did not end within {limit:?} and was stopped\n{place}\n")
-        }
+        Ending::Panic { message, place } => explain::panicked(name, message, place),
+        Ending::Fault { report } => explain::met_a_fault(name, report),
+        Ending::Timeout { limit, place } => explain::out_of_time(name, *limit, place),
         Ending::NotStopped { limit, place } => {
             format!("chiton: {name} was asked to end, did not within {limit:?}, and was stopped\n{place}\n")
         }
@@ -198,7 +193,7 @@ fn ending(name: &str, outcome: &Outcome) -> String {
         }
     };
     if outcome.device_failures > 0 {
-        text += &format!("chiton: {} device requests of {name} failed\n", outcome.device_failures);
+        text += &explain::requests_failed(name, outcome.device_failures);
     }
     text
 }

@@ -1,12 +1,14 @@
 //! What each wall of a jail costs: `cargo run --release -p chiton-container --example cost` as root.
 //!
 //! Each line is the whole jail with one thing left out, and what that saves. All are measured in turn,
-//! round by round, so that whatever else the machine does hits all alike; the figures are medians.
+//! round by round, so that whatever else the machine does hits all alike; the figures are medians. The last line is a
+//! cgroup with nobody in it, which the whole jail has not.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use chiton_container::jail::{Init, Jail, Kind, Landlock, Lease, Proc, Ranges, Root, Source, Sys};
+use chiton_container::cgroup::{Cgroup, Host, Limits, Parent, Place};
+use chiton_container::jail::{Dev, Init, Jail, Kind, Landlock, Lease, Proc, Ranges, Root, Source, Sys};
 
 /// Its name, and how it differs from the whole.
 type Variant = (&'static str, fn(&mut Jail));
@@ -53,6 +55,7 @@ const VARIANTS: &[Variant] = &[
     ("without /proc", |jail| jail.root.proc = Proc::Absent),
     ("with /proc of processes only", |jail| jail.root.proc = Proc::Processes),
     ("without /sys", |jail| jail.root.sys = Sys::Absent),
+    ("without /dev", |jail| jail.root.dev = Dev::Absent),
     ("without a minder", |jail| jail.init = Init::Payload),
     ("without Landlock", |jail| jail.landlock = Landlock::Off),
     ("without a system call filter", |jail| jail.filter = None),
@@ -60,6 +63,7 @@ const VARIANTS: &[Variant] = &[
         jail.init = Init::Payload;
         jail.root.proc = Proc::Absent;
         jail.root.sys = Sys::Absent;
+        jail.root.dev = Dev::Absent;
     }),
     ("nothing: a copy of the process", |jail| {
         for kind in Kind::ALL {
@@ -95,7 +99,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .collect();
     let mut times = vec![(Vec::new(), Vec::new()); jails.len()];
+    let mut alone = (Vec::new(), Vec::new());
+    let parent = Parent::open(&Host::read()?, &Place::Auto, "chiton")?;
+    let limits = Limits {
+        memory_max: Some("64M".parse()?),
+        pids_max: Some("64".parse()?),
+        cpu_max: Some("2".parse()?),
+        ..Limits::default()
+    };
     for _ in 0..rounds {
+        let start = Instant::now();
+        let group = Cgroup::create(&parent, &format!("cost-{}", std::process::id()), &limits)?;
+        alone.0.push(start.elapsed());
+        group.remove()?;
+        alone.1.push(start.elapsed());
         for (jail, (stands, gone)) in jails.iter().zip(&mut times) {
             let start = Instant::now();
             let mut jailed = jail.spawn(|| 0)?;
@@ -114,6 +131,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (stands, gone) = (median(stands), median(gone));
         println!("{name:<40} {stands:>10} {gone:>10} {:>10}", whole - gone);
     }
+    // What is not in the whole: nobody is in it.
+    let (stands, gone) = (median(&mut alone.0), median(&mut alone.1));
+    println!("{:<40} {stands:>10} {gone:>10}", "a cgroup alone, with limits");
     Ok(())
 }
 

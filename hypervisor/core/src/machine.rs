@@ -97,6 +97,18 @@ pub enum End {
     Broken(Broken),
 }
 
+/// The statuses for a shell of guests that did not choose theirs.
+pub mod status {
+    /// The guest panicked.
+    pub const PANIC: u8 = 101;
+    /// The guest met a fault.
+    pub const FAULT: u8 = 102;
+    /// Its time was up.
+    pub const TIMEOUT: u8 = 124;
+    /// The host failed.
+    pub const FAILED: u8 = 125;
+}
+
 /// A processor on a board.
 #[derive(Debug)]
 pub struct Machine<V, B> {

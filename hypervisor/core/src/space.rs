@@ -5,7 +5,7 @@ use chiton_shared::map::PAGE;
 use chiton_shared::memory::{GuestMemory, Window};
 
 use crate::explain::{WalkEnd, walk};
-use crate::paging::{self, Format, MemoryType, Page, Rights, Size, Table};
+use crate::paging::{self, Format, MemoryType, Mtrrs, Page, Rights, Size, Table};
 use crate::physical::{GuestRam, Physical};
 
 /// The memory of one guest, in the format of this processor's second-level tables.
@@ -15,6 +15,7 @@ pub struct Space<F: Format> {
     /// What of it is mapped so far.
     pub table: Table<'static, F>,
     largest: Size,
+    types: Option<Mtrrs>,
 }
 
 /// What the guest has touched.
@@ -22,8 +23,8 @@ pub struct Space<F: Format> {
 pub enum Demand {
     /// Memory that was not mapped yet, and is now.
     Mapped,
-    /// Memory that is mapped, with all rights: the processor remembers an older entry.
-    Stale,
+    /// Memory that is mapped: the processor remembered an older entry, or lacked a right.
+    Already,
     /// No memory is there.
     Nowhere,
 }
@@ -66,12 +67,39 @@ impl<F: Format> Space<F> {
         largest: Size,
     ) -> Result<Self, paging::Error> {
         let table = Table::new(physical, format)?;
-        Ok(Self { ram, table, largest })
+        Ok(Self {
+            ram,
+            table,
+            largest,
+            types: None,
+        })
+    }
+
+    /// With the memory types that the host's MTRRs say: for tables where the processor does not look
+    /// at them itself. Without, all memory is write-back.
+    #[must_use]
+    pub fn with_types(mut self, mtrrs: Mtrrs) -> Self {
+        self.types = Some(mtrrs);
+        self
+    }
+
+    /// Where a guest-physical address lies in the host's memory, if it is memory.
+    #[must_use]
+    pub fn host(&self, guest: u64) -> Option<u64> {
+        let piece = self.ram.piece(guest)?;
+        Some(guest - piece.guest + piece.physical)
+    }
+
+    /// The memory type of a host-physical address.
+    #[must_use]
+    pub fn memory_type(&self, host: u64) -> MemoryType {
+        let mtrrs = self.types.as_ref();
+        mtrrs.map_or(MemoryType::WriteBack, |mtrrs| mtrrs.memory_type(host))
     }
 
     /// The guest has touched a guest-physical address that is not mapped: maps the largest page
-    /// round it that lies in memory as a whole. `forget` makes the processors forget what they
-    /// remember of the tables, if that is needed.
+    /// round it that lies in memory as a whole, and in memory of one type. `forget` makes the
+    /// processors forget what they remember of the tables, if that is needed.
     ///
     /// # Errors
     ///
@@ -81,29 +109,27 @@ impl<F: Format> Space<F> {
             return Ok(Demand::Nowhere);
         };
         if self.table.translate(address).is_some() {
-            return Ok(Demand::Stale);
+            return Ok(Demand::Already);
         }
-        let sizes = [Size::Huge, Size::Large, Size::Small].into_iter();
-        for size in sizes.filter(|size| *size <= self.largest) {
-            let start = address & !(size.bytes() - 1);
-            let host = start.wrapping_sub(piece.guest).wrapping_add(piece.physical);
-            let whole = start >= piece.guest && start + size.bytes() <= piece.guest + piece.bytes;
-            // A page round this one may be mapped in part, since the guest touched it before.
-            if whole
-                && host.is_multiple_of(size.bytes())
-                && self.table.pages(start..start + size.bytes()).next().is_none()
-            {
-                let page = Page {
-                    host,
-                    size,
-                    rights: Rights::ALL,
-                    memory_type: MemoryType::WriteBack,
-                };
-                self.table.map(start, size.bytes(), page).settle(forget)?;
-                return Ok(Demand::Mapped);
-            }
-        }
-        Ok(Demand::Nowhere)
+        let host = address - piece.guest + piece.physical;
+        let all = piece.physical..piece.physical + piece.bytes;
+        let of_one_type = match &self.types {
+            Some(mtrrs) => mtrrs.runs(all).find(|(run, _)| run.contains(&host)),
+            None => Some((all, MemoryType::WriteBack)),
+        };
+        let Some((run, memory_type)) = of_one_type else {
+            return Ok(Demand::Nowhere);
+        };
+        let guest = |host| host - piece.physical + piece.guest;
+        let page = Page {
+            host: run.start,
+            size: self.largest,
+            rights: Rights::ALL,
+            memory_type,
+        };
+        let region = guest(run.start)..guest(run.end);
+        self.table.populate(address, region, page).settle(forget)?;
+        Ok(Demand::Mapped)
     }
 
     /// Reads at a linear address, as far as it is mapped to memory, whatever its rights: how many

@@ -133,15 +133,8 @@ impl Board for HubBoard {
         if self.main.log_level.is_none_or(|most| level > most) {
             return;
         }
-        let name = match level {
-            LogLevel::Error => "error",
-            LogLevel::Warn => "warning",
-            LogLevel::Info => "info",
-            LogLevel::Debug => "debug",
-            LogLevel::Trace => "trace",
-        };
         for line in text.lines() {
-            self.main.hub.log(&format!("{name}: {line}"));
+            self.main.hub.log(&format!("{}: {line}", level.word()));
         }
     }
 

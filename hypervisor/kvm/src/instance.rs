@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chiton_core::boot::World;
-use chiton_core::explain::View;
+use chiton_core::explain::{Backend, Ended, View};
 use chiton_core::machine::{End, Machine};
 use chiton_core::vcpu::Vcpu;
 use chiton_shared::map;
@@ -290,55 +290,26 @@ fn ended_by(all: &[Last]) -> &Last {
 fn explain(last: &Last, hub: &Hub, world: &World<'_>) -> Ending {
     let symbols = world.image().symbols();
     let view = View::new(world, &symbols, hub.ram.as_ref());
+    let backend = Backend {
+        name: "KVM",
+        why: last.broken.as_deref().unwrap_or_default(),
+    };
+    if let Some(ended) = view.ended(&last.end, &last.registers, backend) {
+        return match ended {
+            Ended::Exit(code) => Ending::Exit(code),
+            Ended::Panic { message, place } => Ending::Panic { message, place },
+            Ended::Fault { report } => Ending::Fault { report },
+        };
+    }
     let place = || view.place(&last.registers).to_string();
-    match &last.end {
-        End::Exit(code) => Ending::Exit(*code),
-        End::Panic { message } => Ending::Panic {
-            message: message.clone(),
-            place: place(),
-        },
-        End::Trap(frame) => Ending::Fault {
-            report: view.fault(frame).to_string(),
-        },
-        End::TripleFault => Ending::Fault {
-            report: format!(
-                "a triple fault: the processor could not deliver an exception\n{}",
-                place()
-            ),
-        },
-        End::Halted => Ending::Fault {
-            report: format!(
-                "it executed `hlt`, and nothing can wake it: use wait() or exit()\n{}",
-                place()
-            ),
-        },
-        End::Parked => Ending::Fault {
-            report: format!(
-                "it parked its first processor, and nothing can start it: use wait() or exit()\n{}",
-                place()
-            ),
-        },
-        End::EntryFailed { reason } => Ending::Fault {
-            report: format!(
-                "the processor refused to enter the guest (hardware reason {reason:#x})\n{}",
-                place()
-            ),
-        },
-        End::Broken(_) => {
-            let why = last.broken.as_deref().unwrap_or_default();
-            Ending::Fault {
-                report: format!("KVM cannot go on: {why}\n{}", place()),
-            }
-        }
-        End::Stopped => match hub.stop_reason() {
-            Some(StopReason::Signal(signal)) => Ending::Signal(signal),
-            Some(StopReason::OutputClosed) => Ending::OutputClosed,
-            Some(StopReason::HostFailed { doing, errno }) => Ending::HostFailed { doing, errno },
-            Some(StopReason::Timeout(limit)) => Ending::Timeout { limit, place: place() },
-            Some(StopReason::NotStopped(limit)) => Ending::NotStopped { limit, place: place() },
-            Some(StopReason::Processor) | None => Ending::Fault {
-                report: "it was stopped for no reason".into(),
-            },
+    match hub.stop_reason() {
+        Some(StopReason::Signal(signal)) => Ending::Signal(signal),
+        Some(StopReason::OutputClosed) => Ending::OutputClosed,
+        Some(StopReason::HostFailed { doing, errno }) => Ending::HostFailed { doing, errno },
+        Some(StopReason::Timeout(limit)) => Ending::Timeout { limit, place: place() },
+        Some(StopReason::NotStopped(limit)) => Ending::NotStopped { limit, place: place() },
+        Some(StopReason::Processor) | None => Ending::Fault {
+            report: "it was stopped for no reason".into(),
         },
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chiton_core::exits::ExitTable;
+use chiton_core::machine::status;
 
 use crate::kernel_stats::KernelStat;
 use crate::timeline::Timeline;
@@ -76,12 +77,12 @@ impl Ending {
     pub const fn status(&self) -> u8 {
         match self {
             Self::Exit(code) => *code as u8,
-            Self::Panic { .. } => 101,
-            Self::Fault { .. } => 102,
-            Self::Timeout { .. } | Self::NotStopped { .. } => 124,
+            Self::Panic { .. } => status::PANIC,
+            Self::Fault { .. } => status::FAULT,
+            Self::Timeout { .. } | Self::NotStopped { .. } => status::TIMEOUT,
             Self::Signal(signal) => 128_u8.wrapping_add(*signal as u8),
             Self::OutputClosed => 128 + libc::SIGPIPE as u8,
-            Self::HostFailed { .. } => 125,
+            Self::HostFailed { .. } => status::FAILED,
         }
     }
 }

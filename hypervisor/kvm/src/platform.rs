@@ -50,6 +50,8 @@ pub const REQUESTS: &[(u8, u32)] = &[
     (P, 0x4188_AEA7), // KVM_SET_XCRS
     // Queues.
     (P, 0x4040_AE79), // KVM_IOEVENTFD
+    // Where the guest was at its end.
+    (P, 0x8090_AE81), // KVM_GET_REGS
     // Interrupts.
     (START, 0xAE03),      // KVM_CHECK_EXTENSION
     (START, 0x4068_AEA3), // KVM_ENABLE_CAP
@@ -93,16 +95,23 @@ impl KvmKind {
     }
 
     fn look() -> Self {
-        Self::from_facts(|module| Path::new("/sys/module").join(module).exists(), &cpu_flags())
+        Self::from_facts(|module| Path::new("/sys/module").join(module).exists(), cpu_flags)
     }
 
-    fn from_facts(loaded: impl Fn(&str) -> bool, flags: &str) -> Self {
+    /// The flags are asked for only if modules do not tell: the kernel takes its time to write them down.
+    fn from_facts(loaded: impl Fn(&str) -> bool, flags: impl FnOnce() -> String) -> Self {
+        let (intel, amd) = (loaded("kvm_intel"), loaded("kvm_amd"));
+        let software = loaded("kvm_pvm");
+        if software && !intel && !amd {
+            return Self::Software;
+        }
+        let flags = flags();
         let has = |flag| flags.split_ascii_whitespace().any(|f| f == flag);
-        if loaded("kvm_intel") && has("vmx") {
+        if intel && has("vmx") {
             Self::Vmx
-        } else if loaded("kvm_amd") && has("svm") {
+        } else if amd && has("svm") {
             Self::Svm
-        } else if loaded("kvm_pvm") {
+        } else if software {
             Self::Software
         } else if has("vmx") {
             Self::Vmx
@@ -252,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_kind_follows_from_modules_and_flags() {
-        let kind = |modules: &[&str], flags: &str| KvmKind::from_facts(|m| modules.contains(&m), flags);
+        let kind = |modules: &[&str], flags: &str| KvmKind::from_facts(|m| modules.contains(&m), || flags.to_owned());
         assert_eq!(kind(&["kvm_intel"], "fpu vmx sse"), KvmKind::Vmx);
         assert_eq!(kind(&["kvm_amd"], "svm"), KvmKind::Svm);
         assert_eq!(kind(&["kvm_pvm"], "fpu"), KvmKind::Software);

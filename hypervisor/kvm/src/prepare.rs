@@ -21,6 +21,9 @@ use crate::host::random::random;
 use crate::platform::KvmKind;
 use crate::ram::Ram;
 
+/// How much of its stack any guest uses, in bytes.
+const STACK_USED: u64 = 5 * map::PAGE;
+
 /// What a guest is given, as far as its memory shows it.
 pub(crate) struct Plan<'g> {
     pub(crate) file: &'g [u8],
@@ -66,6 +69,12 @@ impl<'g> Plan<'g> {
         let mut world = World::build(&image, &options)?;
         random(&mut world.boot_page.seed).map_err(Error::system("getrandom"))?;
         let ram = Arc::new(Ram::new(self.memory)?);
+        let end = world.layout().stack.end;
+        let stack = end.saturating_sub(STACK_USED)..end;
+        let pieces = world
+            .pieces()
+            .map(|piece| piece.address..piece.address + piece.bytes.len() as u64);
+        ram.provide(pieces.chain(std::iter::once(stack)));
         world.write_to(ram.as_ref())?;
         if self.huge_pages {
             ram.prefer_huge_pages();

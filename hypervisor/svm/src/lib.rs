@@ -41,7 +41,7 @@ mod vmcb;
 
 pub use enable::Svm;
 pub use error::Error;
-pub use options::Options;
+pub use options::{Options, Tracer};
 pub use report::Report;
 pub use trace::Trace;
 pub use vcpu::{Counts, SvmVcpu};

@@ -6,6 +6,9 @@ use chiton_core::paging::Size;
 
 use crate::trace::Trace;
 
+/// Sees an exit.
+pub type Tracer = Box<dyn FnMut(&Trace<'_>)>;
+
 /// What whoever runs a guest decides.
 pub struct Options {
     /// How long the guest runs before [`Exit::Interrupted`](chiton_core::vcpu::Exit::Interrupted),
@@ -16,7 +19,7 @@ pub struct Options {
     /// Whether the rules of VMRUN are checked before the first, and not only when one fails.
     pub check: bool,
     /// Sees each exit, before it is handled.
-    pub trace: Option<Box<dyn FnMut(&Trace<'_>)>>,
+    pub trace: Option<Tracer>,
 }
 
 impl Default for Options {

@@ -169,7 +169,7 @@ impl SvmVcpu {
         self.registers.rsp = vmcb.get(fields::RSP);
         self.registers.rip = vmcb.get(fields::RIP);
         self.registers.rflags = vmcb.get(fields::RFLAGS);
-        let code = Code(vmcb.get(fields::EXITCODE));
+        let code = Code::of(vmcb.get(fields::EXITCODE));
         if code.is_refusal() {
             return code;
         }

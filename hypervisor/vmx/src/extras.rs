@@ -3,13 +3,13 @@
 use alloc::vec::Vec;
 
 use chiton_core::paging::{Ept, Page, Rights, Size, Table};
+use chiton_core::space::Demand;
 use chiton_core::vmx::controls::{primary, secondary};
 use chiton_core::vmx::{VmcsFields, VmcsWrite, fields};
 
 use crate::hook::Hook;
-use crate::memory::Demand;
 use crate::views::Views;
-use crate::{Error, VmxVcpu};
+use crate::{Error, VmxVcpu, memory};
 
 impl VmxVcpu {
     /// The pages that the guest has written to since it was last asked, by guest-physical address;
@@ -67,8 +67,8 @@ impl VmxVcpu {
     ///
     /// When there is no page for the copy, or EPT cannot be changed.
     pub fn hook(&mut self, page: u64, patch: &[u8]) -> Result<(), Error> {
-        let hook = Hook::new(self.processor.physical, &self.memory, page, patch)?;
-        hook.turn(&mut self.memory, &self.processor, false)?;
+        let hook = Hook::new(&self.processor, &self.space, page, patch)?;
+        hook.turn(&mut self.space, &self.processor, false)?;
         self.hook = Some(hook);
         Ok(())
     }
@@ -77,7 +77,7 @@ impl VmxVcpu {
     pub(crate) fn map_all(&mut self, len: u64) -> Result<(), Error> {
         let mut address = 0;
         while address < len {
-            if self.memory.demand(&self.processor, address)? == Demand::Nowhere {
+            if memory::demand(&mut self.space, &self.processor, address)? == Demand::Nowhere {
                 break;
             }
             address += Size::Small.bytes();
@@ -88,18 +88,24 @@ impl VmxVcpu {
     /// Another view of guest memory: tables of its own, which map the first `len` bytes as the
     /// guest's own do.
     pub(crate) fn view(&self, len: u64) -> Result<Table<'static, Ept>, Error> {
-        let mut table = Table::new(self.processor.physical, *self.memory.table.format())?;
-        if let Some(host) = self.memory.host(0) {
+        let mut table = Table::new(self.processor.physical, *self.space.table.format())?;
+        if let Some(host) = self.space.host(0) {
             let page = Page {
                 host,
                 size: Size::Small,
                 rights: Rights::ALL,
-                memory_type: self.processor.mtrrs.memory_type(host),
+                memory_type: self.space.memory_type(host),
             };
             // No processor has this root in mind yet.
             table.map(0, len, page).settle(|_| ())?;
         }
         Ok(table)
+    }
+
+    /// From now on violations in a range are the guest's own, and nothing is mapped there.
+    pub(crate) fn give_violations_to_guest(&mut self, address: u64, len: u64) -> Result<(), Error> {
+        memory::settle(self.space.table.unmap(address, len), &self.processor)?;
+        memory::settle(self.space.table.convert(address, len, true), &self.processor)
     }
 
     /// The views that the guest may change among by VMFUNC, as EPTPs; it is in the first.

@@ -5,13 +5,13 @@
 //! the page it runs in would turn it for ever; a whole debugger steps over such an instruction by the
 //! monitor trap flag.
 
-use chiton_core::paging::{self, Rights};
-use chiton_core::physical::Physical;
+use chiton_core::paging::{self, Ept, Rights};
+use chiton_core::space::Space;
+use chiton_shared::memory::GuestMemory;
 
-use crate::Error;
 use crate::enable::Processor;
-use crate::memory::Memory;
 use crate::page::{self, Page};
+use crate::{Error, memory};
 
 /// A page with two sides.
 pub(crate) struct Hook {
@@ -23,15 +23,12 @@ pub(crate) struct Hook {
 
 impl Hook {
     /// The page at this guest-physical address runs as it is now, but for `patch` at its beginning.
-    pub(crate) fn new(
-        physical: &'static dyn Physical,
-        memory: &Memory,
-        guest: u64,
-        patch: &[u8],
-    ) -> Result<Self, Error> {
-        let code = Page::new(physical, "the code of a hook")?;
+    pub(crate) fn new(processor: &Processor, space: &Space<Ept>, guest: u64, patch: &[u8]) -> Result<Self, Error> {
+        let code = Page::new(processor.physical, "the code of a hook")?;
         let mut bytes = [0; page::SIZE];
-        memory.read_bytes(guest, &mut bytes);
+        if let Some(window) = space.ram.window(guest, page::SIZE) {
+            window.read(0, &mut bytes);
+        }
         let len = patch.len().min(page::SIZE);
         bytes[..len].copy_from_slice(&patch[..len]);
         for (word, bytes) in bytes.as_chunks().0.iter().enumerate() {
@@ -46,24 +43,23 @@ impl Hook {
     }
 
     /// Turns the page to the side that runs, or to the other.
-    pub(crate) fn turn(&self, memory: &mut Memory, processor: &Processor, to_run: bool) -> Result<(), Error> {
+    pub(crate) fn turn(&self, space: &mut Space<Ept>, processor: &Processor, to_run: bool) -> Result<(), Error> {
         let (host, rights) = if to_run {
             (Some(self.code.address()), Rights::EXECUTE)
         } else {
-            (memory.host(self.guest), Rights::READ_WRITE)
+            (space.host(self.guest), Rights::READ_WRITE)
         };
         let Some(host) = host else {
             return Ok(());
         };
-        memory.put(
-            processor,
-            self.guest,
-            paging::Page {
-                host,
-                size: paging::Size::Small,
-                rights,
-                memory_type: processor.mtrrs.memory_type(host),
-            },
-        )
+        let size = paging::Size::Small;
+        let memory_type = space.memory_type(host);
+        let page = paging::Page {
+            host,
+            size,
+            rights,
+            memory_type,
+        };
+        memory::settle(space.table.remap(self.guest, size.bytes(), page), processor)
     }
 }

@@ -46,6 +46,7 @@ mod msr;
 mod options;
 mod page;
 mod page_log;
+mod prove;
 mod setup;
 mod timer;
 mod trace;

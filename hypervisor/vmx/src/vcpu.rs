@@ -3,11 +3,14 @@
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use chiton_core::paging::{self, Access, Ept, Nested, Rights};
 use chiton_core::physical::GuestRam;
+use chiton_core::space::{Accessor, Space};
 use chiton_core::vcpu::{Exit, Registers, SystemRegisters, Vcpu};
+use chiton_core::vmx::check::{self, Findings, Violation};
 use chiton_core::vmx::controls::secondary;
 use chiton_core::vmx::exit::{Basic, Reason};
 use chiton_core::vmx::report;
@@ -20,7 +23,6 @@ use crate::fpu::Fpu;
 use crate::handlers::{self, Next, Pending};
 use crate::hook::Hook;
 use crate::inject::{self, Injection};
-use crate::memory::Memory;
 use crate::page::Page;
 use crate::page_log::PageLog;
 use crate::setup::bitmaps::Bitmaps;
@@ -29,7 +31,7 @@ use crate::setup::msr_lists::MsrLists;
 use crate::setup::{self, controls::Controls};
 use crate::views::Views;
 use crate::vmcs::{self, Vmcs};
-use crate::{Error, Options, Vmx, entry, instructions, invalidate, timer, trace};
+use crate::{Error, Options, Vmx, entry, instructions, invalidate, memory, timer, trace};
 
 /// Exceptions that exit. #DB and #AC: a guest whose handler raises them again keeps the processor
 /// busy for ever, with no instruction boundary at which anything could interrupt it. #MC: it is the
@@ -47,7 +49,7 @@ pub struct VmxVcpu {
     /// DR0 to DR3 and DR6, which the hypervisor keeps: breakpoints are not offered.
     pub(crate) debug: [u64; 5],
     pub(crate) fpu: Fpu,
-    pub(crate) memory: Memory,
+    pub(crate) space: Space<Ept>,
     pub(crate) real: RealControlRegisters,
     pub(crate) msr_lists: MsrLists,
     bitmaps: Bitmaps,
@@ -100,7 +102,7 @@ impl VmxVcpu {
             cr2: 0,
             debug: [0, 0, 0, 0, DR6_AT_RESET],
             fpu: Fpu::new(physical, processor.cpuid.avx())?,
-            memory: Memory::new(physical, capabilities, ram, &options)?,
+            space: memory::new(&processor, ram, &options)?,
             real: RealControlRegisters::new(capabilities),
             msr_lists: MsrLists::new(physical)?,
             bitmaps: Bitmaps::new(physical)?,
@@ -137,7 +139,7 @@ impl VmxVcpu {
         vmcs.set(fields::CR3_TARGET_COUNT, 0)?;
         vmcs.set(fields::ENTRY_INTERRUPTION_INFORMATION, 0)?;
         vmcs.set(fields::TSC_OFFSET, 0)?;
-        vmcs.set(fields::EPT_POINTER, self.memory.table.pointer())?;
+        vmcs.set(fields::EPT_POINTER, self.space.table.pointer())?;
         if let Some(vpid) = self.vpid {
             vmcs.set(fields::VIRTUAL_PROCESSOR_ID, vpid)?;
         }
@@ -149,7 +151,7 @@ impl VmxVcpu {
             log.write(vmcs)?;
         }
         if let Some(area) = self.options.virtualization_exceptions
-            && let Some(host) = self.memory.host(area)
+            && let Some(host) = self.space.host(area)
         {
             vmcs.set(fields::VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS, host)?;
         }
@@ -204,7 +206,7 @@ impl VmxVcpu {
             user: setup::guest::ring(&self.vmcs) == 3,
         };
         let cr3 = self.vmcs.get(fields::GUEST_CR3);
-        Ok(paging::walk(&self.memory.ram, &self.memory.table, cr3, linear, access))
+        Ok(paging::walk(&self.space.ram, &self.space.table, cr3, linear, access))
     }
 
     /// Enters the guest, and comes back at its next exit.
@@ -216,6 +218,13 @@ impl VmxVcpu {
         if let Some(event) = self.event.take() {
             event.write(vmcs)?;
         }
+        if self.options.check {
+            let broken = self.check();
+            if !broken.is_empty() {
+                return Ok(Entered::Foreseen(broken));
+            }
+        }
+        let vmcs = &mut self.vmcs;
         // No interrupt of the machine may come between the guest's registers and the guest. It ends
         // the guest's turn and is taken when they are on again.
         let interrupts_on = interrupts::are_enabled();
@@ -258,7 +267,15 @@ impl VmxVcpu {
         loop {
             let reason = match self.enter()? {
                 Entered::Exited(reason) => reason,
-                Entered::Failed(reason) => return Ok(self.entry_failed(reason.0.into())),
+                Entered::Foreseen(broken) => {
+                    self.report = Some(format!("{}", Findings(&broken)));
+                    return Ok(Next::EntryFailed(0));
+                }
+                Entered::Failed(reason) => {
+                    let findings = format!("{}", Findings(&self.check()));
+                    self.note(format_args!("{}", findings.trim_end()));
+                    return Ok(Next::EntryFailed(reason.0.into()));
+                }
                 Entered::Refused(failed) => {
                     let instruction = if self.vmcs.launched { "VMRESUME" } else { "VMLAUNCH" };
                     let error = vmcs::failure(instruction, failed);
@@ -269,7 +286,9 @@ impl VmxVcpu {
                             number: Some(number @ 7..=8),
                             ..
                         } => {
-                            return Ok(self.entry_failed(number.into()));
+                            // There was no exit that a report could speak of.
+                            self.report = Some(format!("{}", Findings(&self.check())));
+                            return Ok(Next::EntryFailed(number.into()));
                         }
                         error => return Err(error),
                     }
@@ -290,8 +309,23 @@ impl VmxVcpu {
         }
     }
 
-    fn entry_failed(&mut self, reason: u64) -> Next {
-        Next::EntryFailed(reason)
+    /// Which rules of VM entries the VMCS breaks as it is.
+    fn check(&self) -> Vec<Violation> {
+        let physical = self.processor.physical;
+        let read = |address: u64| {
+            // SAFETY: only addresses that the VMCS leads to are asked for: pages of this guest's own,
+            // which are mapped, at multiples of 8.
+            Some(unsafe { physical.pointer(address).cast::<u64>().read_volatile() })
+        };
+        check::check(&self.vmcs, &self.processor.capabilities, &read)
+    }
+
+    /// The guest, as it accesses its own memory.
+    pub(crate) fn accessor(&self) -> Accessor {
+        Accessor {
+            cr3: self.vmcs.get(fields::GUEST_CR3),
+            ring: setup::guest::ring(&self.vmcs),
+        }
     }
 
     /// Notes why the guest cannot go on.
@@ -395,6 +429,8 @@ const DR6_AT_RESET: u64 = 0xffff_0ff0;
 
 /// How an attempt to enter the guest went.
 enum Entered {
+    /// It was not tried: these rules are broken, and [`Options::check`] is on.
+    Foreseen(Vec<Violation>),
     /// It has run, and exited.
     Exited(Basic),
     /// The entry ended in an exit before the first instruction.
@@ -455,7 +491,7 @@ impl Counts {
 impl fmt::Display for Counts {
     /// The reasons that occurred, most frequent first.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines: alloc::vec::Vec<_> = self.iter().collect();
+        let mut lines: Vec<_> = self.iter().collect();
         lines.sort_by_key(|(_, count)| core::cmp::Reverse(*count));
         writeln!(f, "{:<40} {:>9}", "VM exit", "count")?;
         for (reason, count) in lines {

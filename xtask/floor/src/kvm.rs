@@ -42,10 +42,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine with 2 MiB of memory at address 0; `None` if KVM refuses.
-    pub fn new() -> Option<Self> {
-        // SAFETY: a C string and flags, no pointers that outlive the call.
-        let kvm = checked(unsafe { libc::open(c"/dev/kvm".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) })?;
+    /// A machine with 2 MiB of memory at address 0, of the KVM that [`open`] opened; `None` if KVM refuses.
+    pub fn new(kvm: i32) -> Option<Self> {
         let vm = ioctl(kvm, KVM_CREATE_VM, 0)?;
         let memory = map(MEMORY, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
         let region = kvm_userspace_memory_region {
@@ -131,6 +129,12 @@ impl Machine {
         // KVM_EXIT_IO it has filled in the union's `io`.
         unsafe { ((*self.run).exit_reason == KVM_EXIT_IO).then(|| (*self.run).__bindgen_anon_1.io.port) }
     }
+}
+
+/// KVM's descriptor; `None` if it cannot be opened.
+pub fn open() -> Option<i32> {
+    // SAFETY: a C string and flags, no pointers that outlive the call.
+    checked(unsafe { libc::open(c"/dev/kvm".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) })
 }
 
 fn ioctl(fd: i32, request: c_ulong, argument: c_ulong) -> Option<i32> {

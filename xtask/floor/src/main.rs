@@ -4,12 +4,15 @@
 //! floor nothing     an empty process
 //! floor once        one machine, one vCPU in ring 3, one exit
 //! floor exits N     the same, but N exits from a loop before the last one
+//! floor jail PLACE GROUP…
+//!                   the same as once, in a jail made in the folder PLACE and in these new control groups
 //! ```
 //!
 //! No Rust runtime, no allocation, no clean-up: the process ends and the kernel takes all back.
 #![no_main]
 
 mod guest;
+mod jail;
 mod kvm;
 
 use core::ffi::{CStr, c_char, c_int};
@@ -25,18 +28,25 @@ use kvm::Machine;
 pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let argument = |at: usize| {
         if at >= argc as usize {
-            return [].as_slice();
+            return c"";
         }
         // SAFETY: by this function's contract there are `argc` C strings, and `at` is below it.
-        unsafe { CStr::from_ptr(*argv.add(at)) }.to_bytes()
+        unsafe { CStr::from_ptr(*argv.add(at)) }
     };
-    let exits = match argument(1) {
+    let exits = match argument(1).to_bytes() {
         b"nothing" => return 0,
         b"once" => 0,
-        b"exits" => number(argument(2)),
+        b"exits" => number(argument(2).to_bytes()),
+        b"jail" => {
+            let groups: [&CStr; 16] = core::array::from_fn(|at| argument(at + 3));
+            let count = groups.iter().take_while(|group| !group.is_empty()).count();
+            let Some(kvm) = kvm::open() else { return 2 };
+            let inside = || run(kvm, 0).map_or(2, |_| 0);
+            return jail::run(argument(2), &groups[..count], inside).unwrap_or(3);
+        }
         _ => return 64,
     };
-    match run(exits) {
+    match kvm::open().and_then(|kvm| run(kvm, exits)) {
         Some(seen) if seen == exits => 0,
         Some(_) => 1,
         None => 2,
@@ -44,8 +54,8 @@ pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int 
 }
 
 /// Runs the guest and counts its exits; `None` if KVM refuses anything.
-fn run(exits: u32) -> Option<u32> {
-    let mut machine = Machine::new()?;
+fn run(kvm: i32, exits: u32) -> Option<u32> {
+    let mut machine = Machine::new(kvm)?;
     guest::build(machine.memory(), exits);
     machine.enter(guest::CODE, guest::PAGE_TABLES, guest::TSS)?;
     let mut seen = 0;

@@ -67,6 +67,12 @@ pub(crate) struct RunArgs {
     /// A line for the image's `command` file, such as `memory=64M` or `exits=1`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Run no guest, but an example of what the processor can, such as `page-log`.
+    #[arg(long, value_name = "NAME", conflicts_with = "app")]
+    example: Option<String>,
+    /// Run no guest, but compare the entry checker with the processor in thousands of cases.
+    #[arg(long, conflicts_with_all = ["app", "example"])]
+    prove: bool,
 }
 
 /// Makes both images for a guest, and says how to use them.
@@ -114,14 +120,27 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
             "Bochs has a BIOS: leave `--uefi` away, or use `--in qemu`".into(),
         ));
     }
-    let ramdisk = ramdisk(&args.app, &args.set, arguments)?;
+    let example = args.example.as_deref().or(args.prove.then_some("prove"));
+    let (ramdisk, what) = match example {
+        Some(name) => (example_ramdisk(name, &args.set)?, name),
+        None => (ramdisk(&args.app, &args.set, arguments)?, args.app.as_str()),
+    };
     let image = image::make(kind, &ramdisk, "run")?;
     let machine = match place {
         Place::Bochs => Machine::bochs(&image, args.model, MEMORY)?,
         Place::Qemu => Machine::qemu(&image, kind, processor, MEMORY)?,
     };
-    eprintln!("  running {} in {}", args.app, machine.named);
+    eprintln!("  running {what} in {}", machine.named);
     machine.run(None, io::stdout(), |line| eprintln!("{line}"))
+}
+
+/// The ramdisk for an example, which brings its own guest.
+fn example_ramdisk(name: &str, set: &[String]) -> Result<Vec<u8>> {
+    let mut ramdisk = Ramdisk::default();
+    let mut lines = vec![format!("guest={name}"), format!("x-example={name}")];
+    lines.extend(set.iter().cloned());
+    ramdisk.command(&lines)?;
+    ramdisk.finish()
 }
 
 /// The ramdisk for one guest.

@@ -15,9 +15,9 @@ const PORT: u16 = 0xe9;
 static ALSO_SERIAL: AtomicBool = AtomicBool::new(false);
 
 /// Whoever formats into it prints.
-struct Console;
+pub(super) struct Words;
 
-impl fmt::Write for Console {
+impl fmt::Write for Words {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let also_serial = ALSO_SERIAL.load(Ordering::Relaxed);
         for byte in text.bytes() {
@@ -49,7 +49,7 @@ pub(super) fn use_serial() {
 /// Prints; what `say!` is made of.
 pub(super) fn print(arguments: fmt::Arguments<'_>) {
     // Writing to the ports does not fail.
-    let _ = fmt::Write::write_fmt(&mut Console, arguments);
+    let _ = fmt::Write::write_fmt(&mut Words, arguments);
 }
 
 /// Prints a line of the hypervisor's own.

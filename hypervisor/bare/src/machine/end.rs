@@ -5,9 +5,6 @@ use x86_64::instructions::{hlt, interrupts};
 
 use super::debug::say;
 
-/// The status if the hypervisor itself could not do its part.
-pub(super) const FAILED: u8 = 125;
-
 /// QEMU's `isa-debug-exit`: the process ends with twice the value, plus one.
 const QEMU_EXIT: u16 = 0xf4;
 /// Bochs ends when these words come to this port.

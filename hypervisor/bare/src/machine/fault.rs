@@ -6,6 +6,7 @@
 use core::arch::naked_asm;
 
 use chiton_core::explain::Exception;
+use chiton_core::machine::status;
 use x86_64::VirtAddr;
 use x86_64::registers::control::Cr2;
 use x86_64::structures::idt::{Entry, InterruptDescriptorTable};
@@ -114,5 +115,5 @@ extern "C" fn report(frame: &Frame) -> ! {
     for (name, value) in GENERAL.iter().zip(frame.general).rev() {
         say!("  {name:<3} {value:016x}");
     }
-    end::end(end::FAILED)
+    end::end(status::FAILED)
 }

@@ -75,7 +75,7 @@ pub(super) struct Memory {
 struct Free {
     /// The first page that nobody has had yet.
     next: u64,
-    /// The first byte beyond.
+    /// The first byte beyond, or of memory that is lent.
     end: u64,
     /// The page that was given back last, or 0; each such page begins with the one before it.
     returned: u64,
@@ -118,24 +118,40 @@ impl Memory {
         })
     }
 
-    /// Takes memory for a guest, whose content is anything.
+    /// Lends a guest so much memory, which is zero, until `to` returns.
     ///
     /// # Errors
     ///
     /// If there is not so much.
-    pub(super) fn guest(&self, bytes: u64) -> Result<GuestRam, MemoryError> {
+    pub(super) fn lend<T>(&self, bytes: u64, to: impl FnOnce(GuestRam) -> T) -> Result<T, MemoryError> {
+        let (ram, before) = self.take(bytes)?;
+        for piece in ram.pieces() {
+            // SAFETY: the block is taken from the region that is ours alone.
+            unsafe { self.pointer(piece.physical).write_bytes(0, piece.bytes as usize) };
+        }
+        let result = to(ram);
+        self.free.lock().end = before;
+        Ok(result)
+    }
+
+    /// Takes a block from the region's end; tells where the end was before.
+    fn take(&self, bytes: u64) -> Result<(GuestRam, u64), MemoryError> {
         let mut free = self.free.lock();
-        let there = (free.end & !(LARGE_PAGE - 1)).saturating_sub(free.next.next_multiple_of(LARGE_PAGE));
-        let start = (free.end & !(LARGE_PAGE - 1)).checked_sub(bytes.next_multiple_of(LARGE_PAGE));
-        let start = start.filter(|start| *start >= free.next);
+        let before = free.end;
+        let end = before & !(LARGE_PAGE - 1);
+        let least = free.next.next_multiple_of(LARGE_PAGE);
+        let start = end.checked_sub(bytes).map(|start| start & !(LARGE_PAGE - 1));
+        // Some is left for pages, of which tables are made.
+        let start = start.filter(|start| *start > least);
         // SAFETY: the block is taken from the region that is ours alone, and lies where all memory
-        // is mapped.
-        let ram = start.and_then(|start| unsafe { GuestRam::new(self, start, bytes) });
-        let (Some(ram), Some(start)) = (ram, start) else {
-            return Err(MemoryError::TooLarge { wanted: bytes, there });
-        };
+        // is mapped; nobody else takes it before it is given back.
+        let ram = start.and_then(|start| Some((start, unsafe { GuestRam::new(self, start, bytes) }?)));
+        let (start, ram) = ram.ok_or(MemoryError::TooLarge {
+            wanted: bytes,
+            there: end.saturating_sub(least + LARGE_PAGE),
+        })?;
         free.end = start;
-        Ok(ram)
+        Ok((ram, before))
     }
 }
 

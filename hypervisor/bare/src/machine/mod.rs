@@ -7,24 +7,43 @@
 //! | `memory` | the machine's memory: the heap, pages, guest memory |
 //! | `descriptors`, `fault` | GDT, TSS and IDT, and what a fault of the hypervisor itself says |
 //! | `interrupts` | the controllers that would interrupt a guest, silenced |
+//! | `time`, `random` | the time-stamp counter, the date, random bytes |
+//! | `backend` | VMX or SVM |
+//! | `board`, `console`, `disk` | core's devices, and what is behind them here |
+//! | `guest` | one guest, from its file to its end |
 //! | `end` | how the machine is switched off, and with which status |
 
+mod backend;
+mod board;
+mod console;
 mod debug;
 mod descriptors;
+mod disk;
 mod end;
 mod fault;
+mod guest;
 mod interrupts;
-#[allow(dead_code, reason = "a guest's share of it")]
 mod memory;
-#[allow(dead_code, reason = "a guest's input")]
+mod random;
 mod serial;
+mod time;
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::error::Error;
 use core::panic::PanicInfo;
 
 use bootloader_api::config::{BootloaderConfig, Mapping};
+use bootloader_api::info::Optional;
 use bootloader_api::{BootInfo, entry_point};
+use chiton_bare::command::{self, Command, CommandError};
+use chiton_bare::ramdisk::{Ramdisk, RamdiskError};
+use chiton_core::machine::status;
 
+use backend::{Backend, With};
 use debug::say;
+use memory::Memory;
+use random::Random;
 
 /// What we ask of the boot loader: a stack that is deep enough for the loader and for reports, and
 /// all memory mapped.
@@ -44,22 +63,89 @@ fn start(info: &'static mut BootInfo) -> ! {
     if !debug::is_there() {
         debug::use_serial();
     }
-    say!("chiton: {} on bare metal", env!("CARGO_PKG_VERSION"));
-    match memory::Memory::of(info) {
-        Ok(memory) => {
-            say!("chiton: {memory}");
-            end::end(0)
-        }
+    match run(info) {
+        Ok(status) => end::end(status),
         Err(error) => {
             say!("error: {error}");
-            end::end(end::FAILED)
+            end::end(status::FAILED)
         }
     }
+}
+
+/// Runs what the ramdisk says; returns the status of the first guest that has another than 0.
+fn run(info: &'static BootInfo) -> Result<u8, Box<dyn Error>> {
+    let memory: &'static Memory = Box::leak(Box::new(Memory::of(info)?));
+    say!("chiton: {} on bare metal with {memory}", env!("CARGO_PKG_VERSION"));
+    time::init()?;
+    if !Random::of_processor().is_good() {
+        say!("warning: this processor has no RDRAND: a guest's random numbers can be guessed");
+    }
+    let ramdisk = Ramdisk::open(ramdisk(info)?)?;
+    let commands = command::parse(ramdisk.file("command").ok_or(CommandError::Missing)?)?;
+    let all = All {
+        memory,
+        ramdisk,
+        commands,
+    };
+    Ok(backend::with(memory, all)?)
+}
+
+/// Where the boot loader has put the ramdisk.
+fn ramdisk(info: &'static BootInfo) -> Result<&'static [u8], RamdiskError> {
+    let Optional::Some(start) = info.ramdisk_addr else {
+        return Err(RamdiskError::Missing);
+    };
+    // SAFETY: the boot loader has mapped so many bytes there, for ever, and nobody writes to them.
+    Ok(unsafe { core::slice::from_raw_parts(start as *const u8, info.ramdisk_len as usize) })
+}
+
+/// All guests, one after the other.
+struct All {
+    memory: &'static Memory,
+    ramdisk: Ramdisk<'static>,
+    commands: Vec<Command>,
+}
+
+impl With for All {
+    type Output = u8;
+
+    fn with<B: Backend>(self, backend: &B) -> u8 {
+        let mut first = 0;
+        for command in &self.commands {
+            let outcome = match command.example() {
+                Some(name) => example(backend, self.memory, name, command.memory).map(|status| (status, 0)),
+                None => guest::run(backend, self.memory, &self.ramdisk, command)
+                    .map(|outcome| (outcome.status, outcome.sent))
+                    .map_err(Into::into),
+            };
+            let (status, sent) = match outcome {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    say!("error: {error}");
+                    (status::FAILED, 0)
+                }
+            };
+            // Whoever started several needs to know which said what.
+            if self.commands.len() > 1 {
+                say!("chiton: guest={} status={status} console={sent}", command.guest);
+            }
+            if first == 0 {
+                first = status;
+            }
+        }
+        first
+    }
+}
+
+/// Runs an example of the backend instead of a guest; returns the status for it.
+fn example<B: Backend>(backend: &B, memory: &Memory, name: &str, bytes: u64) -> Result<u8, Box<dyn Error>> {
+    let went_well = memory.lend(bytes, |ram| backend.example(name, ram))??;
+    Ok(if went_well { 0 } else { status::FAILED })
 }
 
 /// A fault of ours, not of the guest: it says where, and ends the machine.
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     say!("error: the hypervisor panicked: {info}");
-    end::end(end::FAILED)
+    end::end(status::FAILED)
 }

@@ -1,6 +1,5 @@
 //! What a supervisor starts: a jail with a guest in it, and everything the jail needs.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -13,13 +12,14 @@ use chiton_container::cgroup::{Cgroup, OomWatch};
 use chiton_container::instance::{Child, Exit, Instance, Killer, Payload, SocketPath};
 use chiton_container::jail::seccomp::Refused;
 use chiton_container::jail::{
-    CgroupPlacement, Clocks, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
+    CgroupPlacement, Clocks, Dev, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
 };
 use chiton_container::network::{self, Attached, Bridge, Helper, UserNetwork};
 use chiton_kvm::{Net, SocketFile};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
+use super::descriptors::Descriptors;
 use super::inside::Inside;
 use super::names::{AddedHost, Names};
 use super::options::{Clock, Network, scratch};
@@ -67,6 +67,7 @@ impl Machine {
     pub(super) fn new(
         instance: &Instance,
         mut options: RunOptions,
+        found: Option<Source>,
         verbose: u8,
         began: Instant,
     ) -> Result<Self, Box<dyn Error>> {
@@ -74,7 +75,10 @@ impl Machine {
             folder.whole()?;
         }
         let digest = instance.spec().image_digest.as_deref();
-        let source = Source::find(&options.guest, options.jail.process, digest)?;
+        let source = match found {
+            Some(source) => source,
+            None => Source::find(&options.guest, options.jail.process, digest)?,
+        };
         options.jail.check_namespaces()?;
         options.jail.check_network()?;
         Ok(Self {
@@ -174,14 +178,18 @@ impl Machine {
         let volumes = self.volumes(names);
         // Nobody writes into the root of a guest that is a file, unless places for volumes are made there.
         let bare = layers.is_empty() && volumes.is_empty();
-        if layers.is_empty() {
-            // Nothing but what the jail puts there, for all of them.
-            let empty = instance.home().path().join("empty");
-            for place in ["proc", "dev", "tmp"] {
-                fs::create_dir_all(empty.join(place))?;
-            }
-            layers.push(empty);
+        // Below all, for all of them: places of what the jail puts there. A place that is not there is made, which
+        // takes the disk's time, and longer when it is taken away.
+        let (name, places): (_, &[_]) = match (layers.is_empty(), self.options.jail.process) {
+            (true, _) => ("file", &["proc", "tmp"]),
+            (false, false) => ("guest", &["proc"]),
+            (false, true) => ("process", &["proc", "sys", "dev"]),
+        };
+        let below = instance.home().path().join("roots").join(name);
+        for place in places {
+            fs::create_dir_all(below.join(place))?;
         }
+        layers.insert(0, below);
         let scratch = (!bare).then(|| scratch(instance.dir()));
         for folder in ["upper", "work"] {
             scratch
@@ -208,6 +216,11 @@ impl Machine {
                 Sys::ReadOnly
             } else {
                 Sys::Absent
+            },
+            dev: if self.options.jail.process {
+                Dev::Usual
+            } else {
+                Dev::Absent
             },
         })
     }
@@ -381,15 +394,11 @@ impl Machine {
             symlink(std::path::absolute(path)?, control.as_ref())?;
         }
         // What is opened for the guest is what it keeps: devices, disks, sockets.
-        let before = open_descriptors()?;
+        let before = Descriptors::now()?;
         let (options, path) = (&self.options, control.as_ref());
         let mut inside = Inside::open(options, opened, network, names, path, self.verbose, self.began)?;
         self.made.sockets = Some((inside.take_files(), control));
-        jail.keep = open_descriptors()?
-            .difference(&before)
-            .copied()
-            .chain(streams)
-            .collect();
+        jail.keep = before.since()?.chain(streams).collect();
         jail.init = Init::Payload;
         jail.filter = Some(inside.filter());
         Ok(jail.spawn(|| inside.run(streams))?)
@@ -484,17 +493,4 @@ impl Payload for Machine {
 /// A namespace that is open here.
 fn open_namespace(fd: BorrowedFd<'_>) -> Namespace {
     Namespace::File(PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())))
-}
-
-/// The numbers of this process's descriptors.
-fn open_descriptors() -> std::io::Result<BTreeSet<RawFd>> {
-    let numbers = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-    let mut open: BTreeSet<RawFd> = fs::read_dir("/proc/self/fd")?.flatten().filter_map(numbers).collect();
-    // The one by which they were read was among them, and is closed.
-    open.retain(|fd| {
-        // SAFETY: the number is used for a question only, whose answer says whether it is open.
-        let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
-        rustix::io::fcntl_getfd(fd).is_ok()
-    });
-    Ok(open)
 }

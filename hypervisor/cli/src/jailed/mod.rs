@@ -7,6 +7,7 @@
 //!                                               └─▶ jail (clone3) ─▶ the guest, in that process
 //! ```
 
+mod descriptors;
 mod detach;
 mod inside;
 mod machine;
@@ -42,18 +43,18 @@ const SWEPT: usize = 16;
 pub(crate) fn run(options: RunOptions, verbose: u8, began: Instant) -> Result<(), Box<dyn Error>> {
     let home = crate::instance::open()?;
     parts::sweep(&home, SWEPT)?;
-    let instance = create(&home, &options, !options.jail.detach)?;
+    let (instance, source) = create(&home, &options, !options.jail.detach)?;
     // Whoever could not be started is of no use to anybody.
     let undo = |error| {
         let _ = home.remove(&instance);
         error
     };
-    supervise(&instance, options, verbose, began, true).map_err(undo)?;
+    supervise(&instance, options, verbose, began, Some(source)).map_err(undo)?;
     Ok(crate::say(&format!("{}\n", instance.id()))?)
 }
 
 /// Makes an instance, without starting it; `now` if it is to run before the caller's eyes.
-fn create(home: &Home, options: &RunOptions, now: bool) -> Result<Instance, Box<dyn Error>> {
+fn create(home: &Home, options: &RunOptions, now: bool) -> Result<(Instance, Source), Box<dyn Error>> {
     let source = Source::find(&options.guest, options.jail.process, None)?;
     if !now {
         // Nobody is there any more when the guest's host says what is wrong with it.
@@ -75,34 +76,42 @@ fn create(home: &Home, options: &RunOptions, now: bool) -> Result<Instance, Box<
         options: json!({ "arguments": arguments, "directory": std::env::current_dir()? }),
         ..Spec::new(name)
     };
-    Ok(home.create(spec)?)
+    Ok((home.create(spec)?, source))
 }
 
 /// Makes an instance, and prints its ID.
 pub(crate) fn create_only(options: &RunOptions) -> Result<(), Box<dyn Error>> {
-    let instance = create(&crate::instance::open()?, options, false)?;
+    let (instance, _) = create(&crate::instance::open()?, options, false)?;
     Ok(crate::say(&format!("{}\n", instance.id()))?)
 }
 
-/// Supervises an instance to its end. Comes back only if that goes on in the background. One that is `new`,
-/// and cannot be run, is removed.
+/// Supervises an instance to its end. Comes back only if that goes on in the background. One that is new, so that
+/// what is to run has just been found, and cannot be run, is removed.
 fn supervise(
     instance: &Instance,
     options: RunOptions,
     verbose: u8,
     began: Instant,
-    new: bool,
+    found: Option<Source>,
 ) -> Result<(), Box<dyn Error>> {
     if let Some(lack) = parts::lack_of_cgroups(&options.jail.limits) {
         crate::complain(&lack);
     }
     if options.jail.detach {
         return detach::run(verbose, |started| {
-            run_here(instance, options, verbose, began, None, false, started)
+            run_here(instance, options, verbose, began, None, found, started)
         });
     }
     let terminal = [dup(&std::io::stdout())?, dup(&std::io::stderr())?];
-    let code = run_here(instance, options, verbose, began, Some(terminal), new, Box::new(|| {}))?;
+    let code = run_here(
+        instance,
+        options,
+        verbose,
+        began,
+        Some(terminal),
+        found,
+        Box::new(|| {}),
+    )?;
     std::process::exit(code)
 }
 
@@ -112,12 +121,14 @@ fn run_here(
     verbose: u8,
     began: Instant,
     terminal: Option<[OwnedFd; 2]>,
-    new: bool,
+    found: Option<Source>,
     started: Box<dyn FnOnce()>,
 ) -> Result<i32, Box<dyn Error>> {
     let live = instance.claim()?;
     let outputs = Outputs::open(instance, terminal)?.wait_at_most(options.timeout);
-    let mut machine = Machine::new(instance, options, verbose, began)?;
+    // In the background nobody is told why it could not be run but by its record.
+    let new = found.is_some() && !options.jail.detach;
+    let mut machine = Machine::new(instance, options, found, verbose, began)?;
     let supervisor = Supervisor::new(instance.clone(), live, outputs)?;
     let exit = supervisor.run(&mut machine, |_| started())?;
     machine.tell(&exit);

@@ -10,7 +10,9 @@ use chiton_container::network::Port;
 use clap::Args;
 
 use super::names::AddedHost;
+use crate::options::quick::quick;
 
+quick! {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Life")]
 pub(crate) struct JailOptions {
@@ -106,7 +108,9 @@ pub(crate) struct JailOptions {
     #[command(flatten)]
     pub(crate) limits: LimitOptions,
 }
+}
 
+quick! {
 /// What an instance may use.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Limits (cgroup)")]
@@ -158,6 +162,7 @@ pub(crate) struct LimitOptions {
     /// Share of block devices when others want them too: 1 to 10000.
     #[arg(long, value_name = "WEIGHT")]
     pub(crate) io_weight: Option<Weight>,
+}
 }
 
 impl LimitOptions {

@@ -70,7 +70,7 @@ fn start_one(instance: &Instance, attach: bool, verbose: u8, began: Instant) -> 
     let mut run = asked(instance)?;
     run.jail.detach = !attach;
     updates::apply(instance, &mut run)?;
-    supervise(instance, run, verbose, began, false)
+    supervise(instance, run, verbose, began, None)
 }
 
 /// What was asked for when the instance was made.

@@ -8,9 +8,11 @@ use super::error::{Error, Result};
 
 /// More than any control file is; a bound on what is read.
 const MAX_BYTES: u64 = 4 << 20;
+/// Most are no longer.
+const USUAL_BYTES: usize = 512;
 
 pub(super) fn read(path: &Path) -> Result<String> {
-    let mut text = String::new();
+    let mut text = String::with_capacity(USUAL_BYTES);
     fs::File::open(path)
         .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
         .map(|_| text)

@@ -206,6 +206,9 @@ impl Parent {
     /// Has a v2 parent give controllers to its children. Those in `needed` must be there, with the
     /// option that needs them; the others, for accounts, are taken where they can be had.
     pub(super) fn enable(stem: &Stem, wanted: &[Controller], needed: &[(Controller, &'static str)]) -> Result<()> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
         for directory in [&stem.base, &stem.directory] {
             let control = directory.join("cgroup.subtree_control");
             let available = file::read(&directory.join("cgroup.controllers"))?;

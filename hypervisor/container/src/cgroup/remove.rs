@@ -27,9 +27,10 @@ impl Cgroup {
 
 /// Removes a directory and those below it, with what is in them.
 pub(super) fn tree(directory: &Path, wait: Duration) -> Result<()> {
-    // Most are empty by now.
-    if fs::remove_dir(directory).is_ok() {
-        return Ok(());
+    // Most are empty by now, or were never needed.
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {}
+        _ => return Ok(()),
     }
     let end = Instant::now() + wait;
     let mut pause = Duration::from_micros(100);

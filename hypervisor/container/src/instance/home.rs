@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::files::{Lasting, make_dir, read, remove_tree, sync_dir, write};
 use super::log::{LogReader, LogWriter};
+use super::spare::Spare;
 use super::{
     Event, EventKind, Exit, Id, InstanceError, Killer, Live, Name, SocketPath, Spec, State, Status, Time, names,
 };
@@ -64,6 +65,10 @@ impl Home {
         Ok(Turn { _lock: lock })
     }
 
+    fn spare(&self) -> Spare {
+        Spare(self.path.join("spare"))
+    }
+
     fn instances(&self) -> PathBuf {
         self.path.join("instances")
     }
@@ -86,7 +91,9 @@ impl Home {
         let new = self.instances().join(format!("{UNFINISHED}{id}"));
         let _unfinished = {
             let _turn = self.turn()?;
-            make_dir(&new)?;
+            if !self.spare().take(&new) {
+                make_dir(&new)?;
+            }
             hold(&new)?
         };
         let finish = || {
@@ -145,19 +152,22 @@ impl Home {
     fn owner(&self, name: &Name) -> Result<Option<Id>, InstanceError> {
         let path = self.name_path(name);
         match fs::read_link(&path) {
-            Ok(id) => {
-                let id = id.to_str().and_then(|id| id.parse::<Id>().ok());
-                Ok(id.filter(|id| self.instances().join(id.as_str()).exists()))
-            }
+            Ok(link) => Ok(self.named_by(&link)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(InstanceError::file("read", &path)(error)),
         }
     }
 
+    /// Whom the link of a name means, if there is such an instance.
+    fn named_by(&self, link: &Path) -> Option<Id> {
+        let id = Id::unpacked(link.to_str()?)?;
+        self.instances().join(id.as_str()).exists().then_some(id)
+    }
+
     fn give_name(&self, name: &Name, id: &Id) -> Result<(), InstanceError> {
         let (path, new) = (self.name_path(name), self.path.join("names").join(format!(".{id}")));
         let _ = fs::remove_file(&new);
-        symlink(id.as_str(), &new).map_err(InstanceError::file("create", &new))?;
+        symlink(id.packed(), &new).map_err(InstanceError::file("create", &new))?;
         fs::rename(&new, &path).map_err(InstanceError::file("create", &path))
     }
 
@@ -284,7 +294,7 @@ impl Home {
                 let path = self.name_path(&instance.spec.name);
                 let _ = fs::remove_file(path);
             }
-            remove_tree(&old)?;
+            self.spare().keep(&old)?;
         }
         live.end()?;
         instance.event(EventKind::Remove, String::new())
@@ -370,7 +380,7 @@ impl Home {
             .map_err(InstanceError::file("read", &path))?
             .flatten()
         {
-            let leads = fs::read_link(entry.path()).is_ok_and(|id| self.instances().join(id).exists());
+            let leads = fs::read_link(entry.path()).is_ok_and(|link| self.named_by(&link).is_some());
             if !leads {
                 fs::remove_file(entry.path()).map_err(InstanceError::file("remove", &entry.path()))?;
                 removed += 1;

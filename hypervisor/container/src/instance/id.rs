@@ -36,11 +36,39 @@ impl Id {
         &self.0
     }
 
+    /// The same in 44 letters. What a link says is kept with its inode only as far as 59 bytes: a longer one takes
+    /// a block of the disk, and to give that back can be to wait for the disk.
+    pub(super) fn packed(&self) -> String {
+        let value = |digits: &[u8]| digits.iter().fold(0, |value, digit| value << 4 | hex(*digit));
+        let two = |digits| [value(digits) >> 6, value(digits) & 63].map(|letter| LETTERS[letter] as char);
+        self.0.as_bytes().chunks(3).flat_map(two).collect()
+    }
+
+    /// The one that [`packed`](Self::packed) wrote.
+    pub(super) fn unpacked(text: &str) -> Option<Self> {
+        let mut digits = String::new();
+        for two in text.as_bytes().chunks_exact(2) {
+            let [high, low] = [two[0], two[1]].map(|letter| LETTERS.iter().position(|known| *known == letter));
+            // The last letters have the digit that is left over.
+            let width = (Self::DIGITS - digits.len().min(Self::DIGITS)).min(3);
+            digits += &format!("{:0width$x}", high? << 6 | low?);
+        }
+        digits.parse().ok()
+    }
+
     /// The first twelve digits.
     #[must_use]
     pub fn short(&self) -> &str {
         &self.0[..Self::SHORT]
     }
+}
+
+/// The digits of base 64.
+const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// The value of a hexadecimal digit.
+fn hex(digit: u8) -> usize {
+    char::from(digit).to_digit(16).unwrap_or_default() as usize
 }
 
 impl fmt::Display for Id {
@@ -138,6 +166,22 @@ impl From<Name> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_comes_back_from_a_link_that_needs_no_block() {
+        for id in [Id::random().unwrap(), Id("0".repeat(64)), Id("f".repeat(64))] {
+            assert_eq!(id.packed().len(), 44);
+            assert_eq!(Id::unpacked(&id.packed()), Some(id));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_link_is_an_id_or_none(text in "[A-Za-z0-9_/.ä-]{0,100}") {
+            let id = Id::unpacked(&text);
+            proptest::prop_assert!(id.is_none_or(|id| id.as_str().parse::<Id>().is_ok()));
+        }
+    }
 
     #[test]
     fn names_are_those_of_hosts_and_files() {

@@ -48,6 +48,7 @@ mod names;
 mod output;
 mod restart;
 mod socket;
+mod spare;
 mod spec;
 mod state;
 mod supervise;

@@ -183,6 +183,7 @@ impl Supervisor {
         if let (Ok(()), Some(started)) = (&recorded, started.take()) {
             started(&self.instance);
         }
+        super::spare::clear_left(self.instance.dir());
         if recorded.is_err() {
             let _ = pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
         }

@@ -68,7 +68,7 @@ pub(super) fn split(filtered: bool) -> Result<(), Errno> {
     let alone = close_others(&[]).is_ok()
         && match &filter {
             None => true,
-            Some(filter) => filter.as_ref().is_ok_and(|filter| filter.install().is_ok()),
+            Some(filter) => filter.install().is_ok(),
         };
     if !alone {
         // The payload dies with it.

@@ -61,7 +61,7 @@ use clone::{Side, clone3, exit};
 use error::At;
 use namespaces::Joined;
 use rootfs::Owner;
-use seccomp::{Filter, Programs};
+use seccomp::{Filter, Program as Compiled};
 
 use crate::network::{LOW_PORTS, open_low_ports};
 
@@ -73,7 +73,7 @@ pub use landlock::{Enforced, Landlock};
 pub use namespaces::{Clocks, Kind, Namespaces, Source};
 pub use privileges::Limit;
 pub use program::Program;
-pub use rootfs::{Proc, Root, Sys, Volume, VolumeError};
+pub use rootfs::{Dev, Proc, Root, Sys, Volume, VolumeError};
 /// Resources that [`Limit`] limits, and signals.
 pub use rustix::process::{Resource, Signal};
 
@@ -187,7 +187,7 @@ impl Jail {
     fn make<F: FnOnce() -> i32>(&self, payload: Payload<'_, F>) -> Result<Jailed, Error> {
         one_thread()?;
         let plan = Plan {
-            filter: self.filter.as_ref().map(Filter::compile).transpose()?,
+            filter: self.filter.as_ref().map(Filter::compile),
             maps_owners: self.maps_owners(),
         };
         let joined = self.namespaces.open_joined()?;
@@ -414,7 +414,7 @@ const NO_JAIL: i32 = 125;
 /// What the caller's half works out before there are two processes.
 #[derive(Debug)]
 struct Plan {
-    filter: Option<Programs>,
+    filter: Option<Compiled>,
     maps_owners: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, symlink};
 
-use chiton_container::jail::{Jail, Kind, Proc, Root, Source, Sys, Volume};
+use chiton_container::jail::{Dev, Jail, Kind, Proc, Root, Source, Sys, Volume};
 
 use crate::help::{Place, Test, answer, names, open_to_all, read};
 
@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_read_only_root_has_a_tmp_to_write", read_only),
     ("dev_has_what_programs_need_and_no_more", dev),
     ("proc_and_sys_can_be_left_out", no_proc),
+    ("a_jail_may_have_no_dev", no_dev),
     ("proc_can_be_of_processes_only", processes_only),
     ("volumes_are_bound_and_strict", volumes),
     ("a_link_in_the_image_cannot_move_a_volume_out", volume_links),
@@ -179,6 +180,16 @@ fn no_proc() {
     jail.root.proc = Proc::Absent;
     jail.root.sys = Sys::Absent;
     assert_eq!(answer(&mut jail, || names("/")), "bin dev etc");
+}
+
+fn no_dev() {
+    let place = Place::new();
+    let mut jail = place.jail();
+    jail.root.dev = Dev::Absent;
+    let found = answer(&mut jail, || {
+        format!("{}; {}", names("/"), std::fs::File::open("/dev/null").is_err())
+    });
+    assert_eq!(found, "bin etc proc sys; true");
 }
 
 fn processes_only() {

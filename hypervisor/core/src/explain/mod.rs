@@ -11,6 +11,7 @@
 
 mod backtrace;
 mod diagnosis;
+mod ended;
 mod exception;
 mod fault;
 mod inspect;
@@ -28,6 +29,7 @@ use crate::loader::Symbols;
 
 pub use backtrace::{Backtrace, Frame};
 pub use diagnosis::{Action, Diagnosis};
+pub use ended::{Backend, Ended, met_a_fault, out_of_time, panicked, requests_failed};
 pub use exception::{ErrorCode, Exception};
 pub use fault::Fault;
 pub use inspect::Inspect;

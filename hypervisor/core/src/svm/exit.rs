@@ -111,6 +111,16 @@ pub enum Range {
 }
 
 impl Code {
+    /// From the field. The codes of a refusal are negative numbers of 64 bits; QEMU writes 32 of them.
+    #[must_use]
+    pub const fn of(field: u64) -> Self {
+        const FIRST_REFUSAL: u64 = 0xffff_fff0;
+        if field >= FIRST_REFUSAL && field <= 0xffff_ffff {
+            return Self(field | !0xffff_ffff);
+        }
+        Self(field)
+    }
+
     /// The range it belongs to.
     #[must_use]
     pub const fn range(self) -> Option<Range> {

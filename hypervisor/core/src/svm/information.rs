@@ -150,7 +150,7 @@ pub struct Information<'a>(pub &'a dyn VmcbRead);
 impl fmt::Display for Information<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let vmcb = self.0;
-        let code = Code(vmcb.get(fields::EXITCODE));
+        let code = Code::of(vmcb.get(fields::EXITCODE));
         let (info1, info2) = (vmcb.get(fields::EXITINFO1), vmcb.get(fields::EXITINFO2));
         match code.range() {
             // With DecodeAssists (APM volume 2, section 15.8.1).
@@ -222,7 +222,7 @@ pub struct Summary<'a>(pub &'a dyn VmcbRead);
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Code(self.0.get(fields::EXITCODE)))?;
+        write!(f, "{}", Code::of(self.0.get(fields::EXITCODE)))?;
         let words = alloc::format!("{}", Information(self.0));
         if !words.is_empty() {
             write!(f, ": {words}")?;

@@ -12,6 +12,7 @@
 //! | [`exit`], [`information`] | every exit code, and what EXITINFO1 and EXITINFO2 say with it |
 //! | [`event`] | events on their way into the guest |
 //! | [`check`] | the rules that VMRUN checks, each with what breaks it |
+//! | [`dump`] | a VMCB for people |
 //! | [`clean`], [`tlb`] | what a processor may keep of a VMCB, and of the guest's translations |
 //!
 //! The backend that executes SVM is `chiton-svm`. The twin of this folder is [`vmx`](super::vmx).
@@ -22,6 +23,7 @@
 
 pub mod check;
 pub mod clean;
+pub mod dump;
 pub mod event;
 pub mod exit;
 pub mod features;

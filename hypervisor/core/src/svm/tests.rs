@@ -113,6 +113,12 @@ fn exits_are_told_in_words() {
             0,
             "invalid guest state in the VMCB: a rule of VMRUN is broken",
         ),
+        (
+            Code(0xffff_ffff),
+            0,
+            0,
+            "invalid guest state in the VMCB: a rule of VMRUN is broken",
+        ),
         (Code(0x7777), 0, 0, "exit code 0x7777, which no manual names"),
     ];
     for (code, info1, info2, words) in cases {
@@ -304,4 +310,22 @@ fn a_violation_is_a_sentence() {
         check(&vmcb, &PROCESSOR)[0].to_string(),
         "guest ASID is 0x0: 0 is the host's (APM volume 2, section 15.5.1)"
     );
+}
+
+#[test]
+fn a_dump_shows_what_is_not_zero_and_what_it_says() {
+    let text = dump::Dump(&good().with(EXITCODE, 0x78)).to_string();
+    assert!(
+        text.contains("\n  0x010 intercepts, vector 4         00000001  VMRUN\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\n  0x070 EXITCODE                     0000000000000078  HLT\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\n  0x0d0 EFER                         0000000000001d00\n"),
+        "{text}"
+    );
+    assert!(!text.contains("LSTAR"), "{text}");
 }

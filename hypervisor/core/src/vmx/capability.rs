@@ -370,8 +370,8 @@ pub struct Processor {
     pub shadow_stacks: bool,
     /// Indirect-branch tracking (CPUID 7.0, EDX 20).
     pub branch_tracking: bool,
-    /// Five levels of paging (CPUID 7.0, ECX 16).
-    pub five_levels: bool,
+    /// Linear-address masking (CPUID 7.1, EAX 26).
+    pub linear_address_masking: bool,
 }
 
 impl Default for Processor {
@@ -387,7 +387,7 @@ impl Default for Processor {
             bus_lock_detection: false,
             shadow_stacks: false,
             branch_tracking: false,
-            five_levels: false,
+            linear_address_masking: false,
         }
     }
 }
@@ -406,7 +406,8 @@ impl Processor {
         };
         let [sizes, ..] = leaf(0x8000_0008, 0);
         let [_, _, features_ecx, _] = leaf(1, 0);
-        let [_, ebx, ecx, edx] = leaf(7, 0);
+        let [most, ebx, ecx, edx] = leaf(7, 0);
+        let [more, ..] = if most > 0 { leaf(7, 1) } else { [0; 4] };
         let size = |bits: u32, without: u8| if bits == 0 { without } else { bits.to_le_bytes()[0] };
 
         let mut debugctl = DEBUGCTL_ALWAYS;
@@ -429,7 +430,7 @@ impl Processor {
             bus_lock_detection,
             shadow_stacks: bit(ecx, 7),
             branch_tracking: bit(edx, 20),
-            five_levels: bit(ecx, 16),
+            linear_address_masking: bit(more, 26),
         }
     }
 }

@@ -11,6 +11,8 @@
 //! | [`controls`] | the bits of the controls, and how a setting is chosen that the processor allows |
 //! | [`exit`], [`qualification`], [`instruction`], [`event`] | why a guest exited, in words |
 //! | [`report`] | all of that for one exit |
+//! | [`check`] | every rule that a VM entry obeys, and which a VMCS breaks |
+//! | [`dump`] | a whole VMCS, by group |
 //! | [`instruction_error`] | why a VMX instruction failed |
 //!
 //! Sections are those of the SDM (order number 325384) of the years 2024 and 2025, in which the VMCS is chapter 26, VMX
@@ -18,7 +20,9 @@
 //! Editions before that count two less, those from 2026 on one more.
 
 pub mod capability;
+pub mod check;
 pub mod controls;
+pub mod dump;
 pub mod event;
 pub mod exit;
 pub mod field;

@@ -26,6 +26,11 @@ impl core::fmt::Display for Named {
 pub trait VmcsRead {
     /// A field by its encoding; `None` when there is no such field.
     fn read(&self, encoding: Encoding) -> Option<u64>;
+
+    /// Where in physical memory it is, if it is known.
+    fn region(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Reading a field by its name, of any VMCS that can be read.

@@ -16,6 +16,7 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -95,6 +96,7 @@ impl Vsock {
             may_accept: true,
             epoll,
             ready: VecDeque::new(),
+            emptied: false,
             sockets: HashMap::new(),
             last: LISTENER,
         };
@@ -130,6 +132,8 @@ pub(crate) struct UnixSockets {
     epoll: OwnedFd,
     /// What it told of and nobody has looked at.
     ready: VecDeque<u64>,
+    /// It had no more than that to tell.
+    emptied: bool,
     sockets: HashMap<u64, Stream>,
     last: u64,
 }
@@ -145,6 +149,8 @@ impl UnixSockets {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         epoll::add(&self.epoll, &fd, epoll::EventData::new_u64(number), flags).ok()?;
         self.last = number;
+        // It may be ready already.
+        self.emptied = false;
         self.sockets.insert(number, Stream { fd, handshake });
         Some(Socket(number))
     }
@@ -171,12 +177,14 @@ impl UnixSockets {
 
     /// Fetches what has happened; false if nothing has.
     fn fetch(&mut self) -> bool {
-        let mut events = Vec::with_capacity(EVENTS);
+        let mut events = [MaybeUninit::uninit(); EVENTS];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        let spare = rustix::buffer::spare_capacity(&mut events);
         // An error is an interruption; the descriptor stays ready then.
-        let _ = epoll::wait(&self.epoll, spare, Some(&now));
+        let Ok((events, _)) = epoll::wait(&self.epoll, &mut events[..], Some(&now)) else {
+            return false;
+        };
         self.ready.extend(events.iter().map(|event| event.data.u64()));
+        self.emptied = (1..EVENTS).contains(&events.len());
         !events.is_empty()
     }
 
@@ -214,7 +222,8 @@ impl Sockets for UnixSockets {
     fn next_event(&mut self) -> Option<Event> {
         loop {
             let Some(number) = self.ready.pop_front() else {
-                if self.fetch() {
+                // What has happened since the last look makes the descriptor ready again.
+                if !mem::take(&mut self.emptied) && self.fetch() {
                     continue;
                 }
                 return None;

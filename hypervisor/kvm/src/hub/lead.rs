@@ -185,3 +185,209 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+    use std::thread;
+
+    use chiton_core::devices::{Device, DeviceError, Interest, Progress, Ring, Transport};
+    use chiton_shared::virtio::id::CONSOLE;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+    use crate::hub::SlotFiles;
+    use crate::ram::Ram;
+
+    /// A device that always waits for input, and takes it when it is worked on.
+    struct Listener {
+        id: u32,
+        input: OwnedFd,
+        taken: Arc<AtomicU64>,
+    }
+
+    impl Device for Listener {
+        fn id(&self) -> u32 {
+            self.id
+        }
+
+        fn features(&self) -> u64 {
+            0
+        }
+
+        fn queue_sizes(&self) -> &[u16] {
+            &[]
+        }
+
+        fn read_config(&self, _offset: usize, _data: &mut [u8]) {}
+
+        fn process(&mut self, _queue: usize, _ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
+            Ok(Progress::Waiting)
+        }
+
+        /// Asked after the work, for which there is no queue.
+        fn interest(&self) -> Interest {
+            let mut count = [0; 8];
+            if rustix::io::read(&self.input, &mut count).is_ok() {
+                self.taken.fetch_add(u64::from_ne_bytes(count), Ordering::SeqCst);
+            }
+            Interest {
+                readable: true,
+                ..Interest::default()
+            }
+        }
+
+        fn stop(&mut self, _queue: usize) {}
+
+        fn reset(&mut self) {}
+    }
+
+    /// A hub with one device, which is at work, and what is needed to see it.
+    struct Bed {
+        hub: Hub,
+        input: OwnedFd,
+        taken: Arc<AtomicU64>,
+    }
+
+    impl Bed {
+        fn new(id: u32) -> Self {
+            let input = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).unwrap();
+            let taken = Arc::new(AtomicU64::new(0));
+            let device = Listener {
+                id,
+                input: input.try_clone().unwrap(),
+                taken: Arc::clone(&taken),
+            };
+            let mut transport = Transport::new(Box::new(device));
+            // VIRTIO_F_VERSION_1, and the steps of section 3.1.1.
+            for (register, value) in [(0x70, 1_u32), (0x70, 3), (0x24, 1), (0x20, 1), (0x70, 11), (0x70, 15)] {
+                let _ = transport.write(register, &value.to_le_bytes());
+            }
+            assert!(transport.is_live());
+            let files = SlotFiles {
+                input: Some(input.try_clone().unwrap()),
+                ..SlotFiles::default()
+            };
+            let ram = Arc::new(Ram::new(1 << 20).unwrap());
+            let hub = Hub::new(
+                ram,
+                vec![(transport, files)],
+                Vec::new(),
+                false,
+                None,
+                None,
+                Box::new(|_| true),
+            );
+            let hub = hub.unwrap().led().unwrap();
+            hub.process(0);
+            Self { hub, input, taken }
+        }
+
+        fn lead(&self) -> &Lead {
+            self.hub.lead.as_ref().unwrap()
+        }
+
+        fn arrive(&self) {
+            rustix::io::write(&self.input, &1_u64.to_ne_bytes()).unwrap();
+        }
+
+        fn until(what: impl Fn() -> bool) {
+            while !what() {
+                thread::yield_now();
+            }
+        }
+
+        fn is_left(&self) -> bool {
+            lock(&self.hub.slots[0].state).left
+        }
+
+        fn is_watched(&self) -> bool {
+            lock(&self.hub.slots[0].state).watched.readable
+        }
+    }
+
+    #[test]
+    fn a_processor_that_sleeps_takes_what_arrives_and_sleeps_until_there_is_news() {
+        let bed = Bed::new(VSOCK);
+        thread::scope(|scope| {
+            let processor = scope.spawn(|| bed.hub.sleep(0, None));
+            for arrived in 1..=3 {
+                Bed::until(|| bed.lead().is_asleep());
+                bed.arrive();
+                Bed::until(|| bed.taken.load(Ordering::SeqCst) == arrived);
+            }
+            assert!(!processor.is_finished());
+            bed.hub.post_news();
+        });
+        assert!(!bed.lead().is_asleep());
+        assert_ne!(bed.lead().last.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn news_before_the_sleep_and_the_time_end_it_and_the_end_of_the_guest_too() {
+        let bed = Bed::new(NET);
+        bed.hub.post_news();
+        bed.hub.sleep(0, None);
+        let start = Instant::now();
+        bed.hub.sleep(0, Some(Duration::from_millis(20)));
+        assert!(start.elapsed() >= Duration::from_millis(20));
+        bed.hub.finish();
+        bed.hub.sleep(0, None);
+    }
+
+    #[test]
+    fn input_is_left_only_to_a_processor_that_is_near() {
+        let bed = Bed::new(VSOCK);
+        assert!(bed.is_watched());
+        assert!(!bed.hub.leave(0), "it was never here");
+        thread::scope(|scope| {
+            scope.spawn(|| bed.hub.sleep(0, None));
+            Bed::until(|| bed.lead().is_asleep());
+            assert!(bed.hub.leave(0));
+            bed.hub.post_news();
+        });
+        assert!(bed.is_left() && !bed.is_watched());
+        assert_ne!(bed.hub.next_look(), NEVER);
+        assert!(!bed.hub.leave(1), "there is no such device");
+    }
+
+    #[test]
+    fn what_was_left_is_taken_back_from_a_processor_that_comes_no_more() {
+        let bed = Bed::new(VSOCK);
+        let lead = bed.lead();
+        lead.last.store(NEVER, Ordering::Relaxed);
+        assert!(bed.hub.leave(0), "it is as near as it can be");
+        // Not before it is time to look.
+        lead.last.store(0, Ordering::Relaxed);
+        lead.look.store(NEVER - 1, Ordering::Relaxed);
+        bed.hub.look_for_lead();
+        assert!(bed.is_left());
+        lead.look.store(0, Ordering::Relaxed);
+        bed.hub.look_for_lead();
+        assert!(!bed.is_left() && bed.is_watched());
+        assert_eq!(bed.hub.next_look(), NEVER);
+    }
+
+    #[test]
+    fn a_processor_that_comes_again_and_again_keeps_what_was_left_to_it() {
+        let bed = Bed::new(VSOCK);
+        let lead = bed.lead();
+        // Here in the future: as near as it can be, however slow this machine is.
+        lead.last.store(NEVER, Ordering::Relaxed);
+        assert!(bed.hub.leave(0));
+        lead.look.store(0, Ordering::Relaxed);
+        bed.hub.look_for_lead();
+        assert!(bed.is_left() && !bed.is_watched());
+        assert!(![0, NEVER].contains(&bed.hub.next_look()));
+    }
+
+    #[test]
+    fn a_device_that_is_no_network_is_the_device_loops() {
+        let bed = Bed::new(CONSOLE);
+        assert!(bed.hub.lead.is_none());
+        assert!(!bed.hub.leave(0));
+        bed.hub.look_for_lead();
+        assert_eq!(bed.hub.next_look(), NEVER);
+    }
+}

@@ -13,18 +13,19 @@ use crate::SvmVcpu;
 use crate::setup::GP;
 
 /// Where the instruction behind the one that exited is: the processor has saved it, or the bytes at
-/// RIP have its length. They are another instruction only if another processor of the guest has
+/// RIP have its length, as one of these opcodes. They are another instruction only if another processor of the guest has
 /// changed them since, and then there is nothing to be done.
-pub(super) fn behind(vcpu: &mut SvmVcpu, opcode: &[u8]) -> Result<u64, Next> {
+fn behind(vcpu: &mut SvmVcpu, opcodes: &[&[u8]]) -> Result<u64, Next> {
     if vcpu.processor.features.has(Features::NRIP_SAVE) {
         return Ok(vcpu.vmcb.get(fields::NRIP));
     }
     let (bytes, len) = at_rip(vcpu);
-    match length_of(&bytes[..len], opcode) {
+    match opcodes.iter().find_map(|opcode| length_of(&bytes[..len], opcode)) {
         Some(length) => Ok(vcpu.registers.rip.wrapping_add(length.into())),
         None => {
             vcpu.note(format_args!(
-                "the bytes at RIP are not the instruction that exited, {opcode:02x?}"
+                "the bytes at RIP are not the instruction that exited, {opcodes:02x?}: {:02x?}",
+                &bytes[..len]
             ));
             Err(Next::Broken(Broken::Emulation { bytes, len: len as u8 }))
         }
@@ -49,8 +50,8 @@ pub(super) fn at_rip(vcpu: &SvmVcpu) -> ([u8; LONGEST], usize) {
 }
 
 /// Passes the instruction, which is done or has nothing to do.
-pub(super) fn skip(vcpu: &mut SvmVcpu, opcode: &[u8]) -> Next {
-    match behind(vcpu, opcode) {
+pub(super) fn skip(vcpu: &mut SvmVcpu, opcodes: &[&[u8]]) -> Next {
+    match behind(vcpu, opcodes) {
         Ok(rip) => vcpu.advance(rip),
         Err(next) => next,
     }
@@ -66,12 +67,12 @@ pub(super) fn cpuid(vcpu: &mut SvmVcpu) -> Next {
     registers.rbx = answer.ebx.into();
     registers.rcx = answer.ecx.into();
     registers.rdx = answer.edx.into();
-    skip(vcpu, &[0x0f, 0xa2])
+    skip(vcpu, &[&[0x0f, 0xa2]])
 }
 
 /// HLT: nothing more happens until something wakes the guest, which is not this crate's affair.
 pub(super) fn hlt(vcpu: &mut SvmVcpu) -> Next {
-    match skip(vcpu, &[0xf4]) {
+    match skip(vcpu, &[&[0xf4]]) {
         Next::Resume => Next::Halt,
         next => next,
     }
@@ -85,7 +86,7 @@ pub(super) fn xsetbv(vcpu: &mut SvmVcpu) -> Next {
         return vcpu.raise(Event::exception(GP, Some(0)));
     }
     vcpu.fpu.xcr0 = value;
-    skip(vcpu, &[0x0f, 0x01, 0xd1])
+    skip(vcpu, &[&[0x0f, 0x01, 0xd1]])
 }
 
 /// x87 always, AVX with SSE only, and nothing that CPUID does not have.

@@ -66,9 +66,9 @@ pub(crate) fn handle(vcpu: &mut SvmVcpu, code: Code) -> Result<Next, Error> {
             Code::MSR => model_specific::access(vcpu),
             Code::NPF => return nested::fault(vcpu),
             Code::XSETBV => instructions::xsetbv(vcpu),
-            // Caches are coherent, and the machine's; a guest that cleans them has done so.
-            Code::INVD => instructions::skip(vcpu, &[0x0f, 0x08]),
-            Code::WBINVD => instructions::skip(vcpu, &[0x0f, 0x09]),
+            // Caches are coherent, and the machine's; a guest that cleans them has done so. (QEMU 7.2
+            // reports the first as the second.)
+            Code::INVD | Code::WBINVD => instructions::skip(vcpu, &[&[0x0f, 0x08], &[0x0f, 0x09]]),
             // No counter of events is offered.
             Code::RDPMC => vcpu.raise(Event::exception(GP, Some(0))),
             // CPUID announces none of these, and a processor that has them exits even so.

@@ -40,7 +40,7 @@ pub(super) fn access(vcpu: &mut SvmVcpu) -> Next {
         false
     };
     if done {
-        instructions::skip(vcpu, &[0x0f, if write { 0x30 } else { 0x32 }])
+        instructions::skip(vcpu, &[&[0x0f, if write { 0x30 } else { 0x32 }]])
     } else {
         vcpu.raise(Event::exception(GP, Some(0)))
     }

@@ -20,11 +20,11 @@ pub(super) fn fault(vcpu: &mut SvmVcpu) -> Result<Next, Error> {
     let address = vcpu.vmcb.get(fields::EXITINFO2);
     let mut stale = false;
     let demand = vcpu.space.demand(address, |_| stale = true)?;
-    if stale || demand == Demand::Stale {
+    if stale || demand == Demand::Already {
         vcpu.forget();
     }
     match demand {
-        Demand::Mapped | Demand::Stale => Ok(Next::Resume),
+        Demand::Mapped | Demand::Already => Ok(Next::Resume),
         Demand::Nowhere => Ok(device_register(vcpu, address)),
     }
 }

@@ -51,21 +51,21 @@ pub(super) fn run(vmx: &Vmx, memory: GuestRam, words: &mut dyn Write) -> Result<
         }
     }
     let mut second = stage.vcpu.view(MAPPED)?;
-    let Some(behind) = stage.vcpu.memory.host(PAGES + 0x1000) else {
+    let Some(behind) = stage.vcpu.space.host(PAGES + 0x1000) else {
         return Ok(Verdict::Otherwise);
     };
     let page = Page {
         host: behind,
         size: Size::Small,
         rights: Rights::ALL,
-        memory_type: stage.vcpu.processor.mtrrs.memory_type(behind),
+        memory_type: stage.vcpu.space.memory_type(behind),
     };
     // No processor has this root in mind yet.
     second.remap(PAGES, 0x1000, page).settle(|_| ())?;
     stage.vcpu.map_all(MAPPED)?;
     stage
         .vcpu
-        .offer_views(&[stage.vcpu.memory.table.pointer(), second.pointer()])?;
+        .offer_views(&[stage.vcpu.space.table.pointer(), second.pointer()])?;
 
     let mut seen = [Did::Failed; 4];
     for did in &mut seen {

@@ -48,7 +48,7 @@ impl Verdict {
         matches!(self, Self::Otherwise)
     }
 
-    const fn of(good: bool) -> Self {
+    pub(crate) const fn of(good: bool) -> Self {
         if good { Self::AsTheManualSays } else { Self::Otherwise }
     }
 }
@@ -98,6 +98,11 @@ pub const ALL: &[Example] = &[
         about: "an exit after each instruction: monitor trap flag",
         run: monitor_trap_flag::run,
     },
+    Example {
+        name: "prove",
+        about: "a VMCS broken in every way: the entry checker and the processor compared",
+        run: crate::prove::run,
+    },
 ];
 
 impl Example {
@@ -123,4 +128,4 @@ macro_rules! say {
         let _ = core::fmt::Write::write_fmt($words, format_args!("{}\n", format_args!($($line)*)));
     };
 }
-use say;
+pub(crate) use say;

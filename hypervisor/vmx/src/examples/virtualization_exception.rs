@@ -15,7 +15,7 @@ use chiton_shared::memory::GuestMemory;
 
 use super::stage::{CODE, CODE_SELECTOR, Did, IDT, PAGES, Stage, program};
 use super::{Verdict, say};
-use crate::{Error, Options, Vmx};
+use crate::{Error, Options, Vmx, memory};
 
 /// The vector of #VE.
 const VE: u64 = 20;
@@ -40,7 +40,7 @@ program! {
     "iretd",
 }
 
-pub(super) fn run(vmx: &Vmx, memory: GuestRam, words: &mut dyn Write) -> Result<Verdict, Error> {
+pub(super) fn run(vmx: &Vmx, ram: GuestRam, words: &mut dyn Write) -> Result<Verdict, Error> {
     if vmx.capabilities().secondary.may & secondary::EPT_VIOLATION_VE == 0 {
         return Ok(Verdict::Skipped("this processor does not turn EPT violations into #VE"));
     }
@@ -48,19 +48,16 @@ pub(super) fn run(vmx: &Vmx, memory: GuestRam, words: &mut dyn Write) -> Result<
         virtualization_exceptions: Some(AREA),
         ..Options::default()
     };
-    let mut stage = Stage::new(vmx, memory, program(), options)?;
+    let mut stage = Stage::new(vmx, ram, program(), options)?;
     // An interrupt gate of 32 bits (SDM volume 3A, figure 7-2).
     let gate = HANDLER & 0xffff | u64::from(CODE_SELECTOR) << 16 | 0x8e00 << 32 | HANDLER >> 16 << 48;
     for (address, bytes) in [(IDT + VE * 8, gate.to_le_bytes()), (AREA, [0; 8])] {
-        if let Some(window) = memory.window(address, 8) {
+        if let Some(window) = ram.window(address, 8) {
             window.write(0, &bytes);
         }
     }
     stage.vcpu.map_all(2 << 20)?;
-    stage
-        .vcpu
-        .memory
-        .give_violations_to_guest(&stage.vcpu.processor, MISSING, 0x1000)?;
+    stage.vcpu.give_violations_to_guest(MISSING, 0x1000)?;
 
     let asked = stage.go()?;
     let reason = stage.read(AREA);
@@ -73,7 +70,7 @@ pub(super) fn run(vmx: &Vmx, memory: GuestRam, words: &mut dyn Write) -> Result<
         "its information area says: exit reason {reason}, guest-physical {:#x}",
         stage.read(AREA + 24)
     );
-    stage.vcpu.memory.demand(&stage.vcpu.processor, MISSING)?;
+    memory::demand(&mut stage.vcpu.space, &stage.vcpu.processor, MISSING)?;
     let wrote = stage.go()?;
     let did = stage.go()?;
     let violations = stage.vcpu.counts().of(Basic::EPT_VIOLATION);

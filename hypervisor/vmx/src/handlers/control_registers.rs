@@ -5,6 +5,7 @@
 //! shadow.
 
 use chiton_core::vmx::{VmcsFields, VmcsWrite, fields};
+use chiton_shared::memory::GuestMemory;
 use x86_64::registers::control::{Cr0Flags, Cr4Flags, EferFlags};
 
 use super::Next;
@@ -97,10 +98,12 @@ fn change_mode(vcpu: &mut VmxVcpu, paging: bool) -> Result<bool, Error> {
             fields::GUEST_PDPTE3,
         ];
         for (field, address) in entries.into_iter().zip((table..).step_by(8)) {
-            let Some(entry) = vcpu.memory.read_physical(address) else {
+            let Some(window) = vcpu.space.ram.window(address, 8) else {
                 return Ok(false);
             };
-            vcpu.vmcs.set(field, entry)?;
+            let mut entry = [0; 8];
+            window.read(0, &mut entry);
+            vcpu.vmcs.set(field, u64::from_le_bytes(entry))?;
         }
     }
     let mut changed = efer;

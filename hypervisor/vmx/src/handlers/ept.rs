@@ -8,14 +8,13 @@
 
 use chiton_core::decode::{self, Access, LONGEST};
 use chiton_core::paging::{Cause, Purpose, Violation};
+use chiton_core::space::Demand;
 use chiton_core::vcpu::Broken;
 use chiton_core::vmx::exit::Basic;
 use chiton_core::vmx::{VmcsFields, fields};
 
 use super::{Next, Pending};
-use crate::memory::{Demand, Memory};
-use crate::setup::guest::ring;
-use crate::{Error, VmxVcpu};
+use crate::{Error, VmxVcpu, memory};
 
 /// The guest has touched what is not mapped.
 pub(super) fn violation(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
@@ -25,15 +24,15 @@ pub(super) fn violation(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
         vcpu.vmcs.get(fields::GUEST_LINEAR_ADDRESS),
     );
     if let Some(hook) = vcpu.hook.as_ref().filter(|hook| hook.holds(violation.guest)) {
-        hook.turn(&mut vcpu.memory, &vcpu.processor, violation.access.execute)?;
+        hook.turn(&mut vcpu.space, &vcpu.processor, violation.access.execute)?;
         return Ok(Next::Resume);
     }
-    match vcpu.memory.demand(&vcpu.processor, violation.guest)? {
+    match memory::demand(&mut vcpu.space, &vcpu.processor, violation.guest)? {
         Demand::Mapped => return Ok(Next::Resume),
         Demand::Nowhere => return device_register(vcpu, &violation),
         Demand::Already => {}
     }
-    let path = vcpu.memory.table.path(violation.guest);
+    let path = vcpu.space.table.path(violation.guest);
     match violation.cause(&path) {
         // The violation itself has made the processor forget (SDM volume 3C, section 30.4.3.1).
         Cause::Stale => Ok(Next::Resume),
@@ -49,7 +48,7 @@ fn device_register(vcpu: &mut VmxVcpu, violation: &Violation) -> Result<Next, Er
     let address = violation.guest;
     let cr3 = vcpu.vmcs.get(fields::GUEST_CR3);
     let mut bytes = [0; LONGEST];
-    let len = vcpu.memory.fetch(cr3, vcpu.registers.rip, &mut bytes);
+    let len = vcpu.space.fetch(cr3, vcpu.registers.rip, &mut bytes);
     let bytes = &bytes[..len];
     // A fetch, a page table, or the delivery of an event: no instruction moves data there.
     if violation.access.execute || violation.purpose != Purpose::Page || vcpu.event.is_some() {
@@ -75,9 +74,8 @@ fn device_register(vcpu: &mut VmxVcpu, violation: &Violation) -> Result<Next, Er
         vcpu.vmcs.get(fields::GUEST_FS_BASE),
         vcpu.vmcs.get(fields::GUEST_GS_BASE),
     );
-    let ring = ring(&vcpu.vmcs);
-    let memory = &vcpu.memory;
-    let read = |from, data: &mut [u8]| memory.read(cr3, ring, from, data).is_ok();
+    let (by, space) = (vcpu.accessor(), &vcpu.space);
+    let read = |from, data: &mut [u8]| space.read(by, from, data).is_ok();
     let place = (address, violation.access.write);
     match Access::begin(instruction, &vcpu.registers, segments, place, read) {
         Ok(access) => {
@@ -95,9 +93,8 @@ fn device_register(vcpu: &mut VmxVcpu, violation: &Violation) -> Result<Next, Er
 
 /// The board has answered.
 pub(super) fn complete(vcpu: &mut VmxVcpu, access: Access) -> Result<Next, Error> {
-    let (cr3, ring) = (vcpu.vmcs.get(fields::GUEST_CR3), ring(&vcpu.vmcs));
-    let memory: &Memory = &vcpu.memory;
-    let write = |to, data: &[u8]| memory.write(cr3, ring, to, data).is_ok();
+    let (by, space) = (vcpu.accessor(), &vcpu.space);
+    let write = |to, data: &[u8]| space.write(by, to, data).is_ok();
     match access.complete(&mut vcpu.registers, write) {
         Ok(Some(more)) => {
             vcpu.pending = Pending::Mmio(more);
@@ -120,7 +117,7 @@ pub(super) fn complete(vcpu: &mut VmxVcpu, access: Access) -> Result<Next, Error
 /// there.
 pub(super) fn misconfiguration(vcpu: &mut VmxVcpu) -> Next {
     let address = vcpu.vmcs.get(fields::GUEST_PHYSICAL_ADDRESS);
-    let path = vcpu.memory.table.path(address);
+    let path = vcpu.space.table.path(address);
     vcpu.note(format_args!("{path}"));
     Next::Broken(Broken::Unknown(Basic::EPT_MISCONFIGURATION.0.into()))
 }

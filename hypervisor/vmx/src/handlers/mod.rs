@@ -13,6 +13,7 @@ mod model_specific;
 mod other;
 
 use chiton_core::decode::Access;
+use chiton_core::port::PortAccess;
 use chiton_core::vcpu::{Broken, Exit};
 use chiton_core::vmx::exit::Basic;
 
@@ -43,7 +44,7 @@ pub(crate) enum Pending {
     /// Nothing.
     Nothing,
     /// A port is read or written.
-    Port(io::PortAccess),
+    Port(PortAccess),
     /// A device register is read or written.
     Mmio(Access),
 }

@@ -3,6 +3,7 @@
 
 use core::arch::x86_64::_rdtsc;
 
+use chiton_core::paging::Pat;
 use chiton_core::vmx::{VmcsFields, VmcsWrite, fields};
 use x86_64::registers::control::{Cr0Flags, EferFlags};
 
@@ -62,7 +63,7 @@ fn write(vcpu: &mut VmxVcpu, register: u32, value: u64) -> Result<bool, Error> {
             let now = unsafe { _rdtsc() };
             vcpu.vmcs.set(fields::TSC_OFFSET, value.wrapping_sub(now))?;
         }
-        msr::PAT if is_pat(value) => vcpu.vmcs.set(fields::GUEST_PAT, value)?,
+        msr::PAT if Pat::new(value).is_some() => vcpu.vmcs.set(fields::GUEST_PAT, value)?,
         msr::EFER => return write_efer(vcpu, value),
         // An address that is none would fail VM entry.
         _ if !is_canonical(value) => return Ok(false),
@@ -92,14 +93,6 @@ fn write_efer(vcpu: &mut VmxVcpu, value: u64) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Whether every byte is a memory type (SDM volume 3A, table 13-10).
-fn is_pat(value: u64) -> bool {
-    value
-        .to_le_bytes()
-        .into_iter()
-        .all(|kind| matches!(kind, 0 | 1 | 4..=7))
-}
-
 /// Whether bits 48 to 63 are those of bit 47.
 const fn is_canonical(address: u64) -> bool {
     matches!(address.cast_signed() >> 47, 0 | -1)
@@ -108,13 +101,6 @@ const fn is_canonical(address: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pat_takes_memory_types_alone() {
-        assert!(is_pat(0x0007_0406_0007_0406));
-        assert!(!is_pat(0x0007_0406_0002_0406));
-        assert!(!is_pat(0x0800_0000_0000_0000));
-    }
 
     #[test]
     fn an_address_has_the_sign_of_bit_47() {

@@ -3,6 +3,7 @@
 //! CR0 and CR4 have three values each: what the guest reads is the *shadow* in the bits of the
 //! *mask*, which are the hypervisor's, and the *real* one in the others.
 
+use chiton_core::paging::Pat;
 use chiton_core::vcpu::{Segment, SystemRegisters, Table};
 use chiton_core::vmx::controls::entry;
 use chiton_core::vmx::field::{Bits16, Bits32, Field, Natural, ReadWrite};
@@ -137,11 +138,9 @@ pub(crate) fn write(
 
 /// What a processor has after a reset and the guest's world does not name.
 pub(crate) fn write_rest(vmcs: &mut impl VmcsWrite) -> Result<(), NoSuchField> {
-    /// PAT after a reset (SDM volume 3A, table 13-12).
-    const PAT: u64 = 0x0007_0406_0007_0406;
     /// DR7 after a reset: bit 10 is always set.
     const DR7: u64 = 0x400;
-    vmcs.set(fields::GUEST_PAT, PAT)?;
+    vmcs.set(fields::GUEST_PAT, Pat::RESET.value())?;
     vmcs.set(fields::GUEST_DR7, DR7)?;
     vmcs.set(fields::GUEST_DEBUGCTL, 0)?;
     vmcs.set(fields::GUEST_SYSENTER_CS, 0)?;

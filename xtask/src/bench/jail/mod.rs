@@ -2,6 +2,7 @@
 //! the jail costs, what is left behind, and whether many instances slow down the next.
 
 mod host;
+mod least;
 mod peers;
 
 use std::{
@@ -96,7 +97,11 @@ impl Home {
 /// From exec to exit, jailed and not, ours and others'.
 fn speed(chiton: &Path, hello: &Path, place: &Place, runs: usize) -> Result<()> {
     let home = place.home("speed");
-    let bundle = peers::bundle(&place.0.join("bundle"), &floor::build()?)?;
+    let floor = floor::build()?;
+    let bundle = peers::bundle(&place.0.join("bundle"), &floor)?;
+    // It makes what is made once, such as the parents of cgroups.
+    command::quietly(&Task::silent(), home.chiton(chiton, &["run", "--rm"]).arg(hello))?;
+    let least = least::command(&floor, &place.0.join("least"))?;
     let run = |arguments: &[&str], guest: &Path| {
         let mut run = home.chiton(chiton, arguments);
         run.arg(guest);
@@ -119,6 +124,7 @@ fn speed(chiton: &Path, hello: &Path, place: &Place, runs: usize) -> Result<()> 
         Program::new("unshare, the same namespaces", peers::unshare(&bundle)),
         Program::new("chiton run --rm hello, a file", run(&["run", "--rm"], hello)),
         Program::new("  an image: overlay and limits", run(&limits, Path::new("hello:bench"))),
+        Program::new(least::LEAST, least),
     ];
     let beside = peers::WithoutUnified::new()?;
     let (found, missing) = peers::installed(&bundle, beside.as_ref());
@@ -138,6 +144,12 @@ fn speed(chiton: &Path, hello: &Path, place: &Place, runs: usize) -> Result<()> 
     println!(
         "the whole jail takes {ratio:.2} times unshare and an unjailed start; goal: at most {GOAL}, {}",
         verdict(ratio <= GOAL)
+    );
+    println!(
+        "it takes {:.2} times what the kernel alone takes for such a jail with a machine in it, which is {:.2} times \
+         unshare and an unjailed start",
+        whole / samples[4].median(),
+        samples[4].median() / sum,
     );
     let median = |name| {
         let at = programs.iter().position(|program| program.name == name)?;

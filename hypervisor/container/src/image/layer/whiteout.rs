@@ -96,7 +96,7 @@ pub(super) fn make_opaque(folder: impl AsFd) -> rustix::io::Result<()> {
 /// Whether a folder is opaque.
 pub(in super::super) fn is_opaque(folder: impl AsFd) -> rustix::io::Result<bool> {
     for name in OPAQUE_XATTRS {
-        if xattr::get(&folder, name)?.is_some_and(|value| value == b"y") {
+        if xattr::is(&folder, name, b"y")? {
             return Ok(true);
         }
     }

@@ -44,6 +44,16 @@ pub(super) fn get(file: impl AsFd, name: &CStr) -> rustix::io::Result<Option<Vec
     }
 }
 
+/// Whether an attribute has this value, of at most 8 bytes.
+pub(super) fn is(file: impl AsFd, name: &CStr, wanted: &[u8]) -> rustix::io::Result<bool> {
+    let mut value = [0_u8; 8];
+    match rustix::fs::fgetxattr(&file, name, &mut value[..]) {
+        Ok(length) => Ok(&value[..length] == wanted),
+        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::RANGE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

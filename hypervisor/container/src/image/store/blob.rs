@@ -57,8 +57,10 @@ impl Store {
                 format!("{} bytes are too many for a document", blob.size),
             ));
         }
-        let mut bytes = Vec::new();
-        let mut file = self.open_blob(blob)?.take(Limits::DOCUMENT);
+        let file = self.open_blob(blob)?;
+        // As long as it is, which is no more than a document may have.
+        let mut bytes = Vec::with_capacity(blob.size as usize);
+        let mut file = file.take(Limits::DOCUMENT);
         file.read_to_end(&mut bytes).doing(|| format!("read {}", what()))?;
         check(what, blob, Digest::of(&bytes), bytes.len() as u64)?;
         Ok(bytes)

@@ -123,7 +123,11 @@ impl Ranges {
             }
         };
         let note = format!("{} {owner}\n", std::process::id());
-        file.set_len(0)
+        // A file that was ever cut is written out by some file systems when it is closed, which is to wait for the
+        // disk. Only the dead leave one with something in it.
+        let empty = file.metadata().map(|found| found.len() == 0);
+        empty
+            .and_then(|empty| if empty { Ok(()) } else { file.set_len(0) })
             .and_then(|()| file.write_all(note.as_bytes()))
             .map_err(|source| self.trouble(&path, source))?;
         Ok(Some((path, file)))

@@ -10,6 +10,16 @@ use rustix::mount::MountAttrFlags;
 use super::mount;
 use crate::jail::error::{At, Failure, Step};
 
+/// Whether there is `/dev`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dev {
+    /// No `/dev`: for a process that has open what it needs.
+    Absent,
+    /// What every program expects.
+    #[default]
+    Usual,
+}
+
 /// Devices that are the host's own: harmless to share, and a user namespace cannot make any.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 const LINKS: [(&str, &str); 5] = [

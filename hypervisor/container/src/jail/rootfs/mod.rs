@@ -16,6 +16,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use super::error::{At, Failure, Step};
 use overlay::Layers;
 
+pub use dev::Dev;
 pub(super) use kernel::Owner;
 pub use kernel::{Proc, Sys};
 pub use volumes::{Volume, VolumeError};
@@ -41,6 +42,8 @@ pub struct Root {
     pub proc: Proc,
     /// Whether there is `/sys`.
     pub sys: Sys,
+    /// Whether there is `/dev`.
+    pub dev: Dev,
     /// What else the jail sees of the host.
     pub volumes: Vec<Volume>,
 }
@@ -154,7 +157,9 @@ pub(super) fn build(root: &Root, parts: &Parts, view: View) -> Result<OwnedFd, F
     mount::set_attributes(top.as_fd(), libc::MOUNT_ATTR_NODEV, false)
         .at(Step::Mount, || "the root, without devices".into())?;
     kernel::make(top.as_fd(), (root.proc, view.processes), (root.sys, view.interfaces))?;
-    dev::make(top.as_fd(), view.queues)?;
+    if root.dev == Dev::Usual {
+        dev::make(top.as_fd(), view.queues)?;
+    }
     if root.tmp {
         dev::tmp(top.as_fd())?;
     }

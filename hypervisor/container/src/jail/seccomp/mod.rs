@@ -5,17 +5,17 @@
 //! filter, and may add one of their own, which can only take away.
 
 mod ordinary;
+mod program;
 mod refused;
 mod vmm;
 
 use std::collections::BTreeMap;
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Op, SeccompCondition as Condition,
-    SeccompFilter, SeccompRule, TargetArch,
-};
+use libc::{sock_filter, sock_fprog};
 
-use super::error::{Failure, Step};
+use super::clone::{checked, last_error};
+use super::error::{At, Failure, Step};
+use program::{Condition, Entry, Fate, Test, compile};
 
 pub use ordinary::ordinary;
 pub use refused::Refused;
@@ -36,7 +36,8 @@ pub enum Otherwise {
 /// A list of calls that are allowed.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    allowed: BTreeMap<i64, Vec<SeccompRule>>,
+    /// Each with its rules, one of which must hold; without any it is always allowed.
+    allowed: BTreeMap<i64, Vec<Vec<Condition>>>,
     otherwise: Otherwise,
     missing: Vec<i64>,
 }
@@ -80,21 +81,21 @@ impl Filter {
     /// So `ioctl` is filtered by request number: `allow_if(libc::SYS_ioctl, 1, &requests)`.
     #[must_use]
     pub fn allow_if(self, call: i64, argument: u8, values: &[u32]) -> Self {
-        let conditions = values.iter().map(|value| vec![(argument, Op::Eq, *value)]);
+        let conditions = values.iter().map(|value| vec![(argument, Test::Is(*value))]);
         self.rules(call, conditions.collect())
     }
 
     /// Allows a call unless an argument, of which the kernel uses 32 bits, is one of these.
     #[must_use]
     fn allow_unless(self, call: i64, argument: u8, values: &[u32]) -> Self {
-        let conditions = values.iter().map(|value| (argument, Op::Ne, *value)).collect();
+        let conditions = values.iter().map(|value| (argument, Test::IsNot(*value))).collect();
         self.rules(call, vec![conditions])
     }
 
     /// Allows a call if these bits of an argument are 0.
     #[must_use]
     fn allow_without_bits(self, call: i64, argument: u8, bits: u32) -> Self {
-        self.rules(call, vec![vec![(argument, Op::MaskedEq(bits.into()), 0)]])
+        self.rules(call, vec![vec![(argument, Test::Without(bits))]])
     }
 
     /// Lets a call fail as on a kernel that does not have it, so that programs take another way.
@@ -105,17 +106,9 @@ impl Filter {
         self
     }
 
-    fn rules(mut self, call: i64, rules: Vec<Vec<(u8, Op, u32)>>) -> Self {
-        let rules = rules.into_iter().filter_map(|conditions| {
-            let conditions: Result<Vec<_>, _> = conditions
-                .into_iter()
-                // The kernel cuts the argument to 32 bits, and so must the filter: else 1 << 32 more is let by.
-                .map(|(argument, op, value)| Condition::new(argument, Length::Dword, op, value.into()))
-                .collect();
-            // An argument beyond the sixth is a mistake in a list of ours, and allows nothing.
-            SeccompRule::new(conditions.ok()?).ok()
-        });
-        let rules: Vec<_> = rules.collect();
+    fn rules(mut self, call: i64, mut rules: Vec<Vec<Condition>>) -> Self {
+        // An argument beyond the sixth is a mistake in a list of ours, and allows nothing.
+        rules.retain(|rule| !rule.is_empty() && rule.iter().all(|(argument, _)| *argument < 6));
         // A call without any rule would be allowed whatever its arguments.
         if !rules.is_empty() {
             self.allowed.entry(call).or_default().extend(rules);
@@ -124,19 +117,21 @@ impl Filter {
     }
 
     /// Compiles the filter.
-    pub(super) fn compile(&self) -> Result<Programs, Failure> {
-        let otherwise = match self.otherwise {
-            Otherwise::Kill => SeccompAction::KillProcess,
-            Otherwise::Errno(errno) => SeccompAction::Errno(errno),
-            Otherwise::Log => SeccompAction::Log,
+    pub(super) fn compile(&self) -> Program {
+        let others = match self.otherwise {
+            Otherwise::Kill => Fate::Kill,
+            Otherwise::Errno(errno) => Fate::Errno(errno),
+            Otherwise::Log => Fate::Log,
         };
-        let mut programs = vec![program(self.allowed.clone(), otherwise, SeccompAction::Allow)?];
-        if !self.missing.is_empty() {
-            let missing = self.missing.iter().map(|call| (*call, Vec::new())).collect();
-            let action = SeccompAction::Errno(libc::ENOSYS as u32);
-            programs.push(program(missing, SeccompAction::Allow, action)?);
-        }
-        Ok(Programs(programs))
+        let entry = |(call, rules): (&i64, &Vec<_>)| {
+            let entry = match rules.as_slice() {
+                _ if self.missing.contains(call) => Entry::Always(Fate::Errno(libc::ENOSYS as u32)),
+                [] => Entry::Always(Fate::Allow),
+                _ => Entry::If(rules.clone(), Fate::Allow),
+            };
+            (*call as u32, entry)
+        };
+        Program(compile(self.allowed.iter().map(entry).collect(), others))
     }
 
     /// Installs the filter for the calling thread and those that it starts.
@@ -145,46 +140,40 @@ impl Filter {
     ///
     /// If the kernel refuses it.
     pub fn install(&self) -> Result<(), Failure> {
-        self.compile()?.install()
+        self.compile().install()
     }
-}
-
-fn program(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    otherwise: SeccompAction,
-    matched: SeccompAction,
-) -> Result<BpfProgram, Failure> {
-    SeccompFilter::new(rules, otherwise, matched, TargetArch::x86_64)
-        .and_then(BpfProgram::try_from)
-        .map_err(|error| Failure::refused(Step::Seccomp, error.to_string()))
 }
 
 /// A filter that kills at these calls, and at `ioctl` with these requests, and allows all others: to be put before one
 /// that knows what is allowed.
-fn forbid(calls: &[i64], requests: &[u32]) -> Result<Programs, Failure> {
-    let mut rules = Filter::new(&[], Otherwise::Kill)
-        .allow_if(libc::SYS_ioctl, 1, requests)
-        .allowed;
-    rules.retain(|call, _| *call == libc::SYS_ioctl);
-    rules.extend(calls.iter().map(|call| (*call, Vec::new())));
-    Ok(Programs(vec![program(
-        rules,
-        SeccompAction::Allow,
-        SeccompAction::KillProcess,
-    )?]))
+fn forbid(calls: &[i64], requests: &[u32]) -> Program {
+    let kill = |call: &i64| (*call as u32, Entry::Always(Fate::Kill));
+    let requests = requests.iter().map(|request| vec![(1, Test::Is(*request))]);
+    let ioctl = (libc::SYS_ioctl as u32, Entry::If(requests.collect(), Fate::Kill));
+    Program(compile(calls.iter().map(kill).chain([ioctl]).collect(), Fate::Allow))
 }
 
 /// A filter as the kernel reads it.
 #[derive(Debug)]
-pub(super) struct Programs(Vec<BpfProgram>);
+pub(super) struct Program(Vec<sock_filter>);
 
-impl Programs {
+impl Program {
     pub(super) fn install(&self) -> Result<(), Failure> {
-        // The one that allows more is first: the other must still be installed under it.
-        for program in self.0.iter() {
-            seccompiler::apply_filter(program).map_err(|error| Failure::refused(Step::Seccomp, error.to_string()))?;
+        let what = || format!("a filter of {} instructions", self.0.len());
+        let program = sock_fprog {
+            // BPF_MAXINSNS is 4096; what is longer is refused, not cut.
+            len: u16::try_from(self.0.len()).map_err(|_| Failure::refused(Step::Seccomp, what()))?,
+            filter: self.0.as_ptr().cast_mut(),
+        };
+        // SAFETY: a flag of this thread, which takes four numbers.
+        checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).at(Step::Seccomp, what)?;
+        // SAFETY: the kernel reads `len` instructions from `filter`, which outlive the call, and writes nothing.
+        let answer = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+        if answer == 0 {
+            Ok(())
+        } else {
+            Err(last_error()).at(Step::Seccomp, what)
         }
-        Ok(())
     }
 }
 
@@ -196,11 +185,5 @@ mod tests {
     fn no_values_allow_nothing() {
         let filter = Filter::new(&[libc::SYS_read], Otherwise::Kill).allow_if(libc::SYS_ioctl, 1, &[]);
         assert!(!filter.allowed.contains_key(&libc::SYS_ioctl));
-    }
-
-    #[test]
-    fn every_list_compiles() {
-        assert_eq!(ordinary().compile().unwrap().0.len(), 2);
-        assert_eq!(vmm(&[0xAE80]).compile().unwrap().0.len(), 2);
     }
 }

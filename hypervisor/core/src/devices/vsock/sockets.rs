@@ -31,7 +31,8 @@ pub struct Refused;
 /// A socket is there from [`connect`](Self::connect) or [`Event::Asked`] on, until
 /// [`close`](Self::close).
 pub trait Sockets: Send {
-    /// The next thing that happened, if there is one. Whoever got [`Input::Empty`] or
+    /// The next thing that happened, if there is one; what happens while this is asked again and again
+    /// may be told only after a `None`. Whoever got [`Input::Empty`] or
     /// [`Output::Full`] hears of it when that changes.
     fn next_event(&mut self) -> Option<Event>;
 

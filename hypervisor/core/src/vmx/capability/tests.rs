@@ -72,17 +72,18 @@ fn basic_and_misc_say_what_their_bits_mean() {
 
 #[test]
 fn a_processor_is_read_from_cpuid() {
-    let processor = Processor::from_cpuid(|leaf, _| match leaf {
+    let processor = Processor::from_cpuid(|leaf, sub| match leaf {
         0 => [0xd, 0, 0, 0],
         0x8000_0000 => [0x8000_0008, 0, 0, 0],
         0x8000_0008 => [0x3027, 0, 0, 0],
-        7 => [0, 1 << 11, 1 << 7 | 1 << 16, 1 << 20],
+        7 if sub == 0 => [1, 1 << 11, 1 << 7, 1 << 20],
+        7 => [1 << 26, 0, 0, 0],
         0xa => [0x0730_0404, 0, 0, 0x603],
         _ => [0; 4],
     });
     assert_eq!((processor.physical_bits, processor.linear_bits), (39, 48));
     assert_eq!(processor.perf_global_ctrl, 0x7_0000_000f);
-    assert!(processor.rtm && processor.shadow_stacks && processor.branch_tracking && processor.five_levels);
+    assert!(processor.rtm && processor.shadow_stacks && processor.branch_tracking && processor.linear_address_masking);
     assert_eq!(processor.debugctl, 0x9fc3);
     assert!(!processor.sgx && !processor.bus_lock_detection);
 

@@ -44,5 +44,8 @@ pub fn all() -> impl Iterator<Item = AnyField> {
 /// The field with an encoding, if there is one.
 #[must_use]
 pub fn find(encoding: Encoding) -> Option<AnyField> {
-    all().find(|field| field.encoding == encoding)
+    let kin = |field: &AnyField| (field.encoding.size(), field.encoding.kind()) == (encoding.size(), encoding.kind());
+    let table = TABLES.into_iter().find(|table| table.first().is_some_and(kin))?;
+    let at = table.binary_search_by_key(&encoding, |field| field.encoding).ok()?;
+    table.get(at).copied()
 }

@@ -207,7 +207,7 @@ impl fmt::Display for TaskSwitch {
 }
 
 /// What a failed VM entry says of an invalid guest state (SDM volume 3C, section 28.8). The processor
-/// tells no more; the entry checker does.
+/// tells no more; [`check`](super::check) does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestState(pub u64);
 

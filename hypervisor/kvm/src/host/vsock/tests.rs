@@ -2,6 +2,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use chiton_shared::memory::GuestMemory;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::*;
 use crate::ram::Ram;
@@ -90,6 +91,31 @@ fn readiness_is_told_again_after_empty_and_full() {
     assert_eq!(sockets.write(socket, &[0; 4096]), Output::Full);
     client.read_exact(&mut vec![0; sent]).unwrap();
     assert_eq!(sockets.next_event(), Some(Event::Ready(socket)));
+}
+
+#[test]
+fn what_happens_after_a_look_is_told_by_the_next_and_keeps_the_descriptor_ready() {
+    let place = Place::new("looks");
+    let (mut sockets, _file) = place.open();
+    let mut client = UnixStream::connect(place.socket()).unwrap();
+    client.write_all(b"CONNECT 1\n").unwrap();
+    let (socket, _) = asked(&mut sockets).unwrap();
+    while sockets.next_event().is_some() {}
+    let watched = sockets.watched().unwrap();
+    let ready = || {
+        let mut fds = [PollFd::new(&watched, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
+    };
+    for _ in 0..3 {
+        assert!(!ready());
+        client.write_all(b"x").unwrap();
+        assert!(ready());
+        assert_eq!(sockets.next_event(), Some(Event::Ready(socket)));
+        client.write_all(b"y").unwrap();
+        // It may be told now or later; until then the descriptor says so.
+        assert!(ready());
+        while sockets.next_event().is_some() || ready() {}
+    }
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! Intel's VMX.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use chiton_bare::command::Show;
+use chiton_core::paging::Size;
+use chiton_core::physical::GuestRam;
+use chiton_core::vmx::dump::Dump;
+use chiton_vmx::examples::{self, Example};
+use chiton_vmx::{Options, Vmx, VmxVcpu};
+
+use super::{Backend, Refused, Report};
+use crate::machine::debug::{Words, say};
+
+impl Backend for Vmx {
+    type Vcpu = VmxVcpu;
+
+    const NAME: &'static str = "VMX";
+
+    fn vcpu(&self, memory: GuestRam, show: &Show) -> Result<VmxVcpu, Refused> {
+        let mut options = Options {
+            check: show.check,
+            ..Options::default()
+        };
+        if show.small_pages {
+            options.largest_page = Size::Small;
+        }
+        if show.trace {
+            options.trace = Some(alloc::boxed::Box::new(|trace| say!("{trace}")));
+        }
+        self.vcpu(memory, options).map_err(|error| Refused::new(&error))
+    }
+
+    fn controls(&self, vcpu: &VmxVcpu) -> String {
+        vcpu.controls().to_string()
+    }
+
+    fn example(&self, name: &str, memory: GuestRam) -> Result<bool, Refused> {
+        let example = Example::find(name).ok_or_else(|| {
+            let names: Vec<&str> = examples::ALL.iter().map(|example| example.name).collect();
+            Refused::new(&format_args!(
+                "there is no example {name:?}; there are {}",
+                names.join(", ")
+            ))
+        })?;
+        say!("{name}: {}", example.about);
+        let verdict = example
+            .run(self, memory, &mut Words)
+            .map_err(|error| Refused::new(&error))?;
+        say!("{name}: {verdict}");
+        Ok(!verdict.is_failure())
+    }
+}
+
+impl Report for VmxVcpu {
+    fn counts(&self) -> String {
+        self.counts().to_string()
+    }
+
+    fn why(&self) -> String {
+        self.report().map_or_else(String::new, ToString::to_string)
+    }
+
+    fn control_structure(&mut self) -> String {
+        match self.vmcs() {
+            Ok(vmcs) => Dump(vmcs).to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn walk(&mut self, address: u64) -> String {
+        match VmxVcpu::walk(self, address) {
+            Ok(walk) => walk.to_string(),
+            Err(error) => format!("no walk of {address:#x}: {error}"),
+        }
+    }
+}

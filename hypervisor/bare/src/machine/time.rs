@@ -1,0 +1,125 @@
+//! Time: the time-stamp counter, measured once, and the date of the PC's clock.
+
+use core::arch::x86_64::{__cpuid, _rdtsc};
+use core::time::Duration;
+
+use chiton_bare::calendar::Reading;
+use spin::Once;
+use x86_64::instructions::port::Port;
+
+/// The 8254's clock, in Hz.
+const PIT_HZ: u64 = 1_193_182;
+/// How long the measurement takes, in ticks of that clock: 10 ms.
+const MEASURED: u16 = 11_932;
+/// How often the 8254 is asked before it is taken for absent.
+const PATIENCE: u32 = 50_000_000;
+
+/// Frequency of the time-stamp counter, in kHz.
+static TSC_KHZ: Once<u64> = Once::new();
+
+/// The machine has no clock that the time-stamp counter could be measured against.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this machine tells no frequency of its time-stamp counter: no 8254 timer answers, and CPUID leaf 0x15 is empty"
+)]
+pub(super) struct NoClock;
+
+/// The time-stamp counter.
+pub(super) fn ticks() -> u64 {
+    // SAFETY: every processor with VMX or SVM has it.
+    unsafe { _rdtsc() }
+}
+
+/// Measures the time-stamp counter.
+///
+/// # Errors
+///
+/// If there is nothing to measure it by.
+pub(super) fn init() -> Result<(), NoClock> {
+    let khz = measured().or_else(told).filter(|khz| *khz > 0).ok_or(NoClock)?;
+    TSC_KHZ.call_once(|| khz);
+    Ok(())
+}
+
+/// The counter's frequency, in kHz.
+pub(super) fn tsc_khz() -> u64 {
+    TSC_KHZ.get().copied().unwrap_or(1)
+}
+
+/// Nanoseconds since the machine was switched on, or so.
+pub(super) fn now_ns() -> u64 {
+    let ns = u128::from(ticks()) * 1_000_000 / u128::from(tsc_khz());
+    u64::try_from(ns).unwrap_or(u64::MAX)
+}
+
+/// So long in ticks of the counter.
+pub(super) fn in_ticks(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos() * u128::from(tsc_khz()) / 1_000_000).unwrap_or(u64::MAX)
+}
+
+/// By channel 2 of the 8254, whose output can be read and which interrupts nobody.
+fn measured() -> Option<u64> {
+    let (mut control, mut mode, mut count) = (Port::<u8>::new(0x61), Port::<u8>::new(0x43), Port::<u8>::new(0x42));
+    let [low, high] = MEASURED.to_le_bytes();
+    // SAFETY: ports of the timer, which nobody else uses; the speaker stays off.
+    unsafe {
+        let gate = control.read() & !0b11;
+        control.write(gate);
+        // Channel 2, both bytes, mode 0: the output rises when the count is over.
+        mode.write(0b1011_0000);
+        count.write(low);
+        count.write(high);
+        let start = ticks();
+        control.write(gate | 1);
+        let over = (0..PATIENCE).any(|_| control.read() & 1 << 5 != 0);
+        let taken = ticks() - start;
+        control.write(gate);
+        over.then(|| taken * PIT_HZ / u64::from(MEASURED) / 1000)
+    }
+}
+
+/// By CPUID leaf 0x15: the counter's ratio to a crystal, and the crystal's frequency (SDM volume 3B,
+/// section 20.7.3).
+fn told() -> Option<u64> {
+    const LEAF: u32 = 0x15;
+    if __cpuid(0).eax < LEAF {
+        return None;
+    }
+    let leaf = __cpuid(LEAF);
+    let (denominator, numerator, hz) = (u64::from(leaf.eax), u64::from(leaf.ebx), u64::from(leaf.ecx));
+    (hz * numerator).checked_div(denominator).map(|hz| hz / 1000)
+}
+
+/// Nanoseconds since 1970, by the PC's clock, which is taken to show UTC; 0 if it shows no date.
+pub(super) fn wall_clock_ns() -> u64 {
+    // The clock may go on between two registers: what was read twice alike is right.
+    let mut last = reading();
+    for _ in 0..1000 {
+        let next = reading();
+        if next == last {
+            break;
+        }
+        last = next;
+    }
+    last.unix().unwrap_or(0).saturating_mul(1_000_000_000)
+}
+
+fn reading() -> Reading {
+    let register = |number: u8| -> u8 {
+        // SAFETY: index and data of the clock's memory; reading changes nothing. Bit 7 keeps the NMI
+        // as it is on a PC after its start: enabled.
+        unsafe {
+            Port::new(0x70).write(number);
+            Port::new(0x71).read()
+        }
+    };
+    Reading {
+        seconds: register(0),
+        minutes: register(2),
+        hours: register(4),
+        day: register(7),
+        month: register(8),
+        year: register(9),
+        format: register(0xb),
+    }
+}

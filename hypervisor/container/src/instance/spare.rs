@@ -1,0 +1,213 @@
+//! The folder of one that is gone, for the next.
+//!
+//! To give a folder back is to give its block back, and where the disk discards at once that is to wait for it. So one
+//! is kept, with those in it that nobody but the supervisor ever had in hands.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::InstanceError;
+use super::files::{make_dir, remove_tree};
+
+/// Folders that are kept, each in the one before: that of the scratch, and in it overlayfs's own. What is in those was the
+/// instance's, and so was the folder of what it wrote, down to its mode and attributes.
+const KEPT: [&str; 2] = ["root", "work"];
+
+/// Where empty folders wait that are of no use to the next. It takes them away while its payload runs, since who
+/// waits for an end is not to wait for the disk.
+const LEFT: &str = "left";
+/// What is left, and what it is called there: where it wrote, and what overlayfs made for itself.
+const EMPTY: [(&str, &str); 2] = [("root/upper", "upper"), ("root/work/work", "work")];
+/// In the latter, a file in two folders.
+const DIRTY: &str = "root/work/work/incompat/volatile/dirty";
+/// So many folders are left, each in the one before.
+const DEPTH: u32 = 2;
+
+/// Where it is kept. Who takes it or puts it there has the turn.
+#[derive(Debug)]
+pub(super) struct Spare(pub(super) PathBuf);
+
+impl Spare {
+    /// Makes it the folder of this path; whether there was one.
+    pub(super) fn take(&self, path: &Path) -> bool {
+        fs::rename(&self.0, path).is_ok()
+    }
+
+    /// Removes a folder with all that is in it, or keeps it without that if there is none yet.
+    pub(super) fn keep(&self, folder: &Path) -> Result<(), InstanceError> {
+        // A full disk has no room even for that, and what is to be removed is to be removed.
+        if !self.0.exists() && self.try_to_keep(folder).is_ok() {
+            return Ok(());
+        }
+        remove_tree(folder)
+    }
+
+    fn try_to_keep(&self, folder: &Path) -> Result<(), InstanceError> {
+        let left = leave(folder)?;
+        clear(folder, &KEPT, left.then_some(LEFT))?;
+        fs::rename(folder, &self.0).map_err(InstanceError::file("rename a folder to", &self.0))
+    }
+}
+
+/// Takes away what the one before left.
+pub(super) fn clear_left(folder: &Path) {
+    for (_, name) in EMPTY {
+        let path = folder.join(LEFT).join(name);
+        if path.exists() {
+            // What stays is removed with the instance.
+            let _ = remove_tree(&path);
+        }
+    }
+}
+
+/// Puts what is empty aside; whether that could be done.
+fn leave(folder: &Path) -> Result<bool, InstanceError> {
+    let (left, root) = (folder.join(LEFT), folder.join(KEPT[0]));
+    // Of the folder itself: a link is not followed.
+    if !fs::symlink_metadata(&root).is_ok_and(|found| found.is_dir()) {
+        return Ok(false);
+    }
+    make_dir(&left)?;
+    if fs::read_dir(&left)
+        .map_err(InstanceError::file("read", &left))?
+        .next()
+        .is_some()
+    {
+        return Ok(false);
+    }
+    // There is none if it wrote nowhere.
+    let _ = fs::remove_file(folder.join(DIRTY));
+    for ((from, to), depth) in EMPTY.into_iter().zip([0, DEPTH]) {
+        let from = folder.join(from);
+        if holds_nothing(&from, depth) {
+            let to = left.join(to);
+            fs::rename(&from, &to).map_err(InstanceError::file("rename a folder to", &to))?;
+        }
+    }
+    Ok(true)
+}
+
+/// Whether there is a folder and nothing is in it, but for so many folders, each in the one before.
+fn holds_nothing(folder: &Path, depth: u32) -> bool {
+    // Of the folder itself: a link is not followed.
+    let is_folder = fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir());
+    let Some(mut entries) = is_folder.then(|| fs::read_dir(folder).ok()).flatten() else {
+        return false;
+    };
+    match (entries.next(), entries.next()) {
+        (None, _) => true,
+        (Some(Ok(entry)), None) if depth > 0 => holds_nothing(&entry.path(), depth - 1),
+        _ => false,
+    }
+}
+
+/// Removes all that is in a folder, but for that which is kept, and what is `left`.
+fn clear(folder: &Path, kept: &[&str], left: Option<&str>) -> Result<(), InstanceError> {
+    let (first, rest) = kept.split_first().unzip();
+    for entry in fs::read_dir(folder).map_err(InstanceError::file("read", folder))? {
+        let entry = entry.map_err(InstanceError::file("read", folder))?;
+        let path = entry.path();
+        // Of the entry itself: a link is not followed.
+        let is_folder = entry.file_type().map_err(InstanceError::file("read", &path))?.is_dir();
+        match (is_folder, rest) {
+            (true, _) if left.is_some_and(|left| entry.file_name() == *left) => {}
+            (true, Some(rest)) if first.is_some_and(|first| entry.file_name() == *first) => clear(&path, rest, None)?,
+            (true, _) => remove_tree(&path)?,
+            (false, _) => match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(InstanceError::file("remove", &path)(error))?,
+                _ => {}
+            },
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_in_a_folder_is_gone_and_one_of_two_is_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let spare = Spare(home.path().join("spare"));
+        assert!(!spare.take(&home.path().join("new")));
+        for name in ["one", "two"] {
+            let folder = home.path().join(name);
+            for place in [
+                "root/upper/etc",
+                "root/work/work/incompat",
+                "root/work/root/work",
+                "other/root",
+            ] {
+                fs::create_dir_all(folder.join(place)).unwrap();
+            }
+            for file in ["log", "root/upper/secret", "root/work/index", "other/root/x"] {
+                fs::write(folder.join(file), "x").unwrap();
+            }
+            std::os::unix::fs::symlink("/etc", folder.join("link")).unwrap();
+            spare.keep(&folder).unwrap();
+            assert!(!folder.exists());
+        }
+        let next = home.path().join("next");
+        assert!(spare.take(&next) && !spare.0.exists());
+        let names = |path: &Path| -> Vec<_> { fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name()).collect() };
+        let mut at_top = names(&next);
+        at_top.sort();
+        assert_eq!(at_top, ["left", "root"]);
+        assert_eq!(names(&next.join("left")), ["work"]);
+        assert_eq!(names(&next.join("root")), ["work"]);
+        assert!(names(&next.join("root/work")).is_empty());
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_folder_that_is_kept_is_removed_and_not_followed() {
+        let home = tempfile::tempdir().unwrap();
+        let outside = home.path().join("outside");
+        fs::create_dir_all(outside.join("work/file")).unwrap();
+        let folder = home.path().join("one");
+        fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&outside, folder.join("root")).unwrap();
+        Spare(home.path().join("spare")).keep(&folder).unwrap();
+        assert!(outside.join("work/file").exists());
+        assert_eq!(fs::read_dir(home.path().join("spare")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let one = home.path().join("one");
+        fs::create_dir_all(one.join("root/upper")).unwrap();
+        // In the way of the folder for what is left.
+        fs::write(one.join(LEFT), "x").unwrap();
+        let spare = Spare(home.path().join("spare"));
+        spare.keep(&one).unwrap();
+        assert!(!one.exists() && !spare.0.exists());
+    }
+
+    #[test]
+    fn what_is_empty_is_left_to_the_next_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let (one, spare) = (home.path().join("one"), Spare(home.path().join("spare")));
+        let written = ["", "root/upper/name", "root/work/work/a/b/c", "root/work/work/a"];
+        for (at, written) in written.into_iter().enumerate() {
+            fs::create_dir_all(one.join("root/upper")).unwrap();
+            fs::create_dir_all(one.join("root/work/work/incompat/volatile")).unwrap();
+            fs::write(one.join(DIRTY), "").unwrap();
+            fs::create_dir_all(one.join(written)).unwrap();
+            spare.keep(&one).unwrap();
+            assert!(spare.take(&one));
+            let left = ["left/upper", "left/work/incompat/volatile"].map(|path| one.join(path).exists());
+            assert_eq!(left, [at != 1, at < 2], "{written}");
+            let others = [
+                "root/upper",
+                "root/work/work",
+                "left/work/a",
+                "left/work/incompat/volatile/dirty",
+            ];
+            assert!(!others.into_iter().any(|path| one.join(path).exists()), "{written}");
+            clear_left(&one);
+            assert!(fs::read_dir(one.join(LEFT)).unwrap().next().is_none());
+        }
+    }
+}
