@@ -50,11 +50,21 @@ fn guest(size: Size, flags: u64) -> Memory {
     memory
 }
 
-/// Tables of the host in which all of a guest's first GiB lies from 4 GiB on, in such pages.
+/// Tables of the host in which the guest's memory lies from 4 GiB on, in such pages: of small ones
+/// those that the walks come to.
 fn host<F: Format>(pages: &Pages, format: F, size: Size) -> Table<'_, F> {
     let mut table = Table::new(pages, format).unwrap();
-    let len = if size == Size::Huge { GIB } else { 4 * MIB2 };
-    table.map(0, len, page(4 * GIB, size)).settle(never).unwrap();
+    let ranges = match size {
+        Size::Small => vec![(0, 0x2_0000), (LINEAR & !0xfff, 0x2000)],
+        Size::Large => vec![(0, 4 * MIB2)],
+        Size::Huge => vec![(0, GIB)],
+    };
+    for (start, len) in ranges {
+        table
+            .map(start, len, page(4 * GIB + start, size))
+            .settle(never)
+            .unwrap();
+    }
     table
 }
 
