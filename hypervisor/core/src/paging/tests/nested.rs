@@ -50,11 +50,21 @@ fn guest(size: Size, flags: u64) -> Memory {
     memory
 }
 
-/// Tables of the host in which all of a guest's first GiB lies from 4 GiB on, in such pages.
+/// Tables of the host in which the guest's memory lies from 4 GiB on, in such pages: of small ones
+/// those that the walks come to.
 fn host<F: Format>(pages: &Pages, format: F, size: Size) -> Table<'_, F> {
     let mut table = Table::new(pages, format).unwrap();
-    let len = if size == Size::Huge { GIB } else { 4 * MIB2 };
-    table.map(0, len, page(4 * GIB, size)).settle(never).unwrap();
+    let ranges = match size {
+        Size::Small => vec![(0, 0x2_0000), (LINEAR & !0xfff, 0x2000)],
+        Size::Large => vec![(0, 4 * MIB2)],
+        Size::Huge => vec![(0, GIB)],
+    };
+    for (start, len) in ranges {
+        table
+            .map(start, len, page(4 * GIB + start, size))
+            .settle(never)
+            .unwrap();
+    }
     table
 }
 
@@ -222,7 +232,7 @@ EPT entry 3 of the PT allows r-x"
     };
     assert_eq!(
         (violation.guest, violation.purpose, step.level),
-        (0x7000_0000, Purpose::Tables, 2)
+        (0x7000_0000, Purpose::Tables, 3)
     );
     let odd = walk(&memory, &table, CR3, 1 << 47, READ);
     assert_eq!((odd.end, odd.loads()), (NestedEnd::Fault, 0));
@@ -237,8 +247,8 @@ fn a_processor_without_huge_pages_needs_more_loads() {
     assert_eq!(walk(&memory, &table, CR3, LINEAR, READ).loads(), 11);
 }
 
-/// A few tables of the guest's, beside [`CR3`], with entries that lead to one another, to pages, and
-/// astray.
+/// What is put in the place of entries of a good guest's tables: entries that lead to one another,
+/// to pages, and astray.
 fn hostile() -> impl Strategy<Value = Vec<(usize, u64, u64)>> {
     let flags = prop::sample::select(vec![
         0x7_u64,
@@ -277,7 +287,7 @@ proptest! {
         user in any::<bool>(),
         fetch in any::<bool>(),
     ) {
-        let memory = Memory::new(0x2_0000);
+        let memory = guest(Size::Small, PRESENT | WRITE | USER);
         for (at, to, flags) in entries {
             // Six tables, of each the four entries that the address below leads through.
             let index = [LINEAR >> 39, LINEAR >> 30, LINEAR >> 21, LINEAR >> 12][at % 4] & 511;
