@@ -37,11 +37,9 @@ pub(crate) enum Model {
     Tigerlake,
     /// No VMX at all.
     #[value(skip)]
-    #[allow(dead_code, reason = "for bad cases")]
     WithoutVmx,
     /// VMX without EPT.
     #[value(skip)]
-    #[allow(dead_code, reason = "for bad cases")]
     WithoutEpt,
 }
 
@@ -52,7 +50,7 @@ impl Model {
             Self::Haswell => "corei7_haswell_4770",
             Self::SkylakeX => "corei7_skylake_x",
             Self::Tigerlake => "tigerlake",
-            Self::WithoutVmx => "atom_n270",
+            Self::WithoutVmx => "p4_prescott_celeron_336",
             Self::WithoutEpt => "core2_penryn_t9600",
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader, Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Child,
     sync::mpsc,
     thread,
@@ -34,6 +34,11 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Where the emulator's log is.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// What it is, in words.
     pub(crate) fn named(&self) -> &str {
         &self.named

@@ -13,18 +13,21 @@ mod image;
 mod qemu;
 mod ramdisk;
 
-use std::io;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use clap::ValueEnum;
 
 use crate::{
     error::{Error, Result},
-    guests, paths,
+    guests,
 };
 pub(crate) use bochs::Model;
 use emulator::Machine;
 use image::Kind;
-use qemu::Processor;
+pub(crate) use qemu::Processor;
 use ramdisk::Ramdisk;
 
 /// Memory of an emulated machine, in MiB.
@@ -155,41 +158,43 @@ pub(crate) fn svm(args: &RunArgs, arguments: &[String]) -> Result<i32> {
     run(args, arguments, Place::Qemu, Processor::Svm)
 }
 
-/// A machine that runs these guests, each with its arguments, one after the other; at each end the
-/// hypervisor says `chiton: guest=NAME status=N console=BYTES`.
+/// A machine to boot an image in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Emulated {
+    /// By Bochs.
+    Bochs(Model),
+    /// By QEMU.
+    Qemu(Processor),
+}
+
+impl Emulated {
+    /// Starts it with this image, by BIOS.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there, or does not start.
+    pub(crate) fn boot(self, image: &Path) -> Result<Machine> {
+        match self {
+            Self::Bochs(model) => Machine::bochs(image, model, MEMORY),
+            Self::Qemu(processor) => Machine::qemu(image, Kind::Bios, processor, MEMORY),
+        }
+    }
+}
+
+/// An image that is booted by BIOS, with these files on its ramdisk, and `command` if there is to be one.
 ///
 /// # Errors
 ///
-/// If something does not build, or the machine does not start.
-pub(crate) fn several(place: Place, runs: &[&[&str]]) -> Result<Machine> {
+/// If something does not build.
+pub(crate) fn image_with(name: &str, files: &[(String, Vec<u8>)], command: Option<&[String]>) -> Result<PathBuf> {
     let mut ramdisk = Ramdisk::default();
-    let mut lines = Vec::new();
-    let mut names: Vec<&str> = runs.iter().filter_map(|run| run.first().copied()).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
-        ramdisk.guest(&paths::guests().join(name))?;
+    for (file, content) in files {
+        ramdisk.add(file, content)?;
     }
-    for run in runs {
-        let Some((name, arguments)) = run.split_first() else {
-            continue;
-        };
-        if !lines.is_empty() {
-            lines.push(String::new());
-        }
-        lines.push(format!("guest={name}"));
-        lines.extend(arguments.iter().map(|argument| format!("arg={argument}")));
+    if let Some(lines) = command {
+        ramdisk.command(lines)?;
     }
-    ramdisk.command(&lines)?;
-    let name = match place {
-        Place::Bochs => "bochs-guests",
-        Place::Qemu => "qemu-guests",
-    };
-    let image = image::make(Kind::Bios, &ramdisk.finish()?, name)?;
-    match place {
-        Place::Bochs => Machine::bochs(&image, bochs::Model::SkylakeX, MEMORY),
-        Place::Qemu => Machine::qemu(&image, Kind::Bios, Processor::Svm, MEMORY),
-    }
+    image::make(Kind::Bios, &ramdisk.finish()?, name)
 }
 
 /// A machine of this model that runs an example instead of a guest; its status is 0 if it went as the manual says

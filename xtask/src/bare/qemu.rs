@@ -21,6 +21,8 @@ const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
 pub(crate) enum Processor {
     /// An emulated one with SVM.
     Svm,
+    /// An emulated one without it.
+    WithoutSvm,
     /// This machine's own, which must nest.
     Own,
 }
@@ -29,6 +31,7 @@ impl Processor {
     const fn arguments(self) -> [&'static str; 4] {
         match self {
             Self::Svm => ["-accel", "tcg", "-cpu", "EPYC,+svm,+npt"],
+            Self::WithoutSvm => ["-accel", "tcg", "-cpu", "qemu64,-svm"],
             Self::Own => ["-accel", "kvm", "-cpu", "host"],
         }
     }
@@ -36,6 +39,7 @@ impl Processor {
     const fn named(self) -> &'static str {
         match self {
             Self::Svm => "QEMU, which emulates a processor with SVM",
+            Self::WithoutSvm => "QEMU, which emulates a processor without SVM",
             Self::Own => "QEMU, on this machine's processor",
         }
     }

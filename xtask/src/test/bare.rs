@@ -1,10 +1,22 @@
 //! The same guest files under KVM, on bare VMX and on bare SVM: what they say, how they end, and in which
 //! words that is told.
 
-use std::{io::Write, path::Path, process::Stdio, sync::Mutex, time::Duration};
+mod examples;
+mod exits;
+mod refusals;
+mod ticks;
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Mutex,
+    time::Duration,
+};
 
 use crate::{
-    bare::{self, Model, Place},
+    bare::{self, Emulated, Model, Processor},
     build,
     error::{Error, Result},
     guests, kvm, paths,
@@ -13,33 +25,99 @@ use crate::{
 /// How long a machine may take for all of them.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Guests and their arguments. None of them asks what only one of the machines has.
-const RUNS: [&[&str]; 12] = [
-    &["hello"],
-    &["compute", "1"],
-    &["exits", "100"],
-    &["spec"],
-    &["cat"],
-    &["fault", "null-read"],
-    &["fault", "write-text"],
-    &["fault", "stack-overflow"],
-    &["fault", "divide"],
-    &["fault", "undefined"],
-    &["fault", "privileged"],
-    &["fault", "panic"],
-];
+/// The disk that guests get: no times and no names are in it.
+const DISK: &str = "disks/numbers";
+/// The machines that run all guests.
+const MACHINES: [Emulated; 2] = [Emulated::Bochs(Model::SkylakeX), Emulated::Qemu(Processor::Svm)];
+/// The other processors of Bochs, which run `hello`.
+const OTHERS: [Model; 2] = [Model::Haswell, Model::Tigerlake];
 
-/// What the processor is shown to do: the comparison with the entry checker first.
-const EXAMPLES: [&str; 7] = ["prove", "page-log", "eptp-switching", "ve", "hook", "tsc", "mtf"];
+/// A guest, and what it gets.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// Its name, and its arguments.
+    words: &'static [&'static str],
+    /// Whether it has the disk.
+    disk: bool,
+    /// Whether its exits are counted.
+    exits: bool,
+}
+
+const fn run_of(words: &'static [&'static str]) -> Run {
+    Run {
+        words,
+        disk: false,
+        exits: false,
+    }
+}
+
+const fn with_disk(words: &'static [&'static str]) -> Run {
+    Run {
+        words,
+        disk: true,
+        exits: false,
+    }
+}
+
+/// None of them asks what only one of the machines has.
+const RUNS: [Run; 22] = [
+    run_of(&["hello", "Anna", "Otto"]),
+    run_of(&["compute", "1"]),
+    Run {
+        words: &["exits", "100"],
+        disk: false,
+        exits: true,
+    },
+    run_of(&["spec"]),
+    with_disk(&["spec"]),
+    with_disk(&["sha256"]),
+    with_disk(&["disk", "read", "0", "192"]),
+    with_disk(&["disk", "write", "7", "9"]),
+    with_disk(&["disk", "read", "190", "4"]),
+    run_of(&["cat"]),
+    run_of(&["fault", "null-read"]),
+    run_of(&["fault", "wild-write"]),
+    run_of(&["fault", "write-text"]),
+    run_of(&["fault", "jump-data"]),
+    run_of(&["fault", "stack-overflow"]),
+    run_of(&["fault", "divide"]),
+    run_of(&["fault", "undefined"]),
+    run_of(&["fault", "privileged"]),
+    run_of(&["fault", "breakpoint"]),
+    run_of(&["fault", "panic"]),
+    run_of(&["fault", "heap"]),
+    run_of(&["fault", "exit"]),
+];
+/// These need ring 0, which not every KVM has: bare machines are compared with each other, and 0 is good.
+const RING_0: [Run; 1] = [run_of(&["processor"])];
 
 /// What is left of one guest.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Left {
     status: i32,
     /// Its console.
     said: String,
     /// What the hypervisor says of its end.
     told: String,
+    /// How often it left the guest, and why, if that was asked for.
+    exits: Vec<(String, u64)>,
+}
+
+impl Left {
+    fn new(status: i32, said: &[u8], told: &str) -> Self {
+        let (told, exits) = exits::split(told);
+        Self {
+            status,
+            said: timeless(&String::from_utf8_lossy(said)),
+            told: comparable(told),
+            exits,
+        }
+    }
+
+    /// Whether the two are the same for whoever reads them.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.status, &self.said, &self.told) == (other.status, &other.said, &other.told)
+    }
 }
 
 /// Compares each guest on each machine with KVM.
@@ -48,79 +126,122 @@ pub(super) fn run() -> Result<String> {
     let chiton = build::chiton()?;
     guests::build(&guests::all()?)?;
     let hosted: Vec<_> = RUNS.iter().map(|run| hosted(&chiton, run)).collect::<Result<_>>()?;
-    let mut differences = Vec::new();
-    for place in [Place::Bochs, Place::Qemu] {
-        let (named, lefts) = on(place)?;
-        eprintln!("  {} guests in {named}", lefts.len());
-        if lefts.len() != RUNS.len() {
-            return Err(Error::Found(format!(
-                "{named} ran {} guests of {}",
-                lefts.len(),
-                RUNS.len()
-            )));
-        }
-        for ((run, here), there) in RUNS.iter().zip(&hosted).zip(&lefts) {
-            if here != there {
-                differences.push(format!(
+    let all: Vec<_> = RUNS.iter().chain(&RING_0).copied().collect();
+    let image = image_of("guests", &all)?;
+    let mut found = Vec::new();
+    let mut lefts = Vec::new();
+    for machine in MACHINES {
+        let (named, left, _) = on(machine, &image, all.len())?;
+        eprintln!("  {} guests in {named}", left.len());
+        for ((run, here), there) in RUNS.iter().zip(&hosted).zip(&left) {
+            if !here.is_like(there) {
+                found.push(format!(
                     "`{}` in {named}: {there:#?}\nunder KVM: {here:#?}",
-                    run.join(" ")
+                    run.words.join(" ")
                 ));
             }
         }
+        lefts.push(left);
     }
-    for model in [Model::Haswell, Model::SkylakeX, Model::Tigerlake] {
-        for example in EXAMPLES {
-            shown(example, model)?;
+    for ((run, vmx), svm) in RING_0.iter().zip(&lefts[0][RUNS.len()..]).zip(&lefts[1][RUNS.len()..]) {
+        if vmx.status != 0 || !vmx.is_like(svm) {
+            found.push(format!("`{}` on VMX: {vmx:#?}\non SVM: {svm:#?}", run.words.join(" ")));
         }
     }
-    if differences.is_empty() {
-        Ok(format!("{} guests on 3 machines", RUNS.len()))
+    let counted = RUNS.iter().position(|run| run.exits).unwrap_or_default();
+    let columns = [&hosted[counted], &lefts[0][counted], &lefts[1][counted]];
+    println!(
+        "{}",
+        exits::table(RUNS[counted].words, columns.map(|left| &left.exits[..]))
+    );
+    found.extend(hello_alone(&chiton)?);
+    found.extend(refusals::run()?);
+    examples::run()?;
+    if found.is_empty() {
+        Ok(format!("{} guests, {} refusals", all.len(), refusals::COUNT))
     } else {
-        Err(Error::Found(differences.join("\n")))
+        Err(Error::Found(found.join("\n")))
     }
 }
 
-/// Runs an example, which says by itself whether it went as it should.
-fn shown(example: &str, model: Model) -> Result<()> {
-    let machine = bare::example(example, model)?;
-    let named = machine.named().to_owned();
-    let mut words = Vec::new();
-    let status = machine.run(Some(LIMIT), std::io::sink(), |line| words.push(line.to_owned()))?;
-    let last = words.last().cloned().unwrap_or_default();
-    if status != 0 {
-        return Err(Error::Found(format!(
-            "example {example} in {named} ended with status {status}:\n{}",
-            words[words.len().saturating_sub(20)..].join("\n")
-        )));
+/// `hello` on every processor of Bochs; its ticks are compared with what is recorded. Returns what is wrong.
+fn hello_alone(chiton: &Path) -> Result<Vec<String>> {
+    let run = [run_of(&["hello"])];
+    let here = hosted(chiton, &run[0])?;
+    let image = image_of("hello", &run)?;
+    let mut found = Vec::new();
+    for model in OTHERS.into_iter().chain([Model::SkylakeX]) {
+        let (named, left, log) = on(Emulated::Bochs(model), &image, 1)?;
+        eprintln!("  hello in {named}");
+        if !here.is_like(&left[0]) {
+            found.push(format!("`hello` in {named}: {:#?}\nunder KVM: {here:#?}", left[0]));
+        }
+        if model == Model::SkylakeX {
+            found.extend(ticks::compare(&log)?);
+        }
     }
-    eprintln!("  {named}: {last}");
-    Ok(())
+    Ok(found)
+}
+
+/// What is on the disk: 96 KiB of numbers.
+fn numbers() -> Vec<u8> {
+    (0_u32..24 << 10).flat_map(u32::to_le_bytes).collect()
+}
+
+/// One image for these runs.
+fn image_of(name: &str, runs: &[Run]) -> Result<PathBuf> {
+    let mut names: Vec<_> = runs.iter().map(|run| run.words[0]).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut files = Vec::new();
+    for guest in names {
+        let path = paths::guests().join(guest);
+        let content = fs::read(&path).map_err(Error::file("read", &path))?;
+        files.push((format!("guests/{guest}"), content));
+    }
+    if runs.iter().any(|run| run.disk) {
+        files.push((DISK.into(), numbers()));
+    }
+    let mut lines = Vec::new();
+    for run in runs {
+        lines.push(format!("guest={}", run.words[0]));
+        lines.extend(run.words[1..].iter().map(|argument| format!("arg={argument}")));
+        lines.extend(run.disk.then(|| format!("disk={DISK}")));
+        lines.extend(run.exits.then(|| "exits=1".into()));
+        lines.push(String::new());
+    }
+    bare::image_with(name, &files, Some(&lines))
 }
 
 /// Under KVM.
-fn hosted(chiton: &Path, run: &[&str]) -> Result<Left> {
+fn hosted(chiton: &Path, run: &Run) -> Result<Left> {
     let mut command = build::without_jail(chiton);
-    command.arg("run").arg(paths::guests().join(run[0])).args(&run[1..]);
+    command.arg("run");
+    if run.disk {
+        let disk = paths::target().join("image/numbers");
+        fs::write(&disk, numbers()).map_err(Error::file("write", &disk))?;
+        command.arg("--disk").arg(disk);
+    }
+    if run.exits {
+        command.arg("--exits");
+    }
+    command.arg(paths::guests().join(run.words[0])).args(&run.words[1..]);
     let output = command.stdin(Stdio::null()).output().map_err(|source| Error::Start {
         program: chiton.display().to_string(),
         source,
     })?;
     let told = String::from_utf8_lossy(&output.stderr).replace("chiton: ", "");
-    Ok(Left {
-        status: output.status.code().unwrap_or(-1),
-        said: timeless(&String::from_utf8_lossy(&output.stdout)),
-        told: comparable(&told),
-    })
+    Ok(Left::new(output.status.code().unwrap_or(-1), &output.stdout, &told))
 }
 
-/// On bare metal, all in one boot: what the machine is, and what is left of each guest.
-fn on(place: Place) -> Result<(String, Vec<Left>)> {
-    let machine = bare::several(place, &RUNS)?;
-    let named = machine.named().to_owned();
+/// On bare metal, all in one boot: what the machine is, what is left of each guest, and the emulator's log.
+fn on(machine: Emulated, image: &Path, count: usize) -> Result<(String, Vec<Left>, PathBuf)> {
+    let machine = machine.boot(image)?;
+    let (named, log) = (machine.named().to_owned(), machine.log().to_owned());
     let console = Mutex::new(Vec::new());
-    let (mut lefts, mut told) = (Vec::new(), String::new());
+    let mut told = String::new();
     let mut ends = Vec::new();
-    machine.run(Some(LIMIT), Shared(&console), |line| {
+    let status = machine.run(Some(LIMIT), Shared(&console), |line| {
         if let Some(end) = End::parse(line) {
             ends.push((end, std::mem::take(&mut told)));
         } else if !line.contains(" on bare metal with ") {
@@ -129,28 +250,28 @@ fn on(place: Place) -> Result<(String, Vec<Left>)> {
         }
     })?;
     let console = console.into_inner().unwrap_or_default();
-    let mut at = 0;
-    for (end, told) in ends {
-        let bytes = console.get(at..at + end.console).ok_or_else(|| {
-            Error::Found(format!(
-                "the console of {named} has {} bytes, and the guests sent more",
-                console.len()
-            ))
-        })?;
-        at += end.console;
-        lefts.push(Left {
-            status: end.status,
-            said: timeless(&String::from_utf8_lossy(bytes)),
-            told: comparable(&told),
-        });
+    if count == 1 {
+        // One guest alone has the machine's status, and the whole console.
+        return Ok((named, vec![Left::new(status, &console, &told)], log));
     }
-    if at != console.len() {
+    if ends.len() != count {
+        return Err(Error::Found(format!("{named} ran {} guests of {count}", ends.len())));
+    }
+    let sent: usize = ends.iter().map(|(end, _)| end.console).sum();
+    if sent != console.len() {
         return Err(Error::Found(format!(
-            "the console of {named} has {} bytes, and the guests sent {at}",
+            "the console of {named} has {} bytes, and the guests sent {sent}",
             console.len()
         )));
     }
-    Ok((named, lefts))
+    let mut rest = &console[..];
+    let mut lefts = Vec::new();
+    for (end, told) in ends {
+        let (said, after) = rest.split_at(end.console);
+        rest = after;
+        lefts.push(Left::new(end.status, said, &told));
+    }
+    Ok((named, lefts, log))
 }
 
 /// `chiton: guest=NAME status=N console=BYTES`, which ends each guest of several.
@@ -179,12 +300,14 @@ fn timeless(text: &str) -> String {
         .collect()
 }
 
-/// Of what is told of a guest's end: all but the values of registers, in which a time may be, and the place in
-/// the library where a panic leaves the guest, which for KVM is behind the doorbell's instruction.
+/// Of what is told of a guest's end: all but the values of registers, in which a time may be, and the innermost
+/// place of a panic, which is the doorbell's instruction, and for KVM what is behind it.
 fn comparable(told: &str) -> String {
+    let panicked = told.lines().next().is_some_and(|line| line.contains(" panicked: "));
     let lines = told.lines().filter(|line| {
         let first = line.split_whitespace().next();
-        !matches!(first, Some("rax" | "rsi" | "r8" | "r12" | "rip")) && !line.contains("panic::report+")
+        let innermost = panicked && matches!(first, Some("at" | "0"));
+        !innermost && !matches!(first, Some("rax" | "rsi" | "r8" | "r12" | "rip"))
     });
     lines.flat_map(|line| [line.trim_end(), "\n"]).collect()
 }
@@ -223,6 +346,17 @@ mod tests {
             comparable("  at x\n    rax 0 rbx 1\n     r8 1\n  backtrace\n"),
             "  at x\n  backtrace\n"
         );
+    }
+
+    #[test]
+    fn the_innermost_place_of_a_panic_is_left_out() {
+        let told = "x panicked: no\nat send+0x24\n  backtrace\n     0  0x9f4  send+0x24\n     2  0x4ea  main+0xa\n";
+        assert_eq!(
+            comparable(told),
+            "x panicked: no\n  backtrace\n     2  0x4ea  main+0xa\n"
+        );
+        let fault = "x met a fault\nat main+0x24\n";
+        assert_eq!(comparable(fault), fault);
     }
 
     #[test]

@@ -70,8 +70,13 @@ fn instructions(checks: &mut Checks) {
     checks.outcome("stgi", attempt!("stgi"), Undefined);
     checks.outcome("clgi", attempt!("clgi"), Undefined);
     checks.outcome("invlpga", attempt!("invlpga rax, ecx"), Undefined);
-    checks.outcome("monitor", attempt!("monitor"), Undefined);
-    checks.outcome("mwait", attempt!("mwait"), Undefined);
+    // Extensions and hints that are not there would be a #GP of their own.
+    checks.outcome(
+        "monitor",
+        attempt!("monitor", in("rax") 0_u64, in("ecx") 0, in("edx") 0),
+        Undefined,
+    );
+    checks.outcome("mwait", attempt!("mwait", in("eax") 0, in("ecx") 0), Undefined);
     checks.outcome("rsm", attempt!("rsm"), Undefined);
     checks.outcome(
         "rdpmc",
