@@ -7,6 +7,8 @@
 use alloc::vec::Vec;
 use core::arch::x86_64::CpuidResult;
 
+use crate::vcpu::Registers;
+
 /// Extended states the guest may use: x87, SSE, AVX (SDM volume 1, section 13.1).
 pub const XCR0: u64 = 0b111;
 
@@ -216,6 +218,15 @@ impl GuestCpuid {
             _ => {}
         }
         answer
+    }
+
+    /// Carries out CPUID: the question is in EAX and ECX, and the answer overwrites four registers.
+    pub fn execute(&self, registers: &mut Registers, osxsave: bool, xcr0: u64) {
+        let answer = self.answer(registers.rax as u32, registers.rcx as u32, osxsave, xcr0);
+        registers.rax = answer.eax.into();
+        registers.rbx = answer.ebx.into();
+        registers.rcx = answer.ecx.into();
+        registers.rdx = answer.edx.into();
     }
 }
 

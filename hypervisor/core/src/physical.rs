@@ -3,10 +3,14 @@
 //! Under KVM the host's kernel has it; on bare metal VMCS, VMCB, bitmaps and second-level page
 //! tables are made of it.
 
+mod pages;
+
 use core::ptr::NonNull;
 
 use chiton_shared::map;
 use chiton_shared::memory::{GuestMemory, Window};
+
+pub use pages::{NoPage, PAGE_SIZE, Pages};
 
 /// Pages of the machine that the hypervisor runs on.
 pub trait Physical {

@@ -180,6 +180,20 @@ pub enum Broken {
     Unknown(u32),
 }
 
+impl Broken {
+    /// An instruction that cannot be carried out, by its bytes: those beyond 15, which no instruction has, are left out.
+    #[must_use]
+    pub fn emulation(bytes: &[u8]) -> Self {
+        let mut kept = [0; 15];
+        let len = bytes.len().min(kept.len());
+        kept[..len].copy_from_slice(&bytes[..len]);
+        Self::Emulation {
+            bytes: kept,
+            len: len as u8,
+        }
+    }
+}
+
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -12,16 +12,15 @@ use core::cell::{Cell, RefCell};
 
 use chiton_core::cpuid::GuestCpuid;
 use chiton_core::paging::{Npt, Pat};
-use chiton_core::physical::Physical;
+use chiton_core::physical::{Pages, Physical};
 use chiton_core::svm::check;
 use chiton_core::svm::features::{EFER, EFER_SVME, Features, VM_CR, VM_CR_LOCK, VM_CR_SVMDIS, VM_HSAVE_PA};
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 
+use crate::Error;
 use crate::interrupts::Idt;
-use crate::page::Pages;
 use crate::timer::Timer;
-use crate::{Error, fpu};
 
 /// Leaf 0x8000_0001 ECX: SVM.
 const CPUID_SVM: u32 = 1 << 2;
@@ -172,7 +171,7 @@ fn prepare_control_registers(xsave: bool) {
     unsafe {
         Cr4::write_raw(Cr4::read_raw() | wanted.bits());
         if xsave {
-            fpu::open_all();
+            chiton_core::fpu::open_all();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Why SVM cannot be used, or a guest cannot be run on it.
 
 use chiton_core::paging;
+use chiton_core::physical::NoPage;
 use thiserror::Error;
 
 /// Why SVM cannot be used, or a guest cannot be run on it.
@@ -34,8 +35,8 @@ pub enum Error {
     #[error("guest memory cannot be mapped: {0}")]
     Paging(#[from] paging::Error),
     /// The machine's memory is used up.
-    #[error("no page of memory is left for {0}: give the machine more memory, or the guest less")]
-    NoMemory(&'static str),
+    #[error(transparent)]
+    NoMemory(#[from] NoPage),
     /// The local APIC's timer stands still.
     #[error(
         "the timer of the local APIC does not count, by which a guest is interrupted: the firmware has switched the APIC off"

@@ -5,14 +5,13 @@
 
 use core::arch::{asm, naked_asm};
 
-use chiton_core::physical::Physical;
+use chiton_core::physical::{PAGE_SIZE, Pages, Physical};
 use x86_64::VirtAddr;
 use x86_64::instructions::port::Port;
 use x86_64::instructions::tables::{lidt, sidt};
 use x86_64::structures::DescriptorTablePointer;
 
 use crate::Error;
-use crate::page::{Pages, SIZE};
 
 /// The vector of the timer.
 pub(crate) const TIMER: u8 = 0xf0;
@@ -33,7 +32,7 @@ impl Idt {
     pub(crate) fn take_over(physical: &'static dyn Physical) -> Result<Self, Error> {
         let page = Pages::one(physical, "an interrupt descriptor table")?;
         let before = sidt();
-        let len = SIZE.min(usize::from(before.limit) + 1);
+        let len = PAGE_SIZE.min(usize::from(before.limit) + 1);
         let handler = ignored as *const () as u64;
         let (low, high) = gate(handler, code_segment());
         // SAFETY: the table in use is mapped and of this length; the page is this function's own.
@@ -46,7 +45,7 @@ impl Idt {
             }
         }
         let table = DescriptorTablePointer {
-            limit: (SIZE - 1) as u16,
+            limit: (PAGE_SIZE - 1) as u16,
             base: VirtAddr::from_ptr(page.pointer()),
         };
         // SAFETY: it has every gate that the one before it has, and two more, whose handler returns.

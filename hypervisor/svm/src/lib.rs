@@ -10,10 +10,9 @@
 //! | file | what it is |
 //! |---|---|
 //! | `enable`, `error` | turning SVM on, and why that may fail |
-//! | `vmcb`, `page` | the VMCB as the processor has it, and pages of the machine |
+//! | `vmcb` | the VMCB as the processor has it |
 //! | `setup` | what stands in a VMCB before the guest runs |
 //! | `entry` | the way into the guest and back, in assembly |
-//! | `fpu` | the guest's wide registers |
 //! | `timer`, `interrupts` | time slices, by an interrupt of the machine |
 //! | `vcpu`, `handlers` | the loop round the guest, and what becomes of each exit |
 //! | `options`, `trace`, `report` | what one can ask for, and what one is told |
@@ -27,11 +26,9 @@ extern crate alloc;
 mod enable;
 mod entry;
 mod error;
-mod fpu;
 mod handlers;
 mod interrupts;
 mod options;
-mod page;
 mod report;
 mod setup;
 mod timer;

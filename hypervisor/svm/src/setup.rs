@@ -2,14 +2,13 @@
 //! guest's own, and the guest's registers.
 
 use chiton_core::paging::Pat;
-use chiton_core::physical::Physical;
+use chiton_core::physical::{Pages, Physical};
 use chiton_core::svm::features::EFER_SVME;
 use chiton_core::svm::intercept::{IOPM_PAGES, MSRPM_PAGES, msrpm_bits, vector3, vector4, vector5};
 use chiton_core::svm::{VmcbFields, VmcbWrite, fields};
 use chiton_core::vcpu::{SystemRegisters, Table};
 
 use crate::Error;
-use crate::page::Pages;
 
 /// The debug exception.
 pub(crate) const DB: u8 = 1;

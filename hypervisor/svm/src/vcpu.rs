@@ -6,6 +6,7 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use core::fmt;
 
+use chiton_core::fpu::Fpu;
 use chiton_core::paging::{self, Access, Nested, Npt, Rights};
 use chiton_core::physical::GuestRam;
 use chiton_core::space::{Accessor, Space};
@@ -17,7 +18,6 @@ use chiton_core::svm::{VmcbFields, VmcbRead, VmcbWrite, check, clean, fields, tl
 use chiton_core::vcpu::{Exit, Registers, SystemRegisters, Vcpu};
 
 use crate::enable::Processor;
-use crate::fpu::Fpu;
 use crate::handlers::{self, Next, Pending};
 use crate::setup::{self, DB, Maps};
 use crate::vmcb::Vmcb;
@@ -170,12 +170,14 @@ impl SvmVcpu {
     /// Enters the guest, and comes back at its next exit.
     fn enter(&mut self) -> Code {
         self.prepare();
-        self.fpu.load();
+        // SAFETY: `Svm::enable` has opened all states of XCR0; this program uses no such register.
+        unsafe { self.fpu.load() };
         // SAFETY: SVM is on, with a host save area. Both VMCBs are pages of this value's own; nested
         // tables map guest memory and nothing else; interrupts, NMIs and machine checks exit.
         // Interrupts are off, as they are always but in `interrupts::take`.
         unsafe { entry::enter(self.vmcb.address(), self.host.address(), &raw mut self.registers) };
-        self.fpu.save();
+        // SAFETY: as for `load`, which came before.
+        unsafe { self.fpu.save() };
         let vmcb = &mut self.vmcb;
         self.registers.rax = vmcb.get(fields::RAX);
         self.registers.rsp = vmcb.get(fields::RSP);

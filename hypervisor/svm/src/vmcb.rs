@@ -1,10 +1,9 @@
 //! The VMCB as the processor has it: a page of memory that VMRUN reads, and an exit writes.
 
-use chiton_core::physical::Physical;
+use chiton_core::physical::{Pages, Physical};
 use chiton_core::svm::{VmcbRead, VmcbWrite};
 
 use crate::Error;
-use crate::page::Pages;
 
 /// The VMCB of a guest, or a page for what VMSAVE saves of the host.
 pub(crate) struct Vmcb(Pages);
@@ -12,7 +11,7 @@ pub(crate) struct Vmcb(Pages);
 impl Vmcb {
     /// Full of zeroes.
     pub(crate) fn new(physical: &'static dyn Physical) -> Result<Self, Error> {
-        Pages::one(physical, "a VMCB").map(Self)
+        Ok(Self(Pages::one(physical, "a VMCB")?))
     }
 
     /// Its physical address.

@@ -11,12 +11,11 @@ use core::cell::Cell;
 
 use chiton_core::cpuid::GuestCpuid;
 use chiton_core::paging::Mtrrs;
-use chiton_core::physical::Physical;
+use chiton_core::physical::{Pages, Physical};
 use chiton_core::vmx::capability::{Capabilities, FeatureControl, Processor as Features};
 use chiton_core::vmx::controls::{pin, primary, secondary};
 use x86_64::registers::control::{Cr0, Cr4, Cr4Flags};
 
-use crate::page::Page;
 use crate::{Error, instructions, invalidate, msr};
 
 /// Leaf 1 ECX: VMX.
@@ -39,7 +38,7 @@ pub(crate) struct Processor {
     /// What a guest's `cpuid` answers.
     pub(crate) cpuid: GuestCpuid,
     /// The VMXON region, which is the processor's own until VMXOFF.
-    _region: Page,
+    _region: Pages,
     /// Address of the VMCS that is current; 0 when none is.
     pub(crate) current: Cell<u64>,
     /// The VPID of the next vCPU. 0 is the hypervisor's.
@@ -68,7 +67,7 @@ impl Vmx {
         require(&capabilities)?;
         let cpuid = GuestCpuid::of(__cpuid_count);
         prepare_control_registers(&capabilities, cpuid.avx());
-        let region = Page::new(physical, "the VMXON region")?;
+        let region = Pages::one(physical, "the VMXON region")?;
         region.write_u32(0, capabilities.basic.revision());
         // SAFETY: the region is a page of its own with the revision in it, kept below; control
         // registers and IA32_FEATURE_CONTROL are as they have to be.
@@ -173,7 +172,7 @@ fn prepare_control_registers(capabilities: &Capabilities, xsave: bool) {
         Cr0::write_raw(cr0);
         Cr4::write_raw(cr4);
         if xsave {
-            crate::fpu::open_all();
+            chiton_core::fpu::open_all();
         }
     }
 }

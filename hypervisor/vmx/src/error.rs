@@ -1,6 +1,7 @@
 //! Why VMX cannot be used, or a guest cannot be run on it.
 
 use chiton_core::paging::{self, EptError};
+use chiton_core::physical::NoPage;
 use chiton_core::vmx::NoSuchField;
 use chiton_core::vmx::controls::Refused;
 use thiserror::Error;
@@ -46,8 +47,8 @@ pub enum Error {
     #[error("guest memory cannot be mapped: {0}")]
     Paging(#[from] paging::Error),
     /// The machine's memory is used up.
-    #[error("no page of memory is left for {0}: give the machine more memory, or the guest less")]
-    NoMemory(&'static str),
+    #[error(transparent)]
+    NoMemory(#[from] NoPage),
     /// A VMX instruction failed.
     #[error("{instruction} failed with {failed}{}: this is an error of the hypervisor", Number(*.number))]
     Instruction {

@@ -6,11 +6,11 @@
 //! monitor trap flag.
 
 use chiton_core::paging::{self, Ept, Rights};
+use chiton_core::physical::{PAGE_SIZE, Pages};
 use chiton_core::space::Space;
 use chiton_shared::memory::GuestMemory;
 
 use crate::enable::Processor;
-use crate::page::{self, Page};
 use crate::{Error, memory};
 
 /// A page with two sides.
@@ -18,18 +18,18 @@ pub(crate) struct Hook {
     /// Guest-physical address of the page.
     guest: u64,
     /// What runs.
-    code: Page,
+    code: Pages,
 }
 
 impl Hook {
     /// The page at this guest-physical address runs as it is now, but for `patch` at its beginning.
     pub(crate) fn new(processor: &Processor, space: &Space<Ept>, guest: u64, patch: &[u8]) -> Result<Self, Error> {
-        let code = Page::new(processor.physical, "the code of a hook")?;
-        let mut bytes = [0; page::SIZE];
-        if let Some(window) = space.ram.window(guest, page::SIZE) {
+        let code = Pages::one(processor.physical, "the code of a hook")?;
+        let mut bytes = [0; PAGE_SIZE];
+        if let Some(window) = space.ram.window(guest, PAGE_SIZE) {
             window.read(0, &mut bytes);
         }
-        let len = patch.len().min(page::SIZE);
+        let len = patch.len().min(PAGE_SIZE);
         bytes[..len].copy_from_slice(&patch[..len]);
         for (word, bytes) in bytes.as_chunks().0.iter().enumerate() {
             code.write_u64(word * 8, u64::from_le_bytes(*bytes));

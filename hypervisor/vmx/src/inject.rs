@@ -4,6 +4,7 @@
 //! an event, which is then to be delivered again (section 29.2.4, "IDT-vectoring"). If both happen,
 //! the two are combined as the processor would have done it.
 
+use chiton_core::exceptions::{self, Both, DOUBLE_FAULT};
 use chiton_core::vmx::event::{Event, Kind};
 use chiton_core::vmx::{NoSuchField, VmcsFields, VmcsWrite, fields};
 
@@ -20,8 +21,6 @@ pub(crate) struct Injection {
 pub(crate) const DB: u8 = 1;
 /// The undefined-instruction exception.
 pub(crate) const UD: u8 = 6;
-/// The double fault.
-pub(crate) const DF: u8 = 8;
 /// The general-protection exception.
 pub(crate) const GP: u8 = 13;
 /// The page fault.
@@ -97,12 +96,10 @@ impl Injection {
         if self.event.kind() != Kind::HardwareException {
             return Some(second);
         }
-        let double = Self::with_code(DF, 0);
-        match (Class::of(self.vector()), Class::of(second.vector())) {
-            (Class::DoubleFault, Class::Contributory | Class::PageFault) => None,
-            (Class::Contributory, Class::Contributory) => Some(double),
-            (Class::PageFault, Class::Contributory | Class::PageFault) => Some(double),
-            _ => Some(second),
+        match exceptions::both(self.vector(), second.vector()) {
+            Both::Second => Some(second),
+            Both::DoubleFault => Some(Self::with_code(DOUBLE_FAULT, 0)),
+            Both::Shutdown => None,
         }
     }
 
@@ -115,26 +112,6 @@ impl Injection {
             vmcs.set(fields::ENTRY_INSTRUCTION_LENGTH, self.length)?;
         }
         vmcs.set(fields::ENTRY_INTERRUPTION_INFORMATION, self.event.0)
-    }
-}
-
-/// Classes of exceptions (SDM volume 3A, table 7-4).
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Benign,
-    Contributory,
-    PageFault,
-    DoubleFault,
-}
-
-impl Class {
-    const fn of(vector: u8) -> Self {
-        match vector {
-            0 | 10..=13 | 21 => Self::Contributory,
-            14 | 20 => Self::PageFault,
-            8 => Self::DoubleFault,
-            _ => Self::Benign,
-        }
     }
 }
 
@@ -153,7 +130,7 @@ mod tests {
     #[test]
     fn two_exceptions_become_what_the_processor_makes_of_them() {
         let e = |vector| Injection::with_code(vector, 0);
-        let double = Some(e(DF));
+        let double = Some(e(DOUBLE_FAULT));
         assert_eq!(e(PF).then(e(PF)), double);
         assert_eq!(e(PF).then(e(GP)), double);
         assert_eq!(e(GP).then(e(GP)), double);
@@ -162,9 +139,9 @@ mod tests {
             Some(e(PF)),
             "a page fault in between is served first"
         );
-        assert_eq!(e(DF).then(e(GP)), None, "a triple fault");
-        assert_eq!(e(DF).then(e(PF)), None);
-        assert_eq!(e(DF).then(e(DB)), Some(e(DB)));
+        assert_eq!(e(DOUBLE_FAULT).then(e(GP)), None, "a triple fault");
+        assert_eq!(e(DOUBLE_FAULT).then(e(PF)), None);
+        assert_eq!(e(DOUBLE_FAULT).then(e(DB)), Some(e(DB)));
         assert_eq!(NMI.then(e(GP)), Some(e(GP)));
     }
 

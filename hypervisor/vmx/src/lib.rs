@@ -13,13 +13,13 @@
 //! |---|---|---|
 //! | `enable` | CPUID, IA32_FEATURE_CONTROL, capabilities, VMXON | 25.6 to 25.8 |
 //! | `instructions` | VMREAD, VMPTRLD, INVEPT, … | 32 |
-//! | `vmcs`, `page` | the VMCS where the processor keeps it | 26.2, 26.11 |
+//! | `vmcs` | the VMCS where the processor keeps it | 26.2, 26.11 |
 //! | `setup` | everything in the VMCS before the first entry | 26.4 to 26.8 |
 //! | `entry` | the only assembly: registers in, registers out | 28.1, 29.5 |
 //! | `vcpu` | the run loop of one vCPU | 25.1 |
 //! | `handlers` | what becomes of each exit | 27, 29, appendix C |
 //! | `inject` | events, those interrupted by an exit too | 28.6, 29.2.4 |
-//! | `timer`, `fpu` | time slices; floating-point registers | 27.5.1 |
+//! | `timer` | time slices | 27.5.1 |
 //! | `memory` | guest memory, mapped on demand | 30.3 |
 //! | `invalidate` | INVEPT and INVVPID, where and why | 30.4 |
 //!
@@ -35,7 +35,6 @@ mod entry;
 mod error;
 pub mod examples;
 mod extras;
-mod fpu;
 mod handlers;
 mod hook;
 mod inject;
@@ -44,7 +43,6 @@ mod invalidate;
 mod memory;
 mod msr;
 mod options;
-mod page;
 mod page_log;
 mod prove;
 mod setup;

@@ -6,25 +6,24 @@
 
 use alloc::vec::Vec;
 
-use chiton_core::physical::Physical;
+use chiton_core::physical::{Pages, Physical};
 use chiton_core::vmx::{NoSuchField, VmcsFields, VmcsWrite, fields};
 
 use crate::Error;
-use crate::page::Page;
 
 /// The entry that is written first.
 const FIRST: u16 = 511;
 
 /// The log of a guest.
 pub(crate) struct PageLog {
-    page: Page,
+    page: Pages,
     pages: Vec<u64>,
 }
 
 impl PageLog {
     pub(crate) fn new(physical: &'static dyn Physical) -> Result<Self, Error> {
         Ok(Self {
-            page: Page::new(physical, "the page-modification log")?,
+            page: Pages::one(physical, "the page-modification log")?,
             pages: Vec::new(),
         })
     }

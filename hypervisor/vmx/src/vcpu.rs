@@ -6,8 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use chiton_core::fpu::Fpu;
 use chiton_core::paging::{self, Access, Ept, Nested, Rights};
-use chiton_core::physical::GuestRam;
+use chiton_core::physical::{GuestRam, Pages};
 use chiton_core::space::{Accessor, Space};
 use chiton_core::vcpu::{Exit, Registers, SystemRegisters, Vcpu};
 use chiton_core::vmx::check::{self, Findings, Violation};
@@ -19,11 +20,9 @@ use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
 use crate::enable::Processor;
-use crate::fpu::Fpu;
 use crate::handlers::{self, Next, Pending};
 use crate::hook::Hook;
 use crate::inject::{self, Injection};
-use crate::page::Page;
 use crate::page_log::PageLog;
 use crate::setup::bitmaps::Bitmaps;
 use crate::setup::guest::RealControlRegisters;
@@ -54,7 +53,7 @@ pub struct VmxVcpu {
     pub(crate) msr_lists: MsrLists,
     bitmaps: Bitmaps,
     /// The virtual-APIC page, where the processor keeps CR8 for the guest.
-    virtual_apic: Option<Page>,
+    virtual_apic: Option<Pages>,
     /// CR8 where the processor does not.
     pub(crate) cr8: u64,
     vpid: Option<u16>,
@@ -107,7 +106,7 @@ impl VmxVcpu {
             msr_lists: MsrLists::new(physical)?,
             bitmaps: Bitmaps::new(physical)?,
             virtual_apic: tpr_shadow
-                .then(|| Page::new(physical, "the virtual-APIC page"))
+                .then(|| Pages::one(physical, "the virtual-APIC page"))
                 .transpose()?,
             cr8: 0,
             vpid,
@@ -229,14 +228,16 @@ impl VmxVcpu {
         // the guest's turn and is taken when they are on again.
         let interrupts_on = interrupts::are_enabled();
         interrupts::disable();
-        self.fpu.load();
+        // SAFETY: `Vmx::enable` has opened all states of XCR0; this program uses no such register.
+        unsafe { self.fpu.load() };
         // SAFETY: CR2 is no part of a mode; the hypervisor's own page faults are its end.
         unsafe { write_cr2(self.cr2) };
         // SAFETY: the VMCS is current, its host state is this program's, written by `setup::host`
         // on this processor; EPT maps guest memory and nothing else.
         let outcome = unsafe { entry::enter(&raw mut self.registers, vmcs.launched) };
         self.cr2 = Cr2::read_raw();
-        self.fpu.save();
+        // SAFETY: as for `load`, which came before.
+        unsafe { self.fpu.save() };
         if interrupts_on {
             interrupts::enable();
         }

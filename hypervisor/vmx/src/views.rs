@@ -4,25 +4,24 @@
 //! VMFUNC with EAX 0 takes entry ECX of a list of EPTPs that the hypervisor has made. Any other
 //! function, or an entry that is none, exits.
 
-use chiton_core::physical::Physical;
+use chiton_core::physical::{Pages, Physical};
 use chiton_core::vmx::{NoSuchField, VmcsWrite, fields};
 
 use crate::Error;
-use crate::page::Page;
 
 /// The VM function "EPTP switching", bit 0 of the VM-function controls.
 pub(crate) const EPTP_SWITCHING: u64 = 1 << 0;
 
 /// The views that a guest may choose among.
 pub(crate) struct Views {
-    list: Page,
+    list: Pages,
 }
 
 impl Views {
     /// A list of no more than 512 EPTPs, of which the first is the view that the guest begins with. An
     /// entry of zero is no EPTP, and exits.
     pub(crate) fn new(physical: &'static dyn Physical, eptps: &[u64]) -> Result<Self, Error> {
-        let list = Page::new(physical, "the EPTP list")?;
+        let list = Pages::one(physical, "the EPTP list")?;
         for (entry, eptp) in eptps.iter().take(512).enumerate() {
             list.write_u64(entry * 8, *eptp);
         }

@@ -11,18 +11,18 @@
 
 use alloc::rc::Rc;
 
+use chiton_core::physical::Pages;
 use chiton_core::vmx::field::Encoding;
 use chiton_core::vmx::fields::VM_INSTRUCTION_ERROR;
 use chiton_core::vmx::{NoSuchField, VmcsRead, VmcsWrite};
 
 use crate::enable::Processor;
 use crate::instructions::{self, Failed};
-use crate::page::Page;
 use crate::{Error, vmcs};
 
 /// A VMCS of this processor.
 pub(crate) struct Vmcs {
-    region: Page,
+    region: Pages,
     processor: Rc<Processor>,
     /// Whether it has been launched since it was cleared: then it is to be resumed.
     pub(crate) launched: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Vmcs {
 impl Vmcs {
     /// A VMCS that is clear; it becomes the current one.
     pub(crate) fn new(processor: Rc<Processor>) -> Result<Self, Error> {
-        let region = Page::new(processor.physical, "a VMCS")?;
+        let region = Pages::one(processor.physical, "a VMCS")?;
         region.write_u32(0, processor.capabilities.basic.revision());
         let mut vmcs = Self {
             region,

@@ -10,6 +10,8 @@
 
 use core::fmt;
 
+use crate::exceptions::{self, Both, DOUBLE_FAULT};
+
 /// The types of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -121,12 +123,10 @@ impl Event {
         if !self.is_valid() || self.kind() != Kind::Exception {
             return Some(second);
         }
-        let double = Self::exception(8, Some(0));
-        match (Class::of(self.vector()), Class::of(second.vector())) {
-            (Class::DoubleFault, Class::Contributory | Class::PageFault) => None,
-            (Class::Contributory, Class::Contributory) => Some(double),
-            (Class::PageFault, Class::Contributory | Class::PageFault) => Some(double),
-            _ => Some(second),
+        match exceptions::both(self.vector(), second.vector()) {
+            Both::Second => Some(second),
+            Both::DoubleFault => Some(Self::exception(DOUBLE_FAULT, Some(0))),
+            Both::Shutdown => None,
         }
     }
 }
@@ -146,26 +146,6 @@ impl fmt::Display for Event {
         match self.error_code() {
             Some(code) => write!(f, " with error code {code:#x}"),
             None => Ok(()),
-        }
-    }
-}
-
-/// Classes of exceptions (APM volume 2, table 8-4).
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Benign,
-    Contributory,
-    PageFault,
-    DoubleFault,
-}
-
-impl Class {
-    const fn of(vector: u8) -> Self {
-        match vector {
-            0 | 10..=13 | 21 => Self::Contributory,
-            14 => Self::PageFault,
-            8 => Self::DoubleFault,
-            _ => Self::Benign,
         }
     }
 }

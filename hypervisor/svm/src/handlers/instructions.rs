@@ -1,6 +1,5 @@
 //! CPUID, HLT, XSETBV, MOV DR, and instructions that are passed over.
 
-use chiton_core::cpuid::XCR0;
 use chiton_core::decode::{LONGEST, length_of};
 use chiton_core::svm::event::Event;
 use chiton_core::svm::features::Features;
@@ -60,13 +59,8 @@ pub(super) fn skip(vcpu: &mut SvmVcpu, opcodes: &[&[u8]]) -> Next {
 /// CPUID, answered from the guest's table.
 pub(super) fn cpuid(vcpu: &mut SvmVcpu) -> Next {
     let osxsave = vcpu.vmcb.get(fields::CR4) & Cr4Flags::OSXSAVE.bits() != 0;
-    let registers = &mut vcpu.registers;
-    let (leaf, subleaf) = (registers.rax as u32, registers.rcx as u32);
-    let answer = vcpu.processor.cpuid.answer(leaf, subleaf, osxsave, vcpu.fpu.xcr0);
-    registers.rax = answer.eax.into();
-    registers.rbx = answer.ebx.into();
-    registers.rcx = answer.ecx.into();
-    registers.rdx = answer.edx.into();
+    let cpuid = &vcpu.processor.cpuid;
+    cpuid.execute(&mut vcpu.registers, osxsave, vcpu.fpu.xcr0());
     skip(vcpu, &[&[0x0f, 0xa2]])
 }
 
@@ -82,16 +76,11 @@ pub(super) fn hlt(vcpu: &mut SvmVcpu) -> Next {
 pub(super) fn xsetbv(vcpu: &mut SvmVcpu) -> Next {
     let registers = &vcpu.registers;
     let value = registers.rdx << 32 | registers.rax & 0xffff_ffff;
-    if vcpu.vmcb.get(fields::CPL) != 0 || registers.rcx as u32 != 0 || !is_xcr0(value) || !vcpu.processor.cpuid.avx() {
+    let allowed = vcpu.vmcb.get(fields::CPL) == 0 && registers.rcx as u32 == 0 && vcpu.processor.cpuid.avx();
+    if !allowed || !vcpu.fpu.set_xcr0(value) {
         return vcpu.raise(Event::exception(GP, Some(0)));
     }
-    vcpu.fpu.xcr0 = value;
     skip(vcpu, &[&[0x0f, 0x01, 0xd1]])
-}
-
-/// x87 always, AVX with SSE only, and nothing that CPUID does not have.
-const fn is_xcr0(value: u64) -> bool {
-    matches!(value & 0b111, 0b001 | 0b011 | 0b111) && value & !XCR0 == 0
 }
 
 /// MOV to and from debug registers: 0F 21 and 0F 23. They hold what is written, and break nowhere:
@@ -128,19 +117,4 @@ pub(super) fn debug_register(vcpu: &mut SvmVcpu, number: u8, write: bool) -> Nex
         (_, true) => {}
     }
     vcpu.advance(vcpu.registers.rip.wrapping_add(at as u64 + 1))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn xcr0_takes_states_that_go_together() {
-        for value in [1, 3, 7] {
-            assert!(is_xcr0(value), "{value}");
-        }
-        for value in [0, 2, 4, 5, 6, 0xf, 0x8000_0000_0000_0001] {
-            assert!(!is_xcr0(value), "{value:#x}");
-        }
-    }
 }

@@ -38,6 +38,13 @@ pub(crate) enum Next {
     Broken(Broken),
 }
 
+impl Next {
+    /// The instruction with these bytes cannot be carried out.
+    fn emulation(bytes: &[u8]) -> Self {
+        Self::Broken(Broken::emulation(bytes))
+    }
+}
+
 /// What the run loop has been asked to do.
 pub(crate) enum Pending {
     /// Nothing.

@@ -6,11 +6,10 @@
 //!       no:  a device register: decode the instruction ─▶ the run loop ─▶ finish it by hand
 //! ```
 
-use chiton_core::decode::{self, Access, LONGEST};
+use chiton_core::decode::{self, Access};
 use chiton_core::space::Demand;
 use chiton_core::svm::information::NestedFault;
 use chiton_core::svm::{VmcbFields, fields};
-use chiton_core::vcpu::Broken;
 
 use super::{Next, Pending, instructions};
 use crate::{Error, SvmVcpu};
@@ -46,7 +45,7 @@ fn device_register(vcpu: &mut SvmVcpu, address: u64) -> Next {
         vcpu.note(format_args!(
             "the guest {what} at guest-physical {address:#x}, where no memory is"
         ));
-        return broken(&[]);
+        return Next::emulation(&[]);
     }
     let (bytes, len) = instructions::at_rip(vcpu);
     let bytes = &bytes[..len];
@@ -54,7 +53,7 @@ fn device_register(vcpu: &mut SvmVcpu, address: u64) -> Next {
         vcpu.note(format_args!(
             "device registers, as at {address:#x}, are reached in 64-bit mode alone"
         ));
-        return broken(bytes);
+        return Next::emulation(bytes);
     }
     let instruction = match decode::decode(bytes) {
         Ok(instruction) => instruction,
@@ -79,7 +78,7 @@ fn device_register(vcpu: &mut SvmVcpu, address: u64) -> Next {
             vcpu.note(format_args!(
                 "the access to {address:#x} cannot be carried out: {error}"
             ));
-            broken(bytes)
+            Next::emulation(bytes)
         }
     }
 }
@@ -98,16 +97,7 @@ pub(super) fn complete(vcpu: &mut SvmVcpu, access: Access) -> Next {
             vcpu.note(format_args!(
                 "the access to a device register cannot be carried out: {error}"
             ));
-            broken(&[])
+            Next::emulation(&[])
         }
     }
-}
-
-fn broken(bytes: &[u8]) -> Next {
-    let mut kept = [0; LONGEST];
-    kept[..bytes.len()].copy_from_slice(bytes);
-    Next::Broken(Broken::Emulation {
-        bytes: kept,
-        len: bytes.len() as u8,
-    })
 }

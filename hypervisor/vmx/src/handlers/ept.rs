@@ -38,7 +38,7 @@ pub(super) fn violation(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
         Cause::Stale => Ok(Next::Resume),
         cause => {
             vcpu.note(format_args!("{violation}, and no rule says what then: {cause}"));
-            Ok(broken(&[]))
+            Ok(Next::emulation(&[]))
         }
     }
 }
@@ -53,7 +53,7 @@ fn device_register(vcpu: &mut VmxVcpu, violation: &Violation) -> Result<Next, Er
     // A fetch, a page table, or the delivery of an event: no instruction moves data there.
     if violation.access.execute || violation.purpose != Purpose::Page || vcpu.event.is_some() {
         vcpu.note(format_args!("{violation}, and no memory is there"));
-        return Ok(broken(&[]));
+        return Ok(Next::emulation(&[]));
     }
     let instruction = match decode::decode(bytes) {
         Ok(instruction) if in_64_bit_mode(vcpu) => instruction,
@@ -61,7 +61,7 @@ fn device_register(vcpu: &mut VmxVcpu, violation: &Violation) -> Result<Next, Er
             vcpu.note(format_args!(
                 "device registers at {address:#x} are reached in 64-bit mode alone"
             ));
-            return Ok(broken(bytes));
+            return Ok(Next::emulation(bytes));
         }
         Err(refused) => {
             vcpu.note(format_args!(
@@ -86,7 +86,7 @@ fn device_register(vcpu: &mut VmxVcpu, violation: &Violation) -> Result<Next, Er
             vcpu.note(format_args!(
                 "the access to {address:#x} cannot be carried out: {error}"
             ));
-            Ok(broken(bytes))
+            Ok(Next::emulation(bytes))
         }
     }
 }
@@ -108,7 +108,7 @@ pub(super) fn complete(vcpu: &mut VmxVcpu, access: Access) -> Result<Next, Error
             vcpu.note(format_args!(
                 "the access to a device register cannot be carried out: {error}"
             ));
-            Ok(broken(&[]))
+            Ok(Next::emulation(&[]))
         }
     }
 }
@@ -126,13 +126,4 @@ fn in_64_bit_mode(vcpu: &VmxVcpu) -> bool {
     /// L of the access rights.
     const LONG: u32 = 1 << 13;
     vcpu.vmcs.get(fields::GUEST_CS_ACCESS_RIGHTS) & LONG != 0
-}
-
-fn broken(bytes: &[u8]) -> Next {
-    let mut kept = [0; LONGEST];
-    kept[..bytes.len()].copy_from_slice(bytes);
-    Next::Broken(Broken::Emulation {
-        bytes: kept,
-        len: bytes.len() as u8,
-    })
 }

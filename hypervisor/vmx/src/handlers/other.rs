@@ -1,6 +1,5 @@
 //! HLT, XSETBV, MOV DR, and whatever no guest can cause.
 
-use chiton_core::cpuid::XCR0;
 use chiton_core::vcpu::Broken;
 use chiton_core::vmx::exit::Basic;
 use chiton_core::vmx::{VmcsFields, fields};
@@ -19,17 +18,11 @@ pub(super) fn hlt(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
 pub(super) fn xsetbv(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
     let registers = &vcpu.registers;
     let value = registers.rdx << 32 | registers.rax & 0xffff_ffff;
-    if registers.rcx as u32 != 0 || !is_xcr0(value) {
+    if registers.rcx as u32 != 0 || !vcpu.fpu.set_xcr0(value) {
         return Ok(vcpu.raise(Injection::general_protection()));
     }
-    vcpu.fpu.xcr0 = value;
     vcpu.advance()?;
     Ok(Next::Resume)
-}
-
-/// x87 always, AVX with SSE only, and nothing that CPUID does not have.
-const fn is_xcr0(value: u64) -> bool {
-    matches!(value & 0b111, 0b001 | 0b011 | 0b111) && value & !XCR0 == 0
 }
 
 /// MOV to and from debug registers (SDM volume 3C, table 29-4). They hold what is written, and
@@ -69,19 +62,4 @@ pub(super) fn unexpected(vcpu: &mut VmxVcpu, reason: Basic) -> Next {
         "the guest cannot go on after this exit: {reason}, qualification {qualification:#x}"
     ));
     Next::Broken(Broken::Unknown(reason.0.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn xcr0_takes_states_that_go_together() {
-        for value in [1, 3, 7] {
-            assert!(is_xcr0(value), "{value}");
-        }
-        for value in [0, 2, 4, 5, 6, 0xf, 0x8000_0000_0000_0001] {
-            assert!(!is_xcr0(value), "{value:#x}");
-        }
-    }
 }

@@ -16,7 +16,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use chiton_core::physical::GuestRam;
+use chiton_core::physical::{GuestRam, Pages};
 use chiton_core::vcpu::{Registers, Segment, SystemRegisters, Table, Vcpu};
 use chiton_core::vmx::check::cases::{Case, To, cases, sweep};
 use chiton_core::vmx::check::{Outcome, Violation, check, outcome};
@@ -31,7 +31,6 @@ use x86_64::instructions::interrupts;
 use known::{KNOWN, Known};
 
 use crate::examples::{Verdict, say};
-use crate::page::Page;
 use crate::{Error, Options, Vmx, VmxVcpu, entry};
 
 /// What the processor made of a case.
@@ -80,7 +79,7 @@ struct Prover<'a> {
     /// The good VMCS.
     good: PlainVmcs,
     /// A page to point to.
-    scratch: Page,
+    scratch: Pages,
 }
 
 /// Tries every case, and says where processor and checker differ.
@@ -182,7 +181,7 @@ impl<'a> Prover<'a> {
         vmcs.set(GUEST_EFER, efer)?;
         vmcs.set(GUEST_PAT, pat)?;
         // So that the rules about what memory holds have something to look at.
-        let scratch = Page::new(vmx.processor.physical, "the scratch page")?;
+        let scratch = Pages::one(vmx.processor.physical, "the scratch page")?;
         if vmcs.read(VIRTUAL_APIC_ADDRESS.encoding()).is_some() {
             vmcs.set(VIRTUAL_APIC_ADDRESS, scratch.address())?;
         }

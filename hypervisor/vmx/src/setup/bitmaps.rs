@@ -1,9 +1,8 @@
 //! Which ports and model-specific registers exit (SDM volume 3C, sections 26.6.4 and 26.6.9).
 
-use chiton_core::physical::Physical;
+use chiton_core::physical::{NoPage, Pages, Physical};
 use chiton_core::vmx::{NoSuchField, VmcsWrite, fields};
 
-use crate::page::Page;
 use crate::{Error, msr};
 
 /// Registers that are the guest's own: the VMCS has them, so each side finds its own.
@@ -17,17 +16,22 @@ const GUESTS_OWN: [u32; 5] = [
 
 /// The bitmaps of a guest: a bit that is set exits.
 pub(crate) struct Bitmaps {
-    ports: [Page; 2],
-    registers: Page,
+    ports: [Pages; 2],
+    registers: Pages,
 }
 
 impl Bitmaps {
     /// Every port exits, and every register but the guest's own.
     pub(crate) fn new(physical: &'static dyn Physical) -> Result<Self, Error> {
-        let ports = || Page::filled(physical, "the I/O bitmaps", 0xff);
+        let filled = |what| {
+            let page = Pages::one(physical, what)?;
+            page.fill(0xff);
+            Ok::<_, NoPage>(page)
+        };
+        let ports = || filled("the I/O bitmaps");
         let bitmaps = Self {
             ports: [ports()?, ports()?],
-            registers: Page::filled(physical, "the MSR bitmap", 0xff)?,
+            registers: filled("the MSR bitmap")?,
         };
         for register in GUESTS_OWN {
             bitmaps.pass(register);

@@ -6,43 +6,9 @@
 use chiton_core::paging::Pat;
 use chiton_core::vcpu::{Segment, SystemRegisters, Table};
 use chiton_core::vmx::controls::entry;
-use chiton_core::vmx::field::{Bits16, Bits32, Field, Natural, ReadWrite};
+use chiton_core::vmx::fields::segments::{CS, DS, ES, FS, GS, LDTR, SS, SegmentFields, TR};
 use chiton_core::vmx::{Capabilities, NoSuchField, VmcsFields, VmcsWrite, fields};
 use x86_64::registers::control::{Cr0Flags, Cr4Flags, EferFlags};
-
-/// The fields of a segment register.
-struct SegmentFields {
-    selector: Field<Bits16, ReadWrite>,
-    base: Field<Natural, ReadWrite>,
-    limit: Field<Bits32, ReadWrite>,
-    access: Field<Bits32, ReadWrite>,
-}
-
-/// Names the four fields of a segment register.
-macro_rules! segment {
-    ($selector:ident, $base:ident, $limit:ident, $access:ident) => {
-        SegmentFields {
-            selector: fields::$selector,
-            base: fields::$base,
-            limit: fields::$limit,
-            access: fields::$access,
-        }
-    };
-}
-
-const CS: SegmentFields = segment!(GUEST_CS_SELECTOR, GUEST_CS_BASE, GUEST_CS_LIMIT, GUEST_CS_ACCESS_RIGHTS);
-const DS: SegmentFields = segment!(GUEST_DS_SELECTOR, GUEST_DS_BASE, GUEST_DS_LIMIT, GUEST_DS_ACCESS_RIGHTS);
-const ES: SegmentFields = segment!(GUEST_ES_SELECTOR, GUEST_ES_BASE, GUEST_ES_LIMIT, GUEST_ES_ACCESS_RIGHTS);
-const FS: SegmentFields = segment!(GUEST_FS_SELECTOR, GUEST_FS_BASE, GUEST_FS_LIMIT, GUEST_FS_ACCESS_RIGHTS);
-const GS: SegmentFields = segment!(GUEST_GS_SELECTOR, GUEST_GS_BASE, GUEST_GS_LIMIT, GUEST_GS_ACCESS_RIGHTS);
-const SS: SegmentFields = segment!(GUEST_SS_SELECTOR, GUEST_SS_BASE, GUEST_SS_LIMIT, GUEST_SS_ACCESS_RIGHTS);
-const TR: SegmentFields = segment!(GUEST_TR_SELECTOR, GUEST_TR_BASE, GUEST_TR_LIMIT, GUEST_TR_ACCESS_RIGHTS);
-const LDTR: SegmentFields = segment!(
-    GUEST_LDTR_SELECTOR,
-    GUEST_LDTR_BASE,
-    GUEST_LDTR_LIMIT,
-    GUEST_LDTR_ACCESS_RIGHTS
-);
 
 /// A segment that cannot be used (SDM volume 3C, table 26-2).
 const UNUSABLE: u32 = 1 << 16;
@@ -227,11 +193,11 @@ fn write_segment(vmcs: &mut impl VmcsWrite, fields: &SegmentFields, segment: &Se
     vmcs.set(fields.selector, segment.selector)?;
     vmcs.set(fields.base, segment.base)?;
     vmcs.set(fields.limit, segment.limit)?;
-    vmcs.set(fields.access, if usable { segment.access.into() } else { UNUSABLE })
+    vmcs.set(fields.rights, if usable { segment.access.into() } else { UNUSABLE })
 }
 
 fn read_segment(vmcs: &impl VmcsFields, fields: &SegmentFields) -> Segment {
-    let access = vmcs.get(fields.access);
+    let access = vmcs.get(fields.rights);
     Segment {
         selector: vmcs.get(fields.selector),
         base: vmcs.get(fields.base),

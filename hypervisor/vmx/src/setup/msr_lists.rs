@@ -9,10 +9,9 @@
 //! Each register in the lists makes every entry and exit dearer. `swapgs` changes the first without
 //! an exit, so it is always there; the others join when the guest first writes one of them.
 
-use chiton_core::physical::Physical;
+use chiton_core::physical::{Pages, Physical};
 use chiton_core::vmx::{NoSuchField, VmcsWrite, fields};
 
-use crate::page::Page;
 use crate::{Error, msr};
 
 /// The registers: IA32_KERNEL_GS_BASE, IA32_STAR, IA32_LSTAR, IA32_FMASK (SDM volume 4, table 2-2).
@@ -24,14 +23,14 @@ const HOST: usize = 2048;
 
 /// The lists of a guest.
 pub(crate) struct MsrLists {
-    page: Page,
+    page: Pages,
     count: u32,
 }
 
 impl MsrLists {
     /// The guest's values are zero, as after a reset.
     pub(crate) fn new(physical: &'static dyn Physical) -> Result<Self, Error> {
-        let page = Page::new(physical, "the MSR lists")?;
+        let page = Pages::one(physical, "the MSR lists")?;
         for (index, register) in REGISTERS.into_iter().enumerate() {
             // SAFETY: every processor in 64-bit mode has these registers.
             let hosts = unsafe { msr::read(register) };

@@ -4,6 +4,7 @@ mod control;
 mod guest;
 mod host;
 mod information;
+pub mod segments;
 
 pub use control::*;
 pub use guest::*;

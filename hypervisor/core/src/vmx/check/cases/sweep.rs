@@ -9,6 +9,7 @@ use super::{Case, Change, To};
 use crate::vmx::VmcsRead;
 use crate::vmx::controls::{Group, pin};
 use crate::vmx::field::AnyField;
+use crate::vmx::fields::segments::{CS, DS, ES, FS, GS, LDTR, SS, SegmentFields, TR};
 use crate::vmx::fields::*;
 
 /// The changes of a VMCS, which is asked for the values that bits are flipped of.
@@ -195,21 +196,13 @@ fn edges(all: &mut Vec<Case>, field: AnyField) {
 
 /// Selectors, bases, limits and access rights.
 fn segments(vmcs: &dyn VmcsRead, all: &mut Vec<Case>) {
-    for (selector, base, limit, rights) in [
-        (GUEST_ES_SELECTOR, GUEST_ES_BASE, GUEST_ES_LIMIT, GUEST_ES_ACCESS_RIGHTS),
-        (GUEST_CS_SELECTOR, GUEST_CS_BASE, GUEST_CS_LIMIT, GUEST_CS_ACCESS_RIGHTS),
-        (GUEST_SS_SELECTOR, GUEST_SS_BASE, GUEST_SS_LIMIT, GUEST_SS_ACCESS_RIGHTS),
-        (GUEST_DS_SELECTOR, GUEST_DS_BASE, GUEST_DS_LIMIT, GUEST_DS_ACCESS_RIGHTS),
-        (GUEST_FS_SELECTOR, GUEST_FS_BASE, GUEST_FS_LIMIT, GUEST_FS_ACCESS_RIGHTS),
-        (GUEST_GS_SELECTOR, GUEST_GS_BASE, GUEST_GS_LIMIT, GUEST_GS_ACCESS_RIGHTS),
-        (
-            GUEST_LDTR_SELECTOR,
-            GUEST_LDTR_BASE,
-            GUEST_LDTR_LIMIT,
-            GUEST_LDTR_ACCESS_RIGHTS,
-        ),
-        (GUEST_TR_SELECTOR, GUEST_TR_BASE, GUEST_TR_LIMIT, GUEST_TR_ACCESS_RIGHTS),
-    ] {
+    for segment in [ES, CS, SS, DS, FS, GS, LDTR, TR] {
+        let SegmentFields {
+            selector,
+            base,
+            limit,
+            rights,
+        } = segment;
         flip(all, vmcs, selector.any(), 0..3);
         edges(all, base.any());
         values(

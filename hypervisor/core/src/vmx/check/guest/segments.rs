@@ -3,52 +3,13 @@
 
 use crate::vmx::check::entry::{Entry, bit};
 use crate::vmx::check::{Broken, Outcome, Rule, Section};
-use crate::vmx::field::{Bits16, Bits32, Field, Natural, ReadWrite};
+use crate::vmx::fields::segments::{CS, DS, ES, FS, GS, LDTR, SS, SegmentFields, TR};
 use crate::vmx::fields::*;
 
-/// The fields of one segment register.
-#[derive(Clone, Copy)]
-struct Register {
-    /// Selector.
-    selector: Field<Bits16, ReadWrite>,
-    /// Base.
-    base: Field<Natural, ReadWrite>,
-    /// Limit.
-    limit: Field<Bits32, ReadWrite>,
-    /// Access rights.
-    rights: Field<Bits32, ReadWrite>,
-}
-
-/// Names the fields of a segment register.
-macro_rules! register {
-    ($selector:ident, $base:ident, $limit:ident, $rights:ident) => {
-        Register {
-            selector: $selector,
-            base: $base,
-            limit: $limit,
-            rights: $rights,
-        }
-    };
-}
-
-const CS: Register = register!(GUEST_CS_SELECTOR, GUEST_CS_BASE, GUEST_CS_LIMIT, GUEST_CS_ACCESS_RIGHTS);
-const SS: Register = register!(GUEST_SS_SELECTOR, GUEST_SS_BASE, GUEST_SS_LIMIT, GUEST_SS_ACCESS_RIGHTS);
-const DS: Register = register!(GUEST_DS_SELECTOR, GUEST_DS_BASE, GUEST_DS_LIMIT, GUEST_DS_ACCESS_RIGHTS);
-const ES: Register = register!(GUEST_ES_SELECTOR, GUEST_ES_BASE, GUEST_ES_LIMIT, GUEST_ES_ACCESS_RIGHTS);
-const FS: Register = register!(GUEST_FS_SELECTOR, GUEST_FS_BASE, GUEST_FS_LIMIT, GUEST_FS_ACCESS_RIGHTS);
-const GS: Register = register!(GUEST_GS_SELECTOR, GUEST_GS_BASE, GUEST_GS_LIMIT, GUEST_GS_ACCESS_RIGHTS);
-const TR: Register = register!(GUEST_TR_SELECTOR, GUEST_TR_BASE, GUEST_TR_LIMIT, GUEST_TR_ACCESS_RIGHTS);
-const LDTR: Register = register!(
-    GUEST_LDTR_SELECTOR,
-    GUEST_LDTR_BASE,
-    GUEST_LDTR_LIMIT,
-    GUEST_LDTR_ACCESS_RIGHTS
-);
-
 /// The registers that hold code and data.
-const CODE_AND_DATA: [Register; 6] = [CS, SS, DS, ES, FS, GS];
+const CODE_AND_DATA: [SegmentFields; 6] = [CS, SS, DS, ES, FS, GS];
 /// Those that hold data alone.
-const DATA: [Register; 4] = [DS, ES, FS, GS];
+const DATA: [SegmentFields; 4] = [DS, ES, FS, GS];
 /// What access rights are in virtual-8086 mode: a present, accessed, writable segment of level 3.
 const VIRTUAL_8086_RIGHTS: u32 = 0xf3;
 
@@ -114,14 +75,14 @@ impl Rights {
 
 impl Entry<'_> {
     /// The access rights of a register.
-    fn rights(&self, register: Register) -> Rights {
+    fn rights(&self, register: SegmentFields) -> Rights {
         Rights(self.get(register.rights))
     }
 }
 
 /// Looks at the access rights of code and data registers outside virtual-8086 mode: at CS always, at
 /// the others when they are usable.
-fn each(entry: &Entry<'_>, broken: &mut Broken<'_>, wrong: impl Fn(Register, Rights) -> bool) {
+fn each(entry: &Entry<'_>, broken: &mut Broken<'_>, wrong: impl Fn(SegmentFields, Rights) -> bool) {
     if entry.virtual_8086() {
         return;
     }

@@ -1,4 +1,4 @@
-//! The guest's x87, SSE and AVX registers, which a VM exit leaves as they are.
+//! The guest's x87, SSE and AVX registers on bare metal, which an exit leaves as they are, of VMX as of SVM.
 //!
 //! The hypervisor is compiled without floating point, but two guests may share a processor, so each
 //! has an area of its own (SDM volume 1, section 13.4). Around the guest:
@@ -11,11 +11,8 @@
 
 use core::arch::asm;
 
-use chiton_core::cpuid::XCR0;
-use chiton_core::physical::Physical;
-
-use crate::Error;
-use crate::page::Page;
+use crate::cpuid::XCR0;
+use crate::physical::{NoPage, Pages, Physical};
 
 /// Offset of MXCSR in the area (SDM volume 1, table 10-2).
 const MXCSR: usize = 24;
@@ -25,17 +22,21 @@ const MXCSR_AT_RESET: u32 = 0x1f80;
 const FCW_AT_INIT: u32 = 0x37f;
 
 /// The state of one guest.
-pub(crate) struct Fpu {
-    area: Page,
+pub struct Fpu {
+    area: Pages,
     xsave: bool,
-    /// The states that the guest has switched on; only with XSAVE.
-    pub(crate) xcr0: u64,
+    /// What is XCR0 while the guest runs.
+    xcr0: u64,
 }
 
 impl Fpu {
     /// The state after a reset; `xsave` says whether the processor has XSAVE and AVX.
-    pub(crate) fn new(physical: &'static dyn Physical, xsave: bool) -> Result<Self, Error> {
-        let area = Page::new(physical, "the guest's floating-point registers")?;
+    ///
+    /// # Errors
+    ///
+    /// [`NoPage`].
+    pub fn new(physical: &'static dyn Physical, xsave: bool) -> Result<Self, NoPage> {
+        let area = Pages::one(physical, "the guest's floating-point registers")?;
         // With XSAVE the header behind says that no state is saved, which stands for the initial
         // one; MXCSR is taken from here even so.
         area.write_u32(0, FCW_AT_INIT);
@@ -48,12 +49,33 @@ impl Fpu {
         })
     }
 
+    /// The states that the guest has switched on; of a meaning only with XSAVE.
+    #[must_use]
+    pub const fn xcr0(&self) -> u64 {
+        self.xcr0
+    }
+
+    /// Switches states on and off, as XSETBV of the guest asks for: whether that is a value of XCR0.
+    /// x87 is on always, AVX with SSE only, and there is nothing that the guest's CPUID does not have.
+    #[must_use]
+    pub fn set_xcr0(&mut self, value: u64) -> bool {
+        let good = is_xcr0(value);
+        if good {
+            self.xcr0 = value;
+        }
+        good
+    }
+
     /// Puts the guest's state into the registers.
-    pub(crate) fn load(&self) {
+    ///
+    /// # Safety
+    ///
+    /// This is ring 0, and no code of this program uses these registers. With XSAVE, [`open_all`] came before.
+    pub unsafe fn load(&self) {
         let area = self.area.pointer();
         if self.xsave {
-            // SAFETY: the area is an aligned page with a valid image; no code of this program uses
-            // these registers; XCR0 takes the guest's value, which was checked when it was set.
+            // SAFETY: the area is an aligned page with a valid image; XCR0 takes the guest's value, which
+            // was checked when it was set; the rest is the caller's promise.
             unsafe {
                 asm!("xrstor64 [{}]", in(reg) area, in("eax") XCR0 as u32, in("edx") 0, options(nostack));
                 set_xcr0(XCR0, self.xcr0);
@@ -65,7 +87,11 @@ impl Fpu {
     }
 
     /// Takes the guest's state out of the registers.
-    pub(crate) fn save(&mut self) {
+    ///
+    /// # Safety
+    ///
+    /// As for [`load`](Self::load), and that came before.
+    pub unsafe fn save(&mut self) {
         let area = self.area.pointer();
         if self.xsave {
             // SAFETY: the area is an aligned page of this value's own, larger than what the states
@@ -81,12 +107,16 @@ impl Fpu {
     }
 }
 
+const fn is_xcr0(value: u64) -> bool {
+    matches!(value & 0b111, 0b001 | 0b011 | 0b111) && value & !XCR0 == 0
+}
+
 /// Makes every state that a guest may have the hypervisor's to save and restore.
 ///
 /// # Safety
 ///
 /// CR4.OSXSAVE is set, and the processor has the states.
-pub(crate) unsafe fn open_all() {
+pub unsafe fn open_all() {
     // SAFETY: the caller's promise; 0 is a value that XCR0 never has, since x87 cannot be off.
     unsafe { set_xcr0(0, XCR0) }
 }
@@ -101,6 +131,21 @@ unsafe fn set_xcr0(from: u64, to: u64) {
         // SAFETY: the caller's promise.
         unsafe {
             asm!("xsetbv", in("ecx") 0, in("eax") to as u32, in("edx") (to >> 32) as u32, options(nomem, nostack));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn xcr0_takes_states_that_go_together() {
+        for value in [1, 3, 7] {
+            assert!(is_xcr0(value), "{value}");
+        }
+        for value in [0, 2, 4, 5, 6, 0xf, 0x8000_0000_0000_0001] {
+            assert!(!is_xcr0(value), "{value:#x}");
         }
     }
 }

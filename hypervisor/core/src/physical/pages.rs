@@ -1,19 +1,22 @@
-//! Pages of the machine that the processor itself reads or writes: VMCB, host save area, maps.
+//! Pages of the machine that the processor itself reads or writes: VMCS, VMCB, bitmaps, areas.
 
 use alloc::vec::Vec;
 
-use chiton_core::physical::Physical;
-
-use crate::Error;
+use super::Physical;
 
 /// Size of a page, in bytes.
-pub(crate) const SIZE: usize = 4096;
+pub const PAGE_SIZE: usize = 4096;
 
 /// How many pages are looked at to find some that lie side by side.
 const TRIED: usize = 64;
 
+/// There is no page left for this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no page of memory is left for {0}: give the machine more memory, or the guest less")]
+pub struct NoPage(pub &'static str);
+
 /// Pages of their own, side by side, given back at the end.
-pub(crate) struct Pages {
+pub struct Pages {
     physical: &'static dyn Physical,
     address: u64,
     count: usize,
@@ -21,17 +24,21 @@ pub(crate) struct Pages {
 
 impl Pages {
     /// A zeroed page; `what` it is for is said when there is none.
-    pub(crate) fn one(physical: &'static dyn Physical, what: &'static str) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    ///
+    /// [`NoPage`].
+    pub fn one(physical: &'static dyn Physical, what: &'static str) -> Result<Self, NoPage> {
         Self::side_by_side(physical, what, 1)
     }
 
     /// So many zeroed pages, each behind the one before. Pages are given out one by one, so several
     /// are taken until some happen to lie so, and the others go back.
-    pub(crate) fn side_by_side(
-        physical: &'static dyn Physical,
-        what: &'static str,
-        count: usize,
-    ) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    ///
+    /// [`NoPage`].
+    pub fn side_by_side(physical: &'static dyn Physical, what: &'static str, count: usize) -> Result<Self, NoPage> {
         let mut taken = Vec::new();
         let mut found = None;
         while found.is_none() && taken.len() < TRIED {
@@ -41,9 +48,9 @@ impl Pages {
             found = taken
                 .windows(count)
                 .map(|run| (run[0], run[count - 1]))
-                .find(|(first, last)| last - first == ((count - 1) * SIZE) as u64);
+                .find(|(first, last)| last - first == ((count - 1) * PAGE_SIZE) as u64);
         }
-        let kept = found.map_or(0..0, |(first, last)| first..last + SIZE as u64);
+        let kept = found.map_or(0..0, |(first, last)| first..last + PAGE_SIZE as u64);
         for page in taken.into_iter().filter(|page| !kept.contains(page)) {
             physical.release(page);
         }
@@ -53,17 +60,19 @@ impl Pages {
                 address,
                 count,
             }),
-            None => Err(Error::NoMemory(what)),
+            None => Err(NoPage(what)),
         }
     }
 
     /// The physical address of the first.
-    pub(crate) const fn address(&self) -> u64 {
+    #[must_use]
+    pub const fn address(&self) -> u64 {
         self.address
     }
 
     /// Where the first is mapped; the others follow.
-    pub(crate) fn pointer(&self) -> *mut u8 {
+    #[must_use]
+    pub fn pointer(&self) -> *mut u8 {
         self.physical.pointer(self.address)
     }
 
@@ -72,27 +81,59 @@ impl Pages {
     /// # Panics
     ///
     /// When it is not aligned, or not in the pages.
-    pub(crate) fn at<T>(&self, offset: usize) -> *mut T {
+    #[must_use]
+    pub fn at<T>(&self, offset: usize) -> *mut T {
         assert!(offset.is_multiple_of(align_of::<T>()), "a value is aligned");
         assert!(
-            offset + size_of::<T>() <= self.count * SIZE,
+            offset + size_of::<T>() <= self.count * PAGE_SIZE,
             "a value lies in the pages"
         );
         self.pointer().wrapping_add(offset).cast()
     }
 
     /// Gives every byte the same value.
-    pub(crate) fn fill(&self, byte: u8) {
+    pub fn fill(&self, byte: u8) {
         // SAFETY: the pages are mapped there in one piece, are this value's own, and no reference
         // to them exists.
-        unsafe { self.pointer().write_bytes(byte, self.count * SIZE) }
+        unsafe { self.pointer().write_bytes(byte, self.count * PAGE_SIZE) }
+    }
+
+    /// Writes the 32 bits at an offset.
+    ///
+    /// # Panics
+    ///
+    /// As [`at`](Self::at).
+    pub fn write_u32(&self, offset: usize, value: u32) {
+        // SAFETY: aligned and in the pages, as `at` has checked, and volatile since the processor reads it.
+        unsafe { self.at::<u32>(offset).write_volatile(value) }
+    }
+
+    /// Writes the 64 bits at an offset.
+    ///
+    /// # Panics
+    ///
+    /// As [`at`](Self::at).
+    pub fn write_u64(&self, offset: usize, value: u64) {
+        // SAFETY: as for `write_u32`.
+        unsafe { self.at::<u64>(offset).write_volatile(value) }
+    }
+
+    /// Reads the 64 bits at an offset.
+    ///
+    /// # Panics
+    ///
+    /// As [`at`](Self::at).
+    #[must_use]
+    pub fn read_u64(&self, offset: usize) -> u64 {
+        // SAFETY: as for `write_u32`.
+        unsafe { self.at::<u64>(offset).read_volatile() }
     }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
         for page in 0..self.count {
-            self.physical.release(self.address + (page * SIZE) as u64);
+            self.physical.release(self.address + (page * PAGE_SIZE) as u64);
         }
     }
 }
