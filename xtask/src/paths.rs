@@ -22,6 +22,12 @@ pub(crate) fn lab() -> PathBuf {
     target().join("lab")
 }
 
+/// Boot images, and what their emulators leave.
+#[must_use]
+pub(crate) fn images() -> PathBuf {
+    target().join("image")
+}
+
 /// Tools that we fetch for ourselves.
 #[must_use]
 pub(crate) fn tools() -> PathBuf {

@@ -45,7 +45,7 @@ impl Kind {
 /// If kernel or builder do not build, or the image cannot be made.
 pub(crate) fn make(kind: Kind, ramdisk: &[u8], name: &str) -> Result<PathBuf> {
     let (builder, kernel) = (builder()?, kernel()?);
-    let dir = paths::target().join("image");
+    let dir = paths::images();
     fs::create_dir_all(&dir).map_err(Error::file("create", &dir))?;
     let image = dir.join(format!("{name}-{}.img", kind.word()));
     let archive = image.with_extension("tar");

@@ -58,7 +58,7 @@ impl Machine {
             ));
         }
         let program = tools::debian("qemu-system-x86_64", "qemu-system-x86")?;
-        let log = paths::target().join("image/qemu.log");
+        let log = paths::images().join("qemu.log");
         let mut qemu = Command::new(&program);
         qemu.args([
             "-nodefaults",

@@ -218,7 +218,9 @@ fn hosted(chiton: &Path, run: &Run) -> Result<Left> {
     let mut command = build::without_jail(chiton);
     command.arg("run");
     if run.disk {
-        let disk = paths::target().join("image/numbers");
+        let images = paths::images();
+        fs::create_dir_all(&images).map_err(Error::file("create", &images))?;
+        let disk = images.join("numbers");
         fs::write(&disk, numbers()).map_err(Error::file("write", &disk))?;
         command.arg("--disk").arg(disk);
     }
