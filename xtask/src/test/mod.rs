@@ -42,10 +42,10 @@ pub(crate) enum Step {
     Bare,
     /// Every interleaving of driver and device on a ring.
     Loom,
-    /// No undefined behaviour in rings, devices and loader.
-    Miri,
     /// Hostile input, for a short while.
     Fuzz,
+    /// No undefined behaviour in rings, devices and loader.
+    Miri,
 }
 
 impl Step {
@@ -135,7 +135,7 @@ pub(crate) fn run(args: &Args) -> i32 {
         &args.only
     };
     let mut table = Vec::new();
-    // The nested machine leaves a processor to Miri, which has little to say until it ends.
+    // The nested machine leaves a processor to Miri, which has little to say until it ends, and so is last.
     let mut early = None;
     for &step in steps {
         if step == Step::Qemu && steps.contains(&Step::Miri) {
