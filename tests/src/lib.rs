@@ -440,6 +440,7 @@ pub fn finish(mut child: Running) -> Run {
     }
 }
 
+#[track_caller]
 fn wait(child: &mut Child) -> ExitStatus {
     let start = Instant::now();
     loop {

@@ -161,13 +161,21 @@ mod tests {
         }
     }
 
-    fn some(pages: &[u64]) -> &'static Some {
-        Box::leak(Box::new(Some(Mutex::new(pages.to_vec()))))
+    impl Some {
+        const fn none() -> Self {
+            Self(Mutex::new(Vec::new()))
+        }
+
+        fn with(&self, pages: &[u64]) -> &Self {
+            self.0.lock().unwrap().extend(pages);
+            self
+        }
     }
 
     #[test]
     fn pages_that_lie_side_by_side_are_found_and_the_others_given_back() {
-        let physical = some(&[0x9000, 0x1000, 0x6000, 0x3000, 0x2000, 0x5000]);
+        static PAGES: Some = Some::none();
+        let physical = PAGES.with(&[0x9000, 0x1000, 0x6000, 0x3000, 0x2000, 0x5000]);
         let pages = Pages::side_by_side(physical, "a test", 3).unwrap();
         assert_eq!(pages.address(), 0x1000);
         let mut left = physical.0.lock().unwrap().clone();
@@ -179,7 +187,8 @@ mod tests {
 
     #[test]
     fn without_such_pages_all_are_given_back_and_the_purpose_is_said() {
-        let physical = some(&[0x9000, 0x1000, 0x5000, 0x3000]);
+        static PAGES: Some = Some::none();
+        let physical = PAGES.with(&[0x9000, 0x1000, 0x5000, 0x3000]);
         let error = Pages::side_by_side(physical, "the map of ports", 3).err().unwrap();
         assert!(
             error
