@@ -51,7 +51,8 @@ pub trait Payload {
     /// Why it could not be started, or taken down.
     type Error: From<InstanceError>;
 
-    /// Starts it. The signals that are passed on are blocked in this thread: the new process unblocks them.
+    /// Starts it. The signals that are passed on are blocked in this thread: the new process unblocks them, or reads
+    /// them when it is ready to.
     ///
     /// # Errors
     ///

@@ -33,7 +33,7 @@ pub(super) fn ignore_children() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
-/// Lets every signal in, as a program expects.
+/// Lets every signal in, as a program expects, and whatever a minder starts.
 pub(super) fn unblock_signals() {
     let none = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: an empty set is all zeroes on Linux, and the old one is not asked for.

@@ -166,6 +166,10 @@ impl Jail {
     /// still has the old number of this thread: signals to it go by `gettid` and `tgkill`, not by
     /// `pthread_kill`.
     ///
+    /// As process 1 ([`Init::Payload`]) it begins with those signals blocked that this thread has blocked: of
+    /// what is blocked the kernel drops nothing, while one that comes before process 1 has a handler for it
+    /// would be lost.
+    ///
     /// # Errors
     ///
     /// [`Error::Step`] names the step that failed, and nothing is left of the jail; [`Error::Threads`] if
@@ -369,9 +373,13 @@ impl Jail {
 
         // 7. Nothing of the caller's: environment, signals.
         privileges::set_environment(&self.environment)?;
-        init::unblock_signals();
+        // What comes meanwhile waits: a minder passes it on, a function reads it, and a program that is process 1
+        // can have it from here on.
         if !is_function {
             init::forget_ignored_signals();
+            if self.init == Init::Payload {
+                init::unblock_signals();
+            }
         }
 
         // 8. No privileges. What comes after needs none.

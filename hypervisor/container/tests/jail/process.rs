@@ -20,6 +20,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_minder_passes_signals_on", minder_forwards),
     ("the_minder_reaps_orphans", minder_reaps),
     ("a_payload_that_is_process_1_leaves_no_zombies", payload_reaps),
+    (
+        "a_payload_that_is_process_1_misses_no_signal_before_it_is_ready",
+        payload_misses_none,
+    ),
     ("the_death_of_process_1_is_the_death_of_all", death_of_all),
     ("the_death_of_the_caller_is_the_death_of_the_jail", death_of_caller),
     ("a_jail_is_born_in_its_group", group),
@@ -246,6 +250,33 @@ fn minder_reaps() {
 fn payload_reaps() {
     let place = Place::new();
     assert_eq!(answer(&mut alone(place.jail()), || gone(orphan())), "gone");
+}
+
+fn payload_misses_none() {
+    let place = Place::new();
+    let (mut wait, mut go) = std::io::pipe().unwrap();
+    let mut jail = alone(place.jail());
+    jail.keep.push(wait.as_raw_fd());
+    // SAFETY: an empty set is all zeroes on Linux, and both calls are given whole sets.
+    let term = unsafe {
+        let mut term: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&raw mut term, libc::SIGTERM);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const term, std::ptr::null_mut());
+        term
+    };
+    let mut jailed = jail
+        .spawn(|| {
+            wait.read_exact(&mut [0]).unwrap();
+            let now: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: set and time are whole, and no details are asked for.
+            unsafe { libc::sigtimedwait(&raw const term, std::ptr::null_mut(), &raw const now) }
+        })
+        .unwrap();
+    // SAFETY: as above.
+    unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const term, std::ptr::null_mut()) };
+    jailed.signal(Signal::TERM).unwrap();
+    std::io::Write::write_all(&mut go, b"!").unwrap();
+    assert_eq!(jailed.wait().unwrap(), Status::Exited(libc::SIGTERM));
 }
 
 fn death_of_all() {
