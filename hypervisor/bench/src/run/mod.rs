@@ -14,6 +14,7 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 pub use case::{Case, Measured, Outcome, Unit};
+pub use file::write;
 pub use samples::{Samples, SamplesBuilder};
 pub use text::Fact;
 
@@ -162,7 +163,7 @@ impl Version {
 }
 
 /// The processor's clock.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
     /// Ticks of the time stamp counter in a second, by the host's monotonic clock.
