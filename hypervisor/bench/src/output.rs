@@ -36,11 +36,9 @@ impl Output {
         if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
             bar.set_style(style);
         }
-        // Standard output may be where a file goes.
-        let quiet = self.files().any(|path| path.as_os_str() == "-");
         Live {
             bar,
-            quiet,
+            quiet: self.is_quiet(),
             headed: false,
             group: None,
         }
@@ -62,6 +60,12 @@ impl Output {
             write(path, &html::page(&[html::Column::new(run.kind.word(), run)]))?;
         }
         Ok(())
+    }
+
+    /// Whether standard output is where a file goes, so that nothing else may go there.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.files().any(|path| path.as_os_str() == "-")
     }
 
     fn files(&self) -> impl Iterator<Item = &PathBuf> {

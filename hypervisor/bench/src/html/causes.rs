@@ -53,7 +53,7 @@ fn lines(columns: &[Column<'_>], column: usize, causes: &[(&str, Cause<'_>)]) ->
                 td.number { (value(cause.median, cause.unit)) }
                 td.barred {
                     // A drawing's length rather than a style attribute: the page's style is all in its head.
-                    svg.cost class={ "run-" (column % COLOURS) } role="presentation" viewBox="0 0 160 10" width="160" height="10" {
+                    svg class={ "cost run-" (column % COLOURS) } role="presentation" viewBox="0 0 160 10" width="160" height="10" {
                         rect x="0" y="0" height="10" rx="2" width=(format!("{:.1}", (cause.median as f64 / most as f64 * 160.0).max(1.0))) {}
                     }
                 }

@@ -30,7 +30,7 @@ pub(super) fn row(measured: &Measured<'_>, scale: &Scale, unit: Unit) -> Markup 
         value(summary.max, unit)
     );
     html! {
-        svg.distribution class={ "run-" (measured.column % COLOURS) } role="img"
+        svg class={ "distribution run-" (measured.column % COLOURS) } role="img"
             viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } width=(WIDTH) height=(HEIGHT) {
             title { (words) }
             (grid(scale, unit, HEIGHT))

@@ -47,7 +47,7 @@ fn table(columns: &[Column<'_>], group: &Group<'_>, unit: Unit) -> Markup {
                 thead { tr {
                     th scope="col" { "Case" }
                     th.drawn scope="col" { span.unseen { "Distribution" } (axis(&scale, unit)) }
-                    th.number scope="col" { "Median" }
+                    th.number.median scope="col" { "Median" }
                     th.number scope="col" { "p99" }
                     th.number scope="col" { "Greatest" }
                     @if exits { th.number scope="col" { "Exits" } }

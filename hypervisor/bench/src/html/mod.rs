@@ -90,7 +90,7 @@ pub fn page(columns: &[Column<'_>]) -> String {
 fn mark(columns: &[Column<'_>], at: usize) -> Markup {
     html! {
         @if columns.len() > 1 {
-            span.mark class={ "run-" (at % COLOURS) } title=(columns.get(at).map_or("", |column| column.label)) { (letter(at)) }
+            span class={ "mark run-" (at % COLOURS) } title=(columns.get(at).map_or("", |column| column.label)) { (letter(at)) }
             " "
         }
     }

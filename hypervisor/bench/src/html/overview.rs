@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use super::{
@@ -9,8 +11,8 @@ use super::{
 use crate::{run::Unit, words::value};
 
 /// Width of the axis and of the names beside it, height of a row, in pixels.
-const AXIS: f64 = 640.0;
-const NAMES: f64 = 230.0;
+const AXIS: f64 = 790.0;
+const NAMES: f64 = 260.0;
 const ROW: f64 = 19.0;
 const TOP: f64 = 22.0;
 
@@ -25,8 +27,8 @@ pub(super) fn section(columns: &[Column<'_>], groups: &[Group<'_>]) -> Markup {
             section aria-labelledby="overview" {
                 h2 id="overview" { "At a glance" }
                 p {
-                    "The dot is the median; the bar reaches to what 99 of 100 do not exceed, the thin line from the least to the greatest. "
-                    "Each step of the axis is ten times the one before, or as marked."
+                    "The dot is the median; the bar reaches to what 99 of 100 samples do not exceed, the thin line from the least to the greatest. "
+                    "The axis is logarithmic."
                 }
                 @for chart in drawn.iter().flatten() { (chart) }
             }
@@ -46,6 +48,8 @@ fn chart(columns: &[Column<'_>], groups: &[Group<'_>], unit: Unit) -> Option<Mar
     rows.sort_by_key(|row| row.measured.first().map(|first| first.summary.p50));
     let all = of_unit(rows.iter().copied(), unit);
     let scale = Scale::of(all.iter().flat_map(|one| [one.summary.min, one.summary.max]), AXIS)?;
+    let mut names_used = BTreeSet::new();
+    let qualified = !rows.iter().all(|row| names_used.insert(&row.case.name));
     let height = TOP + ROW * rows.len() as f64 + 4.0;
     let words = format!(
         "{} cases by median, in {}; the tables below have the figures",
@@ -60,15 +64,23 @@ fn chart(columns: &[Column<'_>], groups: &[Group<'_>], unit: Unit) -> Option<Mar
                     (names(&scale, unit, 12.0))
                     g transform={ "translate(0 " (TOP - 4.0) ")" } { (grid(&scale, unit, height - TOP + 4.0)) }
                 }
-                @for (at, row) in rows.iter().enumerate() { (line(columns, &scale, row, TOP + ROW * at as f64)) }
+                @for (at, row) in rows.iter().enumerate() { (line(columns, &scale, row, qualified, TOP + ROW * at as f64)) }
             }
         }
     })
 }
 
-fn line(columns: &[Column<'_>], scale: &Scale, row: &Row<'_>, top: f64) -> Markup {
+/// What a case is called: with its group, where another group has a case of that name.
+fn name(row: &Row<'_>, qualified: bool) -> String {
+    match qualified {
+        true => format!("{}: {}", row.case.group, row.case.name),
+        false => row.case.name.clone(),
+    }
+}
+
+fn line(columns: &[Column<'_>], scale: &Scale, row: &Row<'_>, qualified: bool, top: f64) -> Markup {
     let step = ROW / (row.measured.len() as f64 + 1.0);
-    let name: String = row.case.name.chars().take(32).collect();
+    let name: String = name(row, qualified).chars().take(44).collect();
     html! {
         text.name x=(NAMES - 12.0) y=(top + ROW / 2.0 + 4.0) text-anchor="end" { (name) }
         @for (at, one) in row.measured.iter().enumerate() {

@@ -1,91 +1,83 @@
 use maud::{Markup, html};
 
-use super::{Column, distribution::px, mark, rows::Group};
+use super::{COLOURS, Column, distribution::px, mark, rows::Group};
 use crate::{
-    run::{Kind, Unit},
+    run::{PHASE, Unit},
     words::value,
 };
 
-/// How many colours `style.css` has for phases.
-const COLOURS: usize = 8;
+/// Width of the names and of the bars beside them, and height of a row, in pixels.
+const NAMES: f64 = 260.0;
+const BARS: f64 = 720.0;
+const ROW: f64 = 17.0;
 
-const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 26.0;
-
-/// One bar: a group of a run, and its phases with their medians.
-struct Bar<'a> {
+/// The phases of a group in one run.
+struct Waterfall<'a> {
     column: usize,
     group: &'a str,
-    phases: Vec<(usize, &'a str, u64)>,
+    phases: Vec<(&'a str, u64)>,
     sum: u64,
 }
 
-/// The phases of a start, one after the other; nothing for runs of another kind. The cases of a group are taken to
-/// follow one another.
+/// The phases of each group, as a waterfall; nothing if no case is a phase.
 pub(super) fn section(columns: &[Column<'_>], groups: &[Group<'_>]) -> Markup {
-    if !columns.iter().any(|column| column.run.kind == Kind::Start) {
-        return html! {};
-    }
-    let bars: Vec<_> = groups
+    let each = groups
         .iter()
-        .flat_map(|group| (0..columns.len()).filter_map(move |column| bar(group, column)))
-        .collect();
-    let longest = bars.iter().map(|bar| bar.sum).max().unwrap_or(0).max(1) as f64;
+        .flat_map(|group| (0..columns.len()).map(move |column| waterfall(group, column)));
+    let all: Vec<_> = each.filter(|waterfall| !waterfall.phases.is_empty()).collect();
+    let longest = all.iter().map(|waterfall| waterfall.sum).max().unwrap_or(0).max(1) as f64;
     html! {
-        section aria-labelledby="phases" {
-            h2 id="phases" { "Phase by phase" }
-            p { "Medians of the phases, in the order in which they follow one another. A median of the whole is not quite the sum of these." }
-            @for bar in &bars {
-                h3.bar-name { (mark(columns, bar.column)) (bar.group) ": " (value(bar.sum, Unit::Nanoseconds)) }
-                (drawn(bar, longest))
-                ul.legend {
-                    @for (at, name, median) in &bar.phases {
-                        li { span.swatch class={ "phase-" (at % COLOURS) } {} (name) " " b { (value(*median, Unit::Nanoseconds)) } }
-                    }
+        @if !all.is_empty() {
+            section aria-labelledby="phases" {
+                h2 id="phases" { "Phase by phase" }
+                p {
+                    "Each bar begins where the one above it ends and is as long as the median of its phase; all are on one axis. "
+                    "The median of the whole is not quite the sum of these."
+                }
+                @for waterfall in &all {
+                    h3 { (mark(columns, waterfall.column)) (waterfall.group) ": " (value(waterfall.sum, Unit::Nanoseconds)) }
+                    div.scroll tabindex="0" role="region" aria-label={ "Phases, " (waterfall.group) } { (drawn(waterfall, longest)) }
                 }
             }
         }
     }
 }
 
-/// A bar needs at least two phases.
-fn bar<'a>(group: &Group<'a>, column: usize) -> Option<Bar<'a>> {
+fn waterfall<'a>(group: &'a Group<'a>, column: usize) -> Waterfall<'a> {
     let rows = group.rows.iter().filter(|row| row.case.unit == Unit::Nanoseconds);
     let phases: Vec<_> = rows
-        .enumerate()
-        .filter_map(|(at, row)| {
+        .filter_map(|row| {
+            let name = row.case.name.strip_prefix(PHASE)?;
             let one = row.measured.iter().find(|one| one.column == column)?;
-            Some((at, row.case.name.as_str(), one.summary.p50))
+            Some((name, one.summary.p50))
         })
         .collect();
-    let sum = phases.iter().fold(0u64, |sum, phase| sum.saturating_add(phase.2));
-    (phases.len() > 1).then_some(Bar {
+    Waterfall {
         column,
         group: group.name,
+        sum: phases.iter().fold(0u64, |sum, phase| sum.saturating_add(phase.1)),
         phases,
-        sum,
-    })
+    }
 }
 
-fn drawn(bar: &Bar<'_>, longest: f64) -> Markup {
-    let mut x = 0.0;
-    let pieces: Vec<_> = bar
-        .phases
-        .iter()
-        .map(|(at, name, median)| {
-            let width = *median as f64 / longest * WIDTH;
-            let piece = (*at, *name, *median, x, width);
-            x += width;
-            piece
-        })
-        .collect();
+fn drawn(waterfall: &Waterfall<'_>, longest: f64) -> Markup {
+    let height = ROW * waterfall.phases.len() as f64 + 2.0;
+    let mut at = 0.0;
+    let mut bars = Vec::new();
+    for (row, (name, median)) in waterfall.phases.iter().enumerate() {
+        let width = *median as f64 / longest * BARS;
+        bars.push((row as f64 * ROW, *name, *median, at, width));
+        at += width;
+    }
     html! {
-        svg.phases role="img" viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" {
-            title { (bar.group) ", phase by phase; the list below has the figures" }
-            @for (at, name, median, x, width) in pieces {
-                rect class={ "phase-" (at % COLOURS) } x=(px(x)) width=(px((width - 1.0).max(0.5))) y="0" height=(HEIGHT) {
-                    title { (name) " " (value(median, Unit::Nanoseconds)) }
-                }
+        svg class={ "waterfall run-" (waterfall.column % COLOURS) } role="img"
+            viewBox={ "0 0 " (NAMES + BARS + 70.0) " " (height) } width=(NAMES + BARS + 70.0) height=(height) {
+            title { (waterfall.group) ", phase by phase; the tables below have the figures" }
+            @for (y, name, median, from, width) in bars {
+                @let end = NAMES + from + width;
+                text.name x=(NAMES - 12.0) y=(y + 12.5) text-anchor="end" { (name.chars().take(44).collect::<String>()) }
+                rect x=(px(NAMES + from)) width=(px(width.max(1.0))) y=(y + 3.0) height=(ROW - 6.0) rx="1.5" {}
+                text x=(px(end + 6.0)) y=(y + 12.5) { (value(median, Unit::Nanoseconds)) }
             }
         }
     }

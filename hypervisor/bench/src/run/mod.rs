@@ -24,6 +24,10 @@ use crate::environment::Environment;
 /// misunderstand takes the next number.
 pub const SCHEMA: &str = "chiton-bench/1";
 
+/// What the name of a case begins with that is a phase of its group: the phases of a group follow one another in time,
+/// in the order of the cases.
+pub const PHASE: &str = "phase: ";
+
 /// How many cases a run may have.
 pub const MAX_CASES: usize = 4096;
 

@@ -182,11 +182,19 @@ pub(crate) fn start() -> Run {
             ("guest runs", 340_000.0),
             ("torn down", 530_000.0),
         ];
+        run.cases.push(case(
+            numbers,
+            group,
+            "exec to exit",
+            "the whole",
+            Unit::Nanoseconds,
+            2_090_000.0 * factor,
+        ));
         for (name, median) in phases {
             run.cases.push(case(
                 numbers,
                 group,
-                name,
+                &format!("phase: {name}"),
                 "one phase of a start",
                 Unit::Nanoseconds,
                 median * factor,
