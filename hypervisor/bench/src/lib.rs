@@ -12,6 +12,8 @@
 //! | [`environment`] | the machine that it was measured on |
 //! | [`output`] | where results go: a terminal, files |
 //! | [`table`] | the form that a terminal shows |
+//! | [`trial`] | programs that are run and timed |
+//! | [`timeline`] | the phases of a start |
 //!
 //! A file holds samples and no statistics: who reads it computes these again, so that no figure
 //! can disagree with what it came from.
@@ -35,5 +37,7 @@ pub mod output;
 pub mod run;
 pub mod stats;
 pub mod table;
+pub mod timeline;
+pub mod trial;
 
 pub use error::{Error, Result};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use chiton_bench::Result;
 use clap::{Parser, Subcommand};
-use commands::report;
+use commands::{report, start};
 
 /// Measures what Chiton costs, and shows what was measured.
 #[derive(Debug, Parser)]
@@ -19,6 +19,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Report(report::Args),
+    Start(start::Args),
 }
 
 /// The status of a measurement that failed, as with the other commands of `chiton`.
@@ -37,5 +38,6 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Report(args) => report::run(&args),
+        Command::Start(args) => start::run(&args),
     }
 }

@@ -30,11 +30,9 @@ impl Output {
         if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
             bar.set_style(style);
         }
-        // Standard output may be where a file goes.
-        let quiet = self.files().any(|path| path.as_os_str() == "-");
         Live {
             bar,
-            quiet,
+            quiet: self.is_quiet(),
             headed: false,
         }
     }
@@ -46,6 +44,12 @@ impl Output {
     /// If one cannot be written.
     pub fn write(&self, run: &Run) -> Result<()> {
         self.json.iter().try_for_each(|path| run.write(path))
+    }
+
+    /// Whether standard output is where a file goes, so that nothing else may go there.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.files().any(|path| path.as_os_str() == "-")
     }
 
     fn files(&self) -> impl Iterator<Item = &PathBuf> {

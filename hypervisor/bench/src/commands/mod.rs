@@ -1,3 +1,4 @@
 //! The subcommands, a file or folder each.
 
 pub(crate) mod report;
+pub(crate) mod start;
