@@ -12,6 +12,7 @@
 //! | [`environment`] | the machine that it was measured on |
 //! | [`output`] | where results go: a terminal, files |
 //! | [`table`] | the form that a terminal shows |
+//! | [`host`] | what many instances cost the host |
 //! | [`trial`] | programs that are run and timed |
 //! | [`timeline`] | the phases of a start |
 //!
@@ -33,6 +34,7 @@
 
 pub mod environment;
 mod error;
+pub mod host;
 pub mod output;
 pub mod run;
 pub mod stats;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use chiton_bench::Result;
 use clap::{Parser, Subcommand};
-use commands::{report, start};
+use commands::{density, report, start};
 
 /// Measures what Chiton costs, and shows what was measured.
 #[derive(Debug, Parser)]
@@ -20,6 +20,9 @@ struct Cli {
 enum Command {
     Report(report::Args),
     Start(start::Args),
+    Density(density::Args),
+    #[command(hide = true)]
+    DensityKeeper(density::KeeperArgs),
 }
 
 /// The status of a measurement that failed, as with the other commands of `chiton`.
@@ -39,5 +42,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Report(args) => report::run(&args),
         Command::Start(args) => start::run(&args),
+        Command::Density(args) => density::run(&args),
+        Command::DensityKeeper(args) => density::keep(&args),
     }
 }

@@ -1,4 +1,5 @@
 //! The subcommands, a file or folder each.
 
+pub(crate) mod density;
 pub(crate) mod report;
 pub(crate) mod start;

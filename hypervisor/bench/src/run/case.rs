@@ -39,6 +39,13 @@ impl Case {
         Self::new(name, group, what, unit, Outcome::Skipped { reason: reason.into() })
     }
 
+    /// Adds what a reader has to know to understand the figures.
+    pub fn note(&mut self, note: impl Into<String>) {
+        if let Outcome::Measured(measured) = &mut self.outcome {
+            measured.notes.push(note.into());
+        }
+    }
+
     fn new(name: &str, group: &str, what: &str, unit: Unit, outcome: Outcome) -> Self {
         Self {
             name: name.into(),
