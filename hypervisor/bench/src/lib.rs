@@ -13,6 +13,7 @@
 //! | [`output`] | where results go: a terminal, files |
 //! | [`table`] | the form that a terminal shows |
 //! | [`host`] | what many instances cost the host |
+//! | [`peers`] | others that do the like |
 //! | [`trial`] | programs that are run and timed |
 //! | [`timeline`] | the phases of a start |
 //!
@@ -36,6 +37,7 @@ pub mod environment;
 mod error;
 pub mod host;
 pub mod output;
+pub mod peers;
 pub mod run;
 pub mod stats;
 pub mod table;

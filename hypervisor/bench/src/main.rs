@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use chiton_bench::Result;
 use clap::{Parser, Subcommand};
-use commands::{density, report, start};
+use commands::{density, report, start, vs};
 
 /// Measures what Chiton costs, and shows what was measured.
 #[derive(Debug, Parser)]
@@ -21,6 +21,7 @@ enum Command {
     Report(report::Args),
     Start(start::Args),
     Density(density::Args),
+    Vs(vs::Args),
     #[command(hide = true)]
     DensityKeeper(density::KeeperArgs),
 }
@@ -43,6 +44,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Report(args) => report::run(&args),
         Command::Start(args) => start::run(&args),
         Command::Density(args) => density::run(&args),
+        Command::Vs(args) => vs::run(&args),
         Command::DensityKeeper(args) => density::keep(&args),
     }
 }

@@ -3,3 +3,4 @@
 pub(crate) mod density;
 pub(crate) mod report;
 pub(crate) mod start;
+pub(crate) mod vs;

@@ -27,6 +27,16 @@ pub enum TrialError {
         /// The end of what it said.
         said: String,
     },
+    /// A program does not end.
+    #[error("`{command}` did not end within {limit:?}{}", behind(.said))]
+    Late {
+        /// Its command line.
+        command: String,
+        /// How long it had.
+        limit: std::time::Duration,
+        /// The end of what it said.
+        said: String,
+    },
     /// A program ended well and did not say what it says if it works.
     #[error("`{command}` did not say {expected:?}{}", behind(.said))]
     Silent {

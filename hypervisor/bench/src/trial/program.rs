@@ -1,14 +1,25 @@
 use std::{
+    fs::File,
+    io::{Read, Seek},
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
+
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::{Interrupt, Result, TrialError};
 use crate::output::Live;
 
 /// The longest that a program is quoted, in bytes.
 const QUOTED: usize = 300;
+
+/// How long a program may take that is not timed.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// How often one looks whether it has ended.
+const TICK: Duration = Duration::from_millis(1);
 
 /// A program to time.
 #[derive(Debug)]
@@ -47,8 +58,7 @@ impl Program {
     ///
     /// If it does not.
     pub fn try_out(&mut self, expected: &str) -> Result<String> {
-        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let said = said(&run(&mut self.command)?);
+        let said = run(&mut self.command)?;
         if !said.contains(expected) {
             return Err(TrialError::Silent {
                 command: self.line(),
@@ -87,28 +97,51 @@ impl Program {
 ///
 /// If it does not start, or ends with another status than zero.
 pub fn answer(command: &mut Command) -> Result<String> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    Ok(said(&run(command)?))
+    run(command.stdin(Stdio::null()))
 }
 
-fn run(command: &mut Command) -> Result<Output> {
-    let output = command.output().map_err(|source| start_error(command, source))?;
-    if output.status.success() {
-        return Ok(output);
+/// What it says, if it ends well and in time.
+fn run(command: &mut Command) -> Result<String> {
+    // Not a pipe, which it might fill, and which might be held by what it leaves behind.
+    let failed = "make memory for what a program says";
+    let memory = memfd_create("chiton-bench", MemfdFlags::CLOEXEC).map_err(TrialError::system(failed))?;
+    let mut memory = File::from(memory);
+    let streams = memory.try_clone().and_then(|out| Ok((out, memory.try_clone()?)));
+    let (out, errors) = streams.map_err(TrialError::system(failed))?;
+    let child = command.stdout(out).stderr(errors).spawn();
+    let mut child = child.map_err(|source| start_error(command, source))?;
+    let began = Instant::now();
+    let status = loop {
+        match child.try_wait().map_err(TrialError::system("wait for a program"))? {
+            Some(status) => break Some(status),
+            None if began.elapsed() > LIMIT => {
+                // Whoever has just ended needs none.
+                let _ = child.kill();
+                let _ = child.wait();
+                break None;
+            }
+            None => thread::sleep(TICK),
+        }
+    };
+    let mut said = Vec::new();
+    memory
+        .rewind()
+        .and_then(|()| memory.read_to_end(&mut said))
+        .map_err(TrialError::system(failed))?;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    match status {
+        Some(status) if status.success() => Ok(said),
+        Some(status) => Err(TrialError::Failed {
+            command: line(command),
+            status,
+            said: end_of(&said),
+        }),
+        None => Err(TrialError::Late {
+            command: line(command),
+            limit: LIMIT,
+            said: end_of(&said),
+        }),
     }
-    Err(TrialError::Failed {
-        command: line(command),
-        status: output.status,
-        said: end_of(&said(&output)),
-    })
-}
-
-fn said(output: &Output) -> String {
-    let both = [&output.stdout, &output.stderr];
-    both.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
 }
 
 fn end_of(said: &str) -> String {
