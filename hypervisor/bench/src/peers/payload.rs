@@ -53,7 +53,7 @@ pub fn kernel() -> Vec<u8> {
         code.extend([0xB0, 0xFE, 0xE6, 0x64]); // mov al, 0xFE; out 0x64, al: a reset by the keyboard's controller
         code.extend([0x0F, 0x01, 0x1D]); // lidt […]: where there is none, a triple fault
         code.extend(empty.to_le_bytes());
-        code.extend([0xCC, 0xF4]); // int3; hlt
+        code.extend([0xB8, 0xF8, 0xFF, 0, 0, 0x8E, 0xD8, 0xF4]); // mov eax, 0xFFF8; mov ds, ax: no such segment; hlt
         code
     };
     let length = code(0, 0).len() as u32;
