@@ -11,11 +11,12 @@
 //! | [`stats`] | percentiles and what else follows from samples |
 //! | [`environment`] | the machine that it was measured on |
 //! | [`output`] | where results go: a terminal, files |
-//! | [`table`] | the form that a terminal shows |
 //! | [`host`] | what many instances cost the host |
 //! | [`peers`] | others that do the like |
 //! | [`trial`] | programs that are run and timed |
 //! | [`timeline`] | the phases of a start |
+//! | [`table`], [`csv`](mod@csv), [`html`] | the forms that terminals, spreadsheets and browsers show |
+//! | [`words`] | figures and texts as people read them |
 //!
 //! A file holds samples and no statistics: who reads it computes these again, so that no figure
 //! can disagree with what it came from.
@@ -33,9 +34,11 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+pub mod csv;
 pub mod environment;
 mod error;
 pub mod host;
+pub mod html;
 pub mod output;
 pub mod peers;
 pub mod run;
@@ -43,5 +46,6 @@ pub mod stats;
 pub mod table;
 pub mod timeline;
 pub mod trial;
+pub mod words;
 
 pub use error::{Error, Result};

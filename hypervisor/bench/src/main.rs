@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use chiton_bench::Result;
 use clap::{Parser, Subcommand};
-use commands::{density, report, start, vs};
+use commands::{compare, density, report, start, vs};
 
 /// Measures what Chiton costs, and shows what was measured.
 #[derive(Debug, Parser)]
@@ -18,6 +18,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Compare(compare::Args),
     Report(report::Args),
     Start(start::Args),
     Density(density::Args),
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Start(args) => start::run(&args),
         Command::Density(args) => density::run(&args),

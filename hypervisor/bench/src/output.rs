@@ -5,8 +5,8 @@ use std::{io::IsTerminal, path::PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    Result,
-    run::{Case, Run},
+    Result, csv, html,
+    run::{Case, Run, write},
     table,
 };
 
@@ -16,6 +16,12 @@ pub struct Output {
     /// Write the measurement to a file, `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a line a case, as comma-separated values.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write a page to look at in a browser.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 impl Output {
@@ -34,6 +40,7 @@ impl Output {
             bar,
             quiet: self.is_quiet(),
             headed: false,
+            group: None,
         }
     }
 
@@ -43,7 +50,16 @@ impl Output {
     ///
     /// If one cannot be written.
     pub fn write(&self, run: &Run) -> Result<()> {
-        self.json.iter().try_for_each(|path| run.write(path))
+        if let Some(path) = &self.json {
+            run.write(path)?;
+        }
+        if let Some(path) = &self.csv {
+            write(path, &csv::csv([run]))?;
+        }
+        if let Some(path) = &self.html {
+            write(path, &html::page(&[html::Column::new(run.kind.word(), run)]))?;
+        }
+        Ok(())
     }
 
     /// Whether standard output is where a file goes, so that nothing else may go there.
@@ -53,7 +69,7 @@ impl Output {
     }
 
     fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        self.json.iter()
+        [&self.json, &self.csv, &self.html].into_iter().flatten()
     }
 }
 
@@ -64,6 +80,7 @@ pub struct Live {
     bar: ProgressBar,
     quiet: bool,
     headed: bool,
+    group: Option<String>,
 }
 
 impl Live {
@@ -79,6 +96,10 @@ impl Live {
             self.bar.suspend(|| {
                 if !std::mem::replace(&mut self.headed, true) {
                     println!("{}", table::heading());
+                }
+                if self.group.as_ref() != Some(&case.group) {
+                    println!("{}", table::group(&case.group));
+                    self.group = Some(case.group.clone());
                 }
                 println!("{}", table::line(case));
             });

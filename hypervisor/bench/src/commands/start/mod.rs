@@ -8,7 +8,7 @@ use std::{path::PathBuf, process::ExitCode};
 use chiton_bench::{
     Result,
     output::{Live, Output},
-    run::{Case, Kind, Machine, Run, Samples, Unit},
+    run::{Case, Kind, Machine, PHASE, Run, Samples, Unit},
     timeline::{Recorder, Waterfall},
     trial::{self, Chiton, Interrupt, Place, Program},
 };
@@ -140,7 +140,7 @@ fn cases(measured: &Measured) -> Result<Vec<Case>> {
                 .find(|(phase, _)| phase == name)
                 .map(|(_, took)| *took)
         };
-        cases.push(case(&format!("{}{name}", show::PHASE), &what_of(name), &of)?);
+        cases.push(case(&format!("{}{name}", PHASE), &what_of(name), &of)?);
     }
     Ok(cases)
 }

@@ -1,7 +1,7 @@
 //! The phases as a waterfall.
 
 use chiton_bench::{
-    run::{Case, Outcome, Run},
+    run::{Case, Outcome, PHASE, Run},
     stats::Summary,
 };
 
@@ -9,8 +9,6 @@ use chiton_bench::{
 pub(super) const WHOLE: &str = "exec to exit";
 /// The name of the case for what comes before the guest.
 pub(super) const FIRST: &str = "exec to the first instruction";
-/// What the names of phases begin with.
-pub(super) const PHASE: &str = "phase: ";
 
 /// How wide the bars are in all, in characters.
 const WIDTH: f64 = 40.0;
