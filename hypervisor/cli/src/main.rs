@@ -13,6 +13,7 @@ mod jailed;
 mod manual;
 mod net;
 mod options;
+mod phases;
 mod run;
 
 use std::error::Error;
@@ -44,9 +45,12 @@ fn main() -> ExitCode {
         }
     };
     let verbose = options.verbose;
-    let result = match options.command {
-        Command::Run(Run::Run(run)) if run.without_jail() => run::run(&run, verbose, start).map(|never| match never {}),
-        command => others(command, verbose, start),
+    let result = match (phases::begin(start, verbose), options.command) {
+        (Err(error), _) => Err(error.into()),
+        (Ok(()), Command::Run(Run::Run(run))) if run.without_jail() => {
+            run::run(&run, verbose, start).map(|never| match never {})
+        }
+        (Ok(()), command) => others(command, verbose, start),
     };
     match result {
         Ok(status) => ExitCode::from(status),

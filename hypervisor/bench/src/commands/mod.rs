@@ -1,4 +1,7 @@
 //! The subcommands, a file or folder each.
 
 pub(crate) mod compare;
+pub(crate) mod density;
 pub(crate) mod report;
+pub(crate) mod start;
+pub(crate) mod vs;
