@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! @measure 1 tsc_khz=2445405 ring=3 processors=1
-//! @begin cpuid repeat=0 operations=1
+//! @begin cpuid repeat=0
 //! @samples 17002 17010x3 17344
-//! @end cpuid count=5 sum=85376
+//! @end cpuid operations=1 count=5 sum=85376
 //! @skip vmcall it needs ring 0
 //! @done
 //! ```
@@ -17,6 +17,54 @@
 //! Whoever reads has a guest at the other end: [`Record::parse`] believes nothing, and allocates nothing.
 
 use core::fmt;
+
+/// Ports and addresses that cases use, where no machine has a device. A host that measures puts there what the
+/// case is about; on any other machine a write is lost and a read gives all ones.
+pub mod place {
+    use crate::{doorbell, map};
+
+    /// Nothing is here: the answer comes from the host's program.
+    pub const NONE: usize = 15;
+    /// An eventfd, whatever is written.
+    pub const WILDCARD: usize = 14;
+    /// An eventfd, for the value [`DATA`] alone.
+    pub const DATAMATCH: usize = 13;
+    /// Writes are collected by the kernel, for later.
+    pub const COALESCED: usize = 12;
+    /// The host answers with the time-stamps of its end: see [`Stamps`].
+    pub const STAMPS: usize = 11;
+    /// An eventfd, at which a thread of the host waits; it counts in [`Stamps::rung`].
+    pub const LISTENER: usize = 10;
+    /// The host raises an interrupt by an eventfd, on its way out of this one.
+    pub const INTERRUPT: usize = 9;
+
+    /// What [`DATAMATCH`] is for.
+    pub const DATA: u32 = 1;
+
+    /// The port of a place.
+    #[must_use]
+    pub const fn port(place: usize) -> u16 {
+        doorbell::kick(place)
+    }
+
+    /// The address of a place.
+    #[must_use]
+    pub const fn address(place: usize) -> u64 {
+        map::device_registers(place)
+    }
+
+    /// What the host leaves in the text of processor 0's mailbox, in ticks of its time-stamp counter.
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Stamps {
+        /// When the exit was back in its program.
+        pub left: u64,
+        /// When it was about to enter the guest again.
+        pub entered: u64,
+        /// How often a thread has heard of [`LISTENER`].
+        pub rung: u64,
+    }
+}
 
 /// With what every record begins.
 pub const MARK: char = '@';
@@ -34,14 +82,12 @@ pub const REASON_MAX: usize = 400;
 pub enum Record<'a> {
     /// The first: the form's version, and where the guest runs.
     Start(Start),
-    /// A case begins, for the time `repeat` (from 0). Each sample is the time of so many operations.
+    /// A case begins, for the time `repeat` (from 0).
     Begin {
         /// The case.
         case: &'a str,
         /// Which of its repeats.
         repeat: u32,
-        /// How many operations a sample has, 1 or more.
-        operations: u32,
     },
     /// Some of its samples; later lines have greater ones.
     Samples(Samples<'a>),
@@ -49,6 +95,8 @@ pub enum Record<'a> {
     End {
         /// The case.
         case: &'a str,
+        /// How many operations each sample is the time of, 1 or more.
+        operations: u32,
         /// How many samples it had.
         count: u64,
         /// Their sum, in ticks.
@@ -171,25 +219,26 @@ impl<'a> Record<'a> {
                 let mut words = rest.split(' ');
                 let case = name(words.next())?;
                 let repeat = field(words.next(), "repeat=")?;
-                let operations = field(words.next(), "operations=")?;
                 end(words)?;
-                if operations == 0 {
-                    return Err(RecordError::Form);
-                }
-                Self::Begin {
-                    case,
-                    repeat,
-                    operations,
-                }
+                Self::Begin { case, repeat }
             }
             "samples" => Self::Samples(samples(rest)?),
             "end" => {
                 let mut words = rest.split(' ');
                 let case = name(words.next())?;
+                let operations = field(words.next(), "operations=")?;
                 let count = field(words.next(), "count=")?;
                 let sum = field(words.next(), "sum=")?;
                 end(words)?;
-                Self::End { case, count, sum }
+                if operations == 0 {
+                    return Err(RecordError::Form);
+                }
+                Self::End {
+                    case,
+                    operations,
+                    count,
+                    sum,
+                }
             }
             "skip" => {
                 let (case, reason) = rest.split_once(' ').ok_or(RecordError::Form)?;
@@ -268,11 +317,7 @@ impl fmt::Display for Record<'_> {
                 "measure {VERSION} tsc_khz={} ring={} processors={}",
                 start.tsc_khz, start.ring, start.processors
             ),
-            Self::Begin {
-                case,
-                repeat,
-                operations,
-            } => write!(f, "begin {case} repeat={repeat} operations={operations}"),
+            Self::Begin { case, repeat } => write!(f, "begin {case} repeat={repeat}"),
             Self::Samples(samples) => {
                 f.write_str("samples")?;
                 samples.pairs().try_for_each(|(value, count)| match count {
@@ -280,7 +325,12 @@ impl fmt::Display for Record<'_> {
                     _ => write!(f, " {value}x{count}"),
                 })
             }
-            Self::End { case, count, sum } => write!(f, "end {case} count={count} sum={sum}"),
+            Self::End {
+                case,
+                operations,
+                count,
+                sum,
+            } => write!(f, "end {case} operations={operations} count={count} sum={sum}"),
             Self::Skip { case, reason } => write!(f, "skip {case} {reason}"),
             Self::Done => f.write_str("done"),
         }
@@ -302,9 +352,9 @@ mod tests {
     fn the_records_of_the_manual_are_read_and_written_as_they_are() {
         for line in [
             "@measure 1 tsc_khz=2445405 ring=3 processors=1",
-            "@begin cpuid repeat=0 operations=1",
+            "@begin cpuid repeat=0",
             "@samples 17002 17010x3 17344",
-            "@end cpuid count=5 sum=85376",
+            "@end cpuid operations=1 count=5 sum=85376",
             "@skip vmcall it needs ring 0",
             "@done",
         ] {
@@ -334,11 +384,13 @@ mod tests {
             "@measure 1",
             "@measure 1 tsc_khz=1 ring=3 processors=1 more",
             "@measure 1 tsc_khz=-1 ring=3 processors=1",
-            "@begin cpuid repeat=0 operations=0",
-            "@begin cpuid repeat=+1 operations=1",
-            "@begin cpuid operations=1 repeat=0",
-            "@begin CPUID repeat=0 operations=1",
-            "@begin  repeat=0 operations=1",
+            "@begin cpuid",
+            "@begin cpuid repeat=+1",
+            "@begin cpuid repeat=0 more",
+            "@begin CPUID repeat=0",
+            "@begin  repeat=0",
+            "@end cpuid operations=0 count=1 sum=1",
+            "@end cpuid count=1 sum=1 operations=1",
             "@samples",
             "@samples ",
             "@samples 1 1",
@@ -355,7 +407,7 @@ mod tests {
         ] {
             assert!(read(line).is_err(), "{line}");
         }
-        let long = format!("@begin {} repeat=0 operations=1", "a".repeat(NAME_MAX + 1));
+        let long = format!("@begin {} repeat=0", "a".repeat(NAME_MAX + 1));
         assert_eq!(read(&long), Err(RecordError::Name));
         let many: String = (0..=PAIRS_MAX).map(|value| format!(" {value}")).collect();
         assert_eq!(read(&format!("@samples{many}")), Err(RecordError::Samples));
