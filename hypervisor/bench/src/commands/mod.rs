@@ -1,0 +1,3 @@
+//! The subcommands, a file or folder each.
+
+pub(crate) mod report;

@@ -1,0 +1,41 @@
+//! `chiton-bench`: measures, and shows what was measured.
+
+mod commands;
+
+use std::process::ExitCode;
+
+use chiton_bench::Result;
+use clap::{Parser, Subcommand};
+use commands::report;
+
+/// Measures what Chiton costs, and shows what was measured.
+#[derive(Debug, Parser)]
+#[command(name = "chiton bench", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Report(report::Args),
+}
+
+/// The status of a measurement that failed, as with the other commands of `chiton`.
+const FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("chiton bench: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Report(args) => report::run(&args),
+    }
+}
