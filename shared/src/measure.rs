@@ -4,7 +4,7 @@
 //! @measure 1 tsc_khz=2445405 ring=3 processors=1
 //! @begin cpuid repeat=0
 //! @samples 17002 17010x3 17344
-//! @end cpuid operations=1 count=5 sum=85376
+//! @end cpuid operations=1 warmup=100 count=5 sum=85376
 //! @skip vmcall it needs ring 0
 //! @done
 //! ```
@@ -38,6 +38,8 @@ pub mod place {
     /// The host raises an interrupt by an eventfd, on its way out of this one.
     pub const INTERRUPT: usize = 9;
 
+    /// The vector of [`INTERRUPT`], and of all interrupts that cases wait for.
+    pub const VECTOR: u8 = 0xb0;
     /// What [`DATAMATCH`] is for.
     pub const DATA: u32 = 1;
 
@@ -97,6 +99,8 @@ pub enum Record<'a> {
         case: &'a str,
         /// How many operations each sample is the time of, 1 or more.
         operations: u32,
+        /// How many samples came before, and were thrown away.
+        warm_up: u32,
         /// How many samples it had.
         count: u64,
         /// Their sum, in ticks.
@@ -227,6 +231,7 @@ impl<'a> Record<'a> {
                 let mut words = rest.split(' ');
                 let case = name(words.next())?;
                 let operations = field(words.next(), "operations=")?;
+                let warm_up = field(words.next(), "warmup=")?;
                 let count = field(words.next(), "count=")?;
                 let sum = field(words.next(), "sum=")?;
                 end(words)?;
@@ -236,6 +241,7 @@ impl<'a> Record<'a> {
                 Self::End {
                     case,
                     operations,
+                    warm_up,
                     count,
                     sum,
                 }
@@ -328,9 +334,13 @@ impl fmt::Display for Record<'_> {
             Self::End {
                 case,
                 operations,
+                warm_up,
                 count,
                 sum,
-            } => write!(f, "end {case} operations={operations} count={count} sum={sum}"),
+            } => write!(
+                f,
+                "end {case} operations={operations} warmup={warm_up} count={count} sum={sum}"
+            ),
             Self::Skip { case, reason } => write!(f, "skip {case} {reason}"),
             Self::Done => f.write_str("done"),
         }
@@ -354,7 +364,7 @@ mod tests {
             "@measure 1 tsc_khz=2445405 ring=3 processors=1",
             "@begin cpuid repeat=0",
             "@samples 17002 17010x3 17344",
-            "@end cpuid operations=1 count=5 sum=85376",
+            "@end cpuid operations=1 warmup=100 count=5 sum=85376",
             "@skip vmcall it needs ring 0",
             "@done",
         ] {
@@ -389,8 +399,8 @@ mod tests {
             "@begin cpuid repeat=0 more",
             "@begin CPUID repeat=0",
             "@begin  repeat=0",
-            "@end cpuid operations=0 count=1 sum=1",
-            "@end cpuid count=1 sum=1 operations=1",
+            "@end cpuid operations=0 warmup=0 count=1 sum=1",
+            "@end cpuid count=1 sum=1 operations=1 warmup=0",
             "@samples",
             "@samples ",
             "@samples 1 1",

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`run`] | the versioned schema: what was measured, where, and what could not be |
 //! | [`stats`] | percentiles and what else follows from samples |
+//! | [`exits`] | the suite of exits |
 //! | [`environment`] | the machine that it was measured on |
 //! | [`output`] | where results go: a terminal, files |
 //! | [`table`] | the form that a terminal shows |
@@ -31,6 +32,7 @@
 
 pub mod environment;
 mod error;
+pub mod exits;
 pub mod output;
 pub mod run;
 pub mod stats;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use chiton_bench::Result;
 use clap::{Parser, Subcommand};
-use commands::report;
+use commands::{exits, machine, report};
 
 /// Measures what Chiton costs, and shows what was measured.
 #[derive(Debug, Parser)]
@@ -19,6 +19,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Report(report::Args),
+    Exits(exits::Args),
+    #[command(hide = true)]
+    Machine(machine::Args),
 }
 
 /// The status of a measurement that failed, as with the other commands of `chiton`.
@@ -37,5 +40,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Report(args) => report::run(&args),
+        Command::Exits(args) => exits::run(&args),
+        Command::Machine(args) => Ok(machine::run(&args)),
     }
 }

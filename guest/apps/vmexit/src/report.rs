@@ -24,7 +24,7 @@ pub fn begin(case: &str, repeat: u32) {
 
 /// A case is over.
 pub fn finish(case: &str, meter: Meter<'_>) {
-    let operations = meter.operations();
+    let (operations, warm_up) = (meter.operations(), meter.warm_up() as u32);
     let sorted = meter.finish();
     for line in Samples::lines(sorted) {
         say(&Record::Samples(line));
@@ -32,6 +32,7 @@ pub fn finish(case: &str, meter: Meter<'_>) {
     say(&Record::End {
         case,
         operations,
+        warm_up,
         count: sorted.len() as u64,
         sum: sorted.iter().sum(),
     });

@@ -6,8 +6,8 @@
 use core::arch::{asm, global_asm, naked_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// The vector of the interrupts that cases wait for; its priority class is 0xB.
-pub const VECTOR: u8 = 0xb0;
+pub use chiton_guest::shared::measure::place::VECTOR;
+
 /// The exceptions that the table catches.
 const EXCEPTIONS: usize = 32;
 

@@ -1,3 +1,5 @@
 //! The subcommands, a file or folder each.
 
+pub(crate) mod exits;
+pub(crate) mod machine;
 pub(crate) mod report;

@@ -49,12 +49,24 @@ pub fn all<C: Clock>() -> [Case; 13] {
         Case::ring0("self_ipi_sti_hlt", |m, o| self_ipi::<C>(m, Some(o), false, Let::Halt)),
         Case::ring0("self_ipi_tpr", |m, o| self_ipi::<C>(m, Some(o), true, Let::Priority)),
         Case::ring0("self_ipi_tpr_sti_nop", |m, o| self_ipi::<C>(m, Some(o), true, Let::Nop)),
-        Case::ring0("self_ipi_tpr_sti_hlt", |m, o| self_ipi::<C>(m, Some(o), true, Let::Halt)),
-        Case::ring0("x2apic_self_ipi_sti_nop", |m, _| self_ipi::<C>(m, None, false, Let::Nop)),
-        Case::ring0("x2apic_self_ipi_sti_hlt", |m, _| self_ipi::<C>(m, None, false, Let::Halt)),
-        Case::ring0("x2apic_self_ipi_tpr", |m, _| self_ipi::<C>(m, None, true, Let::Priority)),
-        Case::ring0("x2apic_self_ipi_tpr_sti_nop", |m, _| self_ipi::<C>(m, None, true, Let::Nop)),
-        Case::ring0("x2apic_self_ipi_tpr_sti_hlt", |m, _| self_ipi::<C>(m, None, true, Let::Halt)),
+        Case::ring0("self_ipi_tpr_sti_hlt", |m, o| {
+            self_ipi::<C>(m, Some(o), true, Let::Halt)
+        }),
+        Case::ring0("x2apic_self_ipi_sti_nop", |m, _| {
+            self_ipi::<C>(m, None, false, Let::Nop)
+        }),
+        Case::ring0("x2apic_self_ipi_sti_hlt", |m, _| {
+            self_ipi::<C>(m, None, false, Let::Halt)
+        }),
+        Case::ring0("x2apic_self_ipi_tpr", |m, _| {
+            self_ipi::<C>(m, None, true, Let::Priority)
+        }),
+        Case::ring0("x2apic_self_ipi_tpr_sti_nop", |m, _| {
+            self_ipi::<C>(m, None, true, Let::Nop)
+        }),
+        Case::ring0("x2apic_self_ipi_tpr_sti_hlt", |m, _| {
+            self_ipi::<C>(m, None, true, Let::Halt)
+        }),
         Case::ring0("tscdeadline_immed", |m, _| deadline::<C>(m, true)),
         Case::ring0("tscdeadline", |m, _| deadline::<C>(m, false)),
         Case::ring0("irqfd_injection", |m, _| injection::<C>(m)),

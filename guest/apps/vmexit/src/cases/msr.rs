@@ -67,11 +67,19 @@ fn tsc_adjust() -> Result<(), &'static str> {
 }
 
 fn has_speculation_control() -> bool {
-    if is_amd() { __cpuid(0x8000_0008).ebx >> 14 & 1 != 0 } else { __cpuid_count(7, 0).edx >> 26 & 1 != 0 }
+    if is_amd() {
+        __cpuid(0x8000_0008).ebx >> 14 & 1 != 0
+    } else {
+        __cpuid_count(7, 0).edx >> 26 & 1 != 0
+    }
 }
 
 fn has_barrier() -> bool {
-    if is_amd() { __cpuid(0x8000_0008).ebx >> 12 & 1 != 0 } else { __cpuid_count(7, 0).edx >> 26 & 1 != 0 }
+    if is_amd() {
+        __cpuid(0x8000_0008).ebx >> 12 & 1 != 0
+    } else {
+        __cpuid_count(7, 0).edx >> 26 & 1 != 0
+    }
 }
 
 fn write<C: Clock>(meter: &mut Meter<'_>, register: u32, value: u64) -> Result<(), &'static str> {
@@ -88,7 +96,9 @@ fn read<C: Clock>(meter: &mut Meter<'_>, register: u32) -> Result<(), &'static s
 #[inline(always)]
 pub fn wrmsr(register: u32, value: u64) {
     // SAFETY: the registers and values that cases write change nothing that the guest depends on.
-    unsafe { asm!("wrmsr", in("ecx") register, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack)) };
+    unsafe {
+        asm!("wrmsr", in("ecx") register, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack))
+    };
 }
 
 /// Reads a register.

@@ -40,17 +40,25 @@ pub fn all<C: Clock>() -> [Case; 32] {
         Case::any("mmio_write_8", |m, _| Ok(write::<C, u64>(m, place::NONE, 0))),
         Case::any("pci-mem-none", |m, _| Ok(write::<C, u32>(m, place::NONE, 0))),
         Case::any("pci-mem-wildcard", |m, _| Ok(write::<C, u32>(m, place::WILDCARD, 0))),
-        Case::any("pci-mem-datamatch", |m, _| Ok(write::<C, u32>(m, place::DATAMATCH, place::DATA))),
+        Case::any("pci-mem-datamatch", |m, _| {
+            Ok(write::<C, u32>(m, place::DATAMATCH, place::DATA))
+        }),
         Case::any("pci-io-none", |m, _| Ok(out::<C>(m, place::NONE, 0))),
         Case::any("pci-io-wildcard", |m, _| Ok(out::<C>(m, place::WILDCARD, 0))),
-        Case::any("pci-io-datamatch", |m, _| Ok(out::<C>(m, place::DATAMATCH, place::DATA))),
+        Case::any("pci-io-datamatch", |m, _| {
+            Ok(out::<C>(m, place::DATAMATCH, place::DATA))
+        }),
         Case::any("coalesced_mmio", |m, _| Ok(write::<C, u32>(m, place::COALESCED, 0))),
         Case::any("coalesced_pio", |m, _| Ok(out::<C>(m, place::COALESCED, 0))),
-        Case::any("phase_out", |m, _| phase::<C>(m, |p| p.host.left.wrapping_sub(p.before))),
+        Case::any("phase_out", |m, _| {
+            phase::<C>(m, |p| p.host.left.wrapping_sub(p.before))
+        }),
         Case::any("phase_dispatch", |m, _| {
             phase::<C>(m, |p| p.host.entered.wrapping_sub(p.host.left))
         }),
-        Case::any("phase_back", |m, _| phase::<C>(m, |p| p.after.wrapping_sub(p.host.entered))),
+        Case::any("phase_back", |m, _| {
+            phase::<C>(m, |p| p.after.wrapping_sub(p.host.entered))
+        }),
         Case::any("ioeventfd_kick", |m, _| ioeventfd_kick::<C>(m)),
         Case::ring0("inl_from_pmtimer", |m, _| Ok(m.each::<C>(|| inl(PM_TIMER)))),
         Case::ring0("inl_from_qemu", |m, _| Ok(m.each::<C>(|| inl(NOTHING)))),
@@ -165,7 +173,7 @@ pub fn seconds(count: u64) -> u64 {
 
 /// An instruction that writes a port.
 macro_rules! write_port {
-    ($name:ident, $width:ty, $register:literal) => {
+    ($name:ident, $width:ty, $register:tt) => {
         fn $name(port: u16, value: $width) {
             // SAFETY: nothing is at the ports that cases use, or what is there takes it.
             unsafe { asm!(concat!("out dx, ", $register), in("dx") port, in($register) value, options(nostack, preserves_flags)) };
@@ -175,7 +183,7 @@ macro_rules! write_port {
 
 /// An instruction that reads a port.
 macro_rules! read_port {
-    ($name:ident, $width:ty, $register:literal) => {
+    ($name:ident, $width:ty, $register:tt) => {
         fn $name(port: u16) {
             let value: $width;
             // SAFETY: reading the ports that cases use has no effect.

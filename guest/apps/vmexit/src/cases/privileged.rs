@@ -32,13 +32,17 @@ pub fn all<C: Clock>() -> [Case; 13] {
             // The hypercall 0xffff_ffff is nobody's: KVM says so, and changes nothing else.
             let mut intel = || {
                 // SAFETY: a hypervisor that does not know the number leaves memory alone.
-                unsafe { asm!("mov {kept}, rbx", "vmcall", "mov rbx, {kept}", kept = out(reg) _,
-                              inout("eax") u32::MAX => _, out("ecx") _, out("edx") _, options(nostack)) };
+                unsafe {
+                    asm!("mov {kept}, rbx", "vmcall", "mov rbx, {kept}", kept = out(reg) _,
+                              inout("eax") u32::MAX => _, out("ecx") _, out("edx") _, options(nostack))
+                };
             };
             let mut amd = || {
                 // SAFETY: as above.
-                unsafe { asm!("mov {kept}, rbx", "vmmcall", "mov rbx, {kept}", kept = out(reg) _,
-                              inout("eax") u32::MAX => _, out("ecx") _, out("edx") _, options(nostack)) };
+                unsafe {
+                    asm!("mov {kept}, rbx", "vmmcall", "mov rbx, {kept}", kept = out(reg) _,
+                              inout("eax") u32::MAX => _, out("ecx") _, out("edx") _, options(nostack))
+                };
             };
             // The one of the other maker is an undefined instruction, or the hypervisor patches it.
             if is_amd() {
@@ -83,7 +87,9 @@ pub fn all<C: Clock>() -> [Case; 13] {
             unsafe { asm!("mov {}, cr0", out(reg) cr0, options(nostack)) };
             let toggle = || {
                 // SAFETY: write protection is off for no instruction that writes.
-                unsafe { asm!("mov cr0, {}", "mov cr0, {}", in(reg) cr0 & !WRITE_PROTECT, in(reg) cr0, options(nostack)) };
+                unsafe {
+                    asm!("mov cr0, {}", "mov cr0, {}", in(reg) cr0 & !WRITE_PROTECT, in(reg) cr0, options(nostack))
+                };
             };
             try_once("MOV to CR0", toggle)?;
             Ok(meter.each::<C>(toggle))

@@ -114,7 +114,9 @@ fn start(work: impl FnOnce() + Send + 'static) -> Result<Task<()>, &'static str>
     task.join();
     let mut work = Some(work);
     let task = loop {
-        let Some(once) = work.take() else { return Err("the other processor does not start") };
+        let Some(once) = work.take() else {
+            return Err("the other processor does not start");
+        };
         match spawn_on(1, once) {
             Ok(task) => break task,
             Err(_) => return Err("the other processor does not start"),
