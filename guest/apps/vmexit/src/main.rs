@@ -6,6 +6,7 @@
 //! | key | what |
 //! |---|---|
 //! | `repeats`, `samples`, `warmup` | how often, and how many samples each time |
+//! | `budget` | how many milliseconds a repeat may take: then it has fewer samples |
 //! | `clock=plain` | readings without fences, for a ring that is interpreted |
 //! | `walk4k`, `walk2m`, `walk1g` | where the host has mapped the region for page walks, by pages of this size |
 //! | `walklen` | its length in bytes |
@@ -70,7 +71,7 @@ fn run(case: &Case, options: &Options, room: &mut [u64]) {
         return skip(reason);
     }
     for repeat in 0..options.repeats {
-        let mut meter = Meter::new(room, options.warm_up);
+        let mut meter = Meter::new(room, options.warm_up).within(options.budget * boot::page().tsc_khz);
         // Said before, so that whoever reads knows which case did not come to its end.
         report::begin(case.name, repeat);
         if let Err(reason) = (case.run)(&mut meter, options) {

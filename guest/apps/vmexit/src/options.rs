@@ -13,6 +13,8 @@ pub struct Options {
     pub samples: usize,
     /// How many come first that are thrown away.
     pub warm_up: usize,
+    /// How long one repeat of a case may take, in milliseconds.
+    pub budget: u64,
     /// Whether the clock is read without fences.
     pub plain: bool,
     /// Where the region for page walks is mapped by pages of 4 KiB, 2 MiB and 1 GiB; 0 for nowhere.
@@ -32,6 +34,7 @@ impl Options {
             repeats: 1,
             samples: 1000,
             warm_up: 100,
+            budget: 2000,
             plain: false,
             walk: [0; 3],
             walk_length: 0,
@@ -53,6 +56,7 @@ impl Options {
             "repeats" => self.repeats = number()?.clamp(1, 1000) as u32,
             "samples" => self.samples = number()?.clamp(1, MAX_SAMPLES as u64) as usize,
             "warmup" => self.warm_up = number()?.min(MAX_SAMPLES as u64) as usize,
+            "budget" => self.budget = number()?.clamp(1, 60_000),
             "clock" => self.plain = value == "plain",
             "walk4k" => self.walk[0] = number()?,
             "walk2m" => self.walk[1] = number()?,

@@ -6,6 +6,8 @@
 use core::arch::{asm, global_asm, naked_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use vmexit_cases::Done;
+
 pub use chiton_guest::shared::measure::place::VECTOR;
 
 /// The exceptions that the table catches.
@@ -74,7 +76,7 @@ pub fn reset_gate(vector: u8) {
 }
 
 /// Does something, and says which exception has ended it, if one has. It must hold no lock and own nothing then.
-pub fn catch<F: FnMut()>(mut what: F) -> Result<(), &'static str> {
+pub fn catch<F: FnMut()>(mut what: F) -> Done {
     extern "C" fn call<F: FnMut()>(what: *mut F) {
         // SAFETY: `catch` passes its own closure.
         unsafe { (*what)() };

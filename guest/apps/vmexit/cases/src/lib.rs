@@ -19,4 +19,4 @@ pub mod memory;
 pub mod meter;
 
 pub use clock::Clock;
-pub use meter::Meter;
+pub use meter::{Done, Meter};

@@ -1,6 +1,6 @@
 //! Memory: the first touch of a page, and loads of which each says where the next one is.
 
-use crate::{Clock, Meter};
+use crate::{Clock, Done, Meter};
 
 /// The smallest page, in bytes.
 pub const PAGE: usize = 4096;
@@ -14,10 +14,14 @@ const LINE: usize = 64;
 
 /// The first write to each page of a region that nobody has touched, a page a sample.
 ///
+/// # Errors
+///
+/// None: it is the result of a case.
+///
 /// # Safety
 ///
 /// So many pages from there on have to be memory that is used for nothing else.
-pub unsafe fn first_touch<C: Clock>(meter: &mut Meter<'_>, start: *mut u8, pages: usize) {
+pub unsafe fn first_touch<C: Clock>(meter: &mut Meter<'_>, start: *mut u8, pages: usize) -> Done {
     meter.at_most(pages.saturating_sub(16), 16);
     let mut page = 0;
     meter.each_after::<C, _>(
@@ -28,16 +32,20 @@ pub unsafe fn first_touch<C: Clock>(meter: &mut Meter<'_>, start: *mut u8, pages
         },
         // SAFETY: the caller's promise; there are no more samples and warm-ups than pages.
         |at| unsafe { at.write_volatile(1) },
-    );
+    )
 }
 
 /// Loads through a region, one in each page, in an order that no prefetcher guesses: each load has the address of
 /// the next. A sample has [`LOADS`] of them.
 ///
+/// # Errors
+///
+/// None: it is the result of a case.
+///
 /// # Safety
 ///
 /// So many pages from there on have to be memory that is used for nothing else.
-pub unsafe fn chase<C: Clock>(meter: &mut Meter<'_>, start: *mut u8, pages: usize) {
+pub unsafe fn chase<C: Clock>(meter: &mut Meter<'_>, start: *mut u8, pages: usize) -> Done {
     // SAFETY: the caller's promise.
     let first = unsafe { link(start, pages) };
     // Once round, so that every page is there.
@@ -46,9 +54,8 @@ pub unsafe fn chase<C: Clock>(meter: &mut Meter<'_>, start: *mut u8, pages: usiz
     meter.of(LOADS);
     meter.each::<C>(|| {
         // SAFETY: as above.
-        at = unsafe { follow(at, LOADS as usize) };
-    });
-    core::hint::black_box(at);
+        at = unsafe { follow(core::hint::black_box(at), LOADS as usize) };
+    })
 }
 
 /// Makes a ring of pointers through all pages, and returns one of them.

@@ -2,6 +2,9 @@
 
 use crate::Clock;
 
+/// A case was measured; or why it cannot be.
+pub type Done = Result<(), &'static str>;
+
 /// Room for samples, and how many there are to be.
 #[derive(Debug)]
 pub struct Meter<'a> {
@@ -9,7 +12,11 @@ pub struct Meter<'a> {
     taken: usize,
     warm_up: usize,
     operations: u32,
+    budget: u64,
 }
+
+/// How many samples are taken even if time is up.
+const LEAST: usize = 20;
 
 impl<'a> Meter<'a> {
     /// For as many samples as there is room; before the first, so many are thrown away.
@@ -22,7 +29,15 @@ impl<'a> Meter<'a> {
             taken: 0,
             warm_up,
             operations: 1,
+            budget: u64::MAX,
         }
+    }
+
+    /// With so much time for all samples, in ticks: when it is up, the number of samples is what it is.
+    #[must_use]
+    pub fn within(mut self, ticks: u64) -> Self {
+        self.budget = ticks;
+        self
     }
 
     /// How many samples there are to be.
@@ -57,32 +72,55 @@ impl<'a> Meter<'a> {
     }
 
     /// Measures an operation, again and again.
+    ///
+    /// # Errors
+    ///
+    /// None: it is the result of a case.
     #[inline(always)]
-    pub fn each<C: Clock>(&mut self, mut operation: impl FnMut()) {
-        self.each_after::<C, ()>(|| (), |()| operation());
+    pub fn each<C: Clock>(&mut self, mut operation: impl FnMut()) -> Done {
+        self.each_after::<C, ()>(|| (), |()| operation())
     }
 
     /// Measures an operation, again and again, each time after something that is not measured.
+    ///
+    /// # Errors
+    ///
+    /// None, as above.
     #[inline(always)]
-    pub fn each_after<C: Clock, T>(&mut self, mut before: impl FnMut() -> T, mut operation: impl FnMut(T)) {
-        for round in 0..self.warm_up + self.samples.len() {
+    pub fn each_after<C: Clock, T>(&mut self, mut before: impl FnMut() -> T, mut operation: impl FnMut(T)) -> Done {
+        self.record::<C>(|| {
             let given = before();
             let begin = C::now();
             operation(given);
             let end = C::now();
-            if round >= self.warm_up {
-                self.push(end.wrapping_sub(begin));
-            }
-        }
+            Ok(end.wrapping_sub(begin))
+        })
     }
 
-    /// Adds a sample that was measured in another way. There may be no more than [wanted](Self::wanted).
+    /// Takes samples that are measured in another way, in ticks.
+    ///
+    /// # Errors
+    ///
+    /// The first of a sample.
     #[inline(always)]
-    pub fn push(&mut self, ticks: u64) {
-        if let Some(place) = self.samples.get_mut(self.taken) {
-            *place = ticks;
-            self.taken += 1;
+    pub fn record<C: Clock>(&mut self, mut sample: impl FnMut() -> Result<u64, &'static str>) -> Done {
+        let start = C::now();
+        for round in 0..self.warm_up + self.samples.len() {
+            let ticks = sample()?;
+            if round >= self.warm_up {
+                self.samples[self.taken] = ticks;
+                self.taken += 1;
+            }
+            let late = C::now().wrapping_sub(start) > self.budget;
+            if late && self.taken >= LEAST {
+                break;
+            }
+            if late && round < self.warm_up {
+                // What is warm by now has to be warm enough.
+                self.warm_up = round + 1;
+            }
         }
+        Ok(())
     }
 
     /// What was measured, sorted.

@@ -6,7 +6,7 @@
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, _rdtsc};
 
-use vmexit_cases::{Clock, Meter};
+use vmexit_cases::{Clock, Done, Meter};
 
 use super::msr::{value_of, wrmsr};
 use super::ports::seconds;
@@ -43,7 +43,18 @@ enum Let {
     Halt,
 }
 
-pub fn all<C: Clock>() -> [Case; 13] {
+/// What the timer is set to.
+#[derive(Clone, Copy)]
+enum Due {
+    /// A time that has come.
+    Now,
+    /// One that comes soon, which the processor waits for awake.
+    Soon,
+    /// The same, which it waits for in a halt.
+    Halted,
+}
+
+pub fn all<C: Clock>() -> [Case; 14] {
     [
         Case::ring0("self_ipi_sti_nop", |m, o| self_ipi::<C>(m, Some(o), false, Let::Nop)),
         Case::ring0("self_ipi_sti_hlt", |m, o| self_ipi::<C>(m, Some(o), false, Let::Halt)),
@@ -67,19 +78,15 @@ pub fn all<C: Clock>() -> [Case; 13] {
         Case::ring0("x2apic_self_ipi_tpr_sti_hlt", |m, _| {
             self_ipi::<C>(m, None, true, Let::Halt)
         }),
-        Case::ring0("tscdeadline_immed", |m, _| deadline::<C>(m, true)),
-        Case::ring0("tscdeadline", |m, _| deadline::<C>(m, false)),
+        Case::ring0("tscdeadline_immed", |m, _| deadline::<C>(m, Due::Now)),
+        Case::ring0("tscdeadline", |m, _| deadline::<C>(m, Due::Soon)),
+        Case::ring0("hlt_wake", |m, _| deadline::<C>(m, Due::Halted)),
         Case::ring0("irqfd_injection", |m, _| injection::<C>(m)),
     ]
 }
 
 /// Sends one to itself; with `memory` by the registers there. A sample ends when the handler has run.
-fn self_ipi<C: Clock>(
-    meter: &mut Meter<'_>,
-    memory: Option<&Options>,
-    priority: bool,
-    way: Let,
-) -> Result<(), &'static str> {
+fn self_ipi<C: Clock>(meter: &mut Meter<'_>, memory: Option<&Options>, priority: bool, way: Let) -> Done {
     let registers = match memory {
         Some(Options { apic: 0, .. }) => return Err("the host of this machine maps no registers of a local APIC"),
         Some(options) => Some(options.apic),
@@ -107,13 +114,15 @@ fn self_ipi<C: Clock>(
             set_priority(0);
         }
         // SAFETY: as above.
-        match way {
-            Let::Priority => unsafe { asm!("nop", "cli", options(nostack)) },
-            Let::Nop => unsafe { asm!("sti", "nop", "cli", options(nostack)) },
-            Let::Halt => unsafe { asm!("sti", "hlt", "cli", options(nostack)) },
+        unsafe {
+            match way {
+                Let::Priority => asm!("nop", "cli", options(nostack)),
+                Let::Nop => asm!("sti", "nop", "cli", options(nostack)),
+                Let::Halt => asm!("sti", "hlt", "cli", options(nostack)),
+            }
         }
         lost |= ring0::interrupts() == before;
-    });
+    })?;
     if lost {
         return Err("an interrupt that the processor sent to itself did not come at once");
     }
@@ -122,7 +131,7 @@ fn self_ipi<C: Clock>(
 
 /// The timer, set to a time that has come already, or to one that has not: then a sample is how much too late the
 /// handler ran.
-fn deadline<C: Clock>(meter: &mut Meter<'_>, immediate: bool) -> Result<(), &'static str> {
+fn deadline<C: Clock>(meter: &mut Meter<'_>, way: Due) -> Done {
     if __cpuid(1).ecx >> 24 & 1 == 0 {
         return Err("this processor's CPUID has no TSC-deadline timer");
     }
@@ -130,48 +139,52 @@ fn deadline<C: Clock>(meter: &mut Meter<'_>, immediate: bool) -> Result<(), &'st
     try_once("a timer in deadline mode", || {
         wrmsr(LVT_TIMER, 0b10 << 17 | u64::from(VECTOR));
     })?;
-    meter.at_most(if immediate { 2000 } else { 500 }, 20);
+    meter.at_most(if matches!(way, Due::Now) { 2000 } else { 500 }, 20);
     // Twenty microseconds: longer than setting it takes anywhere.
     let ahead = seconds(1) / 50_000;
-    for round in 0..meter.warm_up() + meter.wanted() {
+    meter.record::<C>(|| {
         let before = ring0::interrupts();
         let begin = C::now();
-        let due = if immediate { begin } else { begin + ahead };
+        let due = if matches!(way, Due::Now) { begin } else { begin + ahead };
         wrmsr(TSC_DEADLINE, due);
-        wait_for(before)?;
-        let end = if immediate { C::now() } else { ring0::last_stamp() };
-        if round >= meter.warm_up() {
-            meter.push(end.saturating_sub(due));
-        }
-    }
-    Ok(())
+        wait_for(before, matches!(way, Due::Halted))?;
+        let end = if matches!(way, Due::Now) {
+            C::now()
+        } else {
+            ring0::last_stamp()
+        };
+        Ok(end.saturating_sub(due))
+    })
 }
 
 /// From an exit, on the way out of which the host raises an interrupt by an eventfd, to its handler.
-fn injection<C: Clock>(meter: &mut Meter<'_>) -> Result<(), &'static str> {
+fn injection<C: Clock>(meter: &mut Meter<'_>) -> Done {
     use chiton_guest::host;
     use chiton_guest::shared::measure::place;
     switch_on(None)?;
     meter.at_most(1000, 20);
-    for round in 0..meter.warm_up() + meter.wanted() {
+    meter.record::<C>(|| {
         let before = ring0::interrupts();
         let begin = C::now();
         host::ring(place::port(place::INTERRUPT), 0);
-        wait_for(before)?;
-        if round >= meter.warm_up() {
-            meter.push(ring0::last_stamp().saturating_sub(begin));
-        }
-    }
-    Ok(())
+        wait_for(before, false)?;
+        Ok(ring0::last_stamp().saturating_sub(begin))
+    })
 }
 
-/// Waits with interrupts on until one more has come.
-fn wait_for(before: u64) -> Result<(), &'static str> {
+/// Waits with interrupts on until one more has come, or with the processor halted.
+fn wait_for(before: u64, halted: bool) -> Done {
     // SAFETY: it reads a counter.
     let limit = unsafe { _rdtsc() } + seconds(1);
     while ring0::interrupts() == before {
         // SAFETY: the table has a handler; nothing else may come.
-        unsafe { asm!("sti", "nop", "cli", options(nostack)) };
+        unsafe {
+            if halted {
+                asm!("sti", "hlt", "cli", options(nostack));
+            } else {
+                asm!("sti", "nop", "cli", options(nostack));
+            }
+        }
         // SAFETY: as above.
         if unsafe { _rdtsc() } > limit {
             return Err("the interrupt did not come within a second");
@@ -181,7 +194,7 @@ fn wait_for(before: u64) -> Result<(), &'static str> {
 }
 
 /// Switches the local APIC on: in x2APIC mode, or with its registers in memory there.
-pub fn switch_on(registers: Option<u64>) -> Result<(), &'static str> {
+pub fn switch_on(registers: Option<u64>) -> Done {
     let identity = __cpuid(1);
     if identity.edx >> 9 & 1 == 0 {
         return Err("this machine's guest has no local APIC (CPUID.1:EDX[9])");

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use vmexit_cases::{Clock, Meter};
+use vmexit_cases::{Clock, Done, Meter};
 
 use super::Case;
 use crate::ring0::{self, go_on, skip_two_bytes, skip_two_bytes_and_code};
@@ -42,14 +42,9 @@ pub fn all<C: Clock>() -> [Case; 4] {
 }
 
 /// Measures an exception that this handler takes.
-fn with_gate<C: Clock>(
-    meter: &mut Meter<'_>,
-    vector: u8,
-    handler: extern "C" fn(),
-    operation: impl FnMut(),
-) -> Result<(), &'static str> {
+fn with_gate<C: Clock>(meter: &mut Meter<'_>, vector: u8, handler: extern "C" fn(), operation: impl FnMut()) -> Done {
     ring0::set_gate(vector, handler as *const () as u64);
-    meter.each::<C>(operation);
+    let done = meter.each::<C>(operation);
     ring0::reset_gate(vector);
-    Ok(())
+    done
 }

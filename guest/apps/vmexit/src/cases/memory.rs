@@ -1,9 +1,10 @@
 //! Memory: the first touch of a page, and page walks.
 
 use alloc::alloc::{Layout, alloc};
+use core::arch::x86_64::__cpuid;
 
 use vmexit_cases::memory::{PAGE, WARM_PAGES, chase, first_touch};
-use vmexit_cases::{Clock, Meter};
+use vmexit_cases::{Clock, Done, Meter};
 
 use super::Case;
 use crate::options::Options;
@@ -37,30 +38,30 @@ fn keep(pages: usize, align: usize) -> Result<*mut u8, &'static str> {
     Ok(start)
 }
 
-fn touch<C: Clock>(meter: &mut Meter<'_>) -> Result<(), &'static str> {
+fn touch<C: Clock>(meter: &mut Meter<'_>) -> Done {
     let start = keep(FRESH, PAGE)?;
     // The allocator has written to the first page behind it, and to none within.
     // SAFETY: the pages were allocated, and are used for nothing else.
-    unsafe { first_touch::<C>(meter, start, FRESH) };
-    Ok(())
+    unsafe { first_touch::<C>(meter, start, FRESH) }
 }
 
-fn walk_heap<C: Clock>(meter: &mut Meter<'_>) -> Result<(), &'static str> {
+fn walk_heap<C: Clock>(meter: &mut Meter<'_>) -> Done {
     let start = keep(WARM_PAGES, LARGE)?;
     // SAFETY: as above.
-    unsafe { chase::<C>(meter, start, WARM_PAGES) };
-    Ok(())
+    unsafe { chase::<C>(meter, start, WARM_PAGES) }
 }
 
 /// Through the region that the host has mapped three times, by pages of one of the sizes.
-fn walk<C: Clock>(meter: &mut Meter<'_>, options: &Options, size: usize, warm: bool) -> Result<(), &'static str> {
+fn walk<C: Clock>(meter: &mut Meter<'_>, options: &Options, size: usize, warm: bool) -> Done {
     let start = options.walk[size];
     let pages = options.walk_length as usize / PAGE;
     if start == 0 || pages < WARM_PAGES {
         return Err("the host of this machine maps no region by pages of this size");
     }
+    if size == 2 && (__cpuid(0x8000_0000).eax < 0x8000_0001 || __cpuid(0x8000_0001).edx >> 26 & 1 == 0) {
+        return Err("this processor's CPUID has no pages of 1 GiB");
+    }
     let pages = if warm { WARM_PAGES } else { pages };
     // SAFETY: the host has said that memory is there for this, and only this case uses it now.
-    unsafe { chase::<C>(meter, start as *mut u8, pages) };
-    Ok(())
+    unsafe { chase::<C>(meter, start as *mut u8, pages) }
 }

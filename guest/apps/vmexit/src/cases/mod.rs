@@ -9,15 +9,16 @@ mod privileged;
 mod processors;
 
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use chiton_guest::{env, processors as machine};
-use vmexit_cases::{Clock, Meter, instructions};
+use vmexit_cases::{Clock, Done, Meter, instructions};
 
 use crate::options::Options;
 
 /// What a case does: it measures, or says why it cannot.
-pub type Run = fn(&mut Meter<'_>, &Options) -> Result<(), &'static str>;
+pub type Run = fn(&mut Meter<'_>, &Options) -> Done;
 
 /// One case.
 pub struct Case {
@@ -57,7 +58,7 @@ impl Case {
     }
 
     /// Whether ring and processors are there; if not, why.
-    pub fn possible(&self) -> Result<(), &'static str> {
+    pub fn possible(&self) -> Done {
         if self.privileged && env::ring() != 0 {
             return Err("it needs ring 0, and the guest runs in ring 3");
         }
@@ -70,13 +71,14 @@ impl Case {
 
 /// All cases, in the order in which they run.
 pub fn all<C: Clock>() -> Vec<Case> {
-    let mut all = Vec::new();
-    all.push(Case::any("null", |meter, _| Ok(instructions::null::<C>(meter))));
-    all.push(Case::any("cpuid", |meter, _| Ok(instructions::cpuid::<C>(meter))));
-    all.push(Case::any("rdtsc", |meter, _| Ok(instructions::rdtsc::<C>(meter))));
-    all.push(Case::any("rdtscp", |meter, _| instructions::rdtscp::<C>(meter)));
-    all.push(Case::any("rdrand", |meter, _| instructions::rdrand::<C>(meter)));
-    all.push(Case::any("xgetbv", |meter, _| instructions::xgetbv::<C>(meter)));
+    let mut all = vec![
+        Case::any("null", |meter, _| instructions::null::<C>(meter)),
+        Case::any("cpuid", |meter, _| instructions::cpuid::<C>(meter)),
+        Case::any("rdtsc", |meter, _| instructions::rdtsc::<C>(meter)),
+        Case::any("rdtscp", |meter, _| instructions::rdtscp::<C>(meter)),
+        Case::any("rdrand", |meter, _| instructions::rdrand::<C>(meter)),
+        Case::any("xgetbv", |meter, _| instructions::xgetbv::<C>(meter)),
+    ];
     all.extend(ports::all::<C>());
     all.extend(memory::all::<C>());
     all.extend(privileged::all::<C>());
@@ -88,7 +90,7 @@ pub fn all<C: Clock>() -> Vec<Case> {
 }
 
 /// Tries what a case does once; an exception is a reason to skip it.
-fn try_once(what: &'static str, operation: impl FnMut()) -> Result<(), &'static str> {
+fn try_once(what: &'static str, operation: impl FnMut()) -> Done {
     crate::ring0::catch(operation)
         .map_err(|exception| &*String::leak(alloc::format!("{what} is answered by {exception} here")))
 }

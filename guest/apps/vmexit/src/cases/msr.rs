@@ -3,7 +3,7 @@
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 
-use vmexit_cases::{Clock, Meter};
+use vmexit_cases::{Clock, Done, Meter};
 
 use super::privileged::is_amd;
 use super::{Case, try_once};
@@ -53,13 +53,12 @@ pub fn all<C: Clock>() -> [Case; 8] {
             // Each time an exception, which is a part of what it costs.
             m.each::<C>(|| {
                 let _ = crate::ring0::catch(|| rdmsr(UNKNOWN));
-            });
-            Ok(())
+            })
         }),
     ]
 }
 
-fn tsc_adjust() -> Result<(), &'static str> {
+fn tsc_adjust() -> Done {
     if __cpuid_count(7, 0).ebx >> 1 & 1 == 0 {
         return Err("this processor's CPUID has no IA32_TSC_ADJUST");
     }
@@ -82,14 +81,14 @@ fn has_barrier() -> bool {
     }
 }
 
-fn write<C: Clock>(meter: &mut Meter<'_>, register: u32, value: u64) -> Result<(), &'static str> {
+fn write<C: Clock>(meter: &mut Meter<'_>, register: u32, value: u64) -> Done {
     try_once("WRMSR", || wrmsr(register, value))?;
-    Ok(meter.each::<C>(|| wrmsr(register, value)))
+    meter.each::<C>(|| wrmsr(register, value))
 }
 
-fn read<C: Clock>(meter: &mut Meter<'_>, register: u32) -> Result<(), &'static str> {
+fn read<C: Clock>(meter: &mut Meter<'_>, register: u32) -> Done {
     try_once("RDMSR", || rdmsr(register))?;
-    Ok(meter.each::<C>(|| rdmsr(register)))
+    meter.each::<C>(|| rdmsr(register))
 }
 
 /// Writes a register.

@@ -6,7 +6,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use chiton_guest::shared::measure::place::{self, Stamps};
 use chiton_guest::shared::{doorbell, map};
 use chiton_guest::{host, time};
-use vmexit_cases::{Clock, Meter};
+use vmexit_cases::{Clock, Done, Meter};
 
 use super::Case;
 
@@ -22,34 +22,32 @@ const STRING: usize = 64;
 pub fn all<C: Clock>() -> [Case; 32] {
     [
         // Any ring: doorbells are open to ring 3.
-        Case::any("outb", |m, _| Ok(m.each::<C>(|| outb(doorbell::NOP, 0)))),
-        Case::any("outw", |m, _| Ok(m.each::<C>(|| outw(doorbell::NOP, 0)))),
-        Case::any("outl", |m, _| Ok(m.each::<C>(|| host::ring(doorbell::NOP, 0)))),
-        Case::any("inb", |m, _| Ok(m.each::<C>(|| inb(doorbell::NOP)))),
-        Case::any("inw", |m, _| Ok(m.each::<C>(|| inw(doorbell::NOP)))),
-        Case::any("inl", |m, _| Ok(m.each::<C>(|| inl(doorbell::NOP)))),
-        Case::any("rep_outsb", |m, _| Ok(rep_outsb::<C>(m))),
-        Case::any("rep_insb", |m, _| Ok(rep_insb::<C>(m))),
-        Case::any("mmio_read_1", |m, _| Ok(read::<C, u8>(m))),
-        Case::any("mmio_read_2", |m, _| Ok(read::<C, u16>(m))),
-        Case::any("mmio_read_4", |m, _| Ok(read::<C, u32>(m))),
-        Case::any("mmio_read_8", |m, _| Ok(read::<C, u64>(m))),
-        Case::any("mmio_write_1", |m, _| Ok(write::<C, u8>(m, place::NONE, 0))),
-        Case::any("mmio_write_2", |m, _| Ok(write::<C, u16>(m, place::NONE, 0))),
-        Case::any("mmio_write_4", |m, _| Ok(write::<C, u32>(m, place::NONE, 0))),
-        Case::any("mmio_write_8", |m, _| Ok(write::<C, u64>(m, place::NONE, 0))),
-        Case::any("pci-mem-none", |m, _| Ok(write::<C, u32>(m, place::NONE, 0))),
-        Case::any("pci-mem-wildcard", |m, _| Ok(write::<C, u32>(m, place::WILDCARD, 0))),
+        Case::any("outb", |m, _| m.each::<C>(|| outb(doorbell::NOP, 0))),
+        Case::any("outw", |m, _| m.each::<C>(|| outw(doorbell::NOP, 0))),
+        Case::any("outl", |m, _| m.each::<C>(|| host::ring(doorbell::NOP, 0))),
+        Case::any("inb", |m, _| m.each::<C>(|| inb(doorbell::NOP))),
+        Case::any("inw", |m, _| m.each::<C>(|| inw(doorbell::NOP))),
+        Case::any("inl", |m, _| m.each::<C>(|| inl(doorbell::NOP))),
+        Case::any("rep_outsb", |m, _| rep_outsb::<C>(m)),
+        Case::any("rep_insb", |m, _| rep_insb::<C>(m)),
+        Case::any("mmio_read_1", |m, _| read::<C, u8>(m)),
+        Case::any("mmio_read_2", |m, _| read::<C, u16>(m)),
+        Case::any("mmio_read_4", |m, _| read::<C, u32>(m)),
+        Case::any("mmio_read_8", |m, _| read::<C, u64>(m)),
+        Case::any("mmio_write_1", |m, _| write::<C, u8>(m, place::NONE, 0)),
+        Case::any("mmio_write_2", |m, _| write::<C, u16>(m, place::NONE, 0)),
+        Case::any("mmio_write_4", |m, _| write::<C, u32>(m, place::NONE, 0)),
+        Case::any("mmio_write_8", |m, _| write::<C, u64>(m, place::NONE, 0)),
+        Case::any("pci-mem-none", |m, _| write::<C, u32>(m, place::NONE, 0)),
+        Case::any("pci-mem-wildcard", |m, _| write::<C, u32>(m, place::WILDCARD, 0)),
         Case::any("pci-mem-datamatch", |m, _| {
-            Ok(write::<C, u32>(m, place::DATAMATCH, place::DATA))
+            write::<C, u32>(m, place::DATAMATCH, place::DATA)
         }),
-        Case::any("pci-io-none", |m, _| Ok(out::<C>(m, place::NONE, 0))),
-        Case::any("pci-io-wildcard", |m, _| Ok(out::<C>(m, place::WILDCARD, 0))),
-        Case::any("pci-io-datamatch", |m, _| {
-            Ok(out::<C>(m, place::DATAMATCH, place::DATA))
-        }),
-        Case::any("coalesced_mmio", |m, _| Ok(write::<C, u32>(m, place::COALESCED, 0))),
-        Case::any("coalesced_pio", |m, _| Ok(out::<C>(m, place::COALESCED, 0))),
+        Case::any("pci-io-none", |m, _| out::<C>(m, place::NONE, 0)),
+        Case::any("pci-io-wildcard", |m, _| out::<C>(m, place::WILDCARD, 0)),
+        Case::any("pci-io-datamatch", |m, _| out::<C>(m, place::DATAMATCH, place::DATA)),
+        Case::any("coalesced_mmio", |m, _| write::<C, u32>(m, place::COALESCED, 0)),
+        Case::any("coalesced_pio", |m, _| out::<C>(m, place::COALESCED, 0)),
         Case::any("phase_out", |m, _| {
             phase::<C>(m, |p| p.host.left.wrapping_sub(p.before))
         }),
@@ -60,32 +58,32 @@ pub fn all<C: Clock>() -> [Case; 32] {
             phase::<C>(m, |p| p.after.wrapping_sub(p.host.entered))
         }),
         Case::any("ioeventfd_kick", |m, _| ioeventfd_kick::<C>(m)),
-        Case::ring0("inl_from_pmtimer", |m, _| Ok(m.each::<C>(|| inl(PM_TIMER)))),
-        Case::ring0("inl_from_qemu", |m, _| Ok(m.each::<C>(|| inl(NOTHING)))),
-        Case::ring0("inl_from_kernel", |m, _| Ok(m.each::<C>(|| inb(ELCR)))),
-        Case::ring0("outl_to_kernel", |m, _| Ok(m.each::<C>(|| outb(ELCR, 0)))),
+        Case::ring0("inl_from_pmtimer", |m, _| m.each::<C>(|| inl(PM_TIMER))),
+        Case::ring0("inl_from_qemu", |m, _| m.each::<C>(|| inl(NOTHING))),
+        Case::ring0("inl_from_kernel", |m, _| m.each::<C>(|| inb(ELCR))),
+        Case::ring0("outl_to_kernel", |m, _| m.each::<C>(|| outb(ELCR, 0))),
     ]
 }
 
-fn out<C: Clock>(meter: &mut Meter<'_>, place: usize, value: u32) {
-    meter.each::<C>(|| host::ring(place::port(place), value));
+fn out<C: Clock>(meter: &mut Meter<'_>, place: usize, value: u32) -> Done {
+    meter.each::<C>(|| host::ring(place::port(place), value))
 }
 
-fn write<C: Clock, T: Copy>(meter: &mut Meter<'_>, place: usize, value: T) {
+fn write<C: Clock, T: Copy>(meter: &mut Meter<'_>, place: usize, value: T) -> Done {
     let register = place::address(place) as *mut T;
     // SAFETY: no memory is there; the page is mapped by the contract.
-    meter.each::<C>(|| unsafe { register.write_volatile(value) });
+    meter.each::<C>(|| unsafe { register.write_volatile(value) })
 }
 
-fn read<C: Clock, T: Copy>(meter: &mut Meter<'_>) {
+fn read<C: Clock, T: Copy>(meter: &mut Meter<'_>) -> Done {
     let register = place::address(place::NONE) as *const T;
     meter.each::<C>(|| {
         // SAFETY: as above.
         core::hint::black_box(unsafe { register.read_volatile() });
-    });
+    })
 }
 
-fn rep_outsb<C: Clock>(meter: &mut Meter<'_>) {
+fn rep_outsb<C: Clock>(meter: &mut Meter<'_>) -> Done {
     let text = [0_u8; STRING];
     meter.each::<C>(|| {
         // SAFETY: the array is as long as what is read of it; the port has no effect.
@@ -93,10 +91,10 @@ fn rep_outsb<C: Clock>(meter: &mut Meter<'_>) {
             asm!("rep outsb", in("dx") doorbell::NOP, inout("rcx") STRING => _, inout("rsi") text.as_ptr() => _,
                  options(nostack, readonly));
         }
-    });
+    })
 }
 
-fn rep_insb<C: Clock>(meter: &mut Meter<'_>) {
+fn rep_insb<C: Clock>(meter: &mut Meter<'_>) -> Done {
     let mut text = [0_u8; STRING];
     meter.each::<C>(|| {
         // SAFETY: the array is as long as what is written to it.
@@ -104,7 +102,7 @@ fn rep_insb<C: Clock>(meter: &mut Meter<'_>) {
             asm!("rep insb", in("dx") doorbell::NOP, inout("rcx") STRING => _, inout("rdi") text.as_mut_ptr() => _,
                  options(nostack));
         }
-    });
+    })
 }
 
 /// The four moments of one exit.
@@ -115,13 +113,13 @@ struct Phases {
 }
 
 /// One of the parts of an exit to the host's program.
-fn phase<C: Clock>(meter: &mut Meter<'_>, part: fn(&Phases) -> u64) -> Result<(), &'static str> {
+fn phase<C: Clock>(meter: &mut Meter<'_>, part: fn(&Phases) -> u64) -> Done {
     const NO_STAMPS: &str = "the host of this machine leaves no time-stamps of its own";
     const OTHER_CLOCK: &str = "the time-stamp counters of guest and host are not the same";
     let stamps = (map::MAILBOX + doorbell::MAILBOX_TEXT_OFFSET as u64) as *mut Stamps;
     // SAFETY: the mailbox is mapped by the contract, and no line is in it now.
     unsafe { stamps.write_volatile(Stamps::default()) };
-    for round in 0..meter.warm_up() + meter.wanted() {
+    meter.record::<C>(|| {
         let before = C::now();
         host::ring(place::port(place::STAMPS), 0);
         let after = C::now();
@@ -133,21 +131,18 @@ fn phase<C: Clock>(meter: &mut Meter<'_>, part: fn(&Phases) -> u64) -> Result<()
         if !(before <= host.left && host.left <= host.entered && host.entered <= after) {
             return Err(OTHER_CLOCK);
         }
-        if round >= meter.warm_up() {
-            meter.push(part(&Phases { before, host, after }));
-        }
-    }
-    Ok(())
+        Ok(part(&Phases { before, host, after }))
+    })
 }
 
 /// From a kick to the moment when this processor sees that a thread of the host has heard it.
-fn ioeventfd_kick<C: Clock>(meter: &mut Meter<'_>) -> Result<(), &'static str> {
+fn ioeventfd_kick<C: Clock>(meter: &mut Meter<'_>) -> Done {
     const DEAF: &str = "no thread of the host listens on this machine";
     let stamps = (map::MAILBOX + doorbell::MAILBOX_TEXT_OFFSET as u64) as *mut Stamps;
     // SAFETY: the mailbox is mapped by the contract; the host writes to it at any time, so it is volatile.
     let rung = || unsafe { (&raw const (*stamps).rung).read_volatile() };
     meter.at_most(1000, 20);
-    for round in 0..meter.warm_up() + meter.wanted() {
+    meter.record::<C>(|| {
         let until = rung().wrapping_add(1);
         let begin = C::now();
         let limit = begin.wrapping_add(seconds(1));
@@ -158,12 +153,8 @@ fn ioeventfd_kick<C: Clock>(meter: &mut Meter<'_>) -> Result<(), &'static str> {
                 return Err(DEAF);
             }
         }
-        let end = C::now();
-        if round >= meter.warm_up() {
-            meter.push(end.wrapping_sub(begin));
-        }
-    }
-    Ok(())
+        Ok(C::now().wrapping_sub(begin))
+    })
 }
 
 /// So many seconds, in ticks.

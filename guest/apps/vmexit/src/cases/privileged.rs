@@ -21,7 +21,7 @@ macro_rules! instruction {
             // SAFETY: what it does to the machine is undone, or nothing that the guest depends on.
             let mut operation = || unsafe { asm!($($asm)*) };
             try_once($what, &mut operation)?;
-            Ok(meter.each::<C>(operation))
+            meter.each::<C>(operation)
         })
     };
 }
@@ -47,12 +47,11 @@ pub fn all<C: Clock>() -> [Case; 13] {
             // The one of the other maker is an undefined instruction, or the hypervisor patches it.
             if is_amd() {
                 try_once("VMMCALL", &mut amd)?;
-                meter.each::<C>(amd);
+                meter.each::<C>(amd)
             } else {
                 try_once("VMCALL", &mut intel)?;
-                meter.each::<C>(intel);
+                meter.each::<C>(intel)
             }
-            Ok(())
         }),
         instruction!("wbinvd", "WBINVD", "wbinvd", options(nostack)),
         instruction!("invd", "INVD", "invd", options(nostack)),
@@ -66,7 +65,7 @@ pub fn all<C: Clock>() -> [Case; 13] {
             // SAFETY: CR0.TS is clear anyway.
             let operation = || unsafe { asm!("clts", options(nostack)) };
             try_once("CLTS", operation)?;
-            Ok(meter.each::<C>(operation))
+            meter.each::<C>(operation)
         }),
         Case::ring0("xsetbv", |meter, _| {
             if __cpuid(1).ecx >> 26 & 1 == 0 {
@@ -79,7 +78,7 @@ pub fn all<C: Clock>() -> [Case; 13] {
                 unsafe { asm!("xsetbv", in("ecx") 0, in("eax") supported, in("edx") 0, options(nostack)) };
             };
             try_once("XSETBV", operation)?;
-            Ok(meter.each::<C>(operation))
+            meter.each::<C>(operation)
         }),
         Case::ring0("toggle_cr0_wp", |meter, _| {
             let cr0: u64;
@@ -92,7 +91,7 @@ pub fn all<C: Clock>() -> [Case; 13] {
                 };
             };
             try_once("MOV to CR0", toggle)?;
-            Ok(meter.each::<C>(toggle))
+            meter.each::<C>(toggle)
         }),
         Case::ring0("toggle_cr4_pge", |meter, _| {
             let cr4 = cr4();
@@ -101,7 +100,7 @@ pub fn all<C: Clock>() -> [Case; 13] {
                 set_cr4(cr4);
             };
             try_once("MOV to CR4", toggle)?;
-            Ok(meter.each::<C>(toggle))
+            meter.each::<C>(toggle)
         }),
     ]
 }

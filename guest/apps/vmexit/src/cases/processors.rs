@@ -3,9 +3,9 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use chiton_guest::processors::{Task, spawn_on};
+use chiton_guest::processors::{SpawnError, Task, spawn_on};
 use chiton_guest::time;
-use vmexit_cases::{Clock, Meter};
+use vmexit_cases::{Clock, Done, Meter};
 
 use super::Case;
 use super::apic::{interrupt, switch_on};
@@ -28,7 +28,7 @@ pub fn all<C: Clock>() -> [Case; 3] {
 }
 
 /// From sending an interrupt to the other processor to seeing that its handler has run.
-fn ipi<C: Clock>(meter: &mut Meter<'_>, halt: bool) -> Result<(), &'static str> {
+fn ipi<C: Clock>(meter: &mut Meter<'_>, halt: bool) -> Done {
     switch_on(None)?;
     let other = start(move || {
         ring0::take_over();
@@ -66,7 +66,7 @@ fn ipi<C: Clock>(meter: &mut Meter<'_>, halt: bool) -> Result<(), &'static str> 
                 }
             }
         },
-    );
+    )?;
     OVER.store(true, Ordering::SeqCst);
     interrupt(1);
     other.join();
@@ -74,7 +74,7 @@ fn ipi<C: Clock>(meter: &mut Meter<'_>, halt: bool) -> Result<(), &'static str> 
 }
 
 /// The turn goes to the other processor and comes back; who waits for it spins with `pause`.
-fn round_robin<C: Clock>(meter: &mut Meter<'_>) -> Result<(), &'static str> {
+fn round_robin<C: Clock>(meter: &mut Meter<'_>) -> Done {
     TURN.store(0, Ordering::SeqCst);
     let other = start(|| {
         READY.store(true, Ordering::SeqCst);
@@ -92,39 +92,29 @@ fn round_robin<C: Clock>(meter: &mut Meter<'_>) -> Result<(), &'static str> {
         while TURN.load(Ordering::SeqCst) != turn + 2 {
             core::hint::spin_loop();
         }
-    });
+    })?;
     OVER.store(true, Ordering::SeqCst);
     other.join();
     Ok(())
 }
 
 /// Gives the other processor something to do, and waits until it has begun.
-fn start(work: impl FnOnce() + Send + 'static) -> Result<Task<()>, &'static str> {
+fn start(work: impl FnOnce() + Copy + Send + 'static) -> Result<Task<()>, &'static str> {
+    const NOT: &str = "the other processor does not start";
     OVER.store(false, Ordering::SeqCst);
     READY.store(false, Ordering::SeqCst);
     let limit = time::ticks() + seconds(5);
     let task = loop {
-        // It may not have parked yet, at the end of the case before.
-        match spawn_on(1, || ()) {
+        match spawn_on(1, work) {
             Ok(task) => break task,
-            Err(_) if time::ticks() < limit => core::hint::spin_loop(),
-            Err(_) => return Err("the other processor does not start"),
-        }
-    };
-    task.join();
-    let mut work = Some(work);
-    let task = loop {
-        let Some(once) = work.take() else {
-            return Err("the other processor does not start");
-        };
-        match spawn_on(1, once) {
-            Ok(task) => break task,
-            Err(_) => return Err("the other processor does not start"),
+            // It has not parked yet, at the end of the case before.
+            Err(SpawnError::Busy(_)) if time::ticks() < limit => core::hint::spin_loop(),
+            Err(_) => return Err(NOT),
         }
     };
     while !READY.load(Ordering::SeqCst) {
         if time::ticks() > limit {
-            return Err("the other processor does not start");
+            return Err(NOT);
         }
         core::hint::spin_loop();
     }
