@@ -10,6 +10,7 @@
 //! | `clock=plain` | readings without fences, for a ring that is interpreted |
 //! | `walk4k`, `walk2m`, `walk1g` | where the host has mapped the region for page walks, by pages of this size |
 //! | `walklen` | its length in bytes |
+//! | `places` | not 0 if the host has eventfds and zones for the cases |
 //! | `apic` | where the host has mapped the registers of the local APIC |
 #![no_std]
 #![no_main]
@@ -31,7 +32,7 @@ use vmexit_cases::{Clock, Meter};
 use cases::Case;
 use options::Options;
 
-chiton_guest::entry!(main, ring = 0, stack = 64 * KIB, heap = 8 * MIB);
+chiton_guest::entry!(main, ring = 0, stack = 64 * KIB, heap = 8 * MIB, uses = &[CONSOLE, ENTROPY]);
 
 fn main() -> Result<(), &'static str> {
     let options = Options::read(env::args().skip(1))?;

@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use vmexit_cases::Done;
+
 /// How much room samples may take, in samples.
 const MAX_SAMPLES: usize = 100_000;
 
@@ -21,6 +23,8 @@ pub struct Options {
     pub walk: [u64; 3],
     /// The region's length, in bytes.
     pub walk_length: u64,
+    /// Whether the host has put something at the [places](chiton_guest::shared::measure::place).
+    pub places: bool,
     /// Where the local APIC's registers are mapped; 0 for nowhere.
     pub apic: u64,
     /// The cases; all, if empty.
@@ -38,6 +42,7 @@ impl Options {
             plain: false,
             walk: [0; 3],
             walk_length: 0,
+            places: false,
             apic: 0,
             cases: Vec::new(),
         };
@@ -62,10 +67,29 @@ impl Options {
             "walk2m" => self.walk[1] = number()?,
             "walk1g" => self.walk[2] = number()?,
             "walklen" => self.walk_length = number()?,
+            "places" => self.places = number()? != 0,
             "apic" => self.apic = number()?,
             _ => return Err("there is no such key: see the head of vmexit's main.rs"),
         }
         Ok(())
+    }
+
+    /// Whether there are eventfds and zones; if not, why.
+    pub fn has_places(&self) -> Done {
+        if self.places {
+            Ok(())
+        } else {
+            Err("this machine's host has neither eventfds nor coalesced I/O")
+        }
+    }
+
+    /// Whether the host's kernel has an interrupt controller for the guest; if not, why.
+    pub fn has_interrupt_controller(&self) -> Done {
+        if self.apic == 0 {
+            Err("this machine's host has no interrupt controller below its program")
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether this case is to run.

@@ -3,9 +3,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chiton_bench::Result;
-use chiton_bench::exits::ExitsError;
 use chiton_bench::exits::catalogue::{self, CASES, Entry};
 use chiton_bench::exits::suite::{Follow, Plan, find_guest};
+use chiton_bench::exits::{ExitsError, bare};
 use chiton_bench::output::{Live, Output};
 use chiton_bench::run::{Case, Kind, Machine, Run};
 
@@ -32,6 +32,18 @@ pub(crate) struct Args {
     /// The guest `vmexit`, if it is not found beside this program.
     #[arg(long, value_name = "FILE")]
     guest: Option<PathBuf>,
+    /// Read the records of a machine that has printed them, instead of measuring here.
+    #[arg(long, value_name = "FILE", requires = "machine")]
+    records: Option<PathBuf>,
+    /// What ran the guest of the records.
+    #[arg(long, value_name = "MACHINE", requires = "records")]
+    machine: Option<Machine>,
+    /// How many hypervisors lie below the guest.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(..=2))]
+    level: u8,
+    /// What a reader has to know of the records, such as which emulator it was.
+    #[arg(long, value_name = "TEXT", requires = "records")]
+    note: Vec<String>,
     #[command(flatten)]
     output: Output,
 }
@@ -43,6 +55,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         for entry in cases {
             println!("{:<30} {:<14} {}", entry.name, entry.group, entry.what);
         }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let (Some(path), Some(machine)) = (&args.records, args.machine) {
+        let mut run = Run::begin(Kind::Exits, machine, args.level);
+        let (calibration, recorded) = bare::read(path, &cases, &args.note)?;
+        let mut shown = args.output.live(recorded.len());
+        recorded.iter().for_each(|case| shown.done(case));
+        drop(shown);
+        run.calibration = Some(calibration);
+        run.cases = recorded;
+        args.output.write(&run)?;
         return Ok(ExitCode::SUCCESS);
     }
     let guest = args.guest.clone().or_else(find_guest);
@@ -58,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         patience: Duration::from_secs(args.patience),
         cases,
     };
-    let mut run = Run::begin(Kind::Exits, Machine::Kvm, 1);
+    let mut run = Run::begin(Kind::Exits, Machine::Kvm, args.level);
     let mut shown = Shown(args.output.live(plan.cases.len()));
     let (calibration, measured) = plan.run(&mut shown)?;
     drop(shown);

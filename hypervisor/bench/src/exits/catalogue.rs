@@ -68,7 +68,7 @@ const fn classic(
     }
 }
 
-use Needs::{Any, AnyPair, Interrupts, Pair, Ring0, Walk, WalkLarge};
+use Needs::{Any, AnyPair, Host, Hosted, Interrupts, Pair, Ring0, Walk, WalkLarge};
 
 const NONE: &str = "";
 const IO: &str = "VMX 30 I/O instruction, SVM 7Bh IOIO";
@@ -410,6 +410,28 @@ pub const CASES: &[Entry] = &[
         IO,
         "From OUT to an ioeventfd until the guest sees that a thread of the host has woken",
     ),
+    // The same through the hypervisor of this project, with its devices.
+    case(
+        "hosted_outl",
+        "hosted",
+        Hosted,
+        IO,
+        "OUT, 32 bits, to the doorbell that does nothing, under `chiton run`",
+    ),
+    case(
+        "hosted_mmio_read_4",
+        "hosted",
+        Hosted,
+        MISCONFIG,
+        "A 32-bit read where no device is, under `chiton run`",
+    ),
+    case(
+        "virtio_kick",
+        "hosted",
+        Hosted,
+        IO,
+        "A request to the virtio entropy device, from the kick to its completion",
+    ),
     // Interrupts.
     classic(
         "self_ipi_sti_nop",
@@ -620,11 +642,49 @@ pub const CASES: &[Entry] = &[
         NONE,
         "64 MiB mapped by 1 GiB, in memory that the host has in large pages",
     ),
+    // What the host's program asks of KVM.
+    case(
+        "ioctl_floor",
+        "host",
+        Host,
+        NONE,
+        "KVM_CHECK_EXTENSION: an ioctl that does next to nothing",
+    ),
+    case("ioctl_get_regs", "host", Host, NONE, "KVM_GET_REGS"),
+    case("ioctl_set_regs", "host", Host, NONE, "KVM_SET_REGS"),
+    case("ioctl_get_sregs", "host", Host, NONE, "KVM_GET_SREGS"),
+    case("ioctl_set_sregs", "host", Host, NONE, "KVM_SET_SREGS"),
+    case("ioctl_get_fpu", "host", Host, NONE, "KVM_GET_FPU"),
+    case("ioctl_get_msrs", "host", Host, NONE, "KVM_GET_MSRS of IA32_EFER"),
+    case(
+        "ioctl_run_immediate",
+        "host",
+        Host,
+        NONE,
+        "KVM_RUN that is told to come back at once: what it takes without a guest",
+    ),
+    case(
+        "ioctl_ioeventfd",
+        "host",
+        Host,
+        NONE,
+        "KVM_IOEVENTFD, made and taken away again",
+    ),
+    case(
+        "ioctl_memory_region",
+        "host",
+        Host,
+        NONE,
+        "KVM_SET_USER_MEMORY_REGION of 2 MiB, made and taken away again",
+    ),
+    case("ioctl_create_vcpu", "host", Host, NONE, "KVM_CREATE_VCPU"),
+    case("ioctl_create_vm", "host", Host, NONE, "KVM_CREATE_VM, and its end"),
 ];
 
 /// The case of the guest that an entry is measured by.
 #[must_use]
 pub fn of_guest(name: &'static str) -> &'static str {
+    let name = name.strip_prefix("hosted_").unwrap_or(name);
     name.strip_suffix("_on_2m").unwrap_or(name)
 }
 

@@ -21,7 +21,13 @@ const AS_THEY_ARE: [&str; 6] = [
 /// What the clock takes by itself, by the records of one machine: the median of its empty case, in ticks.
 #[must_use]
 pub fn null_ticks(records: &Records) -> Option<u64> {
-    let repeats = &records.get(NULL)?.repeats;
+    null_of(records.get(NULL)?)
+}
+
+/// The median of a case, in ticks.
+#[must_use]
+pub fn null_of(null: &Recorded) -> Option<u64> {
+    let repeats = &null.repeats;
     let mut values: Vec<(u64, u64)> = repeats
         .iter()
         .flat_map(|repeat| repeat.values.iter().copied())

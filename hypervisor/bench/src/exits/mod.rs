@@ -13,10 +13,12 @@
 //!
 //! The lines are the same whoever runs the guest, so [`records`] also reads those that a bare machine has printed.
 
+pub mod bare;
 pub mod calibrate;
 pub mod catalogue;
 pub mod convert;
 mod error;
+pub mod host_calls;
 pub mod machine;
 pub mod records;
 pub mod suite;

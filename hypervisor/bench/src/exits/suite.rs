@@ -16,7 +16,7 @@ use super::catalogue::{Entry, Needs, of_guest};
 use super::convert::{self, NULL};
 use super::machine::{Setup, seen};
 use super::records::{News, Records};
-use super::{ExitsError, calibrate};
+use super::{ExitsError, calibrate, host_calls};
 use crate::Result;
 use crate::run::{Calibration, Case};
 
@@ -90,6 +90,15 @@ impl Plan {
                 }
                 pending = rest;
             }
+        }
+        let of_host: Vec<_> = self
+            .cases
+            .iter()
+            .copied()
+            .filter(|entry| entry.needs == Needs::Host)
+            .collect();
+        if !of_host.is_empty() {
+            cases.extend(host_calls::measure(self, &of_host, |case| follow.done(case))?);
         }
         let place = |case: &Case| self.cases.iter().position(|entry| entry.name == case.name);
         cases.sort_by_key(place);
@@ -170,6 +179,7 @@ impl Plan {
         for (flag, on) in [
             ("--interrupts", setup.interrupts),
             ("--walks", setup.walks),
+            ("--hosted", setup.hosted),
             ("--large", setup.large),
         ] {
             command.args(on.then_some(flag));
@@ -210,6 +220,7 @@ fn setup(kind: KvmKind, needs: Needs) -> Option<Setup> {
         processors: 1,
         interrupts: false,
         walks: false,
+        hosted: false,
         large: false,
     };
     let ring0 = Setup { ring: 0, ..plain };
@@ -229,7 +240,8 @@ fn setup(kind: KvmKind, needs: Needs) -> Option<Setup> {
         Needs::AnyPair => Setup { processors: 2, ..plain },
         Needs::Walk => walks,
         Needs::WalkLarge => Setup { large: true, ..walks },
-        Needs::Hosted | Needs::Host => return None,
+        Needs::Hosted => Setup { hosted: true, ..plain },
+        Needs::Host => return None,
     })
 }
 

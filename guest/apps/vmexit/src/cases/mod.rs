@@ -12,6 +12,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use chiton_guest::entropy::{self, EntropyError};
 use chiton_guest::{env, processors as machine};
 use vmexit_cases::{Clock, Done, Meter, instructions};
 
@@ -78,6 +79,7 @@ pub fn all<C: Clock>() -> Vec<Case> {
         Case::any("rdtscp", |meter, _| instructions::rdtscp::<C>(meter)),
         Case::any("rdrand", |meter, _| instructions::rdrand::<C>(meter)),
         Case::any("xgetbv", |meter, _| instructions::xgetbv::<C>(meter)),
+        Case::any("virtio_kick", |meter, _| virtio_kick::<C>(meter)),
     ];
     all.extend(ports::all::<C>());
     all.extend(memory::all::<C>());
@@ -93,4 +95,17 @@ pub fn all<C: Clock>() -> Vec<Case> {
 fn try_once(what: &'static str, operation: impl FnMut()) -> Done {
     crate::ring0::catch(operation)
         .map_err(|exception| &*String::leak(alloc::format!("{what} is answered by {exception} here")))
+}
+
+/// A request to the entropy device: the buffer is given, the device kicked, and its completion awaited.
+fn virtio_kick<C: Clock>(meter: &mut Meter<'_>) -> Done {
+    const FAILED: &str = "the entropy device did not answer";
+    let mut bytes = [0; 16];
+    match entropy::fill(&mut bytes) {
+        Err(EntropyError::Missing) => return Err("this machine's guest has no virtio device to kick"),
+        other => other.map_err(|_| FAILED)?,
+    }
+    let mut failed = false;
+    meter.each::<C>(|| failed |= entropy::fill(&mut bytes).is_err())?;
+    if failed { Err(FAILED) } else { Ok(()) }
 }

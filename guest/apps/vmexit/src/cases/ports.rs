@@ -39,15 +39,28 @@ pub fn all<C: Clock>() -> [Case; 32] {
         Case::any("mmio_write_4", |m, _| write::<C, u32>(m, place::NONE, 0)),
         Case::any("mmio_write_8", |m, _| write::<C, u64>(m, place::NONE, 0)),
         Case::any("pci-mem-none", |m, _| write::<C, u32>(m, place::NONE, 0)),
-        Case::any("pci-mem-wildcard", |m, _| write::<C, u32>(m, place::WILDCARD, 0)),
-        Case::any("pci-mem-datamatch", |m, _| {
+        Case::any("pci-mem-wildcard", |m, o| {
+            o.has_places()?;
+            write::<C, u32>(m, place::WILDCARD, 0)
+        }),
+        Case::any("pci-mem-datamatch", |m, o| {
+            o.has_places()?;
             write::<C, u32>(m, place::DATAMATCH, place::DATA)
         }),
         Case::any("pci-io-none", |m, _| out::<C>(m, place::NONE, 0)),
-        Case::any("pci-io-wildcard", |m, _| out::<C>(m, place::WILDCARD, 0)),
+        Case::any("pci-io-wildcard", |m, o| {
+            o.has_places()?;
+            out::<C>(m, place::WILDCARD, 0)
+        }),
         Case::any("pci-io-datamatch", |m, _| out::<C>(m, place::DATAMATCH, place::DATA)),
-        Case::any("coalesced_mmio", |m, _| write::<C, u32>(m, place::COALESCED, 0)),
-        Case::any("coalesced_pio", |m, _| out::<C>(m, place::COALESCED, 0)),
+        Case::any("coalesced_mmio", |m, o| {
+            o.has_places()?;
+            write::<C, u32>(m, place::COALESCED, 0)
+        }),
+        Case::any("coalesced_pio", |m, o| {
+            o.has_places()?;
+            out::<C>(m, place::COALESCED, 0)
+        }),
         Case::any("phase_out", |m, _| {
             phase::<C>(m, |p| p.host.left.wrapping_sub(p.before))
         }),
@@ -57,11 +70,20 @@ pub fn all<C: Clock>() -> [Case; 32] {
         Case::any("phase_back", |m, _| {
             phase::<C>(m, |p| p.after.wrapping_sub(p.host.entered))
         }),
-        Case::any("ioeventfd_kick", |m, _| ioeventfd_kick::<C>(m)),
+        Case::any("ioeventfd_kick", |m, o| {
+            o.has_places()?;
+            ioeventfd_kick::<C>(m)
+        }),
         Case::ring0("inl_from_pmtimer", |m, _| m.each::<C>(|| inl(PM_TIMER))),
         Case::ring0("inl_from_qemu", |m, _| m.each::<C>(|| inl(NOTHING))),
-        Case::ring0("inl_from_kernel", |m, _| m.each::<C>(|| inb(ELCR))),
-        Case::ring0("outl_to_kernel", |m, _| m.each::<C>(|| outb(ELCR, 0))),
+        Case::ring0("inl_from_kernel", |m, o| {
+            o.has_interrupt_controller()?;
+            m.each::<C>(|| inb(ELCR))
+        }),
+        Case::ring0("outl_to_kernel", |m, o| {
+            o.has_interrupt_controller()?;
+            m.each::<C>(|| outb(ELCR, 0))
+        }),
     ]
 }
 

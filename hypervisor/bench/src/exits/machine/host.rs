@@ -207,7 +207,7 @@ fn same_clock(vcpu: &VcpuFd) {
 
 /// Keeps the calling thread on one of the processors that it may use, if there are so many. Where that is not
 /// possible it stays free, and its migrations are recorded.
-pub(super) fn pin(number: usize) {
+pub(crate) fn pin(number: usize) {
     let Ok(allowed) = sched_getaffinity(None) else { return };
     let all: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
     let Some(cpu) = all.get(number).or(all.last()) else {

@@ -15,6 +15,7 @@ pub(crate) mod seen;
 mod tables;
 mod vcpu;
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use chiton_core::explain::{Backend, Ended, View};
 use chiton_core::loader::Image;
 use chiton_core::machine::Machine;
 use chiton_core::vcpu::Vcpu;
-use chiton_kvm::{Guest, KernelStats, Ram, platform};
+use chiton_kvm::{Console, Ending, Guest, KernelStats, Ram, platform};
 use chiton_shared::boot::BootPage;
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::manifest::Ring;
@@ -32,6 +33,8 @@ use chiton_shared::memory::GuestMemory;
 
 use super::ExitsError;
 use board::LabBoard;
+pub(crate) use host::pin;
+
 use host::Host;
 use tables::Walks;
 use vcpu::LabVcpu;
@@ -54,6 +57,9 @@ pub struct Setup {
     /// With a region for page walks.
     #[arg(long)]
     pub walks: bool,
+    /// A machine of the library, with its devices, and none of the rest.
+    #[arg(long)]
+    pub hosted: bool,
     /// The region is in large pages of the host.
     #[arg(long)]
     pub large: bool,
@@ -66,7 +72,11 @@ pub struct Setup {
 ///
 /// If it cannot be started.
 pub fn run(setup: Setup, path: &Path, mut args: Vec<String>) -> Result<Option<String>, ExitsError> {
-    host::pin(0);
+    pin(0);
+    let ring = if setup.ring == 3 { Ring::User } else { Ring::Kernel };
+    if setup.hosted {
+        return hosted(ring, path, args);
+    }
     let file = Guest::read_file(path)?;
     let refused = |why: &dyn ToString| ExitsError::Guest {
         path: path.into(),
@@ -78,10 +88,11 @@ pub fn run(setup: Setup, path: &Path, mut args: Vec<String>) -> Result<Option<St
     let apic = setup.interrupts.then(|| Walks::behind(MEMORY).apic());
     args.extend(walks.iter().flat_map(Walks::arguments));
     args.extend(apic.map(|address| format!("apic={address}")));
+    args.push("places=1".into());
     args.insert(0, "vmexit".into());
     let options = Options {
         processors: setup.processors,
-        ring: Some(if setup.ring == 3 { Ring::User } else { Ring::Kernel }),
+        ring: Some(ring),
         args: &args,
         log_level: Some(LogLevel::Info),
         ..Options::new(MEMORY)
@@ -119,4 +130,23 @@ pub fn run(setup: Setup, path: &Path, mut args: Vec<String>) -> Result<Option<St
             None => Some("the guest was stopped".into()),
         },
     )
+}
+
+/// The same guest as anybody's: by the library, with a console and an entropy device.
+fn hosted(ring: Ring, path: &Path, args: Vec<String>) -> Result<Option<String>, ExitsError> {
+    let output = std::io::stdout().as_fd().try_clone_to_owned();
+    let output = output.map_err(ExitsError::system("duplicate standard output"))?;
+    let mut guest = Guest::open(path)?
+        .ring(ring)
+        .memory(MEMORY)
+        .console(Console::files(None, output));
+    for arg in args {
+        guest = guest.arg(arg);
+    }
+    Ok(match guest.run()?.ending {
+        Ending::Exit(0) => None,
+        Ending::Exit(code) => Some(format!("the guest ended with code {code}")),
+        Ending::Fault { report } => Some(report),
+        other => Some(format!("the guest ended: {other:?}")),
+    })
 }
