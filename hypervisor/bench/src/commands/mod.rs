@@ -1,5 +1,6 @@
 //! The subcommands, a file or folder each.
 
+pub(crate) mod compare;
 pub(crate) mod exits;
 pub(crate) mod machine;
 pub(crate) mod report;

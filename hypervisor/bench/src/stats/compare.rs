@@ -134,14 +134,15 @@ pub fn compare(before: &Run, after: &Run, rule: Rule) -> Difference {
     Difference {
         cases: lasting
             .chain(vanished)
-            .filter_map(|(old, new)| one(old.as_ref(), new.as_ref(), rule))
+            .filter_map(|(old, new)| compare_case(old.as_ref(), new.as_ref(), rule))
             .collect(),
         environment: environment(before, after),
     }
 }
 
 /// Compares one case; nothing if it was measured in neither run.
-fn one(old: Option<&Case>, new: Option<&Case>, rule: Rule) -> Option<Comparison> {
+#[must_use]
+pub fn compare_case(old: Option<&Case>, new: Option<&Case>, rule: Rule) -> Option<Comparison> {
     let case = new.or(old)?;
     let median = |case: Option<&Case>| {
         let repeats = case?.repeats();

@@ -12,7 +12,7 @@ mod interval;
 mod null;
 mod summary;
 
-pub use compare::{Change, Comparison, Difference, Rule, compare};
+pub use compare::{Change, Comparison, Difference, Rule, compare, compare_case};
 pub use interval::{Interval, Over, median_interval};
 pub use null::subtract_null;
 pub(crate) use summary::rank;
