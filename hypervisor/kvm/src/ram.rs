@@ -90,7 +90,7 @@ impl Ram {
     /// # Errors
     ///
     /// [`Error::Kvm`].
-    pub(crate) fn attach(&self, vm: &VmFd) -> Result<(), Error> {
+    pub fn attach(&self, vm: &VmFd) -> Result<(), Error> {
         for (slot, region) in self.memory.iter().enumerate() {
             let start = region.start_addr();
             let place = region
