@@ -142,7 +142,7 @@ fn stated(checksums: &[u8], name: &str) -> Option<u32> {
     let mut lines = checksums.split(|byte| *byte == b'\n');
     lines.find_map(|line| {
         let (digits, rest) = line.split_at_checked(8)?;
-        let named = rest.strip_prefix(b"  ")? == name.as_bytes();
+        let named = rest.strip_prefix(b"  ")? == name.as_bytes() && digits.iter().all(u8::is_ascii_hexdigit);
         named.then_some(u32::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?)
     })
 }
