@@ -45,9 +45,12 @@ const PROCESSORS: [(Emulated, &str); 6] = [
     ),
 ];
 
+/// The good files that a ramdisk is made of: their names and contents.
+type Files = [(String, Vec<u8>)];
+
 /// A ramdisk with which nothing can be done: a way to make it of a good one, and a part of the sentence.
 struct Ramdisk {
-    of: fn(&[(String, Vec<u8>)]) -> Result<Option<Vec<u8>>>,
+    of: fn(&Files) -> Result<Option<Vec<u8>>>,
     sentence: &'static str,
 }
 
@@ -86,12 +89,12 @@ const RAMDISKS: [Ramdisk; 6] = [
 pub(super) const COUNT: usize = GUESTS.len() * MACHINES.len() + PROCESSORS.len() + RAMDISKS.len();
 
 /// A ramdisk that runs `hello`.
-fn good(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
+fn good(files: &Files) -> Result<Vec<u8>> {
     bare::ramdisk_with(files, Some(&["guest=hello".into()]))
 }
 
 /// The same, with a bit changed: at so many bytes from a file's header.
-fn changed(files: &[(String, Vec<u8>)], file: &str, offset: usize) -> Result<Option<Vec<u8>>> {
+fn changed(files: &Files, file: &str, offset: usize) -> Result<Option<Vec<u8>>> {
     let mut ramdisk = good(files)?;
     flip(&mut ramdisk, file, offset)?;
     Ok(Some(ramdisk))
