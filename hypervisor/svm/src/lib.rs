@@ -15,6 +15,7 @@
 //! | `entry` | the way into the guest and back, in assembly |
 //! | `timer`, `interrupts` | time slices, by an interrupt of the machine |
 //! | `vcpu`, `handlers` | the loop round the guest, and what becomes of each exit |
+//! | `prove` | the rules of VMRUN and the processor, compared in thousands of cases |
 //! | `options`, `trace`, `report` | what one can ask for, and what one is told |
 //!
 //! What SVM *is*, without executing it, is in [`chiton_core::svm`]. The twin of this crate is
@@ -29,6 +30,7 @@ mod error;
 mod handlers;
 mod interrupts;
 mod options;
+mod prove;
 mod report;
 mod setup;
 mod timer;
@@ -39,6 +41,7 @@ mod vmcb;
 pub use enable::Svm;
 pub use error::Error;
 pub use options::{Options, Tracer};
+pub use prove::prove;
 pub use report::Report;
 pub use trace::Trace;
 pub use vcpu::{Counts, SvmVcpu};
