@@ -329,19 +329,32 @@ mod tests {
     #[test]
     fn a_table_that_was_changed_is_not_believed() {
         let good = machine(&[&local(0, 1)], true);
-        for (at, what) in [(17, Table::Rsdp), (33, Table::Rsdp), (ROOT + 8, Table::Xsdt), (MADT + 40, Table::Madt)] {
+        for (at, what) in [
+            (17, Table::Rsdp),
+            (33, Table::Rsdp),
+            (ROOT + 8, Table::Xsdt),
+            (MADT + 40, Table::Madt),
+        ] {
             let mut bad = good.clone();
             bad[at] ^= 1;
             assert_eq!(found(&bad), Err(AcpiError::Checksum(what)), "{at}");
         }
         let mut bad = good.clone();
         bad[0] = b'X';
-        assert!(matches!(found(&bad), Err(AcpiError::Signature { what: Table::Rsdp, .. })));
+        assert!(matches!(
+            found(&bad),
+            Err(AcpiError::Signature { what: Table::Rsdp, .. })
+        ));
     }
 
     #[test]
     fn a_table_that_is_not_there_or_has_no_length_is_refused_with_words() {
-        assert!(found(&[]).unwrap_err().to_string().contains("RSDP is at 0x0, where no memory is"));
+        assert!(
+            found(&[])
+                .unwrap_err()
+                .to_string()
+                .contains("RSDP is at 0x0, where no memory is")
+        );
         let good = machine(&[&local(0, 1)], true);
         for length in [35, 43, u32::MAX, MAX_TABLE + 1] {
             let mut bad = good.clone();
@@ -367,9 +380,16 @@ mod tests {
             (&[3, 255, 0], 255),
         ] {
             let offset = MADT_HEADER;
-            assert_eq!(found(&machine(&[entry], true)), Err(AcpiError::Entry { offset, length }));
+            assert_eq!(
+                found(&machine(&[entry], true)),
+                Err(AcpiError::Entry { offset, length })
+            );
         }
-        assert_eq!(found(&machine(&[&local(7, 1), &[0]], true)), Ok(vec![7]), "a byte is no entry");
+        assert_eq!(
+            found(&machine(&[&local(7, 1), &[0]], true)),
+            Ok(vec![7]),
+            "a byte is no entry"
+        );
     }
 
     #[test]
@@ -383,7 +403,10 @@ mod tests {
             .collect();
         let slices: Vec<&[u8]> = entries.iter().map(|entry| &entry[..]).collect();
         assert_eq!(found(&machine(&slices, true)), Err(AcpiError::TooMany));
-        assert_eq!(found(&machine(&slices[1..], true)).map(|found| found.len()), Ok(MAX_PROCESSORS));
+        assert_eq!(
+            found(&machine(&slices[1..], true)).map(|found| found.len()),
+            Ok(MAX_PROCESSORS)
+        );
     }
 
     proptest! {

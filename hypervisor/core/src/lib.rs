@@ -12,6 +12,7 @@ pub mod exits;
 pub mod explain;
 pub mod fpu;
 pub mod loader;
+pub mod local_apic;
 pub mod machine;
 pub mod paging;
 pub mod physical;

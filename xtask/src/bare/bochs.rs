@@ -15,7 +15,7 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::emulator::Machine;
+use super::{Hardware, emulator::Machine};
 use crate::{
     command,
     error::{Error, Result},
@@ -57,12 +57,12 @@ impl Model {
 }
 
 impl Machine {
-    /// Starts Bochs with this image, by BIOS, and so many MiB of memory.
+    /// Starts Bochs with this image, by BIOS, and this hardware.
     ///
     /// # Errors
     ///
     /// If it is not there, or does not start.
-    pub(crate) fn bochs(image: &Path, model: Model, memory: u32) -> Result<Self> {
+    pub(crate) fn bochs(image: &Path, model: Model, hardware: Hardware) -> Result<Self> {
         let program = tools::debian("bochs", "bochs")?;
         for (file, package) in [
             ("/usr/share/bochs/BIOS-bochs-latest", "bochsbios"),
@@ -77,7 +77,7 @@ impl Machine {
         let at = |name: &str| place.join(name);
         let listener = TcpListener::bind("127.0.0.1:0").map_err(Error::file("listen on", Path::new("127.0.0.1")))?;
         let port = listener.local_addr().map_or(0, |address| address.port());
-        let settings = settings(image, model, memory, port, &at("log"));
+        let settings = settings(image, model, hardware, port, &at("log"));
         for (name, content) in [("bochsrc", settings.as_str()), ("commands", "c\n")] {
             fs::write(at(name), content).map_err(Error::file("write", &at(name)))?;
         }
@@ -172,10 +172,11 @@ fn pad(image: &Path) -> Result<()> {
 }
 
 /// The file of settings.
-fn settings(image: &Path, model: Model, memory: u32, port: u16, log: &Path) -> String {
+fn settings(image: &Path, model: Model, hardware: Hardware, port: u16, log: &Path) -> String {
+    let Hardware { memory, processors } = hardware;
     let (image, log, model) = (image.display(), log.display(), model.word());
     format!(
-        "cpu: model={model}, count=1, ips=200000000, reset_on_triple_fault=0\n\
+        "cpu: model={model}, count={processors}, ips=200000000, reset_on_triple_fault=0\n\
          memory: guest={memory}, host={memory}\n\
          romimage: file=/usr/share/bochs/BIOS-bochs-latest\n\
          vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\

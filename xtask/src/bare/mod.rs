@@ -30,8 +30,26 @@ use image::Kind;
 pub(crate) use qemu::Processor;
 use ramdisk::Ramdisk;
 
-/// Memory of an emulated machine, in MiB.
-const MEMORY: u32 = 512;
+/// What an emulated machine has beside its processor's kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hardware {
+    /// Memory, in MiB.
+    pub(crate) memory: u32,
+    /// How many processors.
+    pub(crate) processors: u32,
+}
+
+impl Default for Hardware {
+    fn default() -> Self {
+        Self {
+            memory: 512,
+            processors: 1,
+        }
+    }
+}
+
+/// How many processors an emulated machine can have: Bochs' BIOS knows no more.
+const MAX_PROCESSORS: i64 = 8;
 
 /// What emulates the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,6 +86,10 @@ pub(crate) struct RunArgs {
     /// Boot by UEFI instead of the BIOS (in QEMU).
     #[arg(long)]
     uefi: bool,
+    /// How many processors the machine has, with a guest on each: all at once.
+    #[arg(long, value_name = "PROCESSORS", default_value_t = 1, conflicts_with_all = ["example", "prove"],
+          value_parser = clap::value_parser!(u32).range(1..=MAX_PROCESSORS))]
+    on_each: u32,
     /// A line for the image's `command` file, such as `memory=64M` or `exits=1`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -127,7 +149,7 @@ impl ShowArgs {
 ///
 /// If something does not build.
 pub(crate) fn image(args: &ImageArgs, arguments: &[String]) -> Result<()> {
-    let ramdisk = ramdisk(&args.app, &args.set, arguments)?;
+    let ramdisk = ramdisk(&args.app, &args.set, arguments, 1)?;
     for kind in [Kind::Bios, Kind::Uefi] {
         let image = image::make(kind, &ramdisk, "chiton")?;
         println!("{}: {}", kind.named(), image.display());
@@ -179,9 +201,18 @@ impl Emulated {
     ///
     /// If it is not there, or does not start.
     pub(crate) fn boot(self, image: &Path) -> Result<Machine> {
+        self.boot_with(image, Hardware::default())
+    }
+
+    /// The same with this hardware.
+    ///
+    /// # Errors
+    ///
+    /// As [`boot`](Self::boot).
+    pub(crate) fn boot_with(self, image: &Path, hardware: Hardware) -> Result<Machine> {
         match self {
-            Self::Bochs(model) => Machine::bochs(image, model, MEMORY),
-            Self::Qemu(processor) => Machine::qemu(image, Kind::Bios, processor, MEMORY),
+            Self::Bochs(model) => Machine::bochs(image, model, hardware),
+            Self::Qemu(processor) => Machine::qemu(image, Kind::Bios, processor, hardware),
         }
     }
 }
@@ -210,7 +241,7 @@ pub(crate) fn image_with(name: &str, files: &[(String, Vec<u8>)], command: Optio
 /// If something does not build, or the machine does not start.
 pub(crate) fn example(name: &str, model: Model) -> Result<Machine> {
     let image = image::make(Kind::Bios, &example_ramdisk(name, &[])?, "example")?;
-    Machine::bochs(&image, model, MEMORY)
+    Machine::bochs(&image, model, Hardware::default())
 }
 
 /// With the guest's console on standard output, and the hypervisor's words on standard error.
@@ -225,12 +256,16 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
     let example = args.example.as_deref().or(args.prove.then_some("prove"));
     let (ramdisk, what) = match example {
         Some(name) => (example_ramdisk(name, &set)?, name),
-        None => (ramdisk(&args.app, &set, arguments)?, args.app.as_str()),
+        None => (ramdisk(&args.app, &set, arguments, args.on_each)?, args.app.as_str()),
+    };
+    let hardware = Hardware {
+        processors: args.on_each,
+        ..Hardware::default()
     };
     let image = image::make(kind, &ramdisk, "run")?;
     let machine = match place {
-        Place::Bochs => Machine::bochs(&image, args.model, MEMORY)?,
-        Place::Qemu => Machine::qemu(&image, kind, processor, MEMORY)?,
+        Place::Bochs => Machine::bochs(&image, args.model, hardware)?,
+        Place::Qemu => Machine::qemu(&image, kind, processor, hardware)?,
     };
     eprintln!("  running {what} in {}", machine.named);
     machine.run(None, io::stdout(), |line| eprintln!("{line}"))
@@ -245,14 +280,19 @@ fn example_ramdisk(name: &str, set: &[String]) -> Result<Vec<u8>> {
     ramdisk.finish()
 }
 
-/// The ramdisk for one guest.
-fn ramdisk(app: &str, set: &[String], arguments: &[String]) -> Result<Vec<u8>> {
+/// The ramdisk for one guest, on each of so many processors.
+fn ramdisk(app: &str, set: &[String], arguments: &[String], processors: u32) -> Result<Vec<u8>> {
     let guest = guests::resolve(app)?;
     let mut ramdisk = Ramdisk::default();
     let name = ramdisk.guest(&guest)?;
-    let mut lines = vec![format!("guest={name}")];
-    lines.extend(set.iter().cloned());
-    lines.extend(arguments.iter().map(|argument| format!("arg={argument}")));
+    let mut lines = Vec::new();
+    for processor in 0..processors {
+        lines.push(format!("guest={name}"));
+        lines.extend((processor > 0).then(|| format!("on={processor}")));
+        lines.extend(set.iter().cloned());
+        lines.extend(arguments.iter().map(|argument| format!("arg={argument}")));
+        lines.push(String::new());
+    }
     ramdisk.command(&lines)?;
     ramdisk.finish()
 }
