@@ -3,6 +3,7 @@
 
 extern crate alloc;
 
+pub mod apic;
 pub mod boot;
 pub mod cpuid;
 pub mod decode;
