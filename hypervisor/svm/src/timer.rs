@@ -1,6 +1,7 @@
 //! Time slices: the local APIC's timer interrupts the guest (APM volume 2, section 16.4.1).
 
 use core::arch::x86_64::_rdtsc;
+use core::cell::Cell;
 
 use chiton_core::local_apic::{LocalApic, Register};
 use chiton_core::physical::Physical;
@@ -21,6 +22,8 @@ pub(crate) struct Timer {
     apic: LocalApic,
     /// Ticks of the timer in [`COMPARED`] ticks of the TSC.
     rate: u64,
+    /// When it comes, in ticks of the TSC; 0 if it is not under way.
+    comes: Cell<u64>,
 }
 
 impl Timer {
@@ -39,21 +42,43 @@ impl Timer {
         if rate == 0 {
             return Err(Error::NoTimer);
         }
-        Ok(Self { apic, rate })
+        Ok(Self {
+            apic,
+            rate,
+            comes: Cell::new(0),
+        })
     }
 
-    /// Has an interrupt come after so many ticks of the TSC, once.
-    pub(crate) fn arm(&self, ticks: u64) {
+    /// Begins a slice of so many ticks of the TSC, unless one is under way.
+    pub(crate) fn begin_slice(&self, ticks: u64) {
+        if self.comes.get() == 0 {
+            self.arm(now().saturating_add(ticks));
+        }
+    }
+
+    /// Ends the slice at this time at the latest.
+    pub(crate) fn end_by(&self, time: u64) {
+        if time < self.comes.get() {
+            self.arm(time);
+        }
+    }
+
+    /// Has an interrupt come then, once.
+    fn arm(&self, time: u64) {
+        let ticks = time.saturating_sub(now());
         let count = u128::from(ticks) * u128::from(self.rate) / u128::from(COMPARED);
         self.apic.write(Register::Timer, TIMER.into());
         // Zero would stop it.
         self.apic
             .write(Register::InitialCount, count.clamp(1, u32::MAX.into()) as u32);
+        self.comes.set(time);
     }
 
-    /// The interrupt was taken.
+    /// An interrupt was taken: that of the timer, or of another processor, after which a slice begins
+    /// as well.
     pub(crate) fn acknowledge(&self) {
         self.apic.end_of_interrupt();
+        self.comes.set(0);
     }
 }
 
