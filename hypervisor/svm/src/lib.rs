@@ -16,6 +16,7 @@
 //! | `delivery` | interrupts of the guest's own APIC: when it takes one |
 //! | `timer`, `interrupts` | time slices, by an interrupt of the machine |
 //! | `vcpu`, `handlers` | the loop round the guest, and what becomes of each exit |
+//! | `prove` | the rules of VMRUN and the processor, compared in thousands of cases |
 //! | `options`, `trace`, `report` | what one can ask for, and what one is told |
 //!
 //! What SVM *is*, without executing it, is in [`chiton_core::svm`]. The twin of this crate is
@@ -31,6 +32,7 @@ mod error;
 mod handlers;
 mod interrupts;
 mod options;
+mod prove;
 mod report;
 mod setup;
 mod timer;
@@ -41,6 +43,7 @@ mod vmcb;
 pub use enable::Svm;
 pub use error::Error;
 pub use options::{Options, Tracer};
+pub use prove::prove;
 pub use report::Report;
 pub use trace::Trace;
 pub use vcpu::{Counts, SvmVcpu};

@@ -32,7 +32,7 @@ const KEPT: u32 = clean::ALL & !clean::CET;
 pub struct SvmVcpu {
     pub(crate) vmcb: Vmcb,
     /// Where VMSAVE keeps what VMRUN does not save of the host.
-    host: Vmcb,
+    pub(crate) host: Vmcb,
     /// RAX, RSP, RIP and RFLAGS are those of the last exit, and go into the VMCB at the next entry.
     pub(crate) registers: Registers,
     /// DR0 to DR3, which the hypervisor keeps: breakpoints are not offered.
@@ -160,7 +160,7 @@ impl SvmVcpu {
     }
 
     /// Puts into the VMCB what goes there at each entry.
-    fn prepare(&mut self) {
+    pub(crate) fn prepare(&mut self) {
         let vmcb = &mut self.vmcb;
         vmcb.set(fields::RAX, self.registers.rax);
         vmcb.set(fields::RSP, self.registers.rsp);

@@ -23,6 +23,8 @@ pub(crate) enum Processor {
     Svm,
     /// An emulated one without it.
     WithoutSvm,
+    /// An emulated one whose SVM has no nested paging.
+    WithoutNestedPaging,
     /// This machine's own, which must nest.
     Own,
 }
@@ -32,6 +34,7 @@ impl Processor {
         match self {
             Self::Svm => ["-accel", "tcg", "-cpu", "EPYC,+svm,+npt"],
             Self::WithoutSvm => ["-accel", "tcg", "-cpu", "qemu64,-svm"],
+            Self::WithoutNestedPaging => ["-accel", "tcg", "-cpu", "EPYC,+svm,-npt"],
             Self::Own => ["-accel", "kvm", "-cpu", "host"],
         }
     }
@@ -40,6 +43,7 @@ impl Processor {
         match self {
             Self::Svm => "QEMU, which emulates a processor with SVM",
             Self::WithoutSvm => "QEMU, which emulates a processor without SVM",
+            Self::WithoutNestedPaging => "QEMU, which emulates a processor with SVM, without nested paging",
             Self::Own => "QEMU, on this machine's processor",
         }
     }
@@ -88,15 +92,16 @@ impl Machine {
             }
             qemu.args(["-bios", OVMF]);
         }
-        qemu.stdout(Stdio::piped()).stderr(Stdio::piped());
+        qemu.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         drop(fs::remove_file(&log));
         command::dies_with_us(&mut qemu);
         let mut child = qemu.spawn().map_err(|source| Error::Start {
             program: program.display().to_string(),
             source,
         })?;
-        let (console, words) = (child.stdout.take(), child.stderr.take());
+        let (line, console, words) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         Ok(Self {
+            line: Box::new(line.expect("it is piped")),
             console: Box::new(console.expect("it is piped")),
             words: Box::new(words.expect("it is piped")),
             children: vec![child],

@@ -11,6 +11,8 @@ use super::serial;
 
 /// Ends the input, as it does on a terminal: a serial line has no end of its own (Control-D).
 const END_OF_TRANSMISSION: u8 = 4;
+/// The next byte is input, whatever it is, as on a terminal (Control-V).
+const LITERAL: u8 = 0x16;
 /// How many bytes one call sends, so that the line holds up nobody for long.
 const BYTES_PER_CALL: usize = 4096;
 
@@ -21,6 +23,8 @@ const LONGEST_LINE: usize = 4096;
 pub(super) struct SerialPort {
     /// Whether the line is input too, and its end has not come.
     open: bool,
+    /// Whether the next byte is input, whatever it is.
+    literal: bool,
     sent: Arc<AtomicU64>,
     lines: Option<Lines>,
 }
@@ -31,6 +35,7 @@ impl SerialPort {
     pub(super) fn new(input: bool, processor: Option<usize>) -> Self {
         Self {
             open: input,
+            literal: false,
             sent: Arc::default(),
             lines: processor.map(|processor| Lines {
                 processor,
@@ -60,17 +65,24 @@ impl Port for SerialPort {
         }
         let mut bytes = 0;
         for window in to {
-            for at in 0..window.len() {
-                match serial::receive() {
-                    Some(END_OF_TRANSMISSION) => {
+            let mut at = 0;
+            while at < window.len() {
+                match (serial::receive(), core::mem::take(&mut self.literal)) {
+                    (None, literal) => {
+                        self.literal = literal;
+                        return if bytes == 0 { Input::Empty } else { Input::Bytes(bytes) };
+                    }
+                    (Some(END_OF_TRANSMISSION), false) => {
                         self.open = false;
                         return if bytes == 0 { Input::End } else { Input::Bytes(bytes) };
                     }
-                    Some(byte) => window.write(at, &[byte]),
-                    None if bytes == 0 => return Input::Empty,
-                    None => return Input::Bytes(bytes),
+                    (Some(LITERAL), false) => self.literal = true,
+                    (Some(byte), _) => {
+                        window.write(at, &[byte]);
+                        at += 1;
+                        bytes += 1;
+                    }
                 }
-                bytes += 1;
             }
         }
         Input::Bytes(bytes)

@@ -166,7 +166,9 @@ impl Memory {
     }
 }
 
-impl Physical for Memory {
+// SAFETY: pages come from a region that the boot loader calls usable and that is this value's alone, guest memory from
+// its other end; the boot loader has mapped all physical memory at `offset`, for ever, in one piece.
+unsafe impl Physical for Memory {
     fn allocate(&self) -> Option<u64> {
         let mut free = self.free.lock();
         let page = if free.returned != 0 {
@@ -188,7 +190,7 @@ impl Physical for Memory {
         Some(page)
     }
 
-    fn release(&self, page: u64) {
+    unsafe fn release(&self, page: u64) {
         let mut free = self.free.lock();
         // SAFETY: whoever gives a page back has it from `allocate` and no longer uses it.
         unsafe { self.pointer(page).cast::<u64>().write(free.returned) };

@@ -63,8 +63,9 @@ entry_point!(start, config = &CONFIG);
 fn start(info: &'static mut BootInfo) -> ! {
     descriptors::load();
     interrupts::silence();
-    serial::init();
-    if !debug::is_there() {
+    let emulated = debug::is_there();
+    serial::init(emulated);
+    if !emulated {
         debug::use_serial();
     }
     match run(info) {
@@ -85,7 +86,7 @@ fn run(info: &'static BootInfo) -> Result<u8, Box<dyn Error>> {
         say!("warning: this processor has no RDRAND: a guest's random numbers can be guessed");
     }
     let ramdisk = Ramdisk::open(ramdisk(info)?)?;
-    let commands = command::parse(ramdisk.file("command").ok_or(CommandError::Missing)?)?;
+    let commands = command::parse(ramdisk.file("command")?.ok_or(CommandError::Missing)?)?;
     let all = Box::leak(Box::new(All {
         info,
         memory,

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Mutex};
 
 use super::{End, LIMIT, MACHINES, Shared, hosted, run_of, timeless};
 use crate::{
-    bare::{self, Hardware},
+    bare::{self, Hardware, Input},
     error::{Error, Result},
     paths,
 };
@@ -19,7 +19,8 @@ pub(super) fn run(chiton: &Path) -> Result<Vec<String>> {
     let content = std::fs::read(&path).map_err(Error::file("read", &path))?;
     let lines = (0..PROCESSORS).flat_map(|on| ["guest=hello".into(), format!("on={on}"), String::new()]);
     let lines: Vec<String> = lines.collect();
-    let image = bare::image_with("together", &[("guests/hello".into(), content)], Some(&lines))?;
+    let ramdisk = bare::ramdisk_with(&[("guests/hello".into(), content)], Some(&lines))?;
+    let image = bare::image_of("together", Some(&ramdisk))?;
     let hardware = Hardware {
         processors: PROCESSORS as u32,
         ..Hardware::default()
@@ -31,7 +32,7 @@ pub(super) fn run(chiton: &Path) -> Result<Vec<String>> {
         let console = Mutex::new(Vec::new());
         let mut ends = Vec::new();
         let mut told = Vec::new();
-        let status = machine.run(Some(LIMIT), Shared(&console), |line| match End::parse(line) {
+        let status = machine.run(Some(LIMIT), Input::Nothing, Shared(&console), |line| match End::parse(line) {
             Some(end) => ends.push(end.status),
             None => told.push(line.to_owned()),
         })?;

@@ -204,7 +204,9 @@ impl<'a> Trampoline<'a> {
     /// Nobody begins there any more: gives the tables back.
     pub(super) fn end(self) {
         for table in self.tables {
-            self.memory.release(table);
+            // SAFETY: the pages are from `new`, and every processor that has begun here has gone on to the
+            // hypervisor's own tables.
+            unsafe { self.memory.release(table) };
         }
     }
 }
