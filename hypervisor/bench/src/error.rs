@@ -55,9 +55,15 @@ pub enum Error {
         /// In what.
         what: String,
     },
+    /// Something could not be tried.
+    #[error(transparent)]
+    Trial(#[from] crate::trial::TrialError),
     /// Samples that no file may hold.
     #[error("samples cannot be kept: {0}")]
     Samples(&'static str),
+    /// Exits cannot be measured.
+    #[error(transparent)]
+    Exits(#[from] crate::exits::ExitsError),
 }
 
 /// What a fallible operation of this crate returns.
