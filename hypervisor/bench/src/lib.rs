@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`run`] | the versioned schema: what was measured, where, and what could not be |
 //! | [`stats`] | percentiles and what else follows from samples |
+//! | [`exits`] | the suite of exits |
 //! | [`environment`] | the machine that it was measured on |
 //! | [`output`] | where results go: a terminal, files |
 //! | [`host`] | what many instances cost the host |
@@ -38,6 +39,7 @@ pub mod csv;
 pub mod environment;
 mod error;
 pub mod host;
+pub mod exits;
 pub mod html;
 pub mod output;
 pub mod peers;

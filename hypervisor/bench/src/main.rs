@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use chiton_bench::Result;
 use clap::{Parser, Subcommand};
-use commands::{compare, density, report, start, vs};
+use commands::{compare, density, exits, machine, report, start, vs};
 
 /// Measures what Chiton costs, and shows what was measured.
 #[derive(Debug, Parser)]
@@ -25,6 +25,9 @@ enum Command {
     Vs(vs::Args),
     #[command(hide = true)]
     DensityKeeper(density::KeeperArgs),
+    Exits(exits::Args),
+    #[command(hide = true)]
+    Machine(machine::Args),
 }
 
 /// The status of a measurement that failed, as with the other commands of `chiton`.
@@ -48,5 +51,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Density(args) => density::run(&args),
         Command::Vs(args) => vs::run(&args),
         Command::DensityKeeper(args) => density::keep(&args),
+        Command::Exits(args) => exits::run(&args),
+        Command::Machine(args) => Ok(machine::run(&args)),
     }
 }

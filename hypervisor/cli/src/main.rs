@@ -76,6 +76,7 @@ fn others(command: Command, verbose: u8, start: Instant) -> Result<u8, Box<dyn E
         Command::Stop(stop) => instance::stop(&stop),
         Command::Pause(targets) => instance::pause(&targets),
         Command::Resume(targets) => instance::resume(&targets),
+        Command::Snapshot(options) => instance::snapshot(&options).map(|()| 0),
         Command::Doctor(options) if options.store => doctor::store::run().map(|whole| u8::from(!whole)),
         Command::Doctor(_) => doctor::run().map(|usable| u8::from(!usable)),
         #[cfg(feature = "manual")]

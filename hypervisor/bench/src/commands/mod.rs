@@ -2,6 +2,8 @@
 
 pub(crate) mod compare;
 pub(crate) mod density;
+pub(crate) mod exits;
+pub(crate) mod machine;
 pub(crate) mod report;
 pub(crate) mod start;
 pub(crate) mod vs;

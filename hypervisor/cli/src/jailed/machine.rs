@@ -78,7 +78,7 @@ impl Machine {
         let digest = instance.spec().image_digest.as_deref();
         let source = match found {
             Some(source) => source,
-            None => Source::find(&options.guest, options.jail.process, digest)?,
+            None => Source::of(&options, digest)?,
         };
         options.jail.check_namespaces()?;
         options.jail.check_network()?;

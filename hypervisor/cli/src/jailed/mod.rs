@@ -58,7 +58,7 @@ pub(crate) fn run(options: RunOptions, verbose: u8, began: Instant) -> Result<()
 
 /// Makes an instance, without starting it; `now` if it is to run before the caller's eyes.
 fn create(home: &Home, options: &RunOptions, now: bool) -> Result<(Instance, Source), Box<dyn Error>> {
-    let source = Source::find(&options.guest, options.jail.process, None)?;
+    let source = Source::of(options, None)?;
     if !now {
         // Nobody is there any more when the guest's host says what is wrong with it.
         source.check(options)?;
