@@ -19,6 +19,7 @@ mod interrupts;
 mod io;
 mod jails;
 mod journal;
+mod lab;
 mod net;
 mod networks;
 mod ports;
