@@ -4,6 +4,7 @@
 extern crate alloc;
 
 pub mod boot;
+pub mod control;
 pub mod cpuid;
 pub mod decode;
 pub mod devices;

@@ -33,6 +33,8 @@ pub struct SvmVcpu {
     pub(crate) host: Vmcb,
     /// RAX, RSP, RIP and RFLAGS are those of the last exit, and go into the VMCB at the next entry.
     pub(crate) registers: Registers,
+    /// CR4 as the guest has set it.
+    pub(crate) cr4: u64,
     /// DR0 to DR3, which the hypervisor keeps: breakpoints are not offered.
     pub(crate) debug: [u64; 4],
     pub(crate) fpu: Fpu,
@@ -77,6 +79,7 @@ impl SvmVcpu {
             vmcb,
             host,
             registers: Registers::default(),
+            cr4: 0,
             debug: [0; 4],
             fpu,
             space,
@@ -294,13 +297,14 @@ impl Vcpu for SvmVcpu {
     }
 
     fn system_registers(&mut self) -> Result<SystemRegisters, Error> {
-        Ok(setup::read(&self.vmcb))
+        Ok(setup::read(&self.vmcb, self.cr4))
     }
 
     fn set_registers(&mut self, registers: &Registers, system: &SystemRegisters) -> Result<(), Error> {
         self.registers = *registers;
         self.event = Event::default();
         self.pending = Pending::Nothing;
+        self.cr4 = system.cr4;
         setup::write(&mut self.vmcb, system);
         self.forget();
         Ok(())
