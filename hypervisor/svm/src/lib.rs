@@ -13,6 +13,7 @@
 //! | `vmcb` | the VMCB as the processor has it |
 //! | `setup` | what stands in a VMCB before the guest runs |
 //! | `entry` | the way into the guest and back, in assembly |
+//! | `delivery` | interrupts of the guest's own APIC: when it takes one |
 //! | `timer`, `interrupts` | time slices, by an interrupt of the machine |
 //! | `vcpu`, `handlers` | the loop round the guest, and what becomes of each exit |
 //! | `prove` | the rules of VMRUN and the processor, compared in thousands of cases |
@@ -24,6 +25,7 @@
 
 extern crate alloc;
 
+mod delivery;
 mod enable;
 mod entry;
 mod error;

@@ -6,6 +6,8 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use core::fmt;
 
+use chiton_core::apic::GuestApic;
+use chiton_core::cpuid::GuestCpuid;
 use chiton_core::fpu::Fpu;
 use chiton_core::paging::{self, Access, Nested, Npt, Rights};
 use chiton_core::physical::GuestRam;
@@ -33,6 +35,8 @@ pub struct SvmVcpu {
     pub(crate) host: Vmcb,
     /// RAX, RSP, RIP and RFLAGS are those of the last exit, and go into the VMCB at the next entry.
     pub(crate) registers: Registers,
+    /// Of vector 3, what exits beside a window for interrupts.
+    pub(crate) exits: u32,
     /// CR4 as the guest has set it.
     pub(crate) cr4: u64,
     /// DR0 to DR3, which the hypervisor keeps: breakpoints are not offered.
@@ -41,6 +45,11 @@ pub struct SvmVcpu {
     pub(crate) space: Space<Npt>,
     _maps: Maps,
     asid: u32,
+    /// The local APIC, if the guest has interrupts; what `cpuid` answers then; and whether `hlt` waits
+    /// for one.
+    pub(crate) apic: Option<GuestApic>,
+    pub(crate) cpuid: Option<GuestCpuid>,
+    pub(crate) halted: bool,
     /// Whether the processor has to forget the guest's translations before it goes on.
     forget: bool,
     /// What the next entry delivers.
@@ -66,7 +75,7 @@ impl Svm {
 }
 
 impl SvmVcpu {
-    fn new(processor: Rc<Processor>, ram: GuestRam, options: Options) -> Result<Self, Error> {
+    fn new(processor: Rc<Processor>, ram: GuestRam, mut options: Options) -> Result<Self, Error> {
         let physical = processor.physical;
         let mut vmcb = Vmcb::new(physical)?;
         let host = Vmcb::new(physical)?;
@@ -75,16 +84,21 @@ impl SvmVcpu {
         let maps = Maps::new(physical)?;
         let asid = processor.take_asid()?;
         setup::controls(&mut vmcb, &maps, asid, space.table.pointer());
+        let apic = options.apic.take();
         Ok(Self {
             vmcb,
             host,
             registers: Registers::default(),
+            exits: setup::VECTOR_3,
             cr4: 0,
             debug: [0; 4],
             fpu,
             space,
             _maps: maps,
             asid,
+            cpuid: apic.as_ref().map(|apic| processor.cpuid.of_processor(apic.number())),
+            apic,
+            halted: false,
             forget: true,
             event: Event::default(),
             pending: Pending::Nothing,
@@ -210,10 +224,11 @@ impl SvmVcpu {
                 return Ok(Next::EntryFailed(Code::INVALID.0));
             }
         }
-        if !self.processor.armed.replace(true) {
-            self.processor.timer.arm(self.options.slice);
-        }
+        self.processor.timer.begin_slice(self.options.slice);
         loop {
+            if !self.prepare_interrupts() {
+                return Ok(Next::Halt);
+            }
             let code = self.enter();
             if code.is_refusal() {
                 let broken = self.check();
@@ -303,6 +318,7 @@ impl Vcpu for SvmVcpu {
     fn set_registers(&mut self, registers: &Registers, system: &SystemRegisters) -> Result<(), Error> {
         self.registers = *registers;
         self.event = Event::default();
+        self.halted = false;
         self.pending = Pending::Nothing;
         self.cr4 = system.cr4;
         setup::write(&mut self.vmcb, system);

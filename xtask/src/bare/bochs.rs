@@ -15,7 +15,7 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::emulator::Machine;
+use super::{Hardware, emulator::Machine};
 use crate::{
     command,
     error::{Error, Result},
@@ -83,12 +83,12 @@ impl Model {
 }
 
 impl Machine {
-    /// Starts Bochs with this image, by BIOS, and so many MiB of memory.
+    /// Starts Bochs with this image, by BIOS, and this hardware.
     ///
     /// # Errors
     ///
     /// If it is not there, or does not start.
-    pub(crate) fn bochs(image: &Path, model: Model, memory: u32) -> Result<Self> {
+    pub(crate) fn bochs(image: &Path, model: Model, hardware: Hardware) -> Result<Self> {
         let program = tools::debian("bochs", "bochs")?;
         for (file, package) in [
             (BIOS, "bochsbios"),
@@ -104,7 +104,7 @@ impl Machine {
         let listener = TcpListener::bind("127.0.0.1:0").map_err(Error::file("listen on", Path::new("127.0.0.1")))?;
         let port = listener.local_addr().map_or(0, |address| address.port());
         let firmware = firmware(model, &at("firmware"))?;
-        let settings = settings(&firmware, image, model, memory, port, &at("log"));
+        let settings = settings(&firmware, image, model, hardware, port, &at("log"));
         for (name, content) in [("bochsrc", settings.as_str()), ("commands", "c\n")] {
             fs::write(at(name), content).map_err(Error::file("write", &at(name)))?;
         }
@@ -224,10 +224,11 @@ fn pad(image: &Path) -> Result<()> {
 }
 
 /// The file of settings.
-fn settings(firmware: &Path, image: &Path, model: Model, memory: u32, port: u16, log: &Path) -> String {
+fn settings(firmware: &Path, image: &Path, model: Model, hardware: Hardware, port: u16, log: &Path) -> String {
+    let Hardware { memory, processors } = hardware;
     let (firmware, image, log, model) = (firmware.display(), image.display(), log.display(), model.word());
     format!(
-        "cpu: model={model}, count=1, ips=200000000, reset_on_triple_fault=0\n\
+        "cpu: model={model}, count={processors}, ips=200000000, reset_on_triple_fault=0\n\
          memory: guest={memory}, host={memory}\n\
          romimage: file=\"{firmware}\"\n\
          vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\

@@ -30,8 +30,26 @@ use image::Kind;
 pub(crate) use qemu::Processor;
 use ramdisk::Ramdisk;
 
-/// Memory of an emulated machine, in MiB.
-const MEMORY: u32 = 512;
+/// What an emulated machine has beside its processor's kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hardware {
+    /// Memory, in MiB.
+    pub(crate) memory: u32,
+    /// How many processors.
+    pub(crate) processors: u32,
+}
+
+impl Default for Hardware {
+    fn default() -> Self {
+        Self {
+            memory: 512,
+            processors: 1,
+        }
+    }
+}
+
+/// How many processors an emulated machine can have: Bochs' BIOS knows no more.
+const MAX_PROCESSORS: i64 = 8;
 
 /// What emulates the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,6 +89,10 @@ pub(crate) struct RunArgs {
     /// Boot by UEFI instead of the BIOS (in QEMU).
     #[arg(long)]
     uefi: bool,
+    /// How many processors the machine has, with a guest on each: all at once.
+    #[arg(long, value_name = "PROCESSORS", default_value_t = 1, conflicts_with_all = ["example", "prove"],
+          value_parser = clap::value_parser!(u32).range(1..=MAX_PROCESSORS))]
+    on_each: u32,
     /// A disk: a copy of this file, on the image's ramdisk; with :ro behind it read-only. What the guest writes is lost
     /// at its end. May be given several times.
     #[arg(long, value_name = "PATH[:ro]")]
@@ -137,7 +159,7 @@ impl ShowArgs {
 ///
 /// If something does not build.
 pub(crate) fn image(args: &ImageArgs, arguments: &[String]) -> Result<()> {
-    let ramdisk = ramdisk(&args.app, &args.set, &args.disk, arguments)?;
+    let ramdisk = ramdisk(&args.app, &args.set, &args.disk, arguments, 1)?;
     for kind in [Kind::Bios, Kind::Uefi] {
         let image = image::make(kind, Some(&ramdisk), "chiton")?;
         println!("{}: {}", kind.named(), image.display());
@@ -189,9 +211,18 @@ impl Emulated {
     ///
     /// If it is not there, or does not start.
     pub(crate) fn boot(self, image: &Path) -> Result<Machine> {
+        self.boot_with(image, Hardware::default())
+    }
+
+    /// The same with this hardware.
+    ///
+    /// # Errors
+    ///
+    /// As [`boot`](Self::boot).
+    pub(crate) fn boot_with(self, image: &Path, hardware: Hardware) -> Result<Machine> {
         match self {
-            Self::Bochs(model) => Machine::bochs(image, model, MEMORY),
-            Self::Qemu(processor) => Machine::qemu(image, Kind::Bios, processor, MEMORY),
+            Self::Bochs(model) => Machine::bochs(image, model, hardware),
+            Self::Qemu(processor) => Machine::qemu(image, Kind::Bios, processor, hardware),
         }
     }
 }
@@ -254,13 +285,20 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
         None => {
             // Standard input is typed on the serial line, where it has an end.
             let set: Vec<_> = std::iter::once("input=serial".into()).chain(set).collect();
-            (ramdisk(&args.app, &set, &args.disk, arguments)?, args.app.as_str())
+            (
+                ramdisk(&args.app, &set, &args.disk, arguments, args.on_each)?,
+                args.app.as_str(),
+            )
         }
+    };
+    let hardware = Hardware {
+        processors: args.on_each,
+        ..Hardware::default()
     };
     let image = image::make(kind, Some(&ramdisk), "run")?;
     let machine = match place {
-        Place::Bochs => Machine::bochs(&image, args.model, MEMORY)?,
-        Place::Qemu => Machine::qemu(&image, kind, processor, MEMORY)?,
+        Place::Bochs => Machine::bochs(&image, args.model, hardware)?,
+        Place::Qemu => Machine::qemu(&image, kind, processor, hardware)?,
     };
     for (number, disk) in args.disk.iter().enumerate() {
         eprintln!("  disks/{number} is a copy of {}", disk.trim_end_matches(":ro"));
@@ -283,12 +321,12 @@ fn example_ramdisk(name: &str, set: &[String]) -> Result<Vec<u8>> {
     ramdisk.finish()
 }
 
-/// The ramdisk for one guest, and its disks.
-fn ramdisk(app: &str, set: &[String], disks: &[String], arguments: &[String]) -> Result<Vec<u8>> {
+/// The ramdisk for one guest, on each of so many processors, and its disks.
+fn ramdisk(app: &str, set: &[String], disks: &[String], arguments: &[String], processors: u32) -> Result<Vec<u8>> {
     let guest = guests::resolve(app)?;
     let mut ramdisk = Ramdisk::default();
     let name = ramdisk.guest(&guest)?;
-    let mut lines = vec![format!("guest={name}")];
+    let mut of_disks = Vec::new();
     for (number, disk) in disks.iter().enumerate() {
         let (path, ro) = match disk.strip_suffix(":ro") {
             Some(path) => (path, ":ro"),
@@ -298,10 +336,20 @@ fn ramdisk(app: &str, set: &[String], disks: &[String], arguments: &[String]) ->
         // Two disks may have the same name, in different folders.
         let file = format!("disks/{number}");
         ramdisk.add(&file, &content)?;
-        lines.push(format!("disk={file}{ro}"));
+        of_disks.push(format!("disk={file}{ro}"));
     }
-    lines.extend(set.iter().cloned());
-    lines.extend(arguments.iter().map(|argument| format!("arg={argument}")));
+    let mut lines = Vec::new();
+    for processor in 0..processors {
+        lines.push(format!("guest={name}"));
+        lines.extend(of_disks.iter().cloned());
+        lines.extend(set.iter().cloned());
+        if processor > 0 {
+            // There is one line to type on.
+            lines.extend([format!("on={processor}"), "input=none".into()]);
+        }
+        lines.extend(arguments.iter().map(|argument| format!("arg={argument}")));
+        lines.push(String::new());
+    }
     ramdisk.command(&lines)?;
     ramdisk.finish()
 }

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{emulator::Machine, image::Kind};
+use super::{Hardware, emulator::Machine, image::Kind};
 use crate::{
     command,
     error::{Error, Result},
@@ -50,12 +50,12 @@ impl Processor {
 }
 
 impl Machine {
-    /// Starts QEMU with this image and so many MiB of memory.
+    /// Starts QEMU with this image and this hardware.
     ///
     /// # Errors
     ///
     /// If it is not there, cannot show the processor, or does not start.
-    pub(crate) fn qemu(image: &Path, kind: Kind, processor: Processor, memory: u32) -> Result<Self> {
+    pub(crate) fn qemu(image: &Path, kind: Kind, processor: Processor, hardware: Hardware) -> Result<Self> {
         if processor == Processor::Own && !kvm::nests() {
             return Err(Error::Missing(
                 "this machine's KVM offers no VMX to its guests, and QEMU emulates none: use `--in bochs`".into(),
@@ -74,7 +74,8 @@ impl Machine {
             "std",
         ])
         .args(processor.arguments())
-        .args(["-m", &format!("{memory}M")])
+        .args(["-m", &format!("{}M", hardware.memory)])
+        .args(["-smp", &hardware.processors.to_string()])
         .args(["-serial", "stdio"])
         // The file is the pipe that is our standard error there.
         .args(["-chardev", "file,id=words,path=/dev/stderr"])

@@ -5,6 +5,7 @@ mod examples;
 mod exits;
 mod refusals;
 mod ticks;
+mod together;
 
 use std::{
     fs,
@@ -200,6 +201,7 @@ pub(super) fn run() -> Result<String> {
         exits::table(RUNS[counted].words, columns.map(|left| &left.exits[..]))
     );
     found.extend(hello_alone(&chiton)?);
+    found.extend(together::run(&chiton)?);
     found.extend(refusals::run()?);
     examples::run()?;
     if found.is_empty() {

@@ -68,7 +68,7 @@ impl BareBoard {
         command: &Command,
         ramdisk: &Ramdisk<'_>,
     ) -> Result<(Self, Preset), DeviceError> {
-        let port = SerialPort::new(command.input);
+        let port = SerialPort::new(command.input, command.beside.then_some(command.on));
         let sent = port.sent();
         let mut transports = Vec::from([
             Transport::new(Box::new(Console::new(port))),

@@ -1,5 +1,6 @@
 //! COM1, the guest's console: a 16550 UART at its usual ports, 115200 baud, 8N1.
 
+use spin::{Mutex, MutexGuard};
 use x86_64::instructions::port::Port;
 
 /// The ports of COM1.
@@ -37,8 +38,22 @@ fn status() -> u8 {
     unsafe { register(5).read() }
 }
 
-/// Sends bytes, waiting for the line.
+/// Has the lock for oneself; without it in the end, for whoever holds it may have met a fault while it
+/// did, and then wants to say so.
+pub(super) fn patiently(lock: &Mutex<()>) -> Option<MutexGuard<'_, ()>> {
+    const PATIENCE: u32 = 100_000_000;
+    (0..PATIENCE).find_map(|_| {
+        core::hint::spin_loop();
+        lock.try_lock()
+    })
+}
+
+/// Keeps what processors send apart.
+static LINE: Mutex<()> = Mutex::new(());
+
+/// Sends bytes, waiting for the line; those of one call are not torn apart.
 pub(super) fn send(bytes: &[u8]) {
+    let _line = patiently(&LINE);
     for byte in bytes {
         if (0..PATIENCE).any(|_| status() & EMPTY != 0) {
             // SAFETY: the transmitter's register, which touches no memory.

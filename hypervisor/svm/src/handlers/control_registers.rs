@@ -12,7 +12,7 @@ use x86_64::registers::control::{Cr0Flags, EferFlags};
 
 use super::{Next, instructions};
 use crate::SvmVcpu;
-use crate::setup::GP;
+use crate::setup::{GP, VECTOR_3};
 
 /// The second bytes of the opcodes.
 const MOV_FROM: u8 = 0x20;
@@ -20,9 +20,9 @@ const MOV_TO: u8 = 0x22;
 
 /// Has writes of CR0 exit again, after an LMSW that did not.
 pub(super) fn watch(vcpu: &mut SvmVcpu) {
-    let exits = vcpu.vmcb.get(fields::INTERCEPT_3);
-    if exits & vector3::CR0_SELECTIVE == 0 {
-        vcpu.vmcb.set(fields::INTERCEPT_3, exits | vector3::CR0_SELECTIVE);
+    if vcpu.exits != VECTOR_3 {
+        vcpu.exits = VECTOR_3;
+        vcpu.vmcb.set(fields::INTERCEPT_3, VECTOR_3);
     }
 }
 
@@ -55,8 +55,8 @@ pub(super) fn write_cr4(vcpu: &mut SvmVcpu) -> Next {
 /// so that the processor may carry it out: writes of CR0 exit no more before the next exit of another kind.
 pub(super) fn write_cr0(vcpu: &mut SvmVcpu) -> Next {
     let Some((register, next)) = instructions::general_register(vcpu, MOV_TO) else {
-        let exits = vcpu.vmcb.get(fields::INTERCEPT_3) & !vector3::CR0_SELECTIVE;
-        vcpu.vmcb.set(fields::INTERCEPT_3, exits);
+        vcpu.exits = VECTOR_3 & !vector3::CR0_SELECTIVE;
+        vcpu.vmcb.set(fields::INTERCEPT_3, vcpu.exits);
         return Next::Resume;
     };
     let taken = control::cr0(operand(vcpu, register)).filter(|value| change_mode(vcpu, *value));
