@@ -184,9 +184,8 @@ impl SvmVcpu {
         }
     }
 
-    /// Enters the guest, and comes back at its next exit.
+    /// Enters the guest as it was [prepared](Self::prepare), and comes back at its next exit.
     fn enter(&mut self) -> Code {
-        self.prepare();
         // SAFETY: `Svm::enable` has opened all states of XCR0; this program uses no such register.
         unsafe { self.fpu.load() };
         // SAFETY: SVM is on, with a host save area. Both VMCBs are pages of this value's own; nested
@@ -216,18 +215,18 @@ impl SvmVcpu {
 
     /// Enters the guest as often as it takes until the run loop has something to do.
     fn go_on(&mut self) -> Result<Next, Error> {
-        if self.options.check && self.counts.total() == 0 {
-            self.prepare();
-            let broken = self.check();
-            if !broken.is_empty() {
-                self.note(format_args!("VMRUN would refuse this guest:{}", Lines(&broken)));
-                return Ok(Next::EntryFailed(Code::INVALID.0));
-            }
-        }
         self.processor.timer.begin_slice(self.options.slice);
         loop {
             if !self.prepare_interrupts() {
                 return Ok(Next::Halt);
+            }
+            self.prepare();
+            if self.options.check {
+                let broken = self.check();
+                if !broken.is_empty() {
+                    self.note(format_args!("VMRUN would refuse this guest:{}", Lines(&broken)));
+                    return Ok(Next::EntryFailed(Code::INVALID.0));
+                }
             }
             let code = self.enter();
             if code.is_refusal() {

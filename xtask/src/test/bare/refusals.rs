@@ -15,7 +15,7 @@ const BOTH: [Emulated; 2] = [Emulated::Bochs(Model::SkylakeX), Emulated::Qemu(Pr
 const FAILED: i32 = 125;
 
 /// A guest that cannot be started: the lines of `command`, and a part of the sentence.
-const GUESTS: [(&[&str], &str); 5] = [
+const GUESTS: [(&[&str], &str); 6] = [
     (&["guest=nobody"], "the ramdisk has no guest \"nobody\"; there are "),
     (
         &["guest=hello", "memory=64G"],
@@ -25,6 +25,10 @@ const GUESTS: [(&[&str], &str); 5] = [
     (
         &["guest=flipped"],
         "the ramdisk's file \"guests/flipped\" is damaged: its CRC-32 is ",
+    ),
+    (
+        &["guest=sha256", "disk=odd-disk"],
+        "the disk \"odd-disk\" is 1000 bytes long, not a multiple of 512: make it so with `truncate -s 1024`",
     ),
     (&["guest=sha256"], "the guest needs a disk: add a line disk=FILE"),
 ];
@@ -122,6 +126,7 @@ pub(super) fn run() -> Result<Vec<String>> {
         ("guests/hello".to_owned(), hello.clone()),
         ("guests/sha256".to_owned(), guest("sha256")?),
         ("guests/damaged".to_owned(), hello[..4096].to_owned()),
+        ("odd-disk".to_owned(), hello[..1000].to_owned()),
         ("guests/flipped".to_owned(), hello),
     ];
     let mut found = Vec::new();
