@@ -55,6 +55,9 @@ pub enum Error {
         /// In what.
         what: String,
     },
+    /// Something could not be tried.
+    #[error(transparent)]
+    Trial(#[from] crate::trial::TrialError),
     /// Samples that no file may hold.
     #[error("samples cannot be kept: {0}")]
     Samples(&'static str),

@@ -46,6 +46,8 @@ mod prepare;
 mod processors;
 mod ram;
 mod signal;
+pub mod snapshot;
+pub mod state;
 mod timeline;
 mod vcpu;
 
@@ -53,6 +55,7 @@ pub use chiton_core::devices::block::MAX_QUEUES as MAX_DISK_QUEUES;
 pub use chiton_core::devices::{Limits, Rate};
 pub use control::{Control, ControlError, ControlSocket, ControlSocketError};
 pub use error::Error;
+
 pub use guest::{DEFAULT_MEMORY, Guest};
 pub use host::console::{Captured, Console};
 pub use host::disk::{Disk, DiskOpenError, DiskOptions, SerialError, try_io_uring};
@@ -66,5 +69,6 @@ pub use kvm_ioctls::Kvm;
 pub use outcome::{Ending, Outcome};
 pub use ram::Ram;
 pub use signal::hold_end_signals;
+pub use snapshot::{Snapshot, SnapshotError};
 pub use timeline::Timeline;
 pub use vcpu::KvmVcpu;

@@ -1,7 +1,7 @@
 //! A KVM vCPU.
 
 use chiton_core::vcpu::{Broken, Exit, Registers, Segment, SystemRegisters, Table, Vcpu};
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs, kvm_sync_regs};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 
 use crate::Error;
@@ -32,6 +32,21 @@ impl KvmVcpu {
     /// The same, to be changed.
     pub const fn fd_mut(&mut self) -> &mut VcpuFd {
         &mut self.fd
+    }
+
+    /// Whether it has a local APIC.
+    pub(crate) const fn has_apic(&self) -> bool {
+        self.apic_base != 0
+    }
+
+    /// Registers that go to KVM when it runs next, as far as they are [shared](Self::share).
+    pub(crate) fn shared_registers(&mut self) -> &mut kvm_sync_regs {
+        self.fd.sync_regs_mut()
+    }
+
+    /// Has KVM take these of the [shared registers](Self::shared_registers) when it runs next.
+    pub(crate) fn share(&mut self, registers: SyncReg) {
+        self.fd.set_sync_dirty_reg(registers);
     }
 
     /// The byte that makes the next `KVM_RUN` return at once.
