@@ -252,6 +252,16 @@ pub(crate) fn ramdisk_with(files: &[(String, Vec<u8>)], command: Option<&[String
     ramdisk.finish()
 }
 
+/// A machine that runs a guest with these arguments.
+///
+/// # Errors
+///
+/// If something does not build, or the machine does not start.
+pub(crate) fn guest(app: &str, arguments: &[String], machine: Emulated) -> Result<Machine> {
+    let ramdisk = ramdisk(app, &[], &[], arguments, 1)?;
+    machine.boot(&image::make(Kind::Bios, Some(&ramdisk), "guest")?)
+}
+
 /// A machine that runs an example instead of a guest; its status is 0 if it went as the manual says
 /// or could not be shown there.
 ///
@@ -285,7 +295,10 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
         None => {
             // Standard input is typed on the serial line, where it has an end.
             let set: Vec<_> = std::iter::once("input=serial".into()).chain(set).collect();
-            (ramdisk(&args.app, &set, &args.disk, arguments, args.on_each)?, args.app.as_str())
+            (
+                ramdisk(&args.app, &set, &args.disk, arguments, args.on_each)?,
+                args.app.as_str(),
+            )
         }
     };
     let hardware = Hardware {
