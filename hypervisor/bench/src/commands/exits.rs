@@ -51,14 +51,14 @@ pub(crate) struct Measure {
     #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     patience: u64,
     /// The guest `vmexit`, if it is not found beside this program.
-    #[arg(long = "vmexit", value_name = "FILE")]
-    guest: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    vmexit: Option<PathBuf>,
 }
 
 impl Measure {
     /// These cases, measured so.
     pub(crate) fn plan(&self, cases: Vec<&'static Entry>) -> Result<Plan> {
-        let guest = self.guest.clone().or_else(find_guest);
+        let guest = self.vmexit.clone().or_else(find_guest);
         let guest = guest.ok_or_else(|| ExitsError::Guest {
             path: "vmexit".into(),
             why: "it is not beside this program: build it with `cargo xtask guests`, or name it with --vmexit".into(),
