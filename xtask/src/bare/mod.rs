@@ -277,6 +277,16 @@ pub(crate) fn ramdisk_with(files: &[(String, Vec<u8>)], command: Option<&[String
     ramdisk.finish()
 }
 
+/// A machine that runs a guest with these arguments.
+///
+/// # Errors
+///
+/// If something does not build, or the machine does not start.
+pub(crate) fn guest(app: &str, arguments: &[String], machine: Emulated) -> Result<Machine> {
+    let ramdisk = ramdisk(app, &[], &[], arguments, 1)?;
+    machine.boot(&image::make(Kind::Bios, Some(&ramdisk), "guest")?)
+}
+
 /// A machine that runs examples instead of guests, one after the other; its status is 0 if each went as the manual
 /// says or could not be shown there.
 ///
