@@ -26,6 +26,7 @@ mod refusals;
 mod rootless;
 mod run;
 mod said;
+mod snapshots;
 mod soak;
 mod spec_driver;
 mod trouble;

@@ -398,7 +398,7 @@ impl Machine {
         let (options, path) = (&self.options, control.as_ref());
         let mut inside = Inside::open(options, opened, network, names, path, self.verbose, self.began)?;
         self.made.sockets = Some((inside.take_files(), control));
-        jail.keep = before.since()?.chain(streams).collect();
+        jail.keep = before.since()?.chain(streams).chain(opened.descriptors()).collect();
         jail.init = Init::Payload;
         jail.filter = Some(inside.filter());
         Ok(jail.spawn(|| inside.run(streams))?)
