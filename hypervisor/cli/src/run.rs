@@ -20,6 +20,7 @@ use chiton_shared::doorbell::LogLevel;
 use crate::complain;
 use crate::net::NetOption;
 use crate::options::{DiskOption, PortOption, RunOptions, VsockOption};
+use crate::phases;
 
 /// An option that there is not, in the place of a guest.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +131,7 @@ pub(crate) fn build(
     start: Instant,
 ) -> Guest {
     let mut guest = guest
-        .started_at(start)
+        .timeline(phases::so_far(start))
         .open_kvm(devices.kvm)
         .timed(options.exits)
         .io_thread(options.io_thread)
@@ -177,6 +178,7 @@ pub(crate) fn build(
 
 /// Tells what there is to tell of a guest that has ended.
 pub(crate) fn report(name: &str, outcome: &Outcome, with_exits: bool, verbose: u8) {
+    phases::tell_of_guest(&outcome.timeline);
     let mut report = ending(name, outcome);
     if with_exits {
         report += &exits(outcome);

@@ -51,6 +51,12 @@ pub trait Board {
     /// Sleeps until a queue has news since the last call, or the time is up; `None` is for ever.
     fn wait(&mut self, timeout: Option<Duration>);
 
+    /// The processor halts: returns when an interrupt may have come for it. False if there are no
+    /// interrupts here, so that nothing would ever wake it.
+    fn halt(&mut self) -> bool {
+        false
+    }
+
     /// A log line of the guest.
     fn log(&mut self, level: LogLevel, text: &str);
 
@@ -198,6 +204,7 @@ fn step<B: Board>(exit: Exit<'_>, board: &mut B) -> (Cause, Option<End>) {
             board.mmio_write(address, data);
             (Cause::MmioWrite, None)
         }
+        Exit::Halt if board.halt() => (Cause::Halt, board.stopped().then_some(End::Stopped)),
         Exit::Halt => (Cause::Halt, Some(last(board, End::Halted))),
         Exit::Shutdown => (Cause::Shutdown, Some(last(board, End::TripleFault))),
         Exit::Interrupted => {

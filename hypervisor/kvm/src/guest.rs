@@ -334,6 +334,13 @@ impl Guest {
         self
     }
 
+    /// With start-up phases that go on where these end: what the process did before.
+    #[must_use]
+    pub fn timeline(mut self, timeline: Timeline) -> Self {
+        self.timeline = timeline;
+        self
+    }
+
     /// Boots the guest and stays until it ends.
     ///
     /// The calling thread runs the guest, and is interrupted by the signal SIGRTMIN when the guest

@@ -200,7 +200,7 @@ impl Ram {
     /// # Errors
     ///
     /// [`Error::Kvm`].
-    pub(crate) fn attach(&self, vm: &VmFd) -> Result<(), Error> {
+    pub fn attach(&self, vm: &VmFd) -> Result<(), Error> {
         self.attach_with(vm, 0)
             .map_err(Error::kvm("KVM_SET_USER_MEMORY_REGION"))
     }
