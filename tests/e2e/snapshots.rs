@@ -31,10 +31,10 @@ fn count(line: &str) -> Option<u64> {
     line.strip_prefix("count ")?.parse().ok()
 }
 
-/// Takes a snapshot of a guest, into a file of its folder.
+/// Takes a snapshot of a guest, into a file of a folder.
 #[track_caller]
-fn take(live: &Live, name: &str, options: &[&str]) -> PathBuf {
-    let path = live.folder.path(name);
+fn take(live: &Live, folder: &Folder, name: &str, options: &[&str]) -> PathBuf {
+    let path = folder.path(name);
     let run = live.chiton("snapshot", &[&[text(&path)], options].concat());
     run.assert_status(0);
     assert!(run.stdout_text().contains("KiB of memory"), "{}", run.stdout_text());
@@ -42,10 +42,10 @@ fn take(live: &Live, name: &str, options: &[&str]) -> PathBuf {
 }
 
 /// A counter, and a snapshot of it from a moment at which it had counted so far.
-fn counter(options: &[&str], args: &[&str]) -> (Live, PathBuf) {
+fn counter(folder: &Folder, options: &[&str], args: &[&str]) -> (Live, PathBuf) {
     let mut live = Live::start(options, "counter", args);
     live.until("count 20");
-    let path = take(&live, "a.snap", &[]);
+    let path = take(&live, folder, "a.snap", &[]);
     (live, path)
 }
 
@@ -110,7 +110,8 @@ fn a_guest_goes_on_after_a_snapshot_as_if_there_had_been_none() {
     if !kvm_works() {
         return;
     }
-    let (live, path) = counter(&[], &["2"]);
+    let folder = Folder::new();
+    let (live, path) = counter(&folder, &[], &["2"]);
     assert_eq!(fs::metadata(&path).expect("the file").len() % 4096 != 0, true);
     let (numbers, run) = end(live);
     assert!(numbers.windows(2).all(|two| two[0] + 1 == two[1]), "{numbers:?}");
@@ -125,7 +126,8 @@ fn clones_go_on_from_the_same_moment_each_with_its_own_generation_and_random_num
     if !kvm_works() {
         return;
     }
-    let (live, path) = counter(&[], &["2"]);
+    let folder = Folder::new();
+    let (live, path) = counter(&folder, &[], &["2"]);
     let clones = clones(&path, &[], few(&[(); 10], 3).len());
     let first = clones[0].count;
     assert!(first > 20);
@@ -145,9 +147,10 @@ fn several_processors_go_on_all_of_them() {
     if !kvm_works() {
         return;
     }
+    let folder = Folder::new();
     let mut live = Live::start(&["--cpus", "3"], "counter", &["1", "2"]);
     live.until("others count");
-    let path = take(&live, "a.snap", &[]);
+    let path = take(&live, &folder, "a.snap", &[]);
     live.until("others count");
     end(live);
     let mut child = Chiton::new().args(["run", "--from", text(&path)]).spawn();
@@ -169,9 +172,10 @@ fn a_clone_has_snapshots_of_its_own_and_a_paused_guest_stays_paused() {
     if !kvm_works() {
         return;
     }
-    let (live, path) = counter(&[], &["1"]);
+    let folder = Folder::new();
+    let (live, path) = counter(&folder, &[], &["1"]);
     live.chiton("pause", &[]).assert_status(0);
-    take(&live, "b.snap", &[]);
+    take(&live, &folder, "b.snap", &[]);
     assert!(live.ask(r#"{"query":{}}"#).contains(r#""paused":true"#));
     live.chiton("resume", &[]).assert_status(0);
     end(live);
@@ -199,6 +203,7 @@ fn what_has_changed_since_the_last_snapshot_is_enough_for_the_next() {
     if !kvm_works() {
         return;
     }
+    let folder = Folder::new();
     let mut live = Live::start(&["--memory", "32M"], "counter", &["8"]);
     live.until("count 10");
     let refused = |live: &Live, options: &[&str], words: &str| {
@@ -208,14 +213,14 @@ fn what_has_changed_since_the_last_snapshot_is_enough_for_the_next() {
         assert!(run.stderr_text().contains(words), "{}", run.stderr_text());
         assert!(!path.exists());
     };
-    let full = take(&live, "full.snap", &[]);
+    let full = take(&live, &folder, "full.snap", &[]);
     refused(&live, &["--incremental", text(&full)], "take that with --track");
-    let full = take(&live, "full.snap", &["--track"]);
+    let full = take(&live, &folder, "full.snap", &["--track"]);
     live.until("count 40");
-    let one = take(&live, "one.snap", &["--incremental", text(&full)]);
+    let one = take(&live, &folder, "one.snap", &["--incremental", text(&full)]);
     refused(&live, &["--incremental", text(&full)], "was taken of this guest last");
-    let one_again = take(&live, "two.snap", &["--track"]);
-    let two = take(&live, "three.snap", &["--incremental", text(&one_again)]);
+    let one_again = take(&live, &folder, "two.snap", &["--track"]);
+    let two = take(&live, &folder, "three.snap", &["--incremental", text(&one_again)]);
     end(live);
     let size = |path: &Path| fs::metadata(path).expect("a file").len();
     assert!(
@@ -279,7 +284,8 @@ fn a_file_that_is_no_whole_snapshot_of_this_build_and_processor_is_refused() {
     if !kvm_works() {
         return;
     }
-    let (live, path) = counter(&[], &["1"]);
+    let folder = Folder::new();
+    let (live, path) = counter(&folder, &[], &["1"]);
     end(live);
     let whole = fs::read(&path).expect("the file");
     let bad = path.with_file_name("bad.snap");
@@ -346,7 +352,8 @@ fn what_is_no_regular_file_is_refused_at_once() {
     if !kvm_works() {
         return;
     }
-    let (live, path) = counter(&[], &["1"]);
+    let folder = Folder::new();
+    let (live, path) = counter(&folder, &[], &["1"]);
     let (pipe, link, none) = (
         live.folder.path("pipe"),
         live.folder.path("link"),
@@ -387,7 +394,8 @@ fn options_that_contradict_a_snapshot_are_refused_by_name() {
     if !kvm_works() {
         return;
     }
-    let (live, path) = counter(&[], &["1"]);
+    let folder = Folder::new();
+    let (live, path) = counter(&folder, &[], &["1"]);
     end(live);
     for options in [
         ["--memory", "16M"],
@@ -424,7 +432,7 @@ fn disks_have_to_be_as_the_guest_knows_them() {
     sized(&disk, 1 << 20);
     sized(&other, 2 << 20);
     let read_only = format!("{}:ro", text(&disk));
-    let (live, path) = counter(&["--disk", &read_only], &["1"]);
+    let (live, path) = counter(&folder, &["--disk", &read_only], &["1"]);
     end(live);
     assert_refused(&path, &[], "it was taken with 1 disks");
     assert_refused(
@@ -499,7 +507,8 @@ fn interrupts_go_on_where_the_counter_can_be_set_and_are_refused_where_not() {
         return;
     }
     let live = Live::start(&[], "preempt", &["5000"]);
-    let path = live.folder.path("a.snap");
+    let folder = Folder::new();
+    let path = folder.path("a.snap");
     let run = live.chiton("snapshot", &["--stop", text(&path)]);
     if !hardware_kvm() {
         run.assert_status(125);
