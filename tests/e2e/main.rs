@@ -28,6 +28,7 @@ mod refusals;
 mod rootless;
 mod run;
 mod said;
+mod snapshots;
 mod soak;
 mod spec_driver;
 mod trouble;
