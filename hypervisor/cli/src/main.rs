@@ -1,6 +1,7 @@
 //! The `chiton` command line: a thin layer over the `chiton-kvm` library.
 
 mod arena;
+mod bench;
 mod control;
 mod doctor;
 mod home;
@@ -12,6 +13,7 @@ mod jailed;
 mod manual;
 mod net;
 mod options;
+mod phases;
 mod run;
 
 use std::error::Error;
@@ -43,9 +45,12 @@ fn main() -> ExitCode {
         }
     };
     let verbose = options.verbose;
-    let result = match options.command {
-        Command::Run(Run::Run(run)) if run.without_jail() => run::run(&run, verbose, start).map(|never| match never {}),
-        command => others(command, verbose, start),
+    let result = match (phases::begin(start, verbose), options.command) {
+        (Err(error), _) => Err(error.into()),
+        (Ok(()), Command::Run(Run::Run(run))) if run.without_jail() => {
+            run::run(&run, verbose, start).map(|never| match never {})
+        }
+        (Ok(()), command) => others(command, verbose, start),
     };
     match result {
         Ok(status) => ExitCode::from(status),
@@ -71,6 +76,7 @@ fn others(command: Command, verbose: u8, start: Instant) -> Result<u8, Box<dyn E
         Command::Stop(stop) => instance::stop(&stop),
         Command::Pause(targets) => instance::pause(&targets),
         Command::Resume(targets) => instance::resume(&targets),
+        Command::Snapshot(options) => instance::snapshot(&options).map(|()| 0),
         Command::Doctor(options) if options.store => doctor::store::run().map(|whole| u8::from(!whole)),
         Command::Doctor(_) => doctor::run().map(|usable| u8::from(!usable)),
         #[cfg(feature = "manual")]
@@ -78,6 +84,7 @@ fn others(command: Command, verbose: u8, start: Instant) -> Result<u8, Box<dyn E
         #[cfg(feature = "manual")]
         Command::Man(options) => manual::man(&options).map(|()| 0),
         Command::Image(options) => image::run(options).map(|()| 0),
+        Command::Bench(options) => bench::run(&options).map(|never| match never {}),
     }
 }
 

@@ -67,6 +67,11 @@ pub trait Board {
     /// the guest is paused.
     fn hold(&mut self) {}
 
+    /// Whether somebody asks for the state of the processor, which has no exit left unfinished now.
+    fn asked(&self) -> bool {
+        false
+    }
+
     /// Whether somebody asked for the guest to end.
     fn stopped(&self) -> bool;
 
@@ -94,6 +99,8 @@ pub enum End {
     Parked,
     /// The host asked it to end.
     Stopped,
+    /// It has not ended: somebody asks for the state of the processor, which can be run again after that.
+    Asked,
     /// The processor refused to enter it.
     EntryFailed {
         /// The reason as the hardware names it.
@@ -202,7 +209,12 @@ fn step<B: Board>(exit: Exit<'_>, board: &mut B) -> (Cause, Option<End>) {
         Exit::Shutdown => (Cause::Shutdown, Some(last(board, End::TripleFault))),
         Exit::Interrupted => {
             board.hold();
-            (Cause::Interrupted, board.stopped().then_some(End::Stopped))
+            let end = match (board.stopped(), board.asked()) {
+                (true, _) => Some(End::Stopped),
+                (false, true) => Some(End::Asked),
+                (false, false) => None,
+            };
+            (Cause::Interrupted, end)
         }
         Exit::EntryFailed { reason } => (Cause::Failure, Some(last(board, End::EntryFailed { reason }))),
         Exit::Broken(broken) => (Cause::Failure, Some(last(board, End::Broken(broken)))),

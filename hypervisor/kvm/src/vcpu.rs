@@ -1,7 +1,7 @@
 //! A KVM vCPU.
 
 use chiton_core::vcpu::{Broken, Exit, Registers, Segment, SystemRegisters, Table, Vcpu};
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs, kvm_sync_regs};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 
 use crate::Error;
@@ -17,12 +17,36 @@ pub struct KvmVcpu {
 }
 
 impl KvmVcpu {
-    pub(crate) const fn new(fd: VcpuFd, apic_base: u64) -> Self {
+    /// Of what KVM has made; `apic_base` is IA32_APIC_BASE, 0 without a local APIC.
+    #[must_use]
+    pub const fn new(fd: VcpuFd, apic_base: u64) -> Self {
         Self { fd, apic_base }
     }
 
-    pub(crate) const fn fd(&self) -> &VcpuFd {
+    /// KVM's descriptor.
+    #[must_use]
+    pub const fn fd(&self) -> &VcpuFd {
         &self.fd
+    }
+
+    /// The same, to be changed.
+    pub const fn fd_mut(&mut self) -> &mut VcpuFd {
+        &mut self.fd
+    }
+
+    /// Whether it has a local APIC.
+    pub(crate) const fn has_apic(&self) -> bool {
+        self.apic_base != 0
+    }
+
+    /// Registers that go to KVM when it runs next, as far as they are [shared](Self::share).
+    pub(crate) fn shared_registers(&mut self) -> &mut kvm_sync_regs {
+        self.fd.sync_regs_mut()
+    }
+
+    /// Has KVM take these of the [shared registers](Self::shared_registers) when it runs next.
+    pub(crate) fn share(&mut self, registers: SyncReg) {
+        self.fd.set_sync_dirty_reg(registers);
     }
 
     /// The byte that makes the next `KVM_RUN` return at once.
@@ -31,7 +55,7 @@ impl KvmVcpu {
     }
 
     /// What the kernel says of an exit that ended in [`Exit::Broken`].
-    pub(crate) fn why_broken(&mut self) -> Broken {
+    pub fn why_broken(&mut self) -> Broken {
         const EMULATION: u32 = kvm_bindings::KVM_INTERNAL_ERROR_EMULATION;
         const HAS_BYTES: u64 = kvm_bindings::KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES as u64;
         let run = self.fd.get_kvm_run();

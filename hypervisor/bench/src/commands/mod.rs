@@ -1,0 +1,9 @@
+//! The subcommands, a file or folder each.
+
+pub(crate) mod compare;
+pub(crate) mod density;
+pub(crate) mod exits;
+pub(crate) mod machine;
+pub(crate) mod report;
+pub(crate) mod start;
+pub(crate) mod vs;

@@ -1,0 +1,57 @@
+//! `chiton-bench`: measures, and shows what was measured.
+
+mod commands;
+
+use std::process::ExitCode;
+
+use chiton_bench::Result;
+use clap::{Parser, Subcommand};
+use commands::{compare, density, exits, machine, report, start, vs};
+
+/// Measures what Chiton costs, and shows what was measured.
+#[derive(Debug, Parser)]
+#[command(name = "chiton bench", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Compare(compare::Args),
+    Report(report::Args),
+    Start(start::Args),
+    Density(density::Args),
+    Vs(vs::Args),
+    #[command(hide = true)]
+    DensityKeeper(density::KeeperArgs),
+    Exits(exits::Args),
+    #[command(hide = true)]
+    Machine(machine::Args),
+}
+
+/// The status of a measurement that failed, as with the other commands of `chiton`.
+const FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("chiton bench: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Compare(args) => compare::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Start(args) => start::run(&args),
+        Command::Density(args) => density::run(&args),
+        Command::Vs(args) => vs::run(&args),
+        Command::DensityKeeper(args) => density::keep(&args),
+        Command::Exits(args) => exits::run(&args),
+        Command::Machine(args) => Ok(machine::run(&args)),
+    }
+}

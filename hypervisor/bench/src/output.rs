@@ -1,0 +1,120 @@
+//! Where results go: a terminal while they come, and files in the end.
+
+use std::{io::IsTerminal, path::PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    Result, csv, html,
+    run::{Case, Run, write},
+    table,
+};
+
+/// The options of every command that measures.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Output {
+    /// Write the measurement to a file, `-` for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write a line a case, as comma-separated values.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write a page to look at in a browser.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+impl Output {
+    /// Begins to show a run of so many cases.
+    #[must_use]
+    pub fn live(&self, cases: usize) -> Live {
+        let bar = if std::io::stderr().is_terminal() {
+            ProgressBar::new(cases as u64)
+        } else {
+            ProgressBar::hidden()
+        };
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
+            bar.set_style(style);
+        }
+        Live {
+            bar,
+            quiet: self.is_quiet(),
+            headed: false,
+            group: None,
+        }
+    }
+
+    /// Writes the files that were asked for.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be written.
+    pub fn write(&self, run: &Run) -> Result<()> {
+        if let Some(path) = &self.json {
+            run.write(path)?;
+        }
+        if let Some(path) = &self.csv {
+            write(path, &csv::csv([run]))?;
+        }
+        if let Some(path) = &self.html {
+            write(path, &html::page(&[html::Column::new(run.kind.word(), run)]))?;
+        }
+        Ok(())
+    }
+
+    /// Whether standard output is where a file goes, so that nothing else may go there.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.files().any(|path| path.as_os_str() == "-")
+    }
+
+    fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.json, &self.csv, &self.html].into_iter().flatten()
+    }
+}
+
+/// A run as it is being measured: a line of the table for each case that is done, and, on a terminal, a
+/// bar below.
+#[derive(Debug)]
+pub struct Live {
+    bar: ProgressBar,
+    quiet: bool,
+    headed: bool,
+    group: Option<String>,
+}
+
+impl Live {
+    /// Says what is being measured.
+    pub fn begin(&self, name: &str) {
+        self.bar.set_message(name.to_owned());
+        self.bar.tick();
+    }
+
+    /// Shows a case that is done.
+    pub fn done(&mut self, case: &Case) {
+        if !self.quiet {
+            self.bar.suspend(|| {
+                if !std::mem::replace(&mut self.headed, true) {
+                    println!("{}", table::heading());
+                }
+                if self.group.as_ref() != Some(&case.group) {
+                    println!("{}", table::group(&case.group));
+                    self.group = Some(case.group.clone());
+                }
+                println!("{}", table::line(case));
+            });
+        }
+        self.bar.inc(1);
+    }
+
+    /// Says something that is no case.
+    pub fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
