@@ -96,6 +96,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PROCESSORS", default_value_t = 1, conflicts_with_all = ["example", "prove"],
           value_parser = clap::value_parser!(u32).range(1..=MAX_PROCESSORS))]
     on_each: u32,
+    /// How many processors the machine has, and the guest.
+    #[arg(long, value_name = "PROCESSORS", default_value_t = 1, conflicts_with_all = ["on_each", "example", "prove"],
+          value_parser = clap::value_parser!(u32).range(1..=MAX_PROCESSORS))]
+    cpus: u32,
     /// A disk: a copy of this file, on the image's ramdisk; with :ro behind it read-only. What the guest writes is lost
     /// at its end. May be given several times.
     #[arg(long, value_name = "PATH[:ro]")]
@@ -319,7 +323,8 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
         Some(name) => (example_ramdisk(&[name], &set)?, name),
         None => {
             // Standard input is typed on the serial line, where it has an end.
-            let set: Vec<_> = std::iter::once("input=serial".into()).chain(set).collect();
+            let first = ["input=serial".into(), format!("cpus={}", args.cpus)];
+            let set: Vec<_> = first.into_iter().chain(set).collect();
             (
                 ramdisk(&args.app, &set, &args.disk, arguments, args.on_each)?,
                 args.app.as_str(),
@@ -327,7 +332,7 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
         }
     };
     let hardware = Hardware {
-        processors: args.on_each,
+        processors: args.on_each.max(args.cpus),
         ..Hardware::default()
     };
     let image = image::make(kind, Some(&ramdisk), "run")?;

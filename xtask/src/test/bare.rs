@@ -17,7 +17,7 @@ use std::{
 };
 
 use crate::{
-    bare::{self, Emulated, Input, Model, Processor},
+    bare::{self, Emulated, Hardware, Input, Model, Processor},
     build,
     error::{Error, Result},
     guests, kvm, paths,
@@ -30,6 +30,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 const DISK: &str = "disks/numbers";
 /// What bare metal alone has to say of a guest that has written to its disk.
 const LOST: &str = " was kept in memory, and is lost now";
+/// What bare metal alone has to say of its processors.
+const PROCESSORS: &str = " processors";
 /// The machines that run all guests: one of VMX and one of SVM first, whose exits are counted.
 const MACHINES: [Emulated; 4] = [
     Emulated::Bochs(Model::SkylakeX),
@@ -51,6 +53,8 @@ struct Run {
     input: Option<&'static [u8]>,
     /// How long it may run.
     timeout: Option<&'static str>,
+    /// How many processors it has.
+    cpus: u32,
 }
 
 const fn run_of(words: &'static [&'static str]) -> Run {
@@ -60,6 +64,7 @@ const fn run_of(words: &'static [&'static str]) -> Run {
         exits: false,
         input: None,
         timeout: None,
+        cpus: 1,
     }
 }
 
@@ -76,6 +81,11 @@ impl Run {
 
     const fn with_input(mut self, input: &'static [u8]) -> Self {
         self.input = Some(input);
+        self
+    }
+
+    const fn on_cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
         self
     }
 
@@ -98,7 +108,7 @@ const EVERY_BYTE: [u8; 256] = {
 };
 
 /// None of them asks what only one of the machines has.
-const RUNS: [Run; 27] = [
+const RUNS: [Run; 40] = [
     run_of(&["hello", "Anna", "Otto"]),
     run_of(&["compute", "1"]),
     run_of(&["exits", "100"]).counted(),
@@ -126,6 +136,19 @@ const RUNS: [Run; 27] = [
     run_of(&["fault", "park"]),
     run_of(&["fault", "loop"]).stopped_after("500ms"),
     run_of(&["fault", "sleep"]).stopped_after("500ms"),
+    run_of(&["interrupts", "timer"]),
+    run_of(&["interrupts", "handler"]),
+    run_of(&["interrupts", "queue"]).with_input(b"a line\n"),
+    run_of(&["interrupts", "nobody"]),
+    run_of(&["interrupts", "deadlines"]),
+    run_of(&["interrupts", "burst"]),
+    run_of(&["interrupts", "address"]),
+    run_of(&["interrupts", "unmapped"]),
+    run_of(&["interrupts", "kernel"]),
+    run_of(&["interrupts", "stack"]),
+    run_of(&["interrupts", "gate"]),
+    run_of(&["interrupts", "halt"]).stopped_after("500ms"),
+    run_of(&["preempt", "100", "2000"]),
 ];
 /// These need ring 0, which not every KVM has: bare machines are compared with each other, and with how they have to
 /// end.
@@ -209,6 +232,7 @@ pub(super) fn run() -> Result<String> {
     found.extend(hello_alone(&chiton)?);
     found.extend(hello_like_on_a_desk()?);
     found.extend(together::run(&chiton)?);
+    found.extend(together::several(&chiton)?);
     found.extend(refusals::run()?);
     examples::run()?;
     if found.is_empty() {
@@ -279,6 +303,7 @@ fn ramdisk_of(runs: &[Run]) -> Result<Vec<u8>> {
         lines.extend(run.exits.then(|| "exits=1".into()));
         lines.extend(run.input.map(|_| "input=serial".into()));
         lines.extend(run.timeout.map(|time| format!("timeout={time}")));
+        lines.push(format!("cpus={}", run.cpus));
         lines.push(String::new());
     }
     bare::ramdisk_with(&files, Some(&lines))
@@ -300,6 +325,9 @@ fn hosted(chiton: &Path, run: &Run) -> Result<Left> {
     }
     if let Some(time) = run.timeout {
         command.args(["--timeout", time]);
+    }
+    if run.cpus > 1 {
+        command.args(["--cpus", &run.cpus.to_string()]);
     }
     command.arg(paths::guests().join(run.words[0])).args(&run.words[1..]);
     let start_error = |source| Error::Start {
@@ -324,7 +352,11 @@ fn hosted(chiton: &Path, run: &Run) -> Result<Left> {
 fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left>, PathBuf)> {
     let count = runs.len();
     let input = runs.iter().filter_map(|run| run.input).flat_map(Input::whole).collect();
-    let machine = machine.boot(image)?;
+    let hardware = Hardware {
+        processors: runs.iter().map(|run| run.cpus).max().unwrap_or(1),
+        ..Hardware::default()
+    };
+    let machine = machine.boot_with(image, hardware)?;
     let (named, log) = (machine.named().to_owned(), machine.log().to_owned());
     let console = Mutex::new(Vec::new());
     let mut told = String::new();
@@ -332,7 +364,7 @@ fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left
     let status = machine.run(Some(LIMIT), Input::Bytes(input), Shared(&console), |line| {
         if let Some(end) = End::parse(line) {
             ends.push((end, std::mem::take(&mut told)));
-        } else if !line.contains(" on bare metal with ") && !line.ends_with(LOST) {
+        } else if !line.contains(" on bare metal with ") && !line.ends_with(LOST) && !line.ends_with(PROCESSORS) {
             told += line.strip_prefix("chiton: ").unwrap_or(line);
             told.push('\n');
         }
@@ -378,11 +410,14 @@ impl End {
     }
 }
 
-/// A text with its times taken out: numbers before `us` and `ns`.
+/// A text with its times taken out, and what depends on them: numbers before `us` and `ns`, and what is counted while
+/// time passes.
 fn timeless(text: &str) -> String {
     let words = text.split_inclusive([' ', '\n', ',']).collect::<Vec<_>>();
-    let unit =
-        |word: Option<&&str>| word.is_some_and(|word| matches!(word.trim_end_matches([' ', '\n', ',']), "us" | "ns"));
+    let unit = |word: Option<&&str>| {
+        let word = word.map(|word| word.trim_end_matches([' ', '\n', ',']));
+        matches!(word, Some("us" | "ns" | "switches" | "primes" | "terms"))
+    };
     (0..words.len())
         .map(|at| if unit(words.get(at + 1)) { "N " } else { words[at] })
         .collect()
