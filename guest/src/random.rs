@@ -1,6 +1,16 @@
 //! Random numbers for simulations and tests: quick, repeatable, not for keys.
 
+use spin::Mutex;
+
 use crate::boot;
+
+/// The seed that the host passed last, once it has passed one after the start.
+static SEED: Mutex<Option<[u8; 32]>> = Mutex::new(None);
+
+/// Generators that are made from now on begin with this instead of the boot page's seed.
+pub(crate) fn reseed(seed: &[u8; 32]) {
+    *SEED.lock() = Some(*seed);
+}
 
 /// The xoshiro256** generator of Blackman and Vigna.
 #[derive(Clone, Debug)]
@@ -20,11 +30,12 @@ impl Random {
         }))
     }
 
-    /// A generator that gives other numbers at each start of the guest, from the seed the host
-    /// passed. It costs no exit.
+    /// A generator that gives other numbers at each start of the guest, and in each
+    /// [call](crate::call), from the seed the host passed. It costs no exit.
     #[must_use]
     pub fn new() -> Self {
-        let (words, _) = boot::page().seed.as_chunks();
+        let seed = SEED.lock().unwrap_or_else(|| boot::page().seed);
+        let (words, _) = seed.as_chunks();
         Self::seeded(
             words
                 .iter()

@@ -13,6 +13,7 @@
 //! | [`map`] | which guest-physical address holds what |
 //! | [`manifest`] | the ELF note in which a guest states its needs |
 //! | [`boot`] | the page from which a guest learns its world |
+//! | [`call`] | how a guest that is a function is called |
 //! | [`doorbell`] | the I/O ports a guest rings, and the mailbox |
 //! | [`emulated`] | registers and structures of the devices that are not virtio |
 //! | [`memory`] | volatile access to memory the other side may change at any time |
@@ -35,6 +36,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod boot;
+pub mod call;
 pub mod doorbell;
 pub mod emulated;
 pub mod interrupts;

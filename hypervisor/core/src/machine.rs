@@ -86,6 +86,9 @@ pub enum End {
     Halted,
     /// It rang [`doorbell::PARK`]: this processor may be started again.
     Parked,
+    /// It rang [`doorbell::CALL`] with this value: it has replied, and waits for a request. It goes on
+    /// when the machine is run again.
+    Called(u32),
     /// The host asked it to end.
     Stopped,
     /// The processor refused to enter it.
@@ -133,7 +136,7 @@ impl<V: Vcpu, B: Board> Machine<V, B> {
         }
     }
 
-    /// Runs the guest to its end.
+    /// Runs the guest to its end, or to a [call](End::Called), after which it may be run on.
     ///
     /// # Errors
     ///
@@ -261,6 +264,15 @@ fn ring<B: Board>(port: u16, data: &[u8], board: &mut B) -> (Cause, Option<End>)
         doorbell::PARK => {
             let end = if board.stopped() { End::Stopped } else { End::Parked };
             (Cause::Park, Some(end))
+        }
+        doorbell::CALL => {
+            board.drain();
+            let end = if board.stopped() {
+                End::Stopped
+            } else {
+                End::Called(value)
+            };
+            (Cause::Call, Some(end))
         }
         doorbell::WAKE => {
             board.wake(value);

@@ -24,6 +24,7 @@ use crate::outcome::{Ending, Outcome};
 use crate::platform::Role;
 use crate::prepare::Plan;
 use crate::processors::{self, Last, Processors};
+use crate::ram::Ram;
 use crate::signal::{EndSignals, VcpuThread};
 use crate::timeline::Timeline;
 use crate::vcpu::KvmVcpu;
@@ -77,6 +78,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         huge_pages,
         nets,
         log_level: guest.log_level,
+        new_memory: Ram::new,
     };
     let (tell, told) = mpsc::sync_channel(1);
     let (serve, to_serve) = mpsc::sync_channel::<(Arc<Hub>, Option<Deadline>)>(1);
@@ -275,7 +277,7 @@ fn make_vm(kvm: KvmSource, interrupts: bool, timeline: &mut Timeline) -> Result<
     Ok((vm, vcpu))
 }
 
-fn wall_clock_ns() -> u64 {
+pub(crate) fn wall_clock_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

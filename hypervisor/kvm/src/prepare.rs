@@ -39,6 +39,8 @@ pub(crate) struct Plan<'g> {
     pub(crate) huge_pages: bool,
     pub(crate) nets: usize,
     pub(crate) log_level: Option<LogLevel>,
+    /// How memory of so many bytes is made.
+    pub(crate) new_memory: fn(u64) -> Result<Ram, Error>,
 }
 
 /// A guest in memory.
@@ -51,9 +53,27 @@ pub(crate) struct Prepared<'g> {
 impl<'g> Plan<'g> {
     /// Checks the file, builds the world, and writes it into new memory.
     pub(crate) fn carry_out(&self) -> Result<Prepared<'g>, Error> {
+        let cpuid = GuestCpuid::of_host();
+        let mut world = self.world(&cpuid)?;
+        random(&mut world.boot_page.seed).map_err(Error::system("getrandom"))?;
+        let ram = Arc::new((self.new_memory)(self.memory)?);
+        let end = world.layout().stack.end;
+        let stack = end.saturating_sub(STACK_USED)..end;
+        let pieces = world
+            .pieces()
+            .map(|piece| piece.address..piece.address + piece.bytes.len() as u64);
+        ram.provide(pieces.chain(std::iter::once(stack)));
+        world.write_to(ram.as_ref())?;
+        if self.huge_pages {
+            ram.prefer_huge_pages();
+        }
+        Ok(Prepared { world, ram, cpuid })
+    }
+
+    /// Checks the file, and builds the world.
+    pub(crate) fn world(&self, cpuid: &GuestCpuid) -> Result<World<'g>, Error> {
         let image = Image::parse(self.file)?;
         self.check_needs(&image)?;
-        let cpuid = GuestCpuid::of_host();
         let options = Options {
             processors: self.processors,
             ring: self.ring,
@@ -66,20 +86,7 @@ impl<'g> Plan<'g> {
             xsave: cpuid.avx,
             ..Options::new(self.memory)
         };
-        let mut world = World::build(&image, &options)?;
-        random(&mut world.boot_page.seed).map_err(Error::system("getrandom"))?;
-        let ram = Arc::new(Ram::new(self.memory)?);
-        let end = world.layout().stack.end;
-        let stack = end.saturating_sub(STACK_USED)..end;
-        let pieces = world
-            .pieces()
-            .map(|piece| piece.address..piece.address + piece.bytes.len() as u64);
-        ram.provide(pieces.chain(std::iter::once(stack)));
-        world.write_to(ram.as_ref())?;
-        if self.huge_pages {
-            ram.prefer_huge_pages();
-        }
-        Ok(Prepared { world, ram, cpuid })
+        Ok(World::build(&image, &options)?)
     }
 
     /// Refuses what the manifest requires and this run or this machine does not have.

@@ -45,6 +45,15 @@ impl Ram {
         Ok(Self { memory })
     }
 
+    /// Memory that is mapped already, as [`map`] says.
+    pub(crate) const fn of(memory: GuestMemoryMmap) -> Self {
+        Self { memory }
+    }
+
+    pub(crate) const fn memory(&self) -> &GuestMemoryMmap {
+        &self.memory
+    }
+
     /// Asks the kernel for huge pages where nobody has touched memory yet. Where it has none, small
     /// ones do.
     pub(crate) fn prefer_huge_pages(&self) {
@@ -91,6 +100,11 @@ impl Ram {
     ///
     /// [`Error::Kvm`].
     pub(crate) fn attach(&self, vm: &VmFd) -> Result<(), Error> {
+        self.attach_with(vm, 0)
+    }
+
+    /// As [`attach`](Self::attach), with flags of KVM's for each piece.
+    pub(crate) fn attach_with(&self, vm: &VmFd, flags: u32) -> Result<(), Error> {
         for (slot, region) in self.memory.iter().enumerate() {
             let start = region.start_addr();
             let place = region
@@ -101,7 +115,7 @@ impl Ram {
                 })?;
             let region = kvm_userspace_memory_region {
                 slot: slot as u32,
-                flags: 0,
+                flags,
                 guest_phys_addr: start.raw_value(),
                 memory_size: region.len(),
                 userspace_addr: place as u64,

@@ -1,7 +1,7 @@
 //! A KVM vCPU.
 
 use chiton_core::vcpu::{Broken, Exit, Registers, Segment, SystemRegisters, Table, Vcpu};
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs, kvm_sync_regs};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 
 use crate::Error;
@@ -28,6 +28,37 @@ impl KvmVcpu {
     /// The byte that makes the next `KVM_RUN` return at once.
     pub(crate) fn immediate_exit(&mut self) -> *mut u8 {
         &raw mut self.fd.get_kvm_run().immediate_exit
+    }
+
+    /// Has KVM leave the general registers in the shared page at each exit.
+    pub(crate) fn show_registers(&mut self) {
+        self.fd.set_sync_valid_reg(SyncReg::Register);
+    }
+
+    /// RIP as of the last exit, for who asked to be [shown](Self::show_registers).
+    pub(crate) fn exit_rip(&mut self) -> u64 {
+        self.fd.sync_regs_mut().regs.rip
+    }
+
+    /// The registers in the shared page, which KVM takes at the next entry if it is [told](Self::share).
+    pub(crate) fn shared_registers(&mut self) -> &mut kvm_sync_regs {
+        self.fd.sync_regs_mut()
+    }
+
+    /// Has KVM take registers from the shared page at the next entry.
+    pub(crate) fn share(&mut self, registers: SyncReg) {
+        self.fd.set_sync_dirty_reg(registers);
+    }
+
+    /// Finishes the instruction of the last exit, without entering the guest.
+    pub(crate) fn finish_exit(&mut self) -> Result<(), Error> {
+        self.fd.set_kvm_immediate_exit(1);
+        let finished = self.fd.run().map(|_| ()).map_err(|errno| errno.errno());
+        self.fd.set_kvm_immediate_exit(0);
+        match finished {
+            Ok(()) | Err(libc::EINTR) => Ok(()),
+            Err(errno) => Err(Error::kvm("KVM_RUN")(kvm_ioctls::Error::new(errno))),
+        }
     }
 
     /// What the kernel says of an exit that ended in [`Exit::Broken`].
