@@ -17,6 +17,7 @@ pub mod paging;
 pub mod physical;
 pub mod port;
 pub mod space;
+pub mod state;
 pub mod svm;
 pub mod vcpu;
 pub mod vmx;

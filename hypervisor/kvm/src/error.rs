@@ -37,6 +37,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// KVM does not take a value for a register of the processor.
+    #[error("KVM: KVM_SET_MSRS refused the value of register {0:#x}")]
+    Register(u32),
     /// A system call failed.
     #[error("{what}: {source}")]
     System {

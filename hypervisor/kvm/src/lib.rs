@@ -47,6 +47,7 @@ mod prepare;
 mod processors;
 mod ram;
 mod signal;
+pub mod state;
 mod timeline;
 mod vcpu;
 
@@ -54,6 +55,7 @@ pub use chiton_core::devices::block::MAX_QUEUES as MAX_DISK_QUEUES;
 pub use chiton_core::devices::{Limits, Rate};
 pub use control::{Control, ControlError, ControlSocket, ControlSocketError};
 pub use error::Error;
+
 pub use guest::{DEFAULT_MEMORY, Guest};
 pub use host::console::{Captured, Console};
 pub use host::disk::{Disk, DiskOpenError, DiskOptions, SerialError, try_io_uring};

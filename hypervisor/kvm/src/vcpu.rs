@@ -25,6 +25,21 @@ impl KvmVcpu {
         &self.fd
     }
 
+    /// Whether it has a local APIC.
+    pub(crate) const fn has_apic(&self) -> bool {
+        self.apic_base != 0
+    }
+
+    /// Registers that go to KVM when it runs next, as far as they are [shared](Self::share).
+    pub(crate) fn shared_registers(&mut self) -> &mut kvm_sync_regs {
+        self.fd.sync_regs_mut()
+    }
+
+    /// Has KVM take these of the [shared registers](Self::shared_registers) when it runs next.
+    pub(crate) fn share(&mut self, registers: SyncReg) {
+        self.fd.set_sync_dirty_reg(registers);
+    }
+
     /// The byte that makes the next `KVM_RUN` return at once.
     pub(crate) fn immediate_exit(&mut self) -> *mut u8 {
         &raw mut self.fd.get_kvm_run().immediate_exit

@@ -22,7 +22,8 @@ use chiton_shared::virtio::id;
 use chiton_shared::virtio::ring::{Buffer, Chain};
 
 use super::buffers::Cursor;
-use super::{Device, DeviceError, Progress, Ring};
+use super::{Device, DeviceError, NotSaved, Progress, Ring};
+use crate::state::{Reader, StateError, Writer};
 
 /// Size of each queue.
 const QUEUE_SIZE: u16 = 64;
@@ -268,6 +269,21 @@ impl<P: Pages> Device for Balloon<P> {
         self.current = None;
         self.held = None;
         self.set_actual(0);
+    }
+
+    fn save(&self, state: &mut Writer) -> Result<(), NotSaved> {
+        if self.current.is_some() {
+            return Err(NotSaved::UnderWay);
+        }
+        state.u32(self.actual);
+        state.u64(self.failures);
+        Ok(())
+    }
+
+    fn load(&mut self, state: &mut Reader<'_>) -> Result<(), StateError> {
+        self.set_actual(state.u32()?);
+        self.failures = state.u64()?;
+        Ok(())
     }
 
     fn failures(&self) -> u64 {

@@ -45,7 +45,8 @@ use chiton_shared::virtio::id;
 use chiton_shared::virtio::ring::{Buffer, Chain};
 
 use super::buffers::{Windows, window};
-use super::{Device, DeviceError, Interest, Limiter, Limits, Progress, Rate, Ring};
+use super::{Device, DeviceError, Interest, Limiter, Limits, NotSaved, Progress, Rate, Ring};
+use crate::state::{Reader, StateError, Writer};
 use backend::{Backend, Limited, Step};
 pub use disk::{Begun, Disk, DiskError, Operation};
 pub use flights::IN_FLIGHT;
@@ -355,6 +356,26 @@ impl<D: Disk> Device for Block<D> {
             self.forget(queue);
         }
         self.backend.writethrough = false;
+    }
+
+    fn save(&self, state: &mut Writer) -> Result<(), NotSaved> {
+        let idle = |lane: &Lane| lane.current.is_none() && lane.in_flight == 0;
+        if self.flights.under_way() > 0 || !self.lanes.iter().all(idle) {
+            return Err(NotSaved::UnderWay);
+        }
+        state.u64(self.backend.disk.sectors());
+        state.u64(self.failures);
+        Ok(())
+    }
+
+    /// Limits are the backend's: they begin anew, with full buckets.
+    fn load(&mut self, state: &mut Reader<'_>) -> Result<(), StateError> {
+        let sectors = state.u64()?;
+        if sectors != self.backend.disk.sectors() {
+            return Err(StateError::value("the sectors of a disk", sectors));
+        }
+        self.failures = state.u64()?;
+        Ok(())
     }
 
     fn failures(&self) -> u64 {

@@ -133,7 +133,13 @@ impl Cursor {
         self.index >= buffers.len()
     }
 
-    /// Moves on by `bytes`, of which that many must follow.
+    /// How many bytes of `buffers` are before this place.
+    pub(crate) fn done(&self, buffers: &[Buffer]) -> u64 {
+        let before = buffers.iter().take(self.index).map(|buffer| u64::from(buffer.len));
+        before.sum::<u64>() + u64::from(self.offset)
+    }
+
+    /// Moves on by `bytes`, or to the end.
     pub(crate) fn advance(&mut self, buffers: &[Buffer], mut bytes: usize) {
         while let Some(buffer) = buffers.get(self.index) {
             let left = (buffer.len - self.offset) as usize;

@@ -25,7 +25,8 @@ use chiton_shared::virtio::id;
 use chiton_shared::virtio::ring::Chain;
 
 use super::buffers::{Cursor, Windows};
-use super::{Device, DeviceError, Interest, Progress, Ring};
+use super::{Device, DeviceError, Interest, NotSaved, Progress, Ring};
+use crate::state::{Reader, StateError, Writer};
 use ports::Ports;
 pub use ports::{MAX_NAME, MAX_PORTS};
 
@@ -150,6 +151,8 @@ struct Held {
     taken: bool,
     /// How far it is done.
     cursor: Cursor,
+    /// How many bytes of the next one are done already: of one that was taken before a snapshot.
+    done: u64,
 }
 
 impl Held {
@@ -158,6 +161,10 @@ impl Held {
         if !self.taken {
             self.taken = ring.pop(&mut self.chain)?;
             self.cursor = Cursor::default();
+            if self.taken {
+                let done = usize::try_from(core::mem::take(&mut self.done)).unwrap_or(usize::MAX);
+                self.cursor.advance(self.chain.readable(), done);
+            }
         }
         Ok(self.taken)
     }
@@ -291,6 +298,7 @@ impl<P> Lane<P> {
     fn reset(&mut self) {
         self.receive.taken = false;
         self.transmit.taken = false;
+        self.transmit.done = 0;
         self.end_told = false;
     }
 }
@@ -361,6 +369,33 @@ impl<P: Port> Device for Console<P> {
         }
     }
 
+    /// Who is at the other end is new to a console that goes on: neither has its input ended, nor does it refuse
+    /// output.
+    fn save(&self, state: &mut Writer) -> Result<(), NotSaved> {
+        if self.ports.is_some() {
+            return Err(NotSaved::Outside);
+        }
+        let Held {
+            chain,
+            taken,
+            cursor,
+            done,
+        } = &self.first.transmit;
+        state.u64(if *taken { cursor.done(chain.readable()) } else { *done });
+        Ok(())
+    }
+
+    fn load(&mut self, state: &mut Reader<'_>) -> Result<(), StateError> {
+        if self.ports.is_some() {
+            return Err(StateError::value(
+                "a console without ports",
+                self.queue_sizes().len() as u64,
+            ));
+        }
+        self.first.transmit.done = state.u64()?;
+        Ok(())
+    }
+
     fn holds_output(&self) -> bool {
         self.ports.as_ref().is_some_and(|ports| ports.have_output())
     }
@@ -368,7 +403,7 @@ impl<P: Port> Device for Console<P> {
     fn stop(&mut self, queue: usize) {
         match queue {
             RECEIVE => self.first.receive.taken = false,
-            TRANSMIT => self.first.transmit.taken = false,
+            TRANSMIT => (self.first.transmit.taken, self.first.transmit.done) = (false, 0),
             queue => {
                 if let Some(ports) = &mut self.ports {
                     ports.stop(queue);

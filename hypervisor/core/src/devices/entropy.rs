@@ -12,7 +12,8 @@ use chiton_shared::virtio::id;
 use chiton_shared::virtio::ring::Chain;
 
 use super::buffers::{Cursor, Windows};
-use super::{Device, DeviceError, Progress, Ring};
+use super::{Device, DeviceError, NotSaved, Progress, Ring};
+use crate::state::{Reader, StateError, Writer};
 
 /// Size of the queue. A guest waits for its bytes, so few requests are ever in flight.
 const QUEUE_SIZE: u16 = 8;
@@ -94,6 +95,14 @@ impl<S: Source> Device for Entropy<S> {
             ring.push(self.chain.head(), windows.bytes() as u32);
         }
         Ok(Progress::More)
+    }
+
+    fn save(&self, _state: &mut Writer) -> Result<(), NotSaved> {
+        Ok(())
+    }
+
+    fn load(&mut self, _state: &mut Reader<'_>) -> Result<(), StateError> {
+        Ok(())
     }
 
     fn stop(&mut self, _queue: usize) {}

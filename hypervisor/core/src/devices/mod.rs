@@ -55,6 +55,8 @@ pub use vsock::{Sockets, Vsock};
 
 use chiton_shared::memory::GuestMemory;
 use chiton_shared::virtio::ring::QueueError;
+
+use crate::state::{Reader, StateError, Writer};
 use chiton_shared::virtio::ring::device::Attached;
 
 /// A queue that is attached to guest memory, for a device to work on.
@@ -126,6 +128,25 @@ pub trait Device: Send {
         0
     }
 
+    /// Writes down what it remembers beside its queues and what the driver negotiated, and not what its backend is.
+    /// Chains that it has taken and not given back it will take again, so nothing of them may be under way.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSaved`] if something would be lost.
+    fn save(&self, _state: &mut Writer) -> Result<(), NotSaved> {
+        Err(NotSaved::Outside)
+    }
+
+    /// Takes on what [`save`](Self::save) has written, after a reset and [`negotiated`](Self::negotiated).
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`]; the device is then good for nothing but a reset.
+    fn load(&mut self, _state: &mut Reader<'_>) -> Result<(), StateError> {
+        Err(StateError::value("a device of this kind", self.id()))
+    }
+
     /// Replaces its rate limits, from now on; false if it is a device that has none.
     fn set_limits(&mut self, _limits: Limits) -> bool {
         false
@@ -147,6 +168,20 @@ pub enum Progress {
     /// The device waits for what [`Device::interest`] names, or has no use for buffers any more.
     /// Kicks are pointless meanwhile.
     Waiting,
+}
+
+/// Why the state of a device cannot be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSaved {
+    /// A part of it is not in this process: connections, open files, another end that would have to know.
+    #[error("it has to do with others outside the guest, whose part a snapshot does not have")]
+    Outside,
+    /// Requests are not finished.
+    #[error("it has not finished what the guest asked for")]
+    UnderWay,
+    /// The driver has broken it.
+    #[error("it needs a reset: {0}")]
+    Broken(Broken),
 }
 
 /// Which readiness of its backend a device waits for.

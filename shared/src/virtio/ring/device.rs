@@ -43,6 +43,15 @@ pub enum QueueError {
     },
 }
 
+/// How far a device is in a queue of which it holds no chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The next used index of a split queue; in a packed one the next descriptor, with the wrap counter in bit 15.
+    pub used: u16,
+    /// How much was used since the driver was last considered for a notification.
+    pub untold: u16,
+}
+
 /// A virtqueue as the device sees it: its place, and the state only the device may change.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceQueue {
@@ -75,6 +84,29 @@ impl DeviceQueue {
             Format::Packed => State::Packed(packed::device::Device::new(indirect, event_idx)),
         };
         Self { config, state }
+    }
+
+    /// How far the device is: all that it remembers, but for the chains that it has not given back. Who goes on from
+    /// there takes those again.
+    ///
+    /// So nothing may be under way of them, and those that are partly done have to be the last that were taken.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        match &self.state {
+            State::Split(state) => state.mark(),
+            State::Packed(state) => state.mark(),
+        }
+    }
+
+    /// A queue that goes on from a mark, with the features that were negotiated; `None` if it has no such place.
+    #[must_use]
+    pub const fn resumed(config: QueueConfig, features: u64, mark: Mark) -> Option<Self> {
+        let mut queue = Self::new(config, features);
+        let possible = match &mut queue.state {
+            State::Split(state) => state.resume(mark),
+            State::Packed(state) => state.resume(mark, config.size),
+        };
+        if possible { Some(queue) } else { None }
     }
 
     /// The queue as if `index` descriptors had come and gone.

@@ -27,6 +27,7 @@ enum Step {
     Notify,
     DisableKicks,
     DeviceSleeps,
+    Resume,
 }
 
 fn buffers() -> impl Strategy<Value = Vec<Buffer>> {
@@ -57,6 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Notify),
         1 => Just(Step::DisableKicks),
         1 => Just(Step::DeviceSleeps),
+        1 => Just(Step::Resume),
     ]
 }
 
@@ -76,6 +78,9 @@ struct Pair<'m> {
     /// The device's name for a chain, and the driver's.
     popped: VecDeque<(u16, u16)>,
     pushed: VecDeque<(u16, u32)>,
+    /// The driver's names of all that were popped, in order.
+    taken: Vec<u16>,
+    features: u64,
     driver_sleeps: bool,
     device_sleeps: bool,
 }
@@ -127,6 +132,8 @@ impl<'m> Pair<'m> {
             sent: HashMap::new(),
             popped: VecDeque::new(),
             pushed: VecDeque::new(),
+            taken: Vec::new(),
+            features,
             driver_sleeps: false,
             device_sleeps: false,
         }
@@ -152,8 +159,29 @@ impl<'m> Pair<'m> {
                 self.device_sleeps = !self.attached(|q| q.enable_kicks());
                 assert_eq!(self.device_sleeps, self.available.is_empty());
             }
+            Step::Resume => self.resume(),
             _ => {}
         }
+    }
+
+    /// Another device goes on where this one is, and takes again what this one has not given back.
+    fn resume(&mut self) {
+        let last: Vec<_> = self.taken.iter().rev().take(self.popped.len()).copied().collect();
+        let in_hand: Vec<_> = self.popped.iter().map(|(_, id)| *id).collect();
+        // Those in its hands have to be the last ones it took.
+        if in_hand.iter().any(|id| !last.contains(id)) {
+            return;
+        }
+        let mark = self.device.mark();
+        let config = *self.device.config();
+        self.device = DeviceQueue::resumed(config, self.features, mark).expect("a mark of this queue");
+        assert_eq!(self.device.mark(), mark);
+        for id in last {
+            self.available.push_front(id);
+        }
+        self.taken.truncate(self.taken.len() - self.popped.len());
+        self.popped.clear();
+        self.device_sleeps = false;
     }
 
     fn attached<R>(&mut self, f: impl FnOnce(&mut super::device::Attached<'_, 'm, Memory>) -> R) -> R {
@@ -227,6 +255,7 @@ impl<'m> Pair<'m> {
             assert!(self.popped.iter().all(|(head, _)| *head != chain.head()));
             assert_eq!([chain.readable(), chain.writable()].concat(), self.sent[&id].0);
             self.popped.push_back((chain.head(), id));
+            self.taken.push(id);
         }
     }
 

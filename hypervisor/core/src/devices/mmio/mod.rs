@@ -2,10 +2,12 @@
 //!
 //! - `registers`: the register block, as the driver reads and writes it;
 //! - `preset`: the same outcome without a driver, for guests that read the boot page;
+//! - `state`: what a snapshot keeps of it;
 //! - here: the state both lead to, and the work on the queues.
 
 mod preset;
 mod registers;
+mod state;
 
 #[cfg(test)]
 mod tests;

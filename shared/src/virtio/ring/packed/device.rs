@@ -4,6 +4,7 @@ use super::position::Position;
 use super::{event, layout};
 use crate::memory::GuestMemory;
 use crate::virtio::ring::descriptor::{Descriptor, append};
+use crate::virtio::ring::device::Mark;
 use crate::virtio::ring::layout::{DESCRIPTOR, F_INDIRECT, F_NEXT, F_WRITE};
 use crate::virtio::ring::{Areas, Chain, MAX_BYTES, MAX_SIZE, QueueError};
 
@@ -52,6 +53,21 @@ impl Device {
             first_free: 0,
             chains,
         }
+    }
+
+    pub(in crate::virtio::ring) const fn mark(&self) -> Mark {
+        Mark {
+            used: self.next_used.bits(),
+            untold: self.untold,
+        }
+    }
+
+    /// Of a device that is at its start; false if the queue of this size has no such place.
+    pub(in crate::virtio::ring) const fn resume(&mut self, mark: Mark, size: u16) -> bool {
+        self.next_used = Position::of_bits(mark.used);
+        self.next_avail = self.next_used;
+        self.untold = mark.untold;
+        self.next_used.slot < size
     }
 
     #[cfg(test)]

@@ -67,6 +67,14 @@ impl Position {
         self.slot | (self.wrap as u16) << 15
     }
 
+    /// The place that these [`bits`](Self::bits) name.
+    pub(super) const fn of_bits(bits: u16) -> Self {
+        Self {
+            slot: bits & 0x7fff,
+            wrap: bits >> 15 != 0,
+        }
+    }
+
     /// Whether moving on by `moved` descriptors to this place has passed the one that `bits` names.
     /// Of one that is not in the ring that is true, so that nobody waits for it.
     pub(super) const fn has_passed(self, bits: u16, moved: u16, size: u16) -> bool {

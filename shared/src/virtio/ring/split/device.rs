@@ -6,6 +6,7 @@ use super::layout::{AVAIL_NO_INTERRUPT, USED_NO_NOTIFY, avail, used};
 use super::{passes, step};
 use crate::memory::{GuestMemory, fence};
 use crate::virtio::ring::descriptor::{Descriptor, append};
+use crate::virtio::ring::device::Mark;
 use crate::virtio::ring::layout::{DESCRIPTOR, F_INDIRECT, F_NEXT};
 use crate::virtio::ring::{Areas, Chain, MAX_BYTES, QueueError};
 
@@ -29,6 +30,19 @@ impl Device {
             next_used: 0,
             told_used: 0,
         }
+    }
+
+    pub(in crate::virtio::ring) const fn mark(&self) -> Mark {
+        Mark {
+            used: self.next_used,
+            untold: self.next_used.wrapping_sub(self.told_used),
+        }
+    }
+
+    pub(in crate::virtio::ring) const fn resume(&mut self, mark: Mark) -> bool {
+        (self.next_avail, self.next_used) = (mark.used, mark.used);
+        self.told_used = mark.used.wrapping_sub(mark.untold);
+        true
     }
 
     #[cfg(test)]

@@ -8,3 +8,4 @@ mod queues;
 mod refusals;
 mod registers;
 mod reset;
+mod state;

@@ -1,0 +1,111 @@
+//! A device that goes on elsewhere, from what was written down.
+
+use std::boxed::Box;
+use std::vec::Vec;
+
+use chiton_shared::virtio::console::{RECEIVE, TRANSMIT};
+use chiton_shared::virtio::feature;
+
+use super::super::super::console::Console;
+use super::super::super::console::fake::FakePort;
+use super::super::super::entropy::Entropy;
+use super::super::super::entropy::fake::Counting;
+use super::super::super::testing::{Memory, Rig};
+use super::super::super::{Device, NotSaved};
+use super::super::Transport;
+use crate::state::{Reader, StateError, Writer};
+
+fn saved(transport: &Transport) -> Vec<u8> {
+    let mut state = Writer::new();
+    transport.save(&mut state).expect("a device that can be saved");
+    state.into_bytes()
+}
+
+fn load(device: impl Device + 'static, state: &[u8]) -> Result<Transport, StateError> {
+    let mut transport = Transport::new(Box::new(device));
+    let mut reader = Reader::new(state);
+    transport.load(&mut reader)?;
+    reader.end()?;
+    Ok(transport)
+}
+
+#[test]
+fn a_console_goes_on_in_the_middle_of_its_output_and_with_the_room_it_was_given() {
+    for packed in [0, feature::RING_PACKED] {
+        let (memory, before, after) = (Memory::new(), FakePort::default(), FakePort::default());
+        let features = u64::MAX & !feature::RING_PACKED | packed;
+        let mut rig = Rig::with_features(&memory, Console::new(before.clone()), features);
+        before.state().takes.extend([3, 2]);
+        let room = rig.writable(16);
+        let _ = rig.submit(RECEIVE, &[room]);
+        let output = [rig.readable(b"abcd"), rig.readable(b"efgh")];
+        let _ = rig.submit(TRANSMIT, &output);
+        assert_eq!(before.state().output, b"abcde");
+
+        let state = saved(&rig.transport);
+        rig.transport = load(Console::new(after.clone()), &state).expect("the same kind of device");
+        assert_eq!(saved(&rig.transport), state, "it is as it was");
+        assert!(rig.transport.is_live());
+        after.state().takes.push_back(100);
+        after.state().input.extend(b"hi");
+        rig.process_all();
+        assert_eq!(after.state().output, b"fgh");
+        assert_eq!(rig.take(TRANSMIT), Some(0));
+        assert_eq!(
+            (rig.take(RECEIVE), rig.bytes(room)[..2].to_vec()),
+            (Some(2), b"hi".to_vec())
+        );
+    }
+}
+
+#[test]
+fn registers_and_the_place_in_a_queue_survive() {
+    let memory = Memory::new();
+    let mut rig = Rig::new(&memory, Entropy::new(Counting::default()));
+    for _ in 0..20 {
+        let room = rig.writable(1);
+        let _ = rig.submit(0, &[room]);
+        assert_eq!(rig.take(0), Some(1));
+    }
+    let _ = rig.transport.config_changed();
+    let state = saved(&rig.transport);
+    rig.transport = load(Entropy::new(Counting::default()), &state).expect("the same kind of device");
+    assert_eq!(saved(&rig.transport), state);
+    let room = rig.writable(2);
+    let _ = rig.submit(0, &[room]);
+    assert_eq!((rig.take(0), rig.bytes(room)), (Some(2), [1, 2].to_vec()));
+}
+
+#[test]
+fn every_state_that_is_cut_short_or_of_another_device_is_refused() {
+    let memory = Memory::new();
+    let rig = Rig::new(&memory, Entropy::new(Counting::default()));
+    let state = saved(&rig.transport);
+    for len in 0..state.len() {
+        assert!(load(Entropy::new(Counting::default()), &state[..len]).is_err(), "{len}");
+    }
+    assert!(matches!(
+        load(Console::new(FakePort::default()), &state),
+        Err(StateError::Value {
+            what: "the kind of a device",
+            ..
+        })
+    ));
+    // A queue in memory that no device may write; features that are not offered.
+    for (at, bytes) in [(59, 0x1000_u64), (24, u64::MAX)] {
+        let mut bad = state.clone();
+        bad[at..at + 8].copy_from_slice(&bytes.to_le_bytes());
+        let refused = load(Entropy::new(Counting::default()), &bad).map(drop);
+        assert!(matches!(refused, Err(StateError::Value { .. })), "{at}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_device_that_needs_a_reset_is_not_saved() {
+    let memory = Memory::new();
+    let mut rig = Rig::new(&memory, Entropy::new(Counting::default()));
+    let nothing = rig.readable(b"x");
+    let _ = rig.submit(0, &[nothing]);
+    let refused = rig.transport.save(&mut Writer::new());
+    assert!(matches!(refused, Err(NotSaved::Broken(_))), "{refused:?}");
+}
