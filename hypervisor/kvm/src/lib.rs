@@ -55,7 +55,6 @@ pub use chiton_core::devices::block::MAX_QUEUES as MAX_DISK_QUEUES;
 pub use chiton_core::devices::{Limits, Rate};
 pub use control::{Control, ControlError, ControlSocket, ControlSocketError};
 pub use error::Error;
-
 pub use guest::{DEFAULT_MEMORY, Guest};
 pub use host::console::{Captured, Console};
 pub use host::disk::{Disk, DiskOpenError, DiskOptions, SerialError, try_io_uring};

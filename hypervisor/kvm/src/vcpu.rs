@@ -55,16 +55,6 @@ impl KvmVcpu {
         self.fd.sync_regs_mut().regs.rip
     }
 
-    /// The registers in the shared page, which KVM takes at the next entry if it is [told](Self::share).
-    pub(crate) fn shared_registers(&mut self) -> &mut kvm_sync_regs {
-        self.fd.sync_regs_mut()
-    }
-
-    /// Has KVM take registers from the shared page at the next entry.
-    pub(crate) fn share(&mut self, registers: SyncReg) {
-        self.fd.set_sync_dirty_reg(registers);
-    }
-
     /// Finishes the instruction of the last exit, without entering the guest.
     pub(crate) fn finish_exit(&mut self) -> Result<(), Error> {
         self.fd.set_kvm_immediate_exit(1);

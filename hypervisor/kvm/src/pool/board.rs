@@ -55,7 +55,7 @@ impl Board for CallBoard {
             tv_nsec: sleep.subsec_nanos().into(),
         };
         // A signal ends it early, which a wait may.
-        let _ = rustix::thread::nanosleep(&time);
+        let _ = rustix::thread::clock_nanosleep_relative(rustix::thread::ClockId::Monotonic, &time);
         if self.limit.left().is_some_and(|left| left.is_zero()) {
             self.limit.expire();
         }

@@ -49,6 +49,11 @@ fn keep(shared: &Shared) -> bool {
         shared.idle.notify_one();
         return true;
     }
+    let spent = std::mem::take(&mut state.spent);
+    if !spent.is_empty() {
+        drop((state, spent));
+        return true;
+    }
     state.limits.retain(|limit| limit.strong_count() > 0);
     let now = clock::now();
     let looks = state.limits.iter().filter_map(|limit| limit.upgrade()?.look(now));

@@ -80,24 +80,21 @@ impl Worker {
         self.take_reply(value)
     }
 
-    /// The same, then as [`put_back`](Self::put_back), with the time of each part.
-    pub(super) fn call_timed(&mut self, request: &[u8], keep: bool) -> Result<Reply, CallError> {
+    /// The same, with the time of each part.
+    pub(super) fn call_timed(&mut self, request: &[u8]) -> Result<Reply, CallError> {
         let began = Instant::now();
         self.put_request(request)?;
         let entered = Instant::now();
         let value = self.run()?;
         let left = Instant::now();
         let bytes = self.take_reply(value)?;
-        let replied = Instant::now();
-        let pages = if keep { 0 } else { self.put_back()? };
         Ok(Reply {
             bytes,
             phases: Some(Phases {
                 request: entered - began,
                 run: left - entered,
-                reply: replied - left,
-                reset: replied.elapsed(),
-                pages,
+                reply: left.elapsed(),
+                ..Phases::default()
             }),
         })
     }
@@ -171,7 +168,7 @@ impl Worker {
         dirty::put_back(ram, pristine, map::MAILBOX + MAILBOX_TEXT_OFFSET as u64, Call::SIZE);
         let Range { start, end } = self.request;
         dirty::put_back(ram, pristine, start, (end - start) as usize);
-        self.template.state.put_back(&mut self.machine.vcpu)?;
+        self.template.ready.put_back(&mut self.machine.vcpu)?;
         self.call = self.template.call;
         self.new = true;
         Ok(pages)

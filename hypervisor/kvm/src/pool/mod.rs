@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `template` | a guest that is ready, as a value |
 //! | `pristine` | its memory, in a file that nobody can change |
-//! | `state` | its processor |
+//! | `ready` | its processor |
 //! | `machine` | one machine, and one call |
 //! | `dirty` | which pages a call has written |
 //! | `board` | what the processor is plugged into |
@@ -39,14 +39,16 @@ mod keeper;
 mod limit;
 mod machine;
 mod pristine;
-mod state;
+mod ready;
+mod requests;
 mod template;
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use machine::Phases;
+pub use requests::REQUESTS;
 
 use crate::Error;
 use crate::guest::Guest;
@@ -176,6 +178,8 @@ struct State {
     /// Machines that are, or are being made.
     machines: usize,
     limits: Vec<Weak<Limit>>,
+    /// Machines that are of no use any more.
+    spent: Vec<Worker>,
     /// Why the keeper could not make one.
     failed: Option<Error>,
     closed: bool,
@@ -235,20 +239,25 @@ impl Pool {
     pub fn call(&self, request: &[u8]) -> Result<Reply, CallError> {
         let shared = &*self.0;
         let mut worker = self.take()?;
-        let keep = shared.options.keep;
-        let result = if shared.options.timed {
-            worker.call_timed(request, keep)
+        let mut result = if shared.options.timed {
+            worker.call_timed(request)
         } else {
-            worker.call(request).and_then(|bytes| {
-                if !keep {
-                    worker.put_back()?;
-                }
-                Ok(Reply { bytes, phases: None })
-            })
+            worker.call(request).map(|bytes| Reply { bytes, phases: None })
         };
-        let whole = match &result {
-            Ok(_) => true,
-            Err(error) => error.leaves_machine() && (keep || worker.put_back().is_ok()),
+        let replied = result.as_ref().err().is_none_or(CallError::leaves_machine);
+        let whole = match (replied, shared.options.keep) {
+            (false, _) => false,
+            (true, true) => true,
+            // Ring 0 has registers in which it could leave something, and that nobody can list.
+            (true, false) if shared.template.ring_0 => false,
+            (true, false) => {
+                let began = Instant::now();
+                let pages = worker.put_back();
+                if let (Ok(Reply { phases: Some(phases), .. }), Ok(pages)) = (&mut result, &pages) {
+                    (phases.reset, phases.pages) = (began.elapsed(), *pages);
+                }
+                pages.is_ok()
+            }
         };
         self.give_back(worker, whole);
         result
@@ -303,11 +312,11 @@ impl Pool {
             self.0.idle.notify_one();
             return;
         }
+        // It takes its time to take a machine down: nobody who calls waits for it.
         state.machines -= 1;
+        state.spent.push(worker);
         drop(state);
         self.0.work.notify_one();
-        // It takes its time to take a machine down: nobody waits for it with the lock.
-        drop(worker);
     }
 }
 

@@ -19,7 +19,7 @@ use kvm_ioctls::{Kvm, VmFd};
 use super::board::CallBoard;
 use super::limit::Limit;
 use super::pristine::{self, Pristine};
-use super::state::State;
+use super::ready::Ready;
 use super::{CallError, PoolError};
 use crate::cpuid::GuestCpuid;
 use crate::guest::Guest;
@@ -96,9 +96,11 @@ pub(super) struct Template {
     pub(super) log: Arc<Log>,
     pub(super) limit: Option<Duration>,
     pub(super) pristine: Pristine,
-    pub(super) state: State,
+    pub(super) ready: Ready,
     /// What it left in its mailbox.
     pub(super) call: Call,
+    /// Whether it runs in ring 0.
+    pub(super) ring_0: bool,
     generation: AtomicU64,
 }
 
@@ -136,7 +138,7 @@ impl Template {
         let mut machine = Machine::new(vcpu, board);
         let end = super::keeper::watched(&time, || run(&mut machine))?;
         let call = match end {
-            End::Called(_) => ready(prepared.ram.as_ref())?,
+            End::Called(_) => first(prepared.ram.as_ref())?,
             end => {
                 let registers = machine.vcpu.registers()?;
                 let why = why(&end, &mut machine.vcpu);
@@ -144,7 +146,8 @@ impl Template {
                 return Err(PoolError::NotReady(ending));
             }
         };
-        let state = State::take(&mut machine.vcpu)?;
+        let ready = Ready::take(&mut machine.vcpu)?;
+        let ring_0 = prepared.world.ring() == Ring::Kernel;
         let (ram, cpuid) = (prepared.ram, prepared.cpuid);
         drop((machine, vm));
         Ok(Self {
@@ -154,8 +157,9 @@ impl Template {
             cpuid,
             log,
             limit,
-            state,
+            ready,
             call,
+            ring_0,
             generation: AtomicU64::new(1),
         })
     }
@@ -169,7 +173,7 @@ impl Template {
         let fd = vm.create_vcpu(0).map_err(Error::kvm("KVM_CREATE_VCPU"))?;
         let mut vcpu = processors::make_vcpu(fd, 0, &self.cpuid, false)?;
         vcpu.show_registers();
-        self.state.give_to(&mut vcpu)?;
+        self.ready.give_to(&mut vcpu)?;
         let board = CallBoard {
             ram,
             limit: Arc::new(Limit::new(self.limit)),
@@ -215,9 +219,6 @@ fn refuse(guest: &Guest) -> Result<(), PoolError> {
     let Ok(manifest) = loader::manifest(&guest.bytes) else {
         return Ok(());
     };
-    if guest.ring.or(manifest.ring()) == Some(Ring::Kernel) {
-        return Err(PoolError::Refused("ring 0"));
-    }
     let needs = [
         (Feature::INTERRUPTS, "interrupts"),
         (Feature::CONSOLE, "a console"),
@@ -259,7 +260,7 @@ pub(super) fn record(ram: &Ram) -> Result<Call, CallError> {
 }
 
 /// The record of a guest that has just become ready.
-fn ready(ram: &Ram) -> Result<Call, PoolError> {
+fn first(ram: &Ram) -> Result<Call, PoolError> {
     record(ram).map_err(|error| match error {
         CallError::Record(what) => PoolError::Record(what),
         _ => PoolError::Record("a record that cannot be read"),
