@@ -310,7 +310,8 @@ fn mailbox_text(board: &impl Board) -> String {
 }
 
 /// The text with control characters escaped, so that it does nothing to a terminal; lines stay.
-fn printable(text: &str) -> String {
+#[must_use]
+pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\n' && c != '\t' {

@@ -1,5 +1,6 @@
 //! What became of many calls.
 
+use std::io::Write;
 use std::time::Duration;
 
 use chiton_kvm::{CallError, Reply};
@@ -27,6 +28,8 @@ impl Summary {
             Ok(reply) => {
                 self.took.push(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
                 self.changes += u64::from(self.reply.as_ref().is_some_and(|last| *last != reply.bytes));
+                // Nobody to read it is no reason to stop.
+                let _ = std::io::stderr().write_all(&reply.console);
                 self.reply = Some(reply.bytes);
             }
             Err(error) => {

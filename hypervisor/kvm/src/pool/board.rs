@@ -1,5 +1,5 @@
-//! What the processor of a callable guest is plugged into: memory, a clock, and somebody who reads its
-//! log.
+//! What the processor of a callable guest is plugged into: memory, devices, a clock, and somebody who reads
+//! its log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,26 @@ use chiton_shared::doorbell::LogLevel;
 use chiton_shared::memory::GuestMemory;
 use rustix::time::Timespec;
 
+use super::devices::Devices;
 use super::limit::Limit;
 use super::template::Log;
 use crate::clock;
 use crate::ram::Ram;
 use crate::signal::acknowledge_kick;
 
+impl CallBoard {
+    /// Says what is wrong with a device, if something is.
+    fn complain(&self, complaint: Option<String>) {
+        if let Some(complaint) = complaint {
+            self.log.say(&complaint);
+        }
+    }
+}
+
 /// The board.
 pub(super) struct CallBoard {
     pub(super) ram: Arc<Ram>,
+    pub(super) devices: Devices,
     pub(super) limit: Arc<Limit>,
     pub(super) log: Arc<Log>,
 }
@@ -35,15 +46,25 @@ impl Board for CallBoard {
 
     fn wake(&mut self, _processor: u32) {}
 
-    fn mmio_read(&mut self, _address: u64, data: &mut [u8]) {
-        data.fill(0xff);
+    fn mmio_read(&mut self, address: u64, data: &mut [u8]) {
+        self.devices.read(address, data);
     }
 
-    fn mmio_write(&mut self, _address: u64, _data: &[u8]) {}
+    fn mmio_write(&mut self, address: u64, data: &[u8]) {
+        let complaint = self.devices.write(address, data, &self.ram);
+        self.complain(complaint);
+    }
 
-    fn kick(&mut self, _device: usize) {}
+    fn kick(&mut self, device: usize) {
+        let complaint = self.devices.kick(device, &self.ram);
+        self.complain(complaint);
+    }
 
     fn wait(&mut self, timeout: Option<Duration>) {
+        self.drain();
+        if self.devices.take_news() {
+            return;
+        }
         let left = self.limit.left();
         let Some(sleep) = [timeout, left].into_iter().flatten().min() else {
             // Nothing can wake it, ever.
@@ -65,7 +86,10 @@ impl Board for CallBoard {
         self.log.guest(level, text);
     }
 
-    fn drain(&mut self) {}
+    fn drain(&mut self) {
+        let complaint = self.devices.work(&self.ram);
+        self.complain(complaint);
+    }
 
     fn hold(&mut self) {
         acknowledge_kick();

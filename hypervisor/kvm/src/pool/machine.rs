@@ -72,6 +72,11 @@ impl Worker {
         &self.machine.board.limit
     }
 
+    /// What the guest has printed since this was last asked.
+    pub(super) fn take_output(&self) -> Vec<u8> {
+        self.machine.board.devices.take_output()
+    }
+
     /// Calls the guest. After an error that is not the caller's or the function's own, the machine is of no use
     /// any more.
     pub(super) fn call(&mut self, request: &[u8]) -> Result<Vec<u8>, CallError> {
@@ -90,6 +95,7 @@ impl Worker {
         let bytes = self.take_reply(value)?;
         Ok(Reply {
             bytes,
+            console: Vec::new(),
             phases: Some(Phases {
                 request: entered - began,
                 run: left - entered,
@@ -161,10 +167,14 @@ impl Worker {
 
     /// Puts everything back as it was when the guest was ready; tells how many pages that took.
     pub(super) fn put_back(&mut self) -> Result<usize, Error> {
-        let ram = self.machine.board.ram.as_ref();
+        let board = &mut self.machine.board;
+        let ram = board.ram.as_ref();
         let pristine = &self.template.pristine;
         let pages = self.dirty.put_back(&self.vm, ram, pristine)?;
         // What the host itself wrote, which KVM does not see.
+        board.devices.put_back(&self.template.devices, |page| {
+            dirty::put_back(ram, pristine, page, map::PAGE as usize);
+        })?;
         dirty::put_back(ram, pristine, map::MAILBOX + MAILBOX_TEXT_OFFSET as u64, Call::SIZE);
         let Range { start, end } = self.request;
         dirty::put_back(ram, pristine, start, (end - start) as usize);

@@ -15,7 +15,7 @@
 //! | `ready` | its processor |
 //! | `machine` | one machine, and one call |
 //! | `dirty` | which pages a call has written |
-//! | `board` | what the processor is plugged into |
+//! | `board`, `devices` | what the processor is plugged into |
 //! | `limit`, `keeper` | calls that take too long, and machines that are made ahead |
 //!
 //! # Example
@@ -34,6 +34,7 @@
 //! ```
 
 mod board;
+mod devices;
 mod dirty;
 mod keeper;
 mod limit;
@@ -89,6 +90,8 @@ impl Default for PoolOptions {
 pub struct Reply {
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// What it printed, up to 1 MiB; what a function prints that fails goes to the guest's log.
+    pub console: Vec<u8>,
     /// What the call was spent on, if the pool is [timed](PoolOptions::timed).
     pub phases: Option<Phases>,
 }
@@ -105,6 +108,9 @@ pub enum PoolError {
     /// The guest was ready, and its record is wrong.
     #[error("the guest is ready to be called with {0}")]
     Record(&'static str),
+    /// A device cannot be put back into the state in which it was when the guest was ready.
+    #[error("the guest is ready to be called with a device that cannot be put back: {0}")]
+    Device(#[from] chiton_core::devices::NotSaved),
     /// The host failed.
     #[error(transparent)]
     Host(#[from] Error),
@@ -242,8 +248,16 @@ impl Pool {
         let mut result = if shared.options.timed {
             worker.call_timed(request)
         } else {
-            worker.call(request).map(|bytes| Reply { bytes, phases: None })
+            worker.call(request).map(|bytes| Reply {
+                bytes,
+                console: Vec::new(),
+                phases: None,
+            })
         };
+        match &mut result {
+            Ok(reply) => reply.console = worker.take_output(),
+            Err(_) => shared.template.log.print(&worker.take_output()),
+        }
         let replied = result.as_ref().err().is_none_or(CallError::leaves_machine);
         let whole = match (replied, shared.options.keep) {
             (false, _) => false,

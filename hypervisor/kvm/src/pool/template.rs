@@ -7,7 +7,7 @@ use std::time::Duration;
 use chiton_core::devices::Preset;
 use chiton_core::explain::{Backend, Ended, View};
 use chiton_core::loader;
-use chiton_core::machine::{End, Machine};
+use chiton_core::machine::{End, Machine, printable};
 use chiton_core::vcpu::{Broken, Registers, Vcpu};
 use chiton_shared::call::{self, Call};
 use chiton_shared::doorbell::{LogLevel, MAILBOX_TEXT_OFFSET};
@@ -17,6 +17,7 @@ use chiton_shared::memory::{GuestMemory, Window};
 use kvm_ioctls::{Kvm, VmFd};
 
 use super::board::CallBoard;
+use super::devices::{Devices, Saved};
 use super::limit::Limit;
 use super::pristine::{self, Pristine};
 use super::ready::Ready;
@@ -48,6 +49,11 @@ impl Log {
     pub(super) fn say(&self, line: &str) {
         // A line that nobody takes is lost.
         let _ = (self.say)(line);
+    }
+
+    /// What the guest has printed, when nobody else is there to take it.
+    pub(super) fn print(&self, bytes: &[u8]) {
+        String::from_utf8_lossy(bytes).lines().for_each(|line| self.say(&printable(line)));
     }
 
     /// A line of the guest's.
@@ -97,6 +103,7 @@ pub(super) struct Template {
     pub(super) limit: Option<Duration>,
     pub(super) pristine: Pristine,
     pub(super) ready: Ready,
+    pub(super) devices: Saved,
     /// What it left in its mailbox.
     pub(super) call: Call,
     /// Whether it runs in ring 0.
@@ -120,8 +127,8 @@ impl Template {
             say: guest.log,
         });
         let kvm = guest.kvm.open()?;
-        let devices = Preset::default();
-        let mut prepared = given.plan(&devices, log.level).carry_out()?;
+        let (devices, preset) = Devices::preset()?;
+        let mut prepared = given.plan(&preset, log.level).carry_out()?;
         let vm = kvm.create_vm().map_err(Error::kvm("KVM_CREATE_VM"))?;
         prepared.ram.attach(&vm)?;
         let fd = vm.create_vcpu(0).map_err(Error::kvm("KVM_CREATE_VCPU"))?;
@@ -132,11 +139,13 @@ impl Template {
         let time = Arc::new(Limit::new(limit));
         let board = CallBoard {
             ram: Arc::clone(&prepared.ram),
+            devices,
             limit: Arc::clone(&time),
             log: Arc::clone(&log),
         };
         let mut machine = Machine::new(vcpu, board);
         let end = super::keeper::watched(&time, || run(&mut machine))?;
+        log.print(&machine.board.devices.take_output());
         let call = match end {
             End::Called(_) => first(prepared.ram.as_ref())?,
             end => {
@@ -146,6 +155,7 @@ impl Template {
                 return Err(PoolError::NotReady(ending));
             }
         };
+        let devices = machine.board.devices.save()?;
         let ready = Ready::take(&mut machine.vcpu)?;
         let ring_0 = prepared.world.ring() == Ring::Kernel;
         let (ram, cpuid) = (prepared.ram, prepared.cpuid);
@@ -158,6 +168,7 @@ impl Template {
             log,
             limit,
             ready,
+            devices,
             call,
             ring_0,
             generation: AtomicU64::new(1),
@@ -176,6 +187,7 @@ impl Template {
         self.ready.give_to(&mut vcpu)?;
         let board = CallBoard {
             ram,
+            devices: Devices::copy(&self.devices)?,
             limit: Arc::new(Limit::new(self.limit)),
             log: Arc::clone(&self.log),
         };
@@ -219,15 +231,10 @@ fn refuse(guest: &Guest) -> Result<(), PoolError> {
     let Ok(manifest) = loader::manifest(&guest.bytes) else {
         return Ok(());
     };
-    let needs = [
-        (Feature::INTERRUPTS, "interrupts"),
-        (Feature::CONSOLE, "a console"),
-        (Feature::ENTROPY, "an entropy device"),
-    ];
-    match needs.iter().find(|(feature, _)| manifest.required.contains(*feature)) {
-        Some((_, what)) => Err(PoolError::Refused(what)),
-        None => Ok(()),
+    if manifest.required.contains(Feature::INTERRUPTS) {
+        return Err(PoolError::Refused("interrupts"));
     }
+    Ok(())
 }
 
 /// Runs a machine on this thread to its reply or its end, within its time.
