@@ -6,10 +6,14 @@
 //! | `sha256 BYTES` | their digest, in hexadecimal |
 //! | `count` | how many calls there have been since the guest was ready, this one included |
 //! | `random` | a random number |
+//! | `entropy` | 16 random bytes of the entropy device, in hexadecimal |
 //! | `uptime` | nanoseconds since the guest's first instruction |
 //! | `touch N` | nothing, after writing to N pages |
 //! | `grow N` | N bytes |
 //! | `say TEXT` | nothing; the text is logged |
+//! | `print TEXT` | nothing; the text goes to the console |
+//! | `stamps` | the time-stamp counter when the function begins, and when it ends |
+//! | `wait` | none: it waits for ever |
 //! | `fail TEXT` | none: it fails with this text, and the number 7 |
 //! | `panic`, `fault`, `hang`, `exit` | none: it does that |
 #![no_std]
@@ -24,7 +28,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use chiton_guest::call::Failure;
 use chiton_guest::random::Random;
-use chiton_guest::{exit, log, time};
+use chiton_guest::{entropy, exit, log, print, time};
 use sha2::{Digest, Sha256};
 
 chiton_guest::function!(answer, heap = 8 * MIB);
@@ -32,6 +36,7 @@ chiton_guest::function!(answer, heap = 8 * MIB);
 static CALLS: AtomicU32 = AtomicU32::new(0);
 
 fn answer(request: &[u8]) -> Result<Vec<u8>, Failure> {
+    let began = time::ticks();
     let calls = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
     let end = request.iter().position(|byte| *byte == b' ').unwrap_or(request.len());
     let (word, rest) = (&request[..end], request.get(end + 1..).unwrap_or_default());
@@ -40,6 +45,20 @@ fn answer(request: &[u8]) -> Result<Vec<u8>, Failure> {
         b"sha256" => hexadecimal(&Sha256::digest(rest)),
         b"count" => format!("{calls}").into_bytes(),
         b"random" => format!("{:016x}", Random::new().next_u64()).into_bytes(),
+        b"entropy" => {
+            let mut bytes = [0; 16];
+            entropy::fill(&mut bytes).map_err(|error| failure(format!("{error}").as_bytes()))?;
+            hexadecimal(&bytes)
+        }
+        b"stamps" => [began, time::ticks()].map(u64::to_le_bytes).concat(),
+        b"print" => {
+            print!("{}", core::str::from_utf8(rest).unwrap_or("not UTF-8"));
+            Vec::new()
+        }
+        b"wait" => {
+            time::sleep(core::time::Duration::MAX);
+            Vec::new()
+        }
         b"uptime" => format!("{}", time::uptime().as_nanos()).into_bytes(),
         b"touch" => {
             touch(number(rest)?);
