@@ -1,6 +1,7 @@
 //! End-to-end tests: `chiton` itself, real guests, real KVM.
 
 mod balloon;
+mod calls;
 mod command_line;
 mod control;
 mod disk_failures;

@@ -43,5 +43,9 @@ pub(super) fn run(kvm: RawFd, work: impl FnOnce() -> u8) -> Result<u8, Box<dyn E
 
 /// The system calls that running a machine takes, and a pool: its requests, and a file that is its memory.
 fn filter() -> Filter {
-    vmm(REQUESTS).allow_if(libc::SYS_memfd_create, 1, &[libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING])
+    vmm(REQUESTS).allow_if(
+        libc::SYS_memfd_create,
+        1,
+        &[libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING],
+    )
 }

@@ -85,13 +85,7 @@ fn request(options: &CallOptions) -> Result<Vec<u8>, Box<dyn Error>> {
 }
 
 /// The calls of all threads.
-fn calls(
-    options: &CallOptions,
-    name: &str,
-    guest: Guest,
-    request: &[u8],
-    verbose: u8,
-) -> Result<u8, Box<dyn Error>> {
+fn calls(options: &CallOptions, name: &str, guest: Guest, request: &[u8], verbose: u8) -> Result<u8, Box<dyn Error>> {
     let size = u64::from(options.parallel).min(options.times);
     let pool = Pool::new(
         guest,
@@ -115,7 +109,10 @@ fn calls(
     let began = Instant::now();
     let one = || {
         let mut summary = Summary::default();
-        while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+        while left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
+        {
             let began = Instant::now();
             let result = pool.call(request);
             summary.add(began.elapsed(), result);

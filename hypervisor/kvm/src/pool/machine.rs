@@ -184,6 +184,22 @@ impl Worker {
         Ok(pages)
     }
 
+    /// Where memory is another than when the guest was ready.
+    pub(super) fn first_difference(&self) -> Option<u64> {
+        let (ram, pristine) = (&self.machine.board.ram, &self.template.pristine);
+        let mut now = [0; map::PAGE as usize];
+        let pages = pristine.pieces().flat_map(|piece| piece.step_by(map::PAGE as usize));
+        for page in pages {
+            let window = ram.window(page, map::PAGE as usize)?;
+            let before = pristine.bytes(page, map::PAGE as usize)?;
+            window.read(0, &mut now);
+            if let Some(offset) = before.iter().zip(&now).position(|(before, now)| before != now) {
+                return Some(page + offset as u64);
+            }
+        }
+        None
+    }
+
     /// Whether this thread is the one that ran it last, or nobody has.
     pub(super) fn is_at_home(&self) -> bool {
         self.thread.is_none_or(|thread| thread == thread::current().id())

@@ -267,7 +267,13 @@ impl Pool {
             (true, false) => {
                 let began = Instant::now();
                 let pages = worker.put_back();
-                if let (Ok(Reply { phases: Some(phases), .. }), Ok(pages)) = (&mut result, &pages) {
+                if let (
+                    Ok(Reply {
+                        phases: Some(phases), ..
+                    }),
+                    Ok(pages),
+                ) = (&mut result, &pages)
+                {
                     (phases.reset, phases.pages) = (began.elapsed(), *pages);
                 }
                 pages.is_ok()
@@ -298,6 +304,19 @@ impl Pool {
             state = shared.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
+    }
+
+    /// The first address at which the memory of an idle machine is another than when the guest was ready, if there is
+    /// one: for who does not believe it. All of it is read, which takes its time.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Host`] if there is no machine.
+    pub fn first_difference(&self) -> Result<Option<u64>, CallError> {
+        let worker = self.take()?;
+        let difference = worker.first_difference();
+        self.give_back(worker, true);
+        Ok(difference)
     }
 
     fn take(&self) -> Result<Worker, CallError> {

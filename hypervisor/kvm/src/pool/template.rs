@@ -53,7 +53,9 @@ impl Log {
 
     /// What the guest has printed, when nobody else is there to take it.
     pub(super) fn print(&self, bytes: &[u8]) {
-        String::from_utf8_lossy(bytes).lines().for_each(|line| self.say(&printable(line)));
+        String::from_utf8_lossy(bytes)
+            .lines()
+            .for_each(|line| self.say(&printable(line)));
     }
 
     /// A line of the guest's.
