@@ -36,13 +36,33 @@ pub(crate) fn in_repository(program: &str) -> Command {
 ///
 /// If it does not build.
 pub(crate) fn chiton() -> Result<PathBuf> {
+    release("chiton", |build| build)
+}
+
+/// Builds the static release of `chiton-bench` and returns its path, which is beside that of `chiton`. It knows the
+/// commit that it is built of.
+///
+/// # Errors
+///
+/// If it does not build.
+pub(crate) fn bench() -> Result<PathBuf> {
+    let mut describe = in_repository("git");
+    describe.args(["describe", "--always", "--dirty"]);
+    let commit = command::answer(&mut describe);
+    release("chiton-bench", |build| match commit {
+        Some(commit) => build.env("CHITON_COMMIT", commit.trim()),
+        None => build,
+    })
+}
+
+fn release(package: &str, with: impl FnOnce(&mut Command) -> &mut Command) -> Result<PathBuf> {
     tools::target(STATIC_TARGET)?;
-    let task = Task::start("building chiton");
+    let task = Task::start(format!("building {package}"));
     let mut build = cargo();
-    build.args(["build", "--release", "--package", "chiton", "--target", STATIC_TARGET]);
-    command::quietly(&task, &mut build)?;
+    build.args(["build", "--release", "--package", package, "--target", STATIC_TARGET]);
+    command::quietly(&task, with(&mut build))?;
     task.done();
-    Ok(paths::target().join(STATIC_TARGET).join("release/chiton"))
+    Ok(paths::target().join(STATIC_TARGET).join("release").join(package))
 }
 
 /// This `chiton` without a jail round the guest: what is tried and measured is a machine, whoever calls.

@@ -96,6 +96,23 @@ pub(crate) fn openly(command: &mut Command) -> Result<String> {
     })
 }
 
+/// Runs `command` in this one's place, with its input and outputs, and returns its status.
+///
+/// # Errors
+///
+/// If it does not start, or ends by a signal.
+pub(crate) fn status(command: &mut Command) -> Result<i32> {
+    let status = command.status().map_err(|source| Error::Start {
+        program: name(command),
+        source,
+    })?;
+    status.code().ok_or_else(|| Error::Command {
+        command: shown(command),
+        status,
+        output: String::new(),
+    })
+}
+
 /// What `command` prints on standard output, if it starts and succeeds.
 pub(crate) fn answer(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;

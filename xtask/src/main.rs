@@ -97,7 +97,7 @@ fn main() -> ExitCode {
         Task::Doc => check::doc::run().map(|()| 0),
         Task::Ci => Ok(test::run(&test::Args::ci())),
         Task::New(args) => new::run(&args).map(|()| 0),
-        Task::Bench(bench) => bench::run(bench).map(|()| 0),
+        Task::Bench(bench) => bench::run(bench, &theirs),
         Task::Guests => guests::all().and_then(|guests| guests::build(&guests)).map(|()| 0),
         Task::Order => order::run().map(|()| 0),
         Task::Manual(args) => manual::run(&args).map(|()| 0),

@@ -11,7 +11,8 @@
 //! | [`stats`] | percentiles and what else follows from samples |
 //! | [`environment`] | the machine that it was measured on |
 //! | [`output`] | where results go: a terminal, files |
-//! | [`table`] | the form that a terminal shows |
+//! | [`table`], [`csv`](mod@csv), [`html`] | the forms that terminals, spreadsheets and browsers show |
+//! | [`words`] | figures and texts as people read them |
 //!
 //! A file holds samples and no statistics: who reads it computes these again, so that no figure
 //! can disagree with what it came from.
@@ -29,11 +30,14 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+pub mod csv;
 pub mod environment;
 mod error;
+pub mod html;
 pub mod output;
 pub mod run;
 pub mod stats;
 pub mod table;
+pub mod words;
 
 pub use error::{Error, Result};

@@ -5,8 +5,8 @@ use std::{io::IsTerminal, path::PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    Result,
-    run::{Case, Run},
+    Result, csv, html,
+    run::{Case, Run, write},
     table,
 };
 
@@ -16,6 +16,12 @@ pub struct Output {
     /// Write the measurement to a file, `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a line a case, as comma-separated values.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write a page to look at in a browser.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 impl Output {
@@ -30,12 +36,11 @@ impl Output {
         if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
             bar.set_style(style);
         }
-        // Standard output may be where a file goes.
-        let quiet = self.files().any(|path| path.as_os_str() == "-");
         Live {
             bar,
-            quiet,
+            quiet: self.is_quiet(),
             headed: false,
+            group: None,
         }
     }
 
@@ -45,11 +50,26 @@ impl Output {
     ///
     /// If one cannot be written.
     pub fn write(&self, run: &Run) -> Result<()> {
-        self.json.iter().try_for_each(|path| run.write(path))
+        if let Some(path) = &self.json {
+            run.write(path)?;
+        }
+        if let Some(path) = &self.csv {
+            write(path, &csv::csv([run]))?;
+        }
+        if let Some(path) = &self.html {
+            write(path, &html::page(&[html::Column::new(run.kind.word(), run)]))?;
+        }
+        Ok(())
+    }
+
+    /// Whether standard output is where a file goes, so that nothing else may go there.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.files().any(|path| path.as_os_str() == "-")
     }
 
     fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        self.json.iter()
+        [&self.json, &self.csv, &self.html].into_iter().flatten()
     }
 }
 
@@ -60,6 +80,7 @@ pub struct Live {
     bar: ProgressBar,
     quiet: bool,
     headed: bool,
+    group: Option<String>,
 }
 
 impl Live {
@@ -75,6 +96,10 @@ impl Live {
             self.bar.suspend(|| {
                 if !std::mem::replace(&mut self.headed, true) {
                     println!("{}", table::heading());
+                }
+                if self.group.as_ref() != Some(&case.group) {
+                    println!("{}", table::group(&case.group));
+                    self.group = Some(case.group.clone());
                 }
                 println!("{}", table::line(case));
             });

@@ -1,37 +1,115 @@
-//! The form that a terminal shows: a line a case.
+//! The form that a terminal shows: a line a case, below the name of its group.
 
 use crate::{
     run::{Case, Outcome, Run},
     stats::Summary,
+    words::{percent, plain, value},
 };
+
+const NAME: usize = 34;
 
 /// The line above the cases.
 #[must_use]
 pub fn heading() -> String {
-    let name = "case";
-    format!(
-        "{name:<40} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
-        "min", "p50", "p90", "p99", "p99.9", "max"
-    )
+    let columns = ["min", "p50", "p90", "p99", "p99.9", "max", "outliers", "exits"];
+    let columns: String = columns.iter().map(|name| format!(" {name:>9}")).collect();
+    format!("{:<NAME$}{columns}", "")
+}
+
+/// The line above a group.
+#[must_use]
+pub fn group(name: &str) -> String {
+    plain(name)
 }
 
 /// The line of a case.
 #[must_use]
 pub fn line(case: &Case) -> String {
-    let name = format!("{} ({})", case.name, case.unit.word());
-    match (&case.outcome, Summary::of(case.repeats())) {
-        (Outcome::Skipped { reason }, _) => format!("{name:<40} skipped: {reason}"),
-        (_, None) => format!("{name:<40} no samples"),
-        (_, Some(s)) => format!(
-            "{name:<40} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
-            s.min, s.p50, s.p90, s.p99, s.p999, s.max
-        ),
-    }
+    let name = format!("  {}", plain(&case.name));
+    let summary = match (&case.outcome, Summary::of(case.repeats())) {
+        (Outcome::Skipped { reason }, _) => return format!("{name:<NAME$} skipped: {}", plain(reason)),
+        (Outcome::Measured(_), None) => return format!("{name:<NAME$} no samples"),
+        (Outcome::Measured(_), Some(summary)) => summary,
+    };
+    let figures = [
+        summary.min,
+        summary.p50,
+        summary.p90,
+        summary.p99,
+        summary.p999,
+        summary.max,
+    ];
+    let figures = figures.map(|figure| value(figure, case.unit));
+    let outliers = percent(summary.outliers as f64 / summary.count as f64);
+    let exits = case.exits().map_or("–".into(), |exits| format!("{exits:.2}"));
+    let columns = figures.into_iter().chain([outliers, exits]);
+    let columns: String = columns.map(|column| format!(" {column:>9}")).collect();
+    let notes: String = case
+        .notes()
+        .iter()
+        .map(|note| format!("\n    {}", plain(note)))
+        .collect();
+    format!("{name:<NAME$}{columns}{notes}")
 }
 
-/// All cases of a run.
+/// All cases of a run, below what was measured and where.
 #[must_use]
 pub fn table(run: &Run) -> String {
-    let lines = std::iter::once(heading()).chain(run.cases.iter().map(line));
-    lines.map(|line| line + "\n").collect()
+    let environment = &run.environment;
+    let title = format!(
+        "{} on {}, level {}, {}; {}, Linux {}\n",
+        run.kind.word(),
+        run.machine.word(),
+        run.level,
+        plain(&run.started),
+        plain(&environment.cpu.to_string()),
+        plain(&environment.kernel.to_string()),
+    );
+    let mut text = title + &heading() + "\n";
+    let mut last = None;
+    for case in &run.cases {
+        if last.replace(&case.group) != Some(&case.group) {
+            text += &(group(&case.group) + "\n");
+        }
+        text += &(line(case) + "\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Kind, Machine, Samples, Unit};
+
+    #[test]
+    fn a_line_has_every_figure_or_the_reason() {
+        let samples = Samples::of([30, 31, 32, 5_000]).unwrap();
+        let mut case = Case::measured("cpuid", "g", "w", Unit::Nanoseconds, vec![samples]);
+        if let Outcome::Measured(measured) = &mut case.outcome {
+            measured.per_operation_exits = Some(1.0);
+            measured.notes.push("one note".into());
+        }
+        let expected = "  cpuid                                30 ns     31 ns   5.00 µs   5.00 µs   5.00 µs   5.00 µs      25 %      1.00\n    one note";
+        assert_eq!(line(&case), expected);
+        let skipped = Case::skipped("wbinvd", "g", "w", Unit::Ticks, "not \x1b[1mhere");
+        assert_eq!(
+            line(&skipped),
+            "  wbinvd                           skipped: not \u{fffd}[1mhere"
+        );
+    }
+
+    #[test]
+    fn each_group_is_named_once() {
+        let mut run = Run::begin(Kind::Exits, Machine::Kvm, 1);
+        for (group, name) in [("one", "a"), ("one", "b"), ("two", "c")] {
+            run.cases.push(Case::skipped(name, group, "w", Unit::Ticks, "no"));
+        }
+        let text = table(&run);
+        let below: Vec<_> = text
+            .lines()
+            .skip(2)
+            .map(|line| line.split("  skipped").next().unwrap_or(line).trim_end())
+            .collect();
+        assert_eq!(below, ["one", "  a", "  b", "two", "  c"]);
+    }
 }

@@ -1,6 +1,7 @@
 //! The `chiton` command line: a thin layer over the `chiton-kvm` library.
 
 mod arena;
+mod bench;
 mod call;
 mod control;
 mod doctor;
@@ -80,6 +81,7 @@ fn others(command: Command, verbose: u8, start: Instant) -> Result<u8, Box<dyn E
         #[cfg(feature = "manual")]
         Command::Man(options) => manual::man(&options).map(|()| 0),
         Command::Image(options) => image::run(options).map(|()| 0),
+        Command::Bench(options) => bench::run(&options).map(|never| match never {}),
     }
 }
 

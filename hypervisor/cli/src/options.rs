@@ -130,6 +130,8 @@ pub(crate) enum Command {
     Man(crate::manual::ManOptions),
     /// Images: build, import, pull, push, ls, inspect, history, diff, export, tag, rm, prune.
     Image(crate::image::ImageOptions),
+    /// Measure what Chiton costs, and show what was measured: runs the program chiton-bench.
+    Bench(crate::bench::BenchOptions),
     #[command(flatten)]
     Instance(crate::instance::Command),
 }

@@ -1,3 +1,4 @@
 //! The subcommands, a file or folder each.
 
+pub(crate) mod compare;
 pub(crate) mod report;

@@ -39,6 +39,13 @@ impl Case {
         Self::new(name, group, what, unit, Outcome::Skipped { reason: reason.into() })
     }
 
+    /// Adds what a reader has to know to understand the figures.
+    pub fn note(&mut self, note: impl Into<String>) {
+        if let Outcome::Measured(measured) = &mut self.outcome {
+            measured.notes.push(note.into());
+        }
+    }
+
     fn new(name: &str, group: &str, what: &str, unit: Unit, outcome: Outcome) -> Self {
         Self {
             name: name.into(),
@@ -57,6 +64,43 @@ impl Case {
             Outcome::Measured(measured) => &measured.repeats,
             Outcome::Skipped { .. } => &[],
         }
+    }
+
+    /// How many exits one operation took, where they were counted.
+    #[must_use]
+    pub fn exits(&self) -> Option<f64> {
+        match &self.outcome {
+            Outcome::Measured(measured) => measured.per_operation_exits,
+            Outcome::Skipped { .. } => None,
+        }
+    }
+
+    /// What a reader has to know to understand the figures.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        match &self.outcome {
+            Outcome::Measured(measured) => &measured.notes,
+            Outcome::Skipped { .. } => &[],
+        }
+    }
+
+    /// How long the processors waited for the host in all repeats, in nanoseconds, if each of them knows.
+    #[must_use]
+    pub fn steal(&self) -> Option<u64> {
+        self.sum(|samples| samples.steal)
+    }
+
+    /// How often the measuring thread moved to another processor in all repeats, if each of them knows.
+    #[must_use]
+    pub fn migrations(&self) -> Option<u64> {
+        self.sum(|samples| samples.migrations)
+    }
+
+    fn sum(&self, of: fn(&Samples) -> Option<u64>) -> Option<u64> {
+        let (first, others) = self.repeats().split_first()?;
+        others
+            .iter()
+            .try_fold(of(first)?, |sum, one| Some(sum.saturating_add(of(one)?)))
     }
 }
 

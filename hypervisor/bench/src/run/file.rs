@@ -1,6 +1,6 @@
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     path::Path,
 };
 
@@ -101,10 +101,17 @@ impl Run {
     }
 }
 
-/// Writes a text to a file; `-` is standard output.
-pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
+/// Writes a text to a file; `-` is standard output, whose reader may have seen enough.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub fn write(path: &Path, text: &str) -> Result<()> {
     let done = if path == Path::new("-") {
-        std::io::stdout().lock().write_all(text.as_bytes())
+        match std::io::stdout().lock().write_all(text.as_bytes()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            done => done,
+        }
     } else {
         std::fs::write(path, text)
     };

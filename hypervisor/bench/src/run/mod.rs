@@ -14,6 +14,7 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 pub use case::{Case, Measured, Outcome, Unit};
+pub use file::write;
 pub use samples::{Samples, SamplesBuilder};
 pub use text::Fact;
 
@@ -22,6 +23,10 @@ use crate::environment::Environment;
 /// The version of the schema that is read and written. A change that an older reader would
 /// misunderstand takes the next number.
 pub const SCHEMA: &str = "chiton-bench/1";
+
+/// What the name of a case begins with that is a phase of its group: the phases of a group follow one another in time,
+/// in the order of the cases.
+pub const PHASE: &str = "phase: ";
 
 /// How many cases a run may have.
 pub const MAX_CASES: usize = 4096;
@@ -162,7 +167,7 @@ impl Version {
 }
 
 /// The processor's clock.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
     /// Ticks of the time stamp counter in a second, by the host's monotonic clock.

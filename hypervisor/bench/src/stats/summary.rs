@@ -53,8 +53,8 @@ impl Summary {
     }
 }
 
-/// All samples of all repeats, to three digits.
-pub(crate) fn histogram(repeats: &[Samples]) -> Option<Histogram<u64>> {
+/// All samples of all repeats, to three digits; nothing if there are none.
+fn histogram(repeats: &[Samples]) -> Option<Histogram<u64>> {
     let mut histogram = Histogram::new(3).ok()?;
     for (value, times) in repeats.iter().flat_map(|samples| &samples.values) {
         histogram.record_n(*value, *times).ok()?;
@@ -62,21 +62,81 @@ pub(crate) fn histogram(repeats: &[Samples]) -> Option<Histogram<u64>> {
     (!histogram.is_empty()).then_some(histogram)
 }
 
+/// The sample of a rank, 1 being the least.
+pub(crate) fn rank(samples: &Samples, rank: u128) -> u64 {
+    let mut seen = 0u128;
+    let found = samples.values.iter().find(|(_, times)| {
+        seen += u128::from(*times);
+        seen >= rank
+    });
+    found.map_or(samples.max, |(value, _)| *value)
+}
+
 /// How many samples lie more than three interquartile ranges above the third quartile (Tukey's outer
-/// fence, upwards: nothing makes an operation much quicker than it is). They are counted and kept.
+/// fence, upwards: nothing makes an operation much quicker than it is). They are counted and kept: an
+/// interrupt in the middle of an exit is part of what exits cost.
 #[must_use]
 pub fn outliers(samples: &Samples) -> u64 {
-    let at = |part: u64| {
-        let rank = (u128::from(samples.count) * u128::from(part)).div_ceil(4);
-        let mut seen = 0u128;
-        let found = samples.values.iter().find(|(_, times)| {
-            seen += u128::from(*times);
-            seen >= rank
-        });
-        found.map_or(samples.max, |(value, _)| *value)
-    };
-    let (low, high) = (at(1), at(3));
+    let quartile = |part: u128| rank(samples, (u128::from(samples.count) * part).div_ceil(4));
+    let (low, high) = (quartile(1), quartile(3));
     let fence = high.saturating_add(high.saturating_sub(low).saturating_mul(3));
     let beyond = samples.values.iter().filter(|(value, _)| *value > fence);
     beyond.fold(0, |all, (_, times)| times.saturating_add(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The percentile by nearest rank, of all values written down.
+    fn naive(sorted: &[u64], part: f64) -> u64 {
+        let rank = (part * sorted.len() as f64).ceil().max(1.0) as usize;
+        sorted[rank - 1]
+    }
+
+    proptest! {
+        #[test]
+        fn percentiles_are_those_of_a_sorted_list(
+            repeats in prop::collection::vec(prop::collection::vec(0u64..1 << 40, 1..300), 1..5)
+        ) {
+            let mut all: Vec<u64> = repeats.iter().flatten().copied().collect();
+            all.sort_unstable();
+            let repeats: Vec<_> = repeats.into_iter().map(|values| Samples::of(values).unwrap()).collect();
+            let summary = Summary::of(&repeats).unwrap();
+            prop_assert_eq!(summary.count, all.len() as u64);
+            prop_assert_eq!((summary.min, summary.max), (all[0], all[all.len() - 1]));
+            let mean = all.iter().sum::<u64>() as f64 / all.len() as f64;
+            prop_assert!((summary.mean - mean).abs() <= mean * 1e-12);
+            for (part, value) in [(0.5, summary.p50), (0.9, summary.p90), (0.99, summary.p99), (0.999, summary.p999)] {
+                let exact = naive(&all, part);
+                prop_assert!((exact..=exact + exact / 1000).contains(&value), "{} is {}, not {}", part, value, exact);
+            }
+        }
+
+        #[test]
+        fn ranks_and_outliers_are_those_of_a_sorted_list(mut values in prop::collection::vec(0u64..2000, 1..200)) {
+            let samples = Samples::of(values.iter().copied()).unwrap();
+            values.sort_unstable();
+            for (at, value) in values.iter().enumerate() {
+                prop_assert_eq!(rank(&samples, at as u128 + 1), *value);
+            }
+            let (low, high) = (naive(&values, 0.25), naive(&values, 0.75));
+            let beyond = values.iter().filter(|value| **value > high + 3 * (high - low)).count();
+            prop_assert_eq!(samples.outliers, beyond as u64);
+        }
+    }
+
+    #[test]
+    fn an_outlier_is_counted_and_stays() {
+        let samples = Samples::of([10, 11, 12, 10, 11, 12, 10, 5000]).unwrap();
+        let summary = Summary::of(&[samples]).unwrap();
+        assert_eq!((summary.outliers, summary.max, summary.count), (1, 5000, 8));
+    }
+
+    #[test]
+    fn no_repeats_have_no_summary() {
+        assert_eq!(Summary::of(&[]), None);
+    }
 }
