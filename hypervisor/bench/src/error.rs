@@ -58,6 +58,9 @@ pub enum Error {
     /// Samples that no file may hold.
     #[error("samples cannot be kept: {0}")]
     Samples(&'static str),
+    /// Calls could not be measured.
+    #[error(transparent)]
+    Calls(#[from] crate::calls::Error),
 }
 
 /// What a fallible operation of this crate returns.

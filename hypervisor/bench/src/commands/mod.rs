@@ -1,4 +1,5 @@
 //! The subcommands, a file or folder each.
 
+pub(crate) mod calls;
 pub(crate) mod compare;
 pub(crate) mod report;
