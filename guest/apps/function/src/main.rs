@@ -27,6 +27,7 @@ use core::hint::black_box;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use chiton_guest::call::Failure;
+use chiton_guest::host::{Doorbells, Host};
 use chiton_guest::random::Random;
 use chiton_guest::{entropy, exit, log, print, time};
 use sha2::{Digest, Sha256};
@@ -56,7 +57,7 @@ fn answer(request: &[u8]) -> Result<Vec<u8>, Failure> {
             Vec::new()
         }
         b"wait" => {
-            time::sleep(core::time::Duration::MAX);
+            Doorbells.wait(u64::MAX);
             Vec::new()
         }
         b"uptime" => format!("{}", time::uptime().as_nanos()).into_bytes(),
@@ -107,5 +108,8 @@ fn touch(pages: usize) {
 }
 
 fn hexadecimal(bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| format!("{byte:02x}").into_bytes())
+        .collect()
 }

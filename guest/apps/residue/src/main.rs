@@ -74,8 +74,16 @@ fn selectors() -> [u64; 4] {
     let [ds, es, fs, gs] = &mut selectors;
     // SAFETY: reading a selector has no effect.
     unsafe {
-        asm!("mov {0:e}, ds", "mov {1:e}, es", "mov {2:e}, fs", "mov {3:e}, gs",
-             out(reg) *ds, out(reg) *es, out(reg) *fs, out(reg) *gs);
+        asm!(
+            "mov {0:e}, ds",
+            "mov {1:e}, es",
+            "mov {2:e}, fs",
+            "mov {3:e}, gs",
+            out(reg) * ds,
+            out(reg) * es,
+            out(reg) * fs,
+            out(reg) * gs
+        );
     }
     selectors
 }
@@ -119,7 +127,11 @@ fn places() -> [(&'static str, Range<u64>, usize); 5] {
         ("the queues", map::QUEUES..map::QUEUES_END, 64),
         ("statics", start..start + STATIC as u64, 8),
         ("the stack", page.stack_start..stack - 4096, 8),
-        ("the heap", page.heap_start + (1 << 20)..page.heap_start + page.heap_size, 4096),
+        (
+            "the heap",
+            page.heap_start + (1 << 20)..page.heap_start + page.heap_size,
+            4096,
+        ),
     ]
 }
 
@@ -162,7 +174,13 @@ fn look(first: &Registers, found: &Registers) -> String {
     }
     if ring::has_xsave() {
         // What the header says is for whoever restores it, and the processor's own.
-        let parts = [("x87 control", 0..2), ("mxcsr", 24..28), ("x87", 32..160), ("sse", 160..416), ("avx", 576..832)];
+        let parts = [
+            ("x87 control", 0..2),
+            ("mxcsr", 24..28),
+            ("x87", 32..160),
+            ("sse", 160..416),
+            ("avx", 576..832),
+        ];
         for (name, range) in parts {
             if first.extended[range.clone()] != found.extended[range] {
                 text += &format!("{name} registers\n");
