@@ -17,6 +17,7 @@ fn main() -> std::io::Result<()> {
         "user",
         &Manifest::new(Ring::User).require(Feature::CONSOLE).to_bytes(),
     )?;
+    save("acpi", "two_processors", &firmware())?;
     // A byte that says how the processor tells of it, then the instruction.
     let instructions: [(&str, &[u8]); 6] = [
         ("store_immediate", &[1, 0x48, 0xc7, 0x47, 8, 1, 0, 0, 0]),
@@ -418,6 +419,24 @@ fn control() -> std::io::Result<()> {
           \"devices\":[{\"kind\":\"disk\",\"number\":0,\"limits\":{\"bytes\":{\"per_second\":1,\"burst\":2}}}],\
           \"balloon\":{\"target\":1,\"statistics\":{\"age_ms\":2,\"free\":3}}}}",
     )
+}
+
+/// Sums are put right; RSDP, XSDT and a MADT of two processors.
+fn firmware() -> Vec<u8> {
+    let mut memory = vec![0; 0x80 + 36 + 8 + 8 + 16];
+    let mut put = |at: usize, bytes: &[u8]| memory[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"RSD PTR ");
+    put(15, &[2]);
+    put(20, &[36]);
+    put(24, &[0x24]);
+    put(0x24, b"XSDT");
+    put(0x28, &[36 + 8]);
+    put(0x24 + 36, &[0x80]);
+    put(0x80, b"APIC");
+    put(0x84, &[36 + 8 + 8 + 16]);
+    put(0x80 + 44, &[0, 8, 0, 0, 1]);
+    put(0x80 + 52, &[9, 16, 0, 0, 1, 0, 0, 0, 1]);
+    [vec![1], memory].concat()
 }
 
 fn images() -> std::io::Result<()> {

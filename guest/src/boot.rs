@@ -4,7 +4,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use chiton_shared::ABI_VERSION;
-use chiton_shared::boot::{BootPage, DeviceEntry, MAGIC, STOP_REQUESTED};
+use chiton_shared::boot::{BootPage, DeviceEntry, GENERATION, Generation, MAGIC, STOP_REQUESTED};
 
 static PAGE: AtomicPtr<BootPage> = AtomicPtr::new(ptr::null_mut());
 
@@ -13,7 +13,7 @@ static PAGE: AtomicPtr<BootPage> = AtomicPtr::new(ptr::null_mut());
 /// # Safety
 ///
 /// `page` must point to a readable page that never changes, but for the word at
-/// [`STOP_REQUESTED`].
+/// [`STOP_REQUESTED`] and the structure at [`GENERATION`].
 ///
 /// # Panics
 ///
@@ -45,6 +45,34 @@ pub(crate) fn stop_requested() -> bool {
     // SAFETY: `set` was given a whole page; the word is aligned in it, and behind the structure that
     // there are references to.
     is_set() && unsafe { word.cast::<u32>().read_volatile() } != 0
+}
+
+/// How many times this guest has gone on from a snapshot.
+#[inline]
+pub(crate) fn generation_count() -> u32 {
+    if !is_set() {
+        return 0;
+    }
+    let count = PAGE.load(Ordering::Relaxed).cast::<u8>().wrapping_add(GENERATION);
+    // SAFETY: `set` was given a whole page; the structure is aligned in it, and begins with this word.
+    unsafe { count.cast::<u32>().read_volatile() }
+}
+
+/// Which guest this is of those that went on from the same snapshot.
+pub(crate) fn generation() -> Generation {
+    if !is_set() {
+        return Generation::default();
+    }
+    let place = PAGE.load(Ordering::Relaxed).cast::<u8>().wrapping_add(GENERATION);
+    loop {
+        let count = generation_count();
+        // SAFETY: as for the count; it may change between two instructions, which the count tells.
+        let bytes = core::array::from_fn(|i| unsafe { place.add(i).read_volatile() });
+        let generation = Generation::from_bytes(&bytes);
+        if generation.count == count && generation_count() == count {
+            return generation;
+        }
+    }
 }
 
 /// Whether there is a boot page yet.

@@ -27,7 +27,7 @@
 //! ```
 //!
 //! A call finds nothing of the call before: no memory, no register. Random numbers differ all the
-//! same, if their generator is made in the call ([`Random::new`](crate::random::Random::new)): the host passes a new
+//! same ([`Random::new`](crate::random::Random::new), also one that was made before the first call): the host passes a new
 //! seed. Time goes on.
 
 use alloc::string::ToString;
@@ -39,7 +39,7 @@ use core::mem::offset_of;
 use chiton_shared::call::{Call, HOST};
 use chiton_shared::doorbell::{self, MAILBOX_TEXT_OFFSET};
 
-use crate::{console, host, processors, random};
+use crate::{console, host, processors};
 
 /// How many bytes a request of a guest made by [`function!`](crate::function!) may have.
 pub const DEFAULT_ROOM: usize = 64 << 10;
@@ -90,13 +90,8 @@ impl Reply for Result<Vec<u8>, Failure> {
 pub fn serve<R: Reply>(room: usize, mut function: impl FnMut(&[u8]) -> R) -> Infallible {
     let mut request = alloc::vec![0; room];
     let (mut value, mut reply) = (0, Vec::new());
-    let mut generation = 0;
     loop {
         let call = ring(value, &mut request, &reply);
-        if call.generation != generation {
-            generation = call.generation;
-            random::reseed(&call.seed);
-        }
         // The host has checked that it fits.
         let len = (call.request_len as usize).min(room);
         (value, reply) = function(&request[..len]).answer();

@@ -54,6 +54,27 @@ pub fn stop_requested() -> bool {
     boot::stop_requested()
 }
 
+/// Names this guest among all that have been: another one at each start, and each time it goes on from a snapshot, of which
+/// there may be clones. What is to be nobody else's (keys, nonces, names) is made anew when this has changed; a
+/// [`wait`](crate::time::wait) ends when it has. [`Random`](crate::random::Random) does so by itself.
+///
+/// ```no_run
+/// use chiton_guest::env;
+///
+/// let mut own = env::generation();
+/// loop {
+///     if env::generation() != own {
+///         own = env::generation();
+///         // … new keys …
+///     }
+/// #   break;
+/// }
+/// ```
+#[must_use]
+pub fn generation() -> u128 {
+    u128::from_le_bytes(boot::generation().id)
+}
+
 /// The strings of a list.
 ///
 /// # Safety

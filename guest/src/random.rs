@@ -1,20 +1,14 @@
 //! Random numbers for simulations and tests: quick, repeatable, not for keys.
 
-use spin::Mutex;
-
 use crate::boot;
-
-/// The seed that the host passed last, once it has passed one after the start.
-static SEED: Mutex<Option<[u8; 32]>> = Mutex::new(None);
-
-/// Generators that are made from now on begin with this instead of the boot page's seed.
-pub(crate) fn reseed(seed: &[u8; 32]) {
-    *SEED.lock() = Some(*seed);
-}
 
 /// The xoshiro256** generator of Blackman and Vigna.
 #[derive(Clone, Debug)]
-pub struct Random([u64; 4]);
+pub struct Random {
+    state: [u64; 4],
+    /// Of which [generation](boot::generation_count) the numbers are; `None` if they are the same for ever.
+    generation: Option<u32>,
+}
 
 impl Random {
     /// A generator that gives the same numbers for the same seed.
@@ -22,30 +16,43 @@ impl Random {
     pub fn seeded(seed: u64) -> Self {
         // SplitMix64, as the generator's authors advise: its state must not be all zero.
         let mut x = seed;
-        Self(core::array::from_fn(|_| {
+        let state = core::array::from_fn(|_| {
             x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let z = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
             z ^ z >> 31
-        }))
+        });
+        Self {
+            state,
+            generation: None,
+        }
     }
 
-    /// A generator that gives other numbers at each start of the guest, and in each
-    /// [call](crate::call), from the seed the host passed. It costs no exit.
+    /// A generator that gives other numbers at each start of the guest, from the seed the host
+    /// passed, and other ones again in each guest that goes on from a snapshot of it. It costs no exit.
     #[must_use]
     pub fn new() -> Self {
-        let seed = SEED.lock().unwrap_or_else(|| boot::page().seed);
-        let (words, _) = seed.as_chunks();
-        Self::seeded(
-            words
-                .iter()
-                .fold(0, |seed, word| seed.rotate_left(21) ^ u64::from_le_bytes(*word)),
-        )
+        let mut random = Self::seeded(fold(0, &boot::page().seed));
+        random.generation = Some(0);
+        random
+    }
+
+    /// Begins anew if the guest has gone on from a snapshot, of which there may be others.
+    fn look_around(&mut self) {
+        if self.generation.is_some_and(|own| own != boot::generation_count()) {
+            let generation = boot::generation();
+            let seed = fold(self.state[0], &generation.seed);
+            *self = Self {
+                generation: Some(generation.count),
+                ..Self::seeded(seed)
+            };
+        }
     }
 
     /// The next number.
-    pub const fn next_u64(&mut self) -> u64 {
-        let s = &mut self.0;
+    pub fn next_u64(&mut self) -> u64 {
+        self.look_around();
+        let s = &mut self.state;
         let result = s[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let t = s[1] << 17;
         s[2] ^= s[0];
@@ -58,9 +65,17 @@ impl Random {
     }
 
     /// A number below `end`, all about equally likely; 0 if `end` is 0.
-    pub const fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         ((self.next_u64() as u128 * end as u128) >> 64) as u64
     }
+}
+
+/// Makes one word of a seed's.
+fn fold(seed: u64, bytes: &[u8; 32]) -> u64 {
+    let (words, _) = bytes.as_chunks();
+    words
+        .iter()
+        .fold(seed, |seed, word| seed.rotate_left(21) ^ u64::from_le_bytes(*word))
 }
 
 impl Default for Random {
@@ -75,7 +90,10 @@ mod tests {
 
     #[test]
     fn the_first_numbers_are_those_of_the_published_generator() {
-        let mut random = Random([1, 2, 3, 4]);
+        let mut random = Random {
+            state: [1, 2, 3, 4],
+            generation: None,
+        };
         let numbers: [u64; 4] = core::array::from_fn(|_| random.next_u64());
         assert_eq!(numbers, [11520, 0, 1_509_978_240, 1_215_971_899_390_074_240]);
     }

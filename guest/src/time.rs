@@ -26,12 +26,41 @@ impl Scale {
     }
 }
 
+/// The counter as this guest has to read it: it goes on where it was when the guest goes on from a snapshot.
+struct Clock {
+    ticks: u64,
+    /// What the counter was then, and the wall-clock time; `None` for a guest that never has.
+    resumed: Option<(u64, u64)>,
+}
+
+impl Clock {
+    fn now() -> Self {
+        loop {
+            let count = boot::generation_count();
+            if count == 0 {
+                let ticks = ticks();
+                // It may have changed meanwhile, and the counter with it.
+                if boot::generation_count() == 0 {
+                    return Self { ticks, resumed: None };
+                }
+                continue;
+            }
+            let generation = boot::generation();
+            let ticks = ticks().wrapping_add(generation.ticks);
+            if boot::generation_count() == generation.count {
+                let resumed = Some((generation.at, generation.wall_clock_ns));
+                return Self { ticks, resumed };
+            }
+        }
+    }
+}
+
 static START: AtomicU64 = AtomicU64::new(0);
 static SCALE: AtomicU64 = AtomicU64::new(0);
 
 /// Starts the clocks.
 pub(crate) fn start(tsc_khz: u64) {
-    START.store(ticks(), Ordering::Relaxed);
+    START.store(Clock::now().ticks, Ordering::Relaxed);
     SCALE.store(Scale::new(tsc_khz).0, Ordering::Relaxed);
 }
 
@@ -44,11 +73,12 @@ pub fn ticks() -> u64 {
 }
 
 fn uptime_ns() -> u64 {
-    let ticks = ticks().saturating_sub(START.load(Ordering::Relaxed));
+    let ticks = Clock::now().ticks.saturating_sub(START.load(Ordering::Relaxed));
     Scale(SCALE.load(Ordering::Relaxed)).ns(ticks)
 }
 
-/// Time since the guest's first instruction.
+/// Time since the guest's first instruction. For a guest that goes on from a snapshot it goes on too: the time between
+/// does not count.
 #[must_use]
 pub fn uptime() -> Duration {
     Duration::from_nanos(uptime_ns())
@@ -104,7 +134,11 @@ pub(crate) fn ns_until(stamp: u64) -> u64 {
 /// Wall-clock time: since 1970-01-01 00:00 UTC.
 #[must_use]
 pub fn now() -> Duration {
-    Duration::from_nanos(boot::page().wall_clock_ns.saturating_add(uptime_ns()))
+    let Clock { ticks, resumed } = Clock::now();
+    let start = (START.load(Ordering::Relaxed), boot::page().wall_clock_ns);
+    let (at, wall_clock_ns) = resumed.unwrap_or(start);
+    let since = Scale(SCALE.load(Ordering::Relaxed)).ns(ticks.saturating_sub(at));
+    Duration::from_nanos(wall_clock_ns.saturating_add(since))
 }
 
 /// Sleeps until a queue that was armed has news or `deadline` has come (`None`: never).

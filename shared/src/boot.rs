@@ -15,6 +15,72 @@ pub const QUEUE_MAX: usize = 64;
 /// structure: a `u32` that is not 0 once the guest has been asked to end. Waits end then.
 pub const STOP_REQUESTED: usize = map::PAGE as usize - 4;
 
+/// Offset in the page of the [`Generation`], which lies behind the structure because it is not the same for ever.
+pub const GENERATION: usize = map::PAGE as usize - 128;
+
+/// Which of the guests that went on from the same snapshot this is, and what differs for each. It is written before a
+/// processor runs, and so changes between two instructions of the guest: who needs several values of it looks at
+/// `count` before and after.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Generation {
+    /// How many times the guest has gone on from a snapshot; 0 if it never has.
+    pub count: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Another one at each start, and each time the guest goes on from a snapshot.
+    pub id: [u8; 16],
+    /// Random bytes, which are nobody else's, of the last time that the guest went on from a snapshot.
+    pub seed: [u8; 32],
+    /// What added to the time-stamp counter makes it go on where it was.
+    pub ticks: u64,
+    /// Wall-clock time when the guest went on, in nanoseconds since 1970-01-01 00:00 UTC.
+    pub wall_clock_ns: u64,
+    /// The time-stamp counter then, with `ticks` added.
+    pub at: u64,
+}
+
+impl Generation {
+    /// Size of the structure, in bytes.
+    pub const SIZE: usize = size_of::<Self>();
+
+    /// The bytes that go into guest memory.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        let parts: [&[u8]; 7] = [
+            &self.count.to_le_bytes(),
+            &self.reserved.to_le_bytes(),
+            &self.id,
+            &self.seed,
+            &self.ticks.to_le_bytes(),
+            &self.wall_clock_ns.to_le_bytes(),
+            &self.at.to_le_bytes(),
+        ];
+        let mut at = 0;
+        for part in parts {
+            bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        bytes
+    }
+
+    /// What these bytes are.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; Self::SIZE]) -> Self {
+        let word = |at: usize| u64::from_le_bytes(core::array::from_fn(|i| bytes[at + i]));
+        Self {
+            count: word(0) as u32,
+            reserved: (word(0) >> 32) as u32,
+            id: core::array::from_fn(|i| bytes[8 + i]),
+            seed: core::array::from_fn(|i| bytes[24 + i]),
+            ticks: word(56),
+            wall_clock_ns: word(64),
+            at: word(72),
+        }
+    }
+}
+
 /// How many bytes of a device's configuration the boot page shows.
 pub const CONFIG_BYTES: usize = 64;
 
@@ -148,7 +214,9 @@ const _: () = {
     assert!(offset_of!(BootPage, processor_blocks) == 160 + 96 * map::DEVICE_MAX);
     assert!(offset_of!(BootPage, queues) == offset_of!(BootPage, processor_blocks) + 16);
     assert!(size_of::<BootPage>() == offset_of!(BootPage, queues) + 32 * QUEUE_MAX + 8);
-    assert!(size_of::<BootPage>() <= STOP_REQUESTED);
+    assert!(size_of::<BootPage>() <= GENERATION);
+    assert!(size_of::<Generation>() == 80 && offset_of!(Generation, at) == 72);
+    assert!(GENERATION + size_of::<Generation>() <= STOP_REQUESTED);
 };
 
 /// Where entry number `index` of [`BootPage::queues`] lies.
@@ -234,6 +302,20 @@ mod tests {
         let bytes = page.as_bytes();
         assert_eq!(&bytes[..6], b"CHITON");
         assert_eq!(bytes[8..12], crate::ABI_VERSION.to_le_bytes());
+    }
+
+    #[test]
+    fn a_generation_reads_back() {
+        let generation = Generation {
+            count: 1,
+            reserved: 2,
+            id: [3; 16],
+            seed: [4; 32],
+            ticks: u64::MAX - 5,
+            wall_clock_ns: 6,
+            at: 7,
+        };
+        assert_eq!(Generation::from_bytes(&generation.to_bytes()), generation);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!   guest                                              host
 //!     │ start, and whatever every call should find done  │
 //!     │ ── CALL (ready) ────────────────────────────────▶│  keeps this state
-//!     │ ◀── request, its length, a new seed ─────────────│◀── somebody calls
+//!     │ ◀── request, its length, a new generation ───────│◀── somebody calls
 //!     │ work                                             │
 //!     │ ── CALL (the reply is there) ───────────────────▶│──▶ the reply
 //!     │                                                  │  puts the state back: memory, registers
@@ -15,6 +15,9 @@
 //! that it is ready; each further time, that it has replied. `out` comes back when there is a
 //! request, in the guest's own memory where the guest said. That is all: a guest in any language
 //! does it in ten instructions.
+//!
+//! A guest whose state was put back, or copied, is of another [generation](crate::boot::Generation), with a new
+//! seed: what it made of random numbers before would be the same in each call.
 
 use crate::doorbell::MAILBOX_TEXT;
 
@@ -37,11 +40,6 @@ pub struct Call {
     pub reply_len: u64,
     /// Host: how many bytes the request has, up to `room`.
     pub request_len: u64,
-    /// Host: another number whenever this machine's state has been put back, or copied: random numbers
-    /// that it makes from what it remembers would be those of a call before.
-    pub generation: u64,
-    /// Host: random bytes fit for keys, new whenever `generation` is.
-    pub seed: [u8; 32],
 }
 
 /// Offset of [`Call::request_len`]: from here on, the host writes.
@@ -55,44 +53,30 @@ impl Call {
     #[must_use]
     pub fn to_bytes(&self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
-        let words = [
-            self.request,
-            self.room,
-            self.reply,
-            self.reply_len,
-            self.request_len,
-            self.generation,
-        ];
-        let (numbers, seed) = bytes.split_at_mut(8 * words.len());
-        for (to, word) in numbers.chunks_exact_mut(8).zip(words) {
+        let words = [self.request, self.room, self.reply, self.reply_len, self.request_len];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
             to.copy_from_slice(&word.to_le_bytes());
         }
-        seed.copy_from_slice(&self.seed);
         bytes
     }
 
     /// From those bytes. Whether the addresses are any good is for the reader to check.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::SIZE]) -> Self {
-        let (words, rest) = bytes.as_chunks::<8>();
+        let (words, _) = bytes.as_chunks::<8>();
         let word = |n: usize| u64::from_le_bytes(words[n]);
-        let mut seed = [0; 32];
-        seed.copy_from_slice(&bytes[Self::SIZE - 32..]);
-        debug_assert!(rest.is_empty());
         Self {
             request: word(0),
             room: word(1),
             reply: word(2),
             reply_len: word(3),
             request_len: word(4),
-            generation: word(5),
-            seed,
         }
     }
 }
 
 const _: () = {
-    assert!(Call::SIZE == 80);
+    assert!(Call::SIZE == 40);
     assert!(HOST == 32);
     assert!(Call::SIZE <= MAILBOX_TEXT);
 };
@@ -109,12 +93,9 @@ mod tests {
             reply: 3,
             reply_len: 4,
             request_len: 5,
-            generation: 6,
-            seed: [7; 32],
         };
         let bytes = call.to_bytes();
-        assert_eq!([bytes[0], bytes[8], bytes[16], bytes[24]], [1, 2, 3, 4]);
-        assert_eq!([bytes[32], bytes[40], bytes[48], bytes[79]], [5, 6, 7, 7]);
+        assert_eq!([bytes[0], bytes[8], bytes[16], bytes[24], bytes[32]], [1, 2, 3, 4, 5]);
         assert_eq!(Call::from_bytes(&bytes), call);
     }
 }

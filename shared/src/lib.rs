@@ -16,6 +16,7 @@
 //! | [`call`] | how a guest that is a function is called |
 //! | [`doorbell`] | the I/O ports a guest rings, and the mailbox |
 //! | [`emulated`] | registers and structures of the devices that are not virtio |
+//! | [`measure`] | the lines that a measuring guest prints |
 //! | [`memory`] | volatile access to memory the other side may change at any time |
 //! | [`virtio`] | rings, the register block, and the devices' structures |
 //!
@@ -42,6 +43,7 @@ pub mod emulated;
 pub mod interrupts;
 pub mod manifest;
 pub mod map;
+pub mod measure;
 pub mod memory;
 pub mod processor;
 pub mod virtio;

@@ -24,6 +24,8 @@ use thiserror::Error;
 pub const DEFAULT_MEMORY: u64 = 16 << 20;
 /// The longest file that is read, in bytes.
 const MAX_LENGTH: usize = 64 << 10;
+/// The most processors that are used.
+pub const MAX_PROCESSORS: usize = 32;
 /// The most guests of one file.
 const MAX_GUESTS: usize = 64;
 
@@ -46,6 +48,12 @@ pub struct Command {
     pub input: bool,
     /// How long it may run.
     pub timeout: Option<Duration>,
+    /// The processor of the machine that it runs on. Guests of one processor run one after the other,
+    /// those of several at once.
+    pub on: usize,
+    /// Whether guests of other processors run beside it. Its console then goes out in whole lines,
+    /// and each begins with the processor's number and `|`.
+    pub beside: bool,
     /// The most detailed log lines of the guest that are shown.
     pub log: LogLevel,
     /// What to show.
@@ -100,6 +108,8 @@ impl Command {
             disks: Vec::new(),
             input: false,
             timeout: None,
+            on: 0,
+            beside: false,
             log: LogLevel::Warn,
             show: Show::default(),
         }
@@ -161,7 +171,7 @@ pub enum CommandError {
 }
 
 /// The keys, for people.
-const KEYS: &str = "guest, arg, env, memory, ring, disk, input, timeout, log, exits, trace, vmcs, controls, check, \
+const KEYS: &str = "guest, arg, env, memory, ring, disk, input, timeout, on, log, exits, trace, vmcs, controls, check, \
                     walk, pages";
 
 /// Reads a command file.
@@ -208,6 +218,9 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Command>, CommandError> {
     if commands.is_empty() {
         return Err(CommandError::NoGuest);
     }
+    let first = commands[0].on;
+    let beside = commands.iter().any(|command| command.on != first);
+    commands.iter_mut().for_each(|command| command.beside = beside);
     Ok(commands)
 }
 
@@ -243,6 +256,10 @@ fn set(command: &mut Command, line: usize, key: &str, value: &str) -> Result<(),
         "timeout" => match duration(value) {
             Some(timeout) => return store(&mut command.timeout, Some(timeout)),
             None => "a time such as 5s or 200ms",
+        },
+        "on" => match value.parse() {
+            Ok(processor) if processor < MAX_PROCESSORS => return store(&mut command.on, processor),
+            _ => "the number of a processor, from 0,",
         },
         "log" => match level(value) {
             Some(level) => return store(&mut command.log, level),
@@ -367,7 +384,7 @@ mod tests {
     #[test]
     fn every_key_is_taken_in() {
         let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\n\
-                    input=serial\ntimeout=200ms\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
+                    input=serial\ntimeout=200ms\non=1\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
                     walk=0x200000\nwalk=4096\npages=4k\nx-pml=1\n";
         let [command] = &parse(text.as_bytes()).unwrap()[..] else {
             panic!("one guest")
@@ -385,6 +402,8 @@ mod tests {
             disks: vec![disk("d/a", true), disk("d/b", false)],
             input: true,
             timeout: Some(Duration::from_millis(200)),
+            on: 1,
+            beside: false,
             log: LogLevel::Debug,
             show: Show {
                 exits: true,
@@ -421,6 +440,13 @@ mod tests {
     }
 
     #[test]
+    fn guests_of_different_processors_run_beside_each_other() {
+        let beside = |text: &[u8]| parse(text).unwrap().iter().map(|c| c.beside).collect::<Vec<_>>();
+        assert_eq!(beside(b"guest=a\non=1\n\nguest=b\non=1\n"), [false, false]);
+        assert_eq!(beside(b"guest=a\n\nguest=b\non=1\n"), [true, true]);
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_line() {
         assert!(words("").contains("names no guest"));
         assert!(words("memory=1M\n").contains("line 1"));
@@ -435,6 +461,8 @@ mod tests {
             "ring=1",
             "input=file",
             "timeout=soon",
+            "on=32",
+            "on=-1",
             "log=loud",
             "walk=0xg",
             "pages=2k",

@@ -3,6 +3,7 @@
 
 extern crate alloc;
 
+pub mod acpi;
 pub mod calendar;
 pub mod command;
 pub mod ramdisk;

@@ -7,28 +7,41 @@
 //!   …
 //!   two blocks of zeros
 //! ```
+//!
+//! The format guards headers alone. So the file [`CHECKSUMS`] has a line for each of the others, its
+//! CRC-32 and its name, and a file that differs is not given out.
+
+use alloc::string::{String, ToString};
 
 use thiserror::Error;
+
+/// The file of checksums: lines of eight hexadecimal digits, two spaces, a name.
+pub const CHECKSUMS: &str = "checksums";
 
 /// Headers and contents begin at multiples of this.
 const BLOCK: usize = 512;
 /// The longest name: what is longer needs a prefix, and nobody makes such names for us.
 const NAME: usize = 100;
 
-/// Why an archive is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+/// What to do about any of it.
+const AGAIN: &str = "make the image again with `cargo xtask image`";
+
+/// Why an archive is none, or a file of it is not given out.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RamdiskError {
     /// No boot loader brought one.
-    #[error("the boot loader has brought no ramdisk: make the image again with `cargo xtask image`")]
+    #[error("the boot loader has brought no ramdisk: {AGAIN}")]
     Missing,
     /// A header's sum is not the one it states.
-    #[error("the ramdisk is damaged: the checksum of the header at byte {0} is wrong")]
+    #[error("the ramdisk is damaged: the checksum of the header at byte {0} is wrong; {AGAIN}")]
     Checksum(usize),
     /// A header without the word `ustar`.
-    #[error("the ramdisk is no ustar archive: the header at byte {0} is of another kind")]
+    #[error("the ramdisk is no ustar archive: the header at byte {0} is of another kind; {AGAIN}")]
     Kind(usize),
     /// A content that goes on beyond the archive.
-    #[error("the ramdisk is damaged: the file at byte {at} is to have {size} bytes, and the archive ends before")]
+    #[error(
+        "the ramdisk is damaged: the file at byte {at} is to have {size} bytes, and the archive ends before; {AGAIN}"
+    )]
     Short {
         /// Where its header is.
         at: usize,
@@ -36,8 +49,24 @@ pub enum RamdiskError {
         size: u64,
     },
     /// It does not end with a block of zeros.
-    #[error("the ramdisk is damaged: it ends at byte {0}, without a mark of its end")]
+    #[error("the ramdisk is damaged: it ends at byte {0}, without a mark of its end; {AGAIN}")]
     NoEnd(usize),
+    /// It does not tell what its files should be.
+    #[error("the ramdisk has no file `checksums`, by which damage is found: {AGAIN}")]
+    NoChecksums,
+    /// It does not tell what this file should be.
+    #[error("the ramdisk's file `checksums` says nothing of {0:?}: {AGAIN}")]
+    NotSummed(String),
+    /// A file is not what it was.
+    #[error("the ramdisk's file {name:?} is damaged: its CRC-32 is {found:08x}, and {stated:08x} was written; {AGAIN}")]
+    Damaged {
+        /// Its name.
+        name: String,
+        /// What its bytes come to.
+        found: u32,
+        /// What [`CHECKSUMS`] says.
+        stated: u32,
+    },
 }
 
 /// An archive in memory, whose headers have been checked.
@@ -82,12 +111,40 @@ impl<'a> Ramdisk<'a> {
         entries.flatten()
     }
 
-    /// The content of the first file of this name.
-    #[must_use]
-    pub fn file(&self, name: &str) -> Option<&'a [u8]> {
+    /// The content of the first file of this name, as it was written; `None` if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// [`RamdiskError`] when it is damaged, or nothing tells whether it is.
+    pub fn file(&self, name: &str) -> Result<Option<&'a [u8]>, RamdiskError> {
+        let Some(content) = self.unchecked(name) else {
+            return Ok(None);
+        };
+        let checksums = self.unchecked(CHECKSUMS).ok_or(RamdiskError::NoChecksums)?;
+        let stated = stated(checksums, name).ok_or_else(|| RamdiskError::NotSummed(name.to_string()))?;
+        let found = crc32fast::hash(content);
+        if found == stated {
+            Ok(Some(content))
+        } else {
+            let name = name.to_string();
+            Err(RamdiskError::Damaged { name, found, stated })
+        }
+    }
+
+    fn unchecked(&self, name: &str) -> Option<&'a [u8]> {
         let found = self.files().find(|file| file.name == name.as_bytes());
         found.map(|file| file.content)
     }
+}
+
+/// The checksum of the file of this name.
+fn stated(checksums: &[u8], name: &str) -> Option<u32> {
+    let mut lines = checksums.split(|byte| *byte == b'\n');
+    lines.find_map(|line| {
+        let (digits, rest) = line.split_at_checked(8)?;
+        let named = rest.strip_prefix(b"  ")? == name.as_bytes() && digits.iter().all(u8::is_ascii_hexdigit);
+        named.then_some(u32::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?)
+    })
 }
 
 /// The file whose header is at byte `at`, if it is a regular one, and where the next header is;
@@ -141,7 +198,16 @@ mod tests {
 
     use super::*;
 
+    /// With checksums.
     fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let sums = files
+            .iter()
+            .map(|(name, content)| format!("{:08x}  {name}\n", crc32fast::hash(content)));
+        let sums: String = sums.collect();
+        plain_archive(&[files, &[(CHECKSUMS, sums.as_bytes())]].concat())
+    }
+
+    fn plain_archive(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
         for (name, content) in files {
             let mut header = tar::Header::new_ustar();
@@ -155,11 +221,42 @@ mod tests {
     fn files_are_found_by_their_names() {
         let bytes = archive(&[("command", b"guest=a\n"), ("guests/a", &[7; 513]), ("empty", b"")]);
         let ramdisk = Ramdisk::open(&bytes).unwrap();
-        assert_eq!(ramdisk.file("command"), Some(&b"guest=a\n"[..]));
-        assert_eq!(ramdisk.file("guests/a"), Some(&[7; 513][..]));
-        assert_eq!(ramdisk.file("empty"), Some(&b""[..]));
-        assert_eq!(ramdisk.file("guests"), None);
-        assert_eq!(ramdisk.files().count(), 3);
+        assert_eq!(ramdisk.file("command"), Ok(Some(&b"guest=a\n"[..])));
+        assert_eq!(ramdisk.file("guests/a"), Ok(Some(&[7; 513][..])));
+        assert_eq!(ramdisk.file("empty"), Ok(Some(&b""[..])));
+        assert_eq!(ramdisk.file("guests"), Ok(None));
+        assert_eq!(ramdisk.files().count(), 4);
+    }
+
+    #[test]
+    fn a_file_of_which_a_bit_has_changed_is_not_given_out() {
+        let mut bytes = archive(&[("command", b"guest=a\n"), ("guests/a", &[7; 513])]);
+        bytes[3 * BLOCK + 400] ^= 0x10;
+        let ramdisk = Ramdisk::open(&bytes).unwrap();
+        assert!(matches!(ramdisk.file("command"), Ok(Some(_))));
+        let error = ramdisk.file("guests/a").unwrap_err();
+        assert!(matches!(&error, RamdiskError::Damaged { name, .. } if name == "guests/a"));
+        assert!(error.to_string().contains("make the image again"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_which_nothing_is_known_is_not_given_out() {
+        let bytes = plain_archive(&[("a", b"a")]);
+        let open = Ramdisk::open(&bytes).unwrap();
+        assert_eq!(open.file("a"), Err(RamdiskError::NoChecksums));
+        for sums in [
+            "",
+            "e8b7be43 a",
+            "e8b7be43  aa",
+            "e8b7be4x  a",
+            "\u{fc}\u{fc}\u{fc}\u{fc}  a",
+        ] {
+            let bytes = plain_archive(&[("a", b"a"), (CHECKSUMS, sums.as_bytes())]);
+            let open = Ramdisk::open(&bytes).unwrap();
+            assert_eq!(open.file("a"), Err(RamdiskError::NotSummed("a".into())), "{sums}");
+        }
+        let bytes = plain_archive(&[("a", b"a"), (CHECKSUMS, b"00000000  b\ne8b7be43  a")]);
+        assert_eq!(Ramdisk::open(&bytes).unwrap().file("a"), Ok(Some(&b"a"[..])));
     }
 
     #[test]
@@ -182,7 +279,7 @@ mod tests {
 
     #[test]
     fn an_archive_that_was_cut_short_is_refused() {
-        let bytes = archive(&[("command", b"guest=a\n")]);
+        let bytes = plain_archive(&[("command", b"guest=a\n")]);
         let cut = |len: usize| Ramdisk::open(&bytes[..len]).unwrap_err();
         assert_eq!(cut(0), RamdiskError::NoEnd(0));
         assert_eq!(cut(512 + 7), RamdiskError::Short { at: 0, size: 8 });
@@ -203,12 +300,18 @@ mod tests {
         }
 
         #[test]
-        fn any_change_of_an_archive_is_answered(at in 0_usize..2560, with: u8) {
-            let mut bytes = archive(&[("command", b"guest=a\n"), ("guests/a", &[7; 100])]);
+        fn any_change_of_an_archive_is_answered(at in 0_usize..4096, with: u8) {
+            let files: [(&str, &[u8]); 2] = [("command", b"guest=a\n"), ("guests/a", &[7; 100])];
+            let mut bytes = archive(&files);
             let at = at % bytes.len();
             bytes[at] = with;
             if let Ok(ramdisk) = Ramdisk::open(&bytes) {
-                prop_assert!(ramdisk.files().count() <= 2);
+                prop_assert!(ramdisk.files().count() <= 3);
+                // What is given out is what was written, or it is not given out. Nothing guards the sums themselves
+                // from becoming others that fit, which a change of one byte does not do.
+                for (name, content) in files {
+                    prop_assert!(!matches!(ramdisk.file(name), Ok(Some(given)) if given != content));
+                }
             }
         }
     }

@@ -55,12 +55,18 @@ pub enum Error {
         /// In what.
         what: String,
     },
+    /// Something could not be tried.
+    #[error(transparent)]
+    Trial(#[from] crate::trial::TrialError),
     /// Samples that no file may hold.
     #[error("samples cannot be kept: {0}")]
     Samples(&'static str),
     /// Calls could not be measured.
     #[error(transparent)]
     Calls(#[from] crate::calls::Error),
+    /// Exits cannot be measured.
+    #[error(transparent)]
+    Exits(#[from] crate::exits::ExitsError),
 }
 
 /// What a fallible operation of this crate returns.

@@ -10,8 +10,13 @@
 //! | [`calls`] | what it costs to call a guest function |
 //! | [`run`] | the versioned schema: what was measured, where, and what could not be |
 //! | [`stats`] | percentiles and what else follows from samples |
+//! | [`exits`] | the suite of exits |
 //! | [`environment`] | the machine that it was measured on |
 //! | [`output`] | where results go: a terminal, files |
+//! | [`host`] | what many instances cost the host |
+//! | [`peers`] | others that do the like |
+//! | [`trial`] | programs that are run and timed |
+//! | [`timeline`] | the phases of a start |
 //! | [`table`], [`csv`](mod@csv), [`html`] | the forms that terminals, spreadsheets and browsers show |
 //! | [`words`] | figures and texts as people read them |
 //!
@@ -35,11 +40,16 @@ pub mod calls;
 pub mod csv;
 pub mod environment;
 mod error;
+pub mod exits;
+pub mod host;
 pub mod html;
 pub mod output;
+pub mod peers;
 pub mod run;
 pub mod stats;
 pub mod table;
+pub mod timeline;
+pub mod trial;
 pub mod words;
 
 pub use error::{Error, Result};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use chiton_bench::Result;
 use clap::{Parser, Subcommand};
-use commands::{calls, compare, report};
+use commands::{calls, compare, density, exits, machine, report, start, vs};
 
 /// Measures what Chiton costs, and shows what was measured.
 #[derive(Debug, Parser)]
@@ -21,6 +21,14 @@ enum Command {
     Calls(calls::Args),
     Compare(compare::Args),
     Report(report::Args),
+    Start(start::Args),
+    Density(density::Args),
+    Vs(vs::Args),
+    #[command(hide = true)]
+    DensityKeeper(density::KeeperArgs),
+    Exits(exits::Args),
+    #[command(hide = true)]
+    Machine(machine::Args),
 }
 
 /// The status of a measurement that failed, as with the other commands of `chiton`.
@@ -41,5 +49,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Calls(args) => calls::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Start(args) => start::run(&args),
+        Command::Density(args) => density::run(&args),
+        Command::Vs(args) => vs::run(&args),
+        Command::DensityKeeper(args) => density::keep(&args),
+        Command::Exits(args) => exits::run(&args),
+        Command::Machine(args) => Ok(machine::run(&args)),
     }
 }

@@ -14,6 +14,7 @@ mod jailed;
 mod manual;
 mod net;
 mod options;
+mod phases;
 mod run;
 
 use std::error::Error;
@@ -45,9 +46,12 @@ fn main() -> ExitCode {
         }
     };
     let verbose = options.verbose;
-    let result = match options.command {
-        Command::Run(Run::Run(run)) if run.without_jail() => run::run(&run, verbose, start).map(|never| match never {}),
-        command => others(command, verbose, start),
+    let result = match (phases::begin(start, verbose), options.command) {
+        (Err(error), _) => Err(error.into()),
+        (Ok(()), Command::Run(Run::Run(run))) if run.without_jail() => {
+            run::run(&run, verbose, start).map(|never| match never {})
+        }
+        (Ok(()), command) => others(command, verbose, start),
     };
     match result {
         Ok(status) => ExitCode::from(status),
@@ -74,6 +78,7 @@ fn others(command: Command, verbose: u8, start: Instant) -> Result<u8, Box<dyn E
         Command::Stop(stop) => instance::stop(&stop),
         Command::Pause(targets) => instance::pause(&targets),
         Command::Resume(targets) => instance::resume(&targets),
+        Command::Snapshot(options) => instance::snapshot(&options).map(|()| 0),
         Command::Doctor(options) if options.store => doctor::store::run().map(|whole| u8::from(!whole)),
         Command::Doctor(_) => doctor::run().map(|usable| u8::from(!usable)),
         #[cfg(feature = "manual")]

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use control::{
-    DeviceOptions, LimitsOption, StatsOptions, StopOptions, StopTimeout, Target, Targets, UpdateOptions,
+    DeviceOptions, LimitsOption, SnapshotOptions, StatsOptions, StopOptions, StopTimeout, Target, Targets,
+    UpdateOptions,
 };
 pub(crate) use disk::{DiskOption, rate};
 use quick::quick;
@@ -61,6 +62,9 @@ impl Options<Command> {
         }
         let ["run", rest @ ..] = rest else { return None };
         let (mut run, guest) = quick::read::<RunOptions>(rest)?;
+        if guest.is_empty() && run.from.is_none() {
+            return None;
+        }
         run.guest = guest.iter().map(|word| (*word).to_owned()).collect();
         let command = Command::Run(Run::Run(Box::new(run)));
         Some(Self { verbose, command })
@@ -80,6 +84,8 @@ Examples:
   chiton run --control c.sock httpd  a guest that can be looked at and changed while it runs:
   chiton update c.sock --disk 0:ops=1000,bytes=10M
   chiton call -i 'sha256 abc' function   a guest that is a function
+  chiton snapshot c.sock warm.snap   where it is now: any number go on from there
+  chiton run --from warm.snap
   chiton inspect hello               what the host would build for this guest
   chiton image build -t hello --guest hello
   chiton doctor                      what this machine can do
@@ -120,6 +126,8 @@ pub(crate) enum Command {
     /// Let guests that are held go on.
     #[command(visible_alias = "unpause")]
     Resume(Targets),
+    /// Write a guest that runs into a file, from which it, and any number of clones, go on: `run --from FILE`.
+    Snapshot(SnapshotOptions),
     /// Show what this machine offers and what will work on it.
     Doctor(DoctorOptions),
     /// Print what a shell needs to complete commands and options.
@@ -194,14 +202,23 @@ impl FolderOption {
 quick! {
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
-    /// Guest memory: bytes, or a number with K, M, G or T. Pages cost nothing until touched.
-    #[arg(short, long, value_name = "SIZE", default_value = "16M", value_parser = size)]
-    pub(crate) memory: u64,
+    /// Go on from this snapshot, instead of starting a guest: with the memory, the processors, the arguments and the
+    /// environment that the guest had, and with the same disks, which have to be given again.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: Option<PathBuf>,
 
-    /// How many processors the guest has, 1 to 32. Those beyond the first cost nothing until the
+    /// Read all of the snapshot's memory first, and check it.
+    #[arg(long)]
+    pub(crate) verify: bool,
+
+    /// Guest memory: bytes, or a number with K, M, G or T; 16M unless given. Pages cost nothing until touched.
+    #[arg(short, long, value_name = "SIZE", value_parser = size)]
+    pub(crate) memory: Option<u64>,
+
+    /// How many processors the guest has, 1 to 32; 1 unless given. Those beyond the first cost nothing until the
     /// guest starts them.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = processors)]
-    pub(crate) cpus: u32,
+    #[arg(long, value_name = "N", value_parser = processors)]
+    pub(crate) cpus: Option<u32>,
 
     /// A raw disk image; with :ro behind it read-only. May be given several times. Options behind
     /// it: serial=NAME (what the guest reads as its name), queues=N (one for each processor that uses
@@ -286,13 +303,73 @@ pub(crate) struct RunOptions {
     pub(crate) kvm: PathBuf,
 
     /// The guest, an ELF file, and its arguments: what follows GUEST belongs to the guest.
-    #[arg(value_names = ["GUEST", "ARGS"], required = true, num_args = 1.., trailing_var_arg = true,
+    #[arg(value_names = ["GUEST", "ARGS"], required_unless_present = "from", num_args = 1.., trailing_var_arg = true,
           allow_hyphen_values = true)]
     pub(crate) guest: Vec<String>,
 }
 }
 
+/// An option that does not go with a snapshot.
+#[derive(Debug, thiserror::Error)]
+#[error("{option} does not go with --from: {why}")]
+pub(crate) struct NotResumed {
+    option: &'static str,
+    why: &'static str,
+}
+
 impl RunOptions {
+    /// Guest memory, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory.unwrap_or(chiton_kvm::DEFAULT_MEMORY)
+    }
+
+    /// How many processors it has.
+    pub(crate) fn cpus(&self) -> u32 {
+        self.cpus.unwrap_or(1)
+    }
+
+    /// Refuses options that contradict a snapshot.
+    pub(crate) fn check_from(&self) -> Result<(), NotResumed> {
+        const HAS: &str = "the guest goes on with what it has";
+        const CANNOT: &str = "a snapshot cannot have it, since others outside the guest would have to know";
+        if self.from.is_none() {
+            let why = "there is nothing to be read without a snapshot";
+            return if self.verify {
+                Err(NotResumed {
+                    option: "--verify without it",
+                    why,
+                })
+            } else {
+                Ok(())
+            };
+        }
+        let given = [
+            (!self.guest.is_empty(), "a guest, or an argument for it,", HAS),
+            (self.memory.is_some(), "--memory", HAS),
+            (self.cpus.is_some(), "--cpus", HAS),
+            (self.balloon.is_some(), "--balloon", HAS),
+            (!self.env.is_empty(), "--env", HAS),
+            (self.ring.is_some(), "--ring", HAS),
+            (!self.net.is_empty(), "--net", CANNOT),
+            (self.vsock.is_some(), "--vsock", CANNOT),
+            (!self.folder.is_empty(), "--folder", CANNOT),
+            (!self.port.is_empty(), "--port", CANNOT),
+            (self.emulated_disk.is_some(), "--emulated-disk", CANNOT),
+            (self.emulated_net.is_some(), "--emulated-net", CANNOT),
+            (
+                self.jail.network != crate::jailed::options::Network::None,
+                "--network",
+                CANNOT,
+            ),
+            (!self.jail.volume.is_empty(), "--volume", CANNOT),
+            (self.jail.process, "--process", "a process has no snapshot"),
+        ];
+        match given.into_iter().find(|(given, ..)| *given) {
+            Some((_, option, why)) => Err(NotResumed { option, why }),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the guest is to have the rights of who calls.
     pub(crate) fn without_jail(&self) -> bool {
         self.jail.no_jail || std::env::var_os("CHITON_JAIL").is_some_and(|jail| jail == "off")

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chiton_core::exits::Micros;
@@ -12,7 +12,7 @@ use chiton_kvm::control::ControlError;
 use chiton_kvm::host::stderr;
 use chiton_kvm::platform::open_kvm;
 use chiton_kvm::{
-    Console, ConsolePort, ControlSocket, Disk, Ending, Folder, Guest, Kvm, Net, Outcome, SocketFile, Vsock,
+    Console, ConsolePort, ControlSocket, Disk, Ending, Folder, Guest, Kvm, Net, Outcome, Snapshot, SocketFile, Vsock,
     hold_end_signals,
 };
 use chiton_shared::doorbell::LogLevel;
@@ -20,6 +20,7 @@ use chiton_shared::doorbell::LogLevel;
 use crate::complain;
 use crate::net::NetOption;
 use crate::options::{DiskOption, PortOption, RunOptions, VsockOption};
+use crate::phases;
 
 /// An option that there is not, in the place of a guest.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +45,7 @@ impl Devices {
         let disk = |option: &DiskOption| option.options.clone().open(&option.path);
         let vsock = |option: &VsockOption| Vsock::listen(&option.path, option.cid);
         let port = |option: &PortOption| ConsolePort::open(&option.name, &option.path);
-        let memory = options.memory;
+        let memory = options.memory();
         if let Some(asked) = options.balloon.filter(|asked| *asked > memory) {
             return Err(ControlError::BalloonSize { asked, memory }.into());
         }
@@ -73,12 +74,16 @@ impl Devices {
 /// Runs a guest as a part of this process, with its rights. Does not return once it has run.
 pub(crate) fn run(options: &RunOptions, verbose: u8, start: Instant) -> Result<Infallible, Box<dyn Error>> {
     options.jail.check_without_jail()?;
+    options.check_from()?;
+    if let Some(path) = &options.from {
+        let guest = Guest::from_snapshot(open_snapshot(path, options.verify)?);
+        return go(guest, options, verbose, start);
+    }
     let mut words = options.guest.iter();
     let path = PathBuf::from(words.next().map_or("", String::as_str));
     if path.to_string_lossy().starts_with('-') {
         return Err(UnknownOption(path).into());
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut guest = Guest::open(&path)?;
     for arg in words {
         guest = guest.arg(arg);
@@ -86,6 +91,25 @@ pub(crate) fn run(options: &RunOptions, verbose: u8, start: Instant) -> Result<I
     for folder in &options.folder {
         guest = guest.folder(Folder::open(&folder.path, folder.writable)?);
     }
+    go(guest, options, verbose, start)
+}
+
+/// Opens a snapshot, and reads all of it if that is wanted.
+pub(crate) fn open_snapshot(path: &Path, verify: bool) -> Result<Snapshot, chiton_kvm::Error> {
+    let snapshot = Snapshot::open(path)?;
+    if verify {
+        let refused = |source| chiton_kvm::Error::Snapshot {
+            path: path.to_owned(),
+            source,
+        };
+        snapshot.verify().map_err(refused)?;
+    }
+    Ok(snapshot)
+}
+
+/// Runs what is to run.
+fn go(guest: Guest, options: &RunOptions, verbose: u8, start: Instant) -> Result<Infallible, Box<dyn Error>> {
+    let name = guest.name().to_owned();
     hold_end_signals()?;
     let guest = build(guest, options, Devices::open(options)?, &name, verbose, start);
     // The kernel takes the machine down with the process, quicker than step by step.
@@ -107,9 +131,7 @@ pub(crate) fn build(
     start: Instant,
 ) -> Guest {
     let mut guest = guest
-        .started_at(start)
-        .memory(options.memory)
-        .processors(options.cpus)
+        .timeline(phases::so_far(start))
         .open_kvm(devices.kvm)
         .timed(options.exits)
         .io_thread(options.io_thread)
@@ -118,6 +140,9 @@ pub(crate) fn build(
             let name = name.to_owned();
             move |line| stderr::write_line(&format!("{name}: {line}"), Duration::ZERO)
         });
+    if options.from.is_none() {
+        guest = guest.memory(options.memory()).processors(options.cpus());
+    }
     for variable in &options.env {
         guest = guest.env(variable);
     }
@@ -153,6 +178,7 @@ pub(crate) fn build(
 
 /// Tells what there is to tell of a guest that has ended.
 pub(crate) fn report(name: &str, outcome: &Outcome, with_exits: bool, verbose: u8) {
+    phases::tell_of_guest(&outcome.timeline);
     let mut report = ending(name, outcome);
     if with_exits {
         report += &exits(outcome);
@@ -177,7 +203,7 @@ pub(crate) const fn level(verbose: u8) -> LogLevel {
 /// How the guest ended, unless it did so by itself, and what else went wrong.
 fn ending(name: &str, outcome: &Outcome) -> String {
     let mut text = match &outcome.ending {
-        Ending::Exit(_) | Ending::OutputClosed => String::new(),
+        Ending::Exit(_) | Ending::OutputClosed | Ending::Snapshot => String::new(),
         Ending::Panic { message, place } => explain::panicked(name, message, place),
         Ending::Fault { report } => explain::met_a_fault(name, report),
         Ending::Timeout { limit, place } => explain::out_of_time(name, *limit, place),

@@ -205,6 +205,15 @@ impl GuestCpuid {
         entries
     }
 
+    /// The same with a local APIC of this number.
+    #[must_use]
+    pub fn of_processor(&self, number: u32) -> Self {
+        Self {
+            entries: self.with_apic(number),
+            avx: self.avx,
+        }
+    }
+
     /// What `cpuid` answers a guest that asks for this leaf and subleaf, with the CR4.OSXSAVE and
     /// the XCR0 that it has now. A leaf that is not in the table has nothing but zeros.
     #[must_use]

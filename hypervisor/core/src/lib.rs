@@ -3,6 +3,7 @@
 
 extern crate alloc;
 
+pub mod apic;
 pub mod boot;
 pub mod cpuid;
 pub mod decode;
@@ -12,6 +13,7 @@ pub mod exits;
 pub mod explain;
 pub mod fpu;
 pub mod loader;
+pub mod local_apic;
 pub mod machine;
 pub mod paging;
 pub mod physical;

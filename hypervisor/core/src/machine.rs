@@ -51,6 +51,12 @@ pub trait Board {
     /// Sleeps until a queue has news since the last call, or the time is up; `None` is for ever.
     fn wait(&mut self, timeout: Option<Duration>);
 
+    /// The processor halts: returns when an interrupt may have come for it. False if there are no
+    /// interrupts here, so that nothing would ever wake it.
+    fn halt(&mut self) -> bool {
+        false
+    }
+
     /// A log line of the guest.
     fn log(&mut self, level: LogLevel, text: &str);
 
@@ -60,6 +66,11 @@ pub trait Board {
     /// The host has interrupted the processor: returns when it may go on, which is at once unless
     /// the guest is paused.
     fn hold(&mut self) {}
+
+    /// Whether somebody asks for the state of the processor, which has no exit left unfinished now.
+    fn asked(&self) -> bool {
+        false
+    }
 
     /// Whether somebody asked for the guest to end.
     fn stopped(&self) -> bool;
@@ -91,6 +102,8 @@ pub enum End {
     Called(u32),
     /// The host asked it to end.
     Stopped,
+    /// It has not ended: somebody asks for the state of the processor, which can be run again after that.
+    Asked,
     /// The processor refused to enter it.
     EntryFailed {
         /// The reason as the hardware names it.
@@ -194,11 +207,17 @@ fn step<B: Board>(exit: Exit<'_>, board: &mut B) -> (Cause, Option<End>) {
             board.mmio_write(address, data);
             (Cause::MmioWrite, None)
         }
+        Exit::Halt if board.halt() => (Cause::Halt, board.stopped().then_some(End::Stopped)),
         Exit::Halt => (Cause::Halt, Some(last(board, End::Halted))),
         Exit::Shutdown => (Cause::Shutdown, Some(last(board, End::TripleFault))),
         Exit::Interrupted => {
             board.hold();
-            (Cause::Interrupted, board.stopped().then_some(End::Stopped))
+            let end = match (board.stopped(), board.asked()) {
+                (true, _) => Some(End::Stopped),
+                (false, true) => Some(End::Asked),
+                (false, false) => None,
+            };
+            (Cause::Interrupted, end)
         }
         Exit::EntryFailed { reason } => (Cause::Failure, Some(last(board, End::EntryFailed { reason }))),
         Exit::Broken(broken) => (Cause::Failure, Some(last(board, End::Broken(broken)))),

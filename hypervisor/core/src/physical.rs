@@ -13,14 +13,32 @@ use chiton_shared::memory::{GuestMemory, Window};
 pub use pages::{NoPage, PAGE_SIZE, Pages};
 
 /// Pages of the machine that the hypervisor runs on.
-pub trait Physical {
+///
+/// # Safety
+///
+/// Page tables are made of these pages, and the processor follows them; [`Pages`] reads and writes through the
+/// pointers without asking again. So of an implementation it must be true that
+///
+/// - a page that [`allocate`](Self::allocate) returns begins at a multiple of [`PAGE_SIZE`], is memory, holds zeros, and
+///   is nobody else's until it is given back;
+/// - [`pointer`](Self::pointer) of an address in such a page is where that byte is mapped, readable and writable, and
+///   the rest of the page behind it, as long as the page is not given back; and pages that lie side by side are
+///   mapped side by side;
+/// - `pointer` of an address at which the machine has anything else is where that is mapped, or points nowhere that
+///   the hypervisor uses otherwise.
+pub unsafe trait Physical {
     /// A zeroed 4 KiB page, by its physical address; `None` when there is none left.
     fn allocate(&self) -> Option<u64>;
 
     /// Gives a page back.
-    fn release(&self, page: u64);
+    ///
+    /// # Safety
+    ///
+    /// The page is from [`allocate`](Self::allocate), was not given back since, and neither software nor a processor
+    /// uses it any more: no table leads to it, and no translation by it is remembered.
+    unsafe fn release(&self, page: u64);
 
-    /// Where the page is mapped for the hypervisor.
+    /// Where the byte at this physical address is mapped for the hypervisor.
     fn pointer(&self, physical: u64) -> *mut u8;
 }
 
@@ -134,12 +152,13 @@ mod tests {
     /// Memory of the test, as if it began at physical address 2 MiB.
     struct Block(*mut u8);
 
-    impl Physical for Block {
+    // SAFETY: it gives out no page.
+    unsafe impl Physical for Block {
         fn allocate(&self) -> Option<u64> {
             None
         }
 
-        fn release(&self, _page: u64) {}
+        unsafe fn release(&self, _page: u64) {}
 
         fn pointer(&self, physical: u64) -> *mut u8 {
             self.0.wrapping_add((physical - map::LARGE_PAGE) as usize)

@@ -138,6 +138,10 @@ impl Board for HubBoard {
         }
     }
 
+    fn asked(&self) -> bool {
+        self.main.hub.is_asking()
+    }
+
     fn drain(&mut self) {
         self.main.hub.drain();
     }

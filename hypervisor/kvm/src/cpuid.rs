@@ -15,6 +15,7 @@ use kvm_ioctls::VcpuFd;
 use crate::Error;
 
 /// The guest's table, and whether it has AVX.
+#[derive(Clone)]
 pub(crate) struct GuestCpuid {
     table: cpuid::GuestCpuid,
     pub(crate) avx: bool,
@@ -26,6 +27,11 @@ impl GuestCpuid {
         let table = cpuid::GuestCpuid::of(__cpuid_count);
         let avx = table.avx();
         Self { table, avx }
+    }
+
+    /// What the guest sees.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        self.table.entries()
     }
 
     /// Makes it the table of a vCPU.

@@ -10,6 +10,7 @@ use chiton_core::devices::entropy::Entropy;
 use chiton_core::devices::net::Net as NetDevice;
 use chiton_core::devices::vsock::Vsock as VsockDevice;
 use chiton_core::devices::{Limits, P9, Preset, Transport, preset_all};
+use chiton_core::state::{Reader, StateError};
 use chiton_shared::map;
 
 use crate::Error;
@@ -25,6 +26,7 @@ use crate::host::socket_file::SocketFile;
 use crate::host::tap::{Net, TapLink};
 use crate::host::vsock::Vsock;
 use crate::hub::{Handle, SlotFiles};
+use crate::snapshot::SnapshotError;
 
 /// Console, entropy, the disks and the network interfaces in order, then the socket device, the
 /// balloon, the folders and the emulated devices; each has the register block of its place.
@@ -46,6 +48,8 @@ pub(crate) struct Backends {
     pub(crate) balloon: Option<u64>,
     pub(crate) folders: Vec<Folder>,
     pub(crate) emulated: EmulatedBackends,
+    /// Guest memory is that of a snapshot's file.
+    pub(crate) of_file: bool,
 }
 
 /// The backends of the emulated devices.
@@ -66,6 +70,7 @@ impl Devices {
             balloon,
             folders,
             emulated,
+            of_file,
         } = backends;
         let count = 2
             + folders.len()
@@ -152,6 +157,7 @@ impl Devices {
             let pages = KernelPages {
                 complaint,
                 handle: Arc::clone(&handle),
+                of_file,
             };
             let handle = Handle::Balloon(handle);
             devices.add(
@@ -229,6 +235,19 @@ impl Devices {
         let entries = self.emulated.iter().zip(behind).map(|(slot, index)| slot.entry(index));
         preset.devices.extend(entries);
         Ok(preset)
+    }
+
+    /// Has every device go on from what was written down.
+    pub(crate) fn load(&mut self, states: &[Vec<u8>]) -> Result<(), SnapshotError> {
+        if states.len() != self.transports.len() {
+            return Err(StateError::value("how many devices there are", states.len() as u64).into());
+        }
+        for (transport, state) in self.transports.iter_mut().zip(states) {
+            let mut state = Reader::new(state);
+            transport.load(&mut state)?;
+            state.end()?;
+        }
+        Ok(())
     }
 
     /// The files of sockets, to be removed when the guest has ended.

@@ -124,6 +124,17 @@ pub enum Error {
     /// An emulated network interface with an IP address.
     #[error("an emulated network interface has no IP address: leave ip= and gateway= out, or use --net")]
     EmulatedAddress,
+    /// Nothing goes on from a snapshot.
+    #[error("the snapshot {path} cannot be used: {source}")]
+    Snapshot {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: crate::snapshot::SnapshotError,
+    },
+    /// The snapshot does not go with what else is given.
+    #[error("the snapshot cannot be used: {0}")]
+    Resume(#[from] crate::snapshot::SnapshotError),
     /// A device could not be put in place.
     #[error(transparent)]
     Preset(#[from] chiton_core::devices::PresetError),

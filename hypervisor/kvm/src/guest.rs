@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chiton_shared::doorbell::LogLevel;
@@ -21,6 +22,7 @@ use crate::host::vsock::Vsock;
 use crate::outcome::Outcome;
 use crate::platform::Role;
 use crate::platform::{InterruptSupport, open_kvm};
+use crate::snapshot::Snapshot;
 use crate::timeline::Timeline;
 use crate::{Error, instance};
 
@@ -29,7 +31,8 @@ pub const DEFAULT_MEMORY: u64 = 16 << 20;
 
 /// A guest program and everything it is given. See the [crate's page](crate) for an example.
 pub struct Guest {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Arc<Vec<u8>>,
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
     pub(crate) memory: u64,
     pub(crate) processors: u32,
     pub(crate) ring: Option<Ring>,
@@ -90,7 +93,8 @@ impl Guest {
     #[must_use]
     pub fn new(name: &str, bytes: Vec<u8>) -> Self {
         Self {
-            bytes,
+            bytes: Arc::new(bytes),
+            snapshot: None,
             memory: DEFAULT_MEMORY,
             processors: 1,
             ring: None,
@@ -117,6 +121,26 @@ impl Guest {
             kvm: KvmSource::Path(PathBuf::from(crate::platform::DEV_KVM)),
             timeline: Timeline::start(),
         }
+    }
+
+    /// The guest of a snapshot, which goes on where it was: memory, processors, arguments, environment and ring are those
+    /// that it has. It needs the same disks again; and nothing else that it had can be in a snapshot.
+    #[must_use]
+    pub fn from_snapshot(snapshot: impl Into<Arc<Snapshot>>) -> Self {
+        let snapshot = snapshot.into();
+        let mut guest = Self::new(snapshot.name(), Vec::new());
+        guest.memory = snapshot.memory();
+        guest.processors = snapshot.processors();
+        guest.ring = snapshot.description.ring;
+        guest.balloon = snapshot.description.balloon;
+        guest.snapshot = Some(snapshot);
+        guest
+    }
+
+    /// Its name: the first of its arguments.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.args.first().map_or("", String::as_str)
     }
 
     /// With so many bytes of memory, a whole number of pages.
@@ -307,6 +331,13 @@ impl Guest {
     #[must_use]
     pub fn started_at(mut self, start: Instant) -> Self {
         self.timeline = Timeline::since(start);
+        self
+    }
+
+    /// With start-up phases that go on where these end: what the process did before.
+    #[must_use]
+    pub fn timeline(mut self, timeline: Timeline) -> Self {
+        self.timeline = timeline;
         self
     }
 

@@ -18,12 +18,14 @@
 //! guest.
 
 mod control;
+mod held;
 mod lead;
+mod snapshot;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use chiton_core::devices::{Interest, Outcome, Transport};
@@ -34,6 +36,7 @@ use rustix::event::{PollFd, PollFlags, epoll, poll};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::Error;
+use crate::board::Mainboard;
 use crate::clock;
 use crate::control::gate::Gate;
 use crate::control::server::Server as ControlServer;
@@ -47,6 +50,8 @@ use crate::log::Log;
 use crate::news::News;
 use crate::ram::Ram;
 use crate::signal::{EndSignals, Kick};
+use crate::snapshot::format::Id;
+use crate::snapshot::take::Facts;
 
 /// How long who drains the devices does not look whether somebody wants the guest to end.
 const SHORT: Duration = Duration::from_millis(20);
@@ -67,6 +72,8 @@ pub(crate) enum StopReason {
     NotStopped(Duration),
     /// Another processor came to the end of the guest.
     Processor,
+    /// It goes on from a snapshot, not here.
+    Snapshot,
     /// The host could not go on doing this, for the reason of this error number.
     HostFailed { doing: &'static str, errno: i32 },
 }
@@ -192,6 +199,13 @@ pub(crate) struct Hub {
     log: Log,
     start: Instant,
     gate: Gate,
+    desk: held::Desk,
+    /// What a snapshot needs to know of the guest.
+    facts: Option<Facts>,
+    /// The board of all processors, once there is one.
+    pub(crate) board: OnceLock<Weak<Mainboard>>,
+    /// The snapshot since which it is noted what changes.
+    last_snapshot: Mutex<Option<Id>>,
     control: Option<Mutex<ControlServer>>,
     /// The guest has been asked to end.
     asked: AtomicBool,
@@ -376,6 +390,10 @@ impl Hub {
             log: Log::new(log),
             start: Instant::now(),
             gate: Gate::default(),
+            desk: held::Desk::default(),
+            facts: None,
+            board: OnceLock::new(),
+            last_snapshot: Mutex::new(None),
             control: None,
             asked: AtomicBool::new(false),
             last_chance: Mutex::new(None),

@@ -7,14 +7,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use chiton_core::boot::World;
 use chiton_core::explain::{Backend, Ended, View};
+use chiton_core::loader::Image;
 use chiton_core::machine::{End, Machine};
-use chiton_core::vcpu::Vcpu;
+use chiton_core::vcpu::{Registers, SystemRegisters, Vcpu};
 use chiton_shared::map;
 use kvm_ioctls::{VcpuFd, VmFd};
 
 use crate::Error;
 use crate::board::{HubBoard, Mainboard};
 use crate::control::ControlSocket;
+use crate::cpuid::GuestCpuid;
 use crate::devices::{Backends, Devices};
 use crate::guest::{Guest, KvmSource};
 use crate::host::disk::Disk;
@@ -26,6 +28,8 @@ use crate::prepare::Plan;
 use crate::processors::{self, Last, Processors};
 use crate::ram::Ram;
 use crate::signal::{EndSignals, VcpuThread};
+use crate::snapshot::resume;
+use crate::snapshot::take::{Facts, GuestFile};
 use crate::timeline::Timeline;
 use crate::vcpu::KvmVcpu;
 
@@ -43,6 +47,14 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
     // gives small pages back, which the kernel cannot do with a part of a huge one at once.
     let huge_pages = guest.disks.iter().any(Disk::is_direct) && guest.balloon.is_none();
     let nets = guest.nets.len();
+    let snapshot = guest.snapshot;
+    let probes = guest.disks.iter().map(Disk::probe).collect::<Result<_, _>>();
+    let probes = probes.map_err(Error::system("look at a disk"))?;
+    if let Some(snapshot) = &snapshot {
+        snapshot.check_disks(&guest.disks)?;
+        resume::check_devices(nets, guest.vsock.is_some(), guest.folders.len(), guest.ports.len())?;
+        resume::check_emulated(&guest.emulated)?;
+    }
     let mut env = guest.env;
     for (index, net) in guest.nets.iter().enumerate() {
         env.extend(net.environment(index));
@@ -56,15 +68,26 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         balloon: guest.balloon,
         folders: guest.folders,
         emulated: guest.emulated,
+        of_file: snapshot.is_some(),
     })?;
     let socket_files = devices.take_socket_files();
     let control = guest.control_socket.map(ControlSocket::open).transpose()?;
     let (server, control_file) = control.unzip();
     let preset = devices.preset()?;
+    if let Some(snapshot) = &snapshot {
+        devices.load(&snapshot.description.devices)?;
+    }
     timeline.mark("devices");
 
-    let interrupts = interrupts::decide(&guest.bytes, &guest.kvm)?;
+    let interrupts = match &snapshot {
+        None => interrupts::decide(&guest.bytes, &guest.kvm)?,
+        Some(snapshot) => interrupts::needed(snapshot.description.interrupts, &guest.kvm)?,
+    };
 
+    let file = match &snapshot {
+        None => GuestFile::Bytes(Arc::clone(&guest.bytes)),
+        Some(snapshot) => GuestFile::Snapshot(Arc::clone(snapshot)),
+    };
     let plan = Plan {
         file: &guest.bytes,
         memory: guest.memory,
@@ -80,6 +103,10 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         log_level: guest.log_level,
         new_memory: Ram::new,
     };
+    let prepare = || match &snapshot {
+        None => plan.carry_out(),
+        Some(snapshot) => resume::prepare(snapshot),
+    };
     let (tell, told) = mpsc::sync_channel(1);
     let (serve, to_serve) = mpsc::sync_channel::<(Arc<Hub>, Option<Deadline>)>(1);
     let claimed = AtomicBool::new(false);
@@ -89,11 +116,11 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
     thread::scope(|scope| {
         // Dropped with this closure, so that the other thread does not wait for ever after an error.
         let serve = serve;
-        let (claim, plan) = (&claim, &plan);
+        let (claim, prepare) = (&claim, &prepare);
         let other = move || {
             if claim() {
                 // Whoever does not listen any more has met an error of its own.
-                let _ = tell.send(plan.carry_out());
+                let _ = tell.send(prepare());
             }
             if let Ok((hub, deadline)) = to_serve.recv()
                 && begin(&hub, guest.begin_thread, Role::Devices)
@@ -109,7 +136,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
 
         let made = make_vm(guest.kvm, interrupts.is_some(), &mut timeline);
         let prepared = if claim() {
-            plan.carry_out()
+            prepare()
         } else {
             told.recv().map_err(|_| Error::Died)?
         };
@@ -122,7 +149,14 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         let mut vcpu = processors::make_vcpu(fd, 0, &prepared.cpuid, interrupts.is_some())?;
         let tsc_khz = vcpu.fd().get_tsc_khz().map_err(Error::kvm("KVM_GET_TSC_KHZ"))?;
         prepared.set_clock(tsc_khz.into(), wall_clock_ns());
-        vcpu.set_registers(&prepared.world.registers, &prepared.world.system)?;
+        if let Some(world) = &prepared.world {
+            vcpu.set_registers(&world.registers, &world.system)?;
+        }
+        let mut others = Vec::new();
+        if let Some(snapshot) = &snapshot {
+            snapshot.check_frequency(tsc_khz)?;
+            others = resume::put(snapshot, &vm, &mut vcpu, &prepared, wall_clock_ns())?;
+        }
         timeline.mark("set vCPU");
 
         let (slots, emulated) = devices.into_slots();
@@ -144,14 +178,27 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         if let Some(server) = server {
             hub = hub.controlled_by(server)?;
         }
+        hub = hub.described(Facts {
+            name: guest.args.first().cloned().unwrap_or_default(),
+            guest: file.clone(),
+            processors: guest.processors,
+            ring: guest.ring,
+            interrupts,
+            tsc_khz,
+            cpuid: prepared.cpuid.entries().to_vec(),
+            disks: probes,
+        });
         let hub = Arc::new(hub);
         if let Some(control) = &guest.control {
             control.attach(&hub);
         }
-        let states = prepared.world.processor_registers().collect();
+        let states = match &prepared.world {
+            Some(world) => world.processor_registers().collect(),
+            None => plan.processor_registers(&file, &prepared.cpuid)?,
+        };
         let processors = Arc::new(Processors::new(
             states,
-            prepared.cpuid,
+            prepared.cpuid.clone(),
             interrupts.is_some(),
             guest.timed,
         ));
@@ -161,13 +208,25 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
             interrupts.is_some(),
             guest.log_level,
         ));
-        let mut machine = Machine::new(vcpu, HubBoard::new(main, Arc::clone(&processors), 0, map::MAILBOX));
+        let _ = hub.board.set(Arc::downgrade(&main));
+        let mut machine = Machine::new(
+            vcpu,
+            HubBoard::new(Arc::clone(&main), Arc::clone(&processors), 0, map::MAILBOX),
+        );
         machine.timed = guest.timed;
         let byte = machine.vcpu.immediate_exit();
         // SAFETY: the byte is in the vCPU's shared page, which `machine` owns; being declared later,
         // `running` is dropped earlier, on this thread.
         let registered = unsafe { VcpuThread::register(byte) }.map_err(Error::system("sigaction"))?;
         let running = Running::new(&hub, &processors, registered, &machine);
+        hub.begins();
+        if snapshot.is_some() {
+            hub.resumed();
+        }
+        for (number, vcpu) in others {
+            processors.resume(&main, number, vcpu)?;
+        }
+        drop(main);
         let deadline = guest.timeout.and_then(Deadline::after);
         serve.send((Arc::clone(&hub), deadline)).map_err(|_| Error::Died)?;
         if hub.has_io_thread() {
@@ -185,12 +244,15 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         timeline.mark("device loop");
         (guest.begin_thread)(Role::Processor).map_err(Error::system(BEGIN))?;
 
-        let end = machine.run();
+        let end = hub.run(0, &mut machine);
         timeline.mark("guest");
         hub.flush_log();
         let mut all = vec![Last::of(0, end?, &mut machine)?];
         all.extend(running.end_others()?);
-        let ending = explain(ended_by(&all), &hub, &prepared.world);
+        let ending = match &prepared.world {
+            Some(world) => explain(ended_by(&all), &hub, world),
+            None => plan.explain(&file, &prepared.cpuid, ended_by(&all), &hub),
+        };
         timeline.mark("end");
         let outcome = Outcome {
             ending,
@@ -206,6 +268,62 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         drop(running);
         Ok(result)
     })
+}
+
+impl Plan<'_> {
+    /// The registers of processors beyond the first, of a guest that goes on from a snapshot.
+    fn processor_registers(
+        &self,
+        file: &GuestFile,
+        cpuid: &GuestCpuid,
+    ) -> Result<Vec<(Registers, SystemRegisters)>, Error> {
+        if self.processors == 1 {
+            return Ok(Vec::new());
+        }
+        self.with_world(file, cpuid, |world| world.processor_registers().collect())
+    }
+
+    /// Puts the end of a guest into words that went on from a snapshot. Its world is built for that, unless there is
+    /// nothing to be said.
+    fn explain(&self, file: &GuestFile, cpuid: &GuestCpuid, last: &Last, hub: &Hub) -> Ending {
+        if let End::Exit(code) = last.end {
+            return Ending::Exit(code);
+        }
+        let ending = self.with_world(file, cpuid, |world| explain(last, hub, world));
+        ending.unwrap_or_else(|error| Ending::Fault {
+            report: format!(
+                "it ended, and there is no more to say, since its file in the snapshot cannot be used: {error}"
+            ),
+        })
+    }
+
+    fn with_world<R>(
+        &self,
+        file: &GuestFile,
+        cpuid: &GuestCpuid,
+        what: impl FnOnce(&World<'_>) -> R,
+    ) -> Result<R, Error> {
+        let file = file
+            .bytes()
+            .map_err(Error::system("read the guest's file in the snapshot"))?;
+        let image = Image::parse(&file)?;
+        let plan = Plan {
+            file: &file,
+            memory: self.memory,
+            processors: self.processors,
+            ring: self.ring,
+            interrupts: self.interrupts,
+            args: &[],
+            env: &[],
+            devices: self.devices,
+            disks: self.disks,
+            huge_pages: false,
+            nets: self.nets,
+            log_level: self.log_level,
+            new_memory: Ram::new,
+        };
+        Ok(what(&plan.world(&image, cpuid)?))
+    }
 }
 
 /// What a thread does that begins with its role.
@@ -310,6 +428,7 @@ fn explain(last: &Last, hub: &Hub, world: &World<'_>) -> Ending {
         Some(StopReason::HostFailed { doing, errno }) => Ending::HostFailed { doing, errno },
         Some(StopReason::Timeout(limit)) => Ending::Timeout { limit, place: place() },
         Some(StopReason::NotStopped(limit)) => Ending::NotStopped { limit, place: place() },
+        Some(StopReason::Snapshot) => Ending::Snapshot,
         Some(StopReason::Processor) | None => Ending::Fault {
             report: "it was stopped for no reason".into(),
         },

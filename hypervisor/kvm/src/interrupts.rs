@@ -22,6 +22,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::Error;
 use crate::guest::KvmSource;
 use crate::platform::KvmKind;
+use crate::snapshot::SnapshotError;
 
 /// Where messages for local APICs go, with the destination from bit 12 on (SDM volume 3A, section
 /// 12.11.1).
@@ -49,6 +50,18 @@ pub(crate) fn decide(guest: &[u8], kvm: &KvmSource) -> Result<Option<Idle>, Erro
     let missing = kvm.interrupt_support()?.missing();
     let given = choose(missing, manifest.required.contains(Feature::INTERRUPTS))?;
     Ok(given.then(|| KvmKind::detect().idle()))
+}
+
+/// What a guest has that goes on from a snapshot, if this KVM can give it.
+pub(crate) fn needed(interrupts: Option<Idle>, kvm: &KvmSource) -> Result<Option<Idle>, Error> {
+    let Some(idle) = interrupts else { return Ok(None) };
+    if let Some(what) = kvm.interrupt_support()?.missing() {
+        return Err(Error::InterruptsRequired(what));
+    }
+    if idle != KvmKind::detect().idle() {
+        return Err(SnapshotError::Option("it was taken where guests wait in another way than here").into());
+    }
+    Ok(interrupts)
 }
 
 /// Whether a guest that asks is given interrupts, by what KVM lacks.

@@ -29,10 +29,34 @@ pub struct KernelStat {
     pub count: u64,
 }
 
+/// The statistics of a vCPU, to be read as often as one likes.
+#[derive(Debug)]
+pub struct KernelStats(File);
+
+impl KernelStats {
+    /// Those of this vCPU.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel (before 5.14) has none.
+    pub fn open(vcpu: &VcpuFd) -> io::Result<Self> {
+        open(vcpu).map(Self)
+    }
+
+    /// The counts that are not zero.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read, or are nonsense.
+    pub fn read(&self) -> io::Result<Vec<KernelStat>> {
+        parse(|buffer, offset| self.0.read_exact_at(buffer, offset))
+    }
+}
+
 /// Reads the counts of a vCPU that are not zero; empty where the kernel (before 5.14) has none.
 pub(crate) fn read(vcpu: &VcpuFd) -> Vec<KernelStat> {
-    open(vcpu)
-        .and_then(|file| parse(|buffer, offset| file.read_exact_at(buffer, offset)))
+    KernelStats::open(vcpu)
+        .and_then(|stats| stats.read())
         .unwrap_or_default()
 }
 

@@ -56,6 +56,8 @@ pub enum Ending {
         /// Where it was, as lines for people.
         place: String,
     },
+    /// A snapshot was taken of it, from which it goes on elsewhere.
+    Snapshot,
     /// This signal to the host process ended it.
     Signal(i32),
     /// Nobody read its output any more.
@@ -77,6 +79,7 @@ impl Ending {
     pub const fn status(&self) -> u8 {
         match self {
             Self::Exit(code) => *code as u8,
+            Self::Snapshot => 0,
             Self::Panic { .. } => status::PANIC,
             Self::Fault { .. } => status::FAULT,
             Self::Timeout { .. } | Self::NotStopped { .. } => status::TIMEOUT,

@@ -40,10 +40,9 @@ pub const REQUESTS: &[(u8, u32)] = &[
     // Console: its size, with each write.
     (P | D, 0x5413), // TIOCGWINSZ
     // Every machine, before it runs.
-    (START, 0xAE01),      // KVM_CREATE_VM
-    (START, 0xAE04),      // KVM_GET_VCPU_MMAP_SIZE
-    (START, 0x4020_AE46), // KVM_SET_USER_MEMORY_REGION
-    (START, 0xAEA3),      // KVM_GET_TSC_KHZ
+    (START, 0xAE01), // KVM_CREATE_VM
+    (START, 0xAE04), // KVM_GET_VCPU_MMAP_SIZE
+    (START, 0xAEA3), // KVM_GET_TSC_KHZ
     // Processors: the guest starts those beyond the first.
     (P, 0xAE41),      // KVM_CREATE_VCPU
     (P, 0x4008_AE90), // KVM_SET_CPUID2
@@ -65,6 +64,20 @@ pub const REQUESTS: &[(u8, u32)] = &[
     (P, 0x4020_AEA5),     // KVM_SIGNAL_MSI
     // The table of exits.
     (P, 0xAECE), // KVM_GET_STATS_FD
+    // Snapshots: the state of processors, by themselves.
+    (P, 0x8040_AE9F), // KVM_GET_VCPU_EVENTS
+    (P, 0x9000_AEA4), // KVM_GET_XSAVE
+    (P, 0x8188_AEA6), // KVM_GET_XCRS
+    (P, 0x8080_AEA1), // KVM_GET_DEBUGREGS
+    (P, 0x8004_AE98), // KVM_GET_MP_STATE
+    (P, 0xC008_AE88), // KVM_GET_MSRS
+    // Snapshots: what has changed since the last, by the device loop.
+    (D, 0x4020_AE46), // KVM_SET_USER_MEMORY_REGION
+    (D, 0x4010_AE42), // KVM_GET_DIRTY_LOG
+    // Going on from one.
+    (START, 0x5000_AEA5), // KVM_SET_XSAVE
+    (START, 0x4080_AEA2), // KVM_SET_DEBUGREGS
+    (START, 0x4008_AE89), // KVM_SET_MSRS
     // Networks: offloads and queues as the guest's driver chooses, the link's state.
     (P | D, 0x4004_54D0), // TUNSETOFFLOAD
     (P | D, 0x4004_54D9), // TUNSETQUEUE

@@ -3,12 +3,13 @@
 //! It runs on the thread that later serves the devices, while the caller's thread has KVM make the
 //! machine; each half takes about as long as the other.
 
+use std::mem::offset_of;
 use std::sync::Arc;
 
 use chiton_core::boot::{Options, World};
 use chiton_core::devices::Preset;
 use chiton_core::loader::Image;
-use chiton_shared::boot::BootPage;
+use chiton_shared::boot::{BootPage, GENERATION, Generation};
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::interrupts::Idle;
 use chiton_shared::manifest::{Feature, Ring};
@@ -45,35 +46,15 @@ pub(crate) struct Plan<'g> {
 
 /// A guest in memory.
 pub(crate) struct Prepared<'g> {
-    pub(crate) world: World<'g>,
+    /// What the host has built; nothing of a guest that goes on from a snapshot.
+    pub(crate) world: Option<World<'g>>,
     pub(crate) ram: Arc<Ram>,
     pub(crate) cpuid: GuestCpuid,
 }
 
 impl<'g> Plan<'g> {
-    /// Checks the file, builds the world, and writes it into new memory.
-    pub(crate) fn carry_out(&self) -> Result<Prepared<'g>, Error> {
-        let cpuid = GuestCpuid::of_host();
-        let mut world = self.world(&cpuid)?;
-        random(&mut world.boot_page.seed).map_err(Error::system("getrandom"))?;
-        let ram = Arc::new((self.new_memory)(self.memory)?);
-        let end = world.layout().stack.end;
-        let stack = end.saturating_sub(STACK_USED)..end;
-        let pieces = world
-            .pieces()
-            .map(|piece| piece.address..piece.address + piece.bytes.len() as u64);
-        ram.provide(pieces.chain(std::iter::once(stack)));
-        world.write_to(ram.as_ref())?;
-        if self.huge_pages {
-            ram.prefer_huge_pages();
-        }
-        Ok(Prepared { world, ram, cpuid })
-    }
-
-    /// Checks the file, and builds the world.
-    pub(crate) fn world(&self, cpuid: &GuestCpuid) -> Result<World<'g>, Error> {
-        let image = Image::parse(self.file)?;
-        self.check_needs(&image)?;
+    /// Builds the world, as a value.
+    pub(crate) fn world(&self, image: &Image<'g>, cpuid: &GuestCpuid) -> Result<World<'g>, Error> {
         let options = Options {
             processors: self.processors,
             ring: self.ring,
@@ -86,7 +67,39 @@ impl<'g> Plan<'g> {
             xsave: cpuid.avx,
             ..Options::new(self.memory)
         };
-        Ok(World::build(&image, &options)?)
+        Ok(World::build(image, &options)?)
+    }
+
+    /// Checks the file, builds the world, and writes it into new memory.
+    pub(crate) fn carry_out(&self) -> Result<Prepared<'g>, Error> {
+        let image = Image::parse(self.file)?;
+        self.check_needs(&image)?;
+        let cpuid = GuestCpuid::of_host();
+        let mut world = self.world(&image, &cpuid)?;
+        let mut bytes = [0; 48];
+        random(&mut bytes).map_err(Error::system("getrandom"))?;
+        let (seed, id) = bytes.split_at(32);
+        world.boot_page.seed.copy_from_slice(seed);
+        let ram = Arc::new((self.new_memory)(self.memory)?);
+        let end = world.layout().stack.end;
+        let stack = end.saturating_sub(STACK_USED)..end;
+        let pieces = world
+            .pieces()
+            .map(|piece| piece.address..piece.address + piece.bytes.len() as u64);
+        ram.provide(pieces.chain(std::iter::once(stack)));
+        world.write_to(ram.as_ref())?;
+        // The one thing in the page behind the structure: the name of this run.
+        if let Some(place) = ram.window(
+            map::BOOT_PAGE + (GENERATION + offset_of!(Generation, id)) as u64,
+            id.len(),
+        ) {
+            place.write(0, id);
+        }
+        if self.huge_pages {
+            ram.prefer_huge_pages();
+        }
+        let world = Some(world);
+        Ok(Prepared { world, ram, cpuid })
     }
 
     /// Refuses what the manifest requires and this run or this machine does not have.
@@ -110,10 +123,11 @@ impl<'g> Plan<'g> {
 impl Prepared<'_> {
     /// Sets the clock, which is known only once there is a vCPU.
     pub(crate) fn set_clock(&mut self, tsc_khz: u64, wall_clock_ns: u64) {
-        self.world.boot_page.tsc_khz = tsc_khz;
-        self.world.boot_page.wall_clock_ns = wall_clock_ns;
+        let Some(world) = &mut self.world else { return };
+        world.boot_page.tsc_khz = tsc_khz;
+        world.boot_page.wall_clock_ns = wall_clock_ns;
         if let Some(page) = self.ram.window(map::BOOT_PAGE, BootPage::SIZE) {
-            page.write(0, self.world.boot_page.as_bytes());
+            page.write(0, world.boot_page.as_bytes());
         }
     }
 }

@@ -151,30 +151,19 @@ impl Processors {
             return Ok(());
         }
         if let Some(Some(started)) = threads.get(index) {
-            return started.next.try_send(begin).map_err(|error| match error {
-                TrySendError::Full(_) => "it is to start again already".into(),
-                TrySendError::Disconnected(_) => "it has ended".into(),
+            // Before it can park again.
+            main.hub.begins();
+            return started.next.try_send(begin).map_err(|error| {
+                main.hub.parks();
+                match error {
+                    TrySendError::Full(_) => "it is to start again already".into(),
+                    TrySendError::Disconnected(_) => "it has ended".into(),
+                }
             });
         }
         let (next, starts) = sync_channel(1);
         next.try_send(begin).map_err(|error| error.to_string())?;
-        let (processors, board) = (Arc::clone(self), Arc::clone(main));
-        let thread = Builder::new()
-            .name(format!("processor {number}"))
-            .stack_size(STACK)
-            .spawn(move || {
-                let last = processors.run(&board, number, &starts);
-                if !matches!(
-                    &last,
-                    Ok(Last {
-                        end: End::Parked | End::Stopped,
-                        ..
-                    })
-                ) {
-                    board.hub.stop(StopReason::Processor);
-                }
-                last
-            });
+        let thread = self.spawn(main, number, starts, None);
         let thread = thread.map_err(|error| error.to_string())?;
         if let Some(place) = threads.get_mut(index) {
             *place = Some(Started { next, thread });
@@ -182,14 +171,67 @@ impl Processors {
         Ok(())
     }
 
+    /// Has a processor go on that was running when a snapshot was taken.
+    pub(crate) fn resume(self: &Arc<Self>, main: &Arc<Mainboard>, number: u32, vcpu: KvmVcpu) -> Result<(), Error> {
+        let failed = Error::system::<std::io::Error>("start the thread of a processor");
+        let mut threads = self.threads();
+        let place = threads.get_mut((number as usize).wrapping_sub(1)).ok_or(Error::Died)?;
+        let (next, starts) = sync_channel(1);
+        let thread = self.spawn(main, number, starts, Some(vcpu)).map_err(failed)?;
+        *place = Some(Started { next, thread });
+        Ok(())
+    }
+
+    /// The thread of a processor that is to start, or of one that goes on.
+    fn spawn(
+        self: &Arc<Self>,
+        main: &Arc<Mainboard>,
+        number: u32,
+        starts: Receiver<(u64, u64)>,
+        ready: Option<KvmVcpu>,
+    ) -> std::io::Result<JoinHandle<Result<Last, Error>>> {
+        let (processors, board) = (Arc::clone(self), Arc::clone(main));
+        let thread = Builder::new().name(format!("processor {number}")).stack_size(STACK);
+        main.hub.begins();
+        let thread = thread.spawn(move || {
+            let last = processors.run(&board, number, &starts, ready);
+            if !matches!(
+                &last,
+                Ok(Last {
+                    end: End::Parked | End::Stopped,
+                    ..
+                })
+            ) {
+                board.hub.stop(StopReason::Processor);
+            }
+            last
+        });
+        if thread.is_err() {
+            main.hub.parks();
+        }
+        thread
+    }
+
     /// Runs a processor, from each start to its parking, until the guest ends.
-    fn run(self: Arc<Self>, main: &Arc<Mainboard>, number: u32, starts: &Receiver<(u64, u64)>) -> Result<Last, Error> {
+    fn run(
+        self: Arc<Self>,
+        main: &Arc<Mainboard>,
+        number: u32,
+        starts: &Receiver<(u64, u64)>,
+        ready: Option<KvmVcpu>,
+    ) -> Result<Last, Error> {
         let (mut registers, system) = self.states[number as usize - 1];
-        let fd = main
-            .vm
-            .create_vcpu(number.into())
-            .map_err(Error::kvm("KVM_CREATE_VCPU"))?;
-        let vcpu = make_vcpu(fd, number, &self.cpuid, self.interrupts)?;
+        let goes_on = ready.is_some();
+        let vcpu = match ready {
+            Some(vcpu) => vcpu,
+            None => {
+                let fd = main
+                    .vm
+                    .create_vcpu(number.into())
+                    .map_err(Error::kvm("KVM_CREATE_VCPU"))?;
+                make_vcpu(fd, number, &self.cpuid, self.interrupts)?
+            }
+        };
         let board = HubBoard::new(
             Arc::clone(main),
             Arc::clone(&self),
@@ -205,16 +247,24 @@ impl Processors {
         main.hub
             .add_vcpu(registered.handle(), number, Arc::clone(&machine.exits));
         let mut end = End::Parked;
+        if goes_on {
+            end = main.hub.run(number, &mut machine)?;
+            if end != End::Parked {
+                return Last::of(number, end, &mut machine);
+            }
+            main.hub.parks();
+        }
         while let Ok((entry, argument)) = starts.recv() {
             if main.hub.stopped() {
                 break;
             }
             (registers.rip, registers.rdi) = (entry, argument);
             machine.vcpu.set_registers(&registers, &system)?;
-            end = machine.run()?;
+            end = main.hub.run(number, &mut machine)?;
             if end != End::Parked {
                 break;
             }
+            main.hub.parks();
         }
         Last::of(number, end, &mut machine)
     }

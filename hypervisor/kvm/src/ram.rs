@@ -1,13 +1,20 @@
 //! Guest memory: anonymous pages of this process, which the kernel gives to the guest too.
 
+use std::fs::File;
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chiton_shared::map;
 use chiton_shared::memory::{GuestMemory, Window};
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
-use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::mmap::MmapRegionBuilder;
+use vm_memory::{
+    Address, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    MemoryRegionAddress,
+};
 
 use crate::Error;
 
@@ -23,6 +30,16 @@ const fn align_up(address: u64) -> u64 {
 #[derive(Debug)]
 pub struct Ram {
     memory: GuestMemoryMmap,
+    /// Which pages this process may have written, a bit each, once somebody wants to know: KVM knows of the guest's
+    /// writes alone.
+    touched: OnceLock<Box<[AtomicU64]>>,
+}
+
+/// Where memory of so many bytes lies: address and length of each part.
+pub(crate) fn parts(bytes: u64) -> impl Iterator<Item = (GuestAddress, u64)> {
+    let low = bytes.min(map::LOW_MEMORY_END);
+    let high = (bytes > low).then(|| (GuestAddress(map::HIGH_MEMORY), bytes - low));
+    std::iter::once((GuestAddress(0), low)).chain(high)
 }
 
 impl Ram {
@@ -36,29 +53,152 @@ impl Ram {
             mib: bytes >> 20,
             reason,
         };
-        let low = bytes.min(map::LOW_MEMORY_END);
-        let mut ranges = vec![(GuestAddress(0), low as usize)];
-        if bytes > low {
-            ranges.push((GuestAddress(map::HIGH_MEMORY), (bytes - low) as usize));
-        }
+        let ranges: Vec<_> = parts(bytes).map(|(start, len)| (start, len as usize)).collect();
         let memory = GuestMemoryMmap::from_ranges(&ranges).map_err(|e| failed(e.to_string()))?;
-        Ok(Self { memory })
+        Ok(Self {
+            memory,
+            touched: OnceLock::new(),
+        })
     }
 
-    /// Memory that is mapped already, as [`map`] says.
-    pub(crate) const fn of(memory: GuestMemoryMmap) -> Self {
-        Self { memory }
+    /// Memory whose bytes are those of a file, from an offset on; what is written stays here. Pages are read when they
+    /// are touched, so that it takes as long for much memory as for little.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if this process cannot have so much, or the file has not.
+    pub(crate) fn of_file(file: &File, offset: u64, bytes: u64) -> Result<Self, Error> {
+        let failed = |reason: String| Error::Memory {
+            mib: bytes >> 20,
+            reason,
+        };
+        let mut at = offset;
+        let mut regions = Vec::with_capacity(2);
+        for (start, len) in parts(bytes) {
+            let file = file.try_clone().map_err(|e| failed(e.to_string()))?;
+            let region = MmapRegionBuilder::new(len as usize)
+                .with_file_offset(FileOffset::new(file, at))
+                .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+                .with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_NORESERVE)
+                .build()
+                .map_err(|e| failed(e.to_string()))?;
+            regions.push(GuestRegionMmap::new(region, start).ok_or_else(|| failed("it ends too high".into()))?);
+            at += len;
+        }
+        let memory = GuestMemoryMmap::from_regions(regions).map_err(|e| failed(e.to_string()))?;
+        Ok(Self {
+            memory,
+            touched: OnceLock::new(),
+        })
     }
 
-    pub(crate) const fn memory(&self) -> &GuestMemoryMmap {
-        &self.memory
+    /// The file in which it [lies](Self::in_file).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if it lies in none.
+    pub(crate) fn file(&self) -> Result<File, Error> {
+        let failed = |reason: String| Error::Memory {
+            mib: self.bytes() >> 20,
+            reason,
+        };
+        let region = self.memory.iter().next().and_then(|region| region.file_offset());
+        let region = region.ok_or_else(|| failed("it is in no file".into()))?;
+        region.file().try_clone().map_err(|error| failed(error.to_string()))
+    }
+
+    /// The pieces that a range of memory has, counted from the beginning of memory as if there were no hole in it: where
+    /// each is in this process, and its length. Nothing of what is beyond the end.
+    pub(crate) fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = (*mut u8, usize)> {
+        let mut before = 0;
+        self.memory.iter().filter_map(move |region| {
+            let here = before..before + region.len();
+            before = here.end;
+            let (start, end) = (range.start.max(here.start), range.end.min(here.end));
+            let place = region.get_host_address(MemoryRegionAddress(start.checked_sub(here.start)?));
+            (start < end).then_some((place.ok()?, (end - start) as usize))
+        })
+    }
+
+    /// From now on, [`take_changes`](Self::take_changes) knows what this process and the guest write.
+    ///
+    /// # Errors
+    ///
+    /// What KVM says.
+    pub(crate) fn watch_changes(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
+        self.attach_with(vm, KVM_MEM_LOG_DIRTY_PAGES)?;
+        let words = (self.bytes() / map::PAGE).div_ceil(64) as usize;
+        self.touched
+            .get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
+        Ok(())
+    }
+
+    /// The pages that may have been written since this was asked last, or since it is being
+    /// [watched](Self::watch_changes): a bit for each, counted as by [`pieces`](Self::pieces).
+    ///
+    /// # Errors
+    ///
+    /// What KVM says.
+    pub(crate) fn take_changes(&self, vm: &VmFd) -> Result<Vec<u64>, kvm_ioctls::Error> {
+        let words = self.touched.get().map(|words| &words[..]).unwrap_or_default();
+        let mut changes: Vec<_> = words.iter().map(|word| word.swap(0, Ordering::Relaxed)).collect();
+        let mut page = 0;
+        for (slot, region) in self.memory.iter().enumerate() {
+            let log = vm.get_dirty_log(slot as u32, region.len() as usize)?;
+            // The hole in memory begins at a multiple of 64 pages.
+            let here = changes.iter_mut().skip(page / 64);
+            here.zip(log).for_each(|(word, log)| *word |= log);
+            page += (region.len() / map::PAGE) as usize;
+        }
+        Ok(changes)
+    }
+
+    /// Remembers that a range of addresses may be written.
+    fn touch(&self, address: u64, len: usize) {
+        let Some(touched) = self.touched.get() else { return };
+        let hole = map::HIGH_MEMORY - map::LOW_MEMORY_END;
+        let start = if address >= map::HIGH_MEMORY {
+            address - hole
+        } else {
+            address
+        };
+        let end = start.saturating_add(len as u64);
+        for page in start / map::PAGE..end.div_ceil(map::PAGE) {
+            if let Some(word) = touched.get((page / 64) as usize) {
+                word.fetch_or(1 << (page % 64), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Memory whose bytes are those of a file of this length, to which what is written goes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if this process cannot have so much.
+    pub(crate) fn in_file(file: &File, bytes: u64) -> Result<Self, Error> {
+        let failed = |reason: String| Error::Memory {
+            mib: bytes >> 20,
+            reason,
+        };
+        let mut at = 0;
+        let mut ranges = Vec::with_capacity(2);
+        for (start, len) in parts(bytes) {
+            let file = file.try_clone().map_err(|e| failed(e.to_string()))?;
+            ranges.push((start, len as usize, Some(FileOffset::new(file, at))));
+            at += len;
+        }
+        let memory = GuestMemoryMmap::from_ranges_with_files(ranges).map_err(|e| failed(e.to_string()))?;
+        Ok(Self {
+            memory,
+            touched: OnceLock::new(),
+        })
     }
 
     /// Asks the kernel for huge pages where nobody has touched memory yet. Where it has none, small
     /// ones do.
     pub(crate) fn prefer_huge_pages(&self) {
         for region in self.memory.iter() {
-            if let Ok(start) = region.get_host_address(vm_memory::MemoryRegionAddress(0)) {
+            if let Ok(start) = region.get_host_address(MemoryRegionAddress(0)) {
                 // SAFETY: mapped memory of this process, of which no byte changes.
                 let _ = unsafe { libc::madvise(start.cast(), region.len() as usize, libc::MADV_HUGEPAGE) };
             }
@@ -99,20 +239,18 @@ impl Ram {
     /// # Errors
     ///
     /// [`Error::Kvm`].
-    pub(crate) fn attach(&self, vm: &VmFd) -> Result<(), Error> {
+    pub fn attach(&self, vm: &VmFd) -> Result<(), Error> {
         self.attach_with(vm, 0)
+            .map_err(Error::kvm("KVM_SET_USER_MEMORY_REGION"))
     }
 
     /// As [`attach`](Self::attach), with flags of KVM's for each piece.
-    pub(crate) fn attach_with(&self, vm: &VmFd, flags: u32) -> Result<(), Error> {
+    pub(crate) fn attach_with(&self, vm: &VmFd, flags: u32) -> Result<(), kvm_ioctls::Error> {
         for (slot, region) in self.memory.iter().enumerate() {
             let start = region.start_addr();
             let place = region
-                .get_host_address(vm_memory::MemoryRegionAddress(0))
-                .map_err(|e| Error::Memory {
-                    mib: region.len() >> 20,
-                    reason: e.to_string(),
-                })?;
+                .get_host_address(MemoryRegionAddress(0))
+                .map_err(|_| kvm_ioctls::Error::new(libc::EFAULT))?;
             let region = kvm_userspace_memory_region {
                 slot: slot as u32,
                 flags,
@@ -123,7 +261,7 @@ impl Ram {
             // SAFETY: the range is mapped memory of this process; it stays so while the guest
             // runs, since `instance::run` keeps the memory longer than the VM; nobody makes Rust
             // references into it.
-            unsafe { vm.set_user_memory_region(region) }.map_err(Error::kvm("KVM_SET_USER_MEMORY_REGION"))?;
+            unsafe { vm.set_user_memory_region(region) }?;
         }
         Ok(())
     }
@@ -133,6 +271,7 @@ impl GuestMemory for Ram {
     fn window(&self, address: u64, len: usize) -> Option<Window<'_>> {
         let slice = self.memory.get_slice(GuestAddress(address), len).ok()?;
         let start = NonNull::new(slice.ptr_guard_mut().as_ptr())?;
+        self.touch(address, len);
         // SAFETY: vm-memory has checked that the range is mapped, readable and writable; the
         // mapping lives as long as `self`; nobody makes Rust references into guest memory.
         Some(unsafe { Window::new(start, len) })

@@ -17,12 +17,21 @@ pub struct KvmVcpu {
 }
 
 impl KvmVcpu {
-    pub(crate) const fn new(fd: VcpuFd, apic_base: u64) -> Self {
+    /// Of what KVM has made; `apic_base` is IA32_APIC_BASE, 0 without a local APIC.
+    #[must_use]
+    pub const fn new(fd: VcpuFd, apic_base: u64) -> Self {
         Self { fd, apic_base }
     }
 
-    pub(crate) const fn fd(&self) -> &VcpuFd {
+    /// KVM's descriptor.
+    #[must_use]
+    pub const fn fd(&self) -> &VcpuFd {
         &self.fd
+    }
+
+    /// The same, to be changed.
+    pub const fn fd_mut(&mut self) -> &mut VcpuFd {
+        &mut self.fd
     }
 
     /// Whether it has a local APIC.
@@ -67,7 +76,7 @@ impl KvmVcpu {
     }
 
     /// What the kernel says of an exit that ended in [`Exit::Broken`].
-    pub(crate) fn why_broken(&mut self) -> Broken {
+    pub fn why_broken(&mut self) -> Broken {
         const EMULATION: u32 = kvm_bindings::KVM_INTERNAL_ERROR_EMULATION;
         const HAS_BYTES: u64 = kvm_bindings::KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES as u64;
         let run = self.fd.get_kvm_run();

@@ -8,7 +8,7 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid_count;
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 
 use chiton_core::cpuid::GuestCpuid;
 use chiton_core::paging::{Npt, Pat};
@@ -48,8 +48,6 @@ pub(crate) struct Processor {
     pub(crate) rules: check::Processor,
     /// What a guest's `cpuid` answers.
     pub(crate) cpuid: GuestCpuid,
-    /// Whether the timer is under way.
-    pub(crate) armed: Cell<bool>,
     pub(crate) timer: Timer,
     _idt: Idt,
     /// Where VMRUN keeps the host's state.
@@ -94,7 +92,6 @@ impl Svm {
             npt,
             rules: check::Processor::of(__cpuid_count, features),
             cpuid,
-            armed: Cell::new(false),
             timer,
             _idt: idt,
             _host_save_area: host_save_area,

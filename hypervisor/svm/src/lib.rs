@@ -13,8 +13,10 @@
 //! | `vmcb` | the VMCB as the processor has it |
 //! | `setup` | what stands in a VMCB before the guest runs |
 //! | `entry` | the way into the guest and back, in assembly |
+//! | `delivery` | interrupts of the guest's own APIC: when it takes one |
 //! | `timer`, `interrupts` | time slices, by an interrupt of the machine |
 //! | `vcpu`, `handlers` | the loop round the guest, and what becomes of each exit |
+//! | `prove` | the rules of VMRUN and the processor, compared in thousands of cases |
 //! | `options`, `trace`, `report` | what one can ask for, and what one is told |
 //!
 //! What SVM *is*, without executing it, is in [`chiton_core::svm`]. The twin of this crate is
@@ -23,12 +25,14 @@
 
 extern crate alloc;
 
+mod delivery;
 mod enable;
 mod entry;
 mod error;
 mod handlers;
 mod interrupts;
 mod options;
+mod prove;
 mod report;
 mod setup;
 mod timer;
@@ -39,6 +43,7 @@ mod vmcb;
 pub use enable::Svm;
 pub use error::Error;
 pub use options::{Options, Tracer};
+pub use prove::prove;
 pub use report::Report;
 pub use trace::Trace;
 pub use vcpu::{Counts, SvmVcpu};

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use chiton_core::apic::GuestApic;
 use chiton_core::paging::Size;
 
 use crate::trace::Trace;
@@ -18,6 +19,8 @@ pub struct Options {
     pub largest_page: Size,
     /// Whether the rules of VMRUN are checked before the first, and not only when one fails.
     pub check: bool,
+    /// The local APIC of the guest's processor; `None` for a guest without interrupts.
+    pub apic: Option<GuestApic>,
     /// Sees each exit, before it is handled.
     pub trace: Option<Tracer>,
 }
@@ -28,6 +31,7 @@ impl Default for Options {
             slice: 10_000_000,
             largest_page: Size::Huge,
             check: false,
+            apic: None,
             trace: None,
         }
     }

@@ -33,7 +33,7 @@ const DEBUG_REGISTERS: u32 = u32::MAX;
 
 /// Events of the machine, instructions that the guest's CPUID does not have, and those that ask for
 /// something outside the guest. What is about the guest's own mode and tables does not exit.
-const VECTOR_3: u32 = vector3::INTR
+pub(crate) const VECTOR_3: u32 = vector3::INTR
     | vector3::NMI
     | vector3::RDPMC
     | vector3::CPUID
@@ -66,7 +66,7 @@ const VECTOR_5: u32 = vector5::INVLPGB | vector5::INVPCID | vector5::MCOMMIT | v
 
 /// Of the virtual interrupt control: RFLAGS.IF and CR8 of the guest are about its own interrupts
 /// (APM volume 2, section 15.21.1).
-const V_INTR_MASKING: u32 = 1 << 24;
+pub(crate) const V_INTR_MASKING: u32 = 1 << 24;
 
 /// Registers that are the guest's own: VMLOAD and VMSAVE exchange them, or the guest's VMCB has
 /// them. By number: SYSENTER_CS, _ESP, _EIP, STAR, LSTAR, CSTAR, SFMASK, FS.base, GS.base, KernelGsBase.

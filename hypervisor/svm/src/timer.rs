@@ -1,34 +1,16 @@
 //! Time slices: the local APIC's timer interrupts the guest (APM volume 2, section 16.4.1).
 
 use core::arch::x86_64::_rdtsc;
+use core::cell::Cell;
 
+use chiton_core::local_apic::{LocalApic, Register};
 use chiton_core::physical::Physical;
-use x86_64::registers::model_specific::Msr;
 
 use crate::Error;
 use crate::interrupts::{SPURIOUS, TIMER};
 
-/// Where the APIC is, and in which mode (APM volume 2, section 16.3.1).
-const APIC_BASE: u32 = 0x1b;
-/// It is on.
-const ENABLED: u64 = 1 << 11;
-/// Its registers are model-specific ones.
-const X2APIC: u64 = 1 << 10;
-/// The first of these; the others are 16 bytes apart as memory, one apart here.
-const FIRST_X2APIC: u32 = 0x800;
-
-/// Offsets of registers (APM volume 2, table 16-2).
-const END_OF_INTERRUPT: u32 = 0xb0;
-const SPURIOUS_VECTOR: u32 = 0xf0;
-const TIMER_ENTRY: u32 = 0x320;
-const INITIAL_COUNT: u32 = 0x380;
-const CURRENT_COUNT: u32 = 0x390;
-const DIVIDE: u32 = 0x3e0;
-
 /// Of an entry of the local vector table: no interrupt.
 const MASKED: u32 = 1 << 16;
-/// Of the spurious-vector register: the APIC takes interrupts.
-const SOFTWARE_ENABLE: u32 = 1 << 8;
 /// The timer counts each tick of its clock.
 const DIVIDE_BY_ONE: u32 = 0b1011;
 
@@ -37,92 +19,73 @@ const COMPARED: u64 = 1 << 20;
 
 /// The timer of this processor.
 pub(crate) struct Timer {
-    apic: Apic,
+    apic: LocalApic,
     /// Ticks of the timer in [`COMPARED`] ticks of the TSC.
     rate: u64,
+    /// When it comes, in ticks of the TSC; 0 if it is not under way.
+    comes: Cell<u64>,
 }
 
 impl Timer {
     /// Switches the APIC on, and finds out how fast its timer counts.
     pub(crate) fn new(physical: &dyn Physical) -> Result<Self, Error> {
-        let apic = Apic::of_this_processor(physical);
-        apic.write(SPURIOUS_VECTOR, SOFTWARE_ENABLE | u32::from(SPURIOUS));
-        apic.write(DIVIDE, DIVIDE_BY_ONE);
-        apic.write(TIMER_ENTRY, MASKED | u32::from(TIMER));
-        apic.write(INITIAL_COUNT, u32::MAX);
+        let apic = LocalApic::switch_on(physical, SPURIOUS);
+        apic.write(Register::Divide, DIVIDE_BY_ONE);
+        apic.write(Register::Timer, MASKED | u32::from(TIMER));
+        apic.write(Register::InitialCount, u32::MAX);
         let start = now();
         while now().wrapping_sub(start) < COMPARED {
             core::hint::spin_loop();
         }
-        let rate = u64::from(u32::MAX - apic.read(CURRENT_COUNT));
-        apic.write(INITIAL_COUNT, 0);
+        let rate = u64::from(u32::MAX - apic.read(Register::CurrentCount));
+        apic.write(Register::InitialCount, 0);
         if rate == 0 {
             return Err(Error::NoTimer);
         }
-        Ok(Self { apic, rate })
+        Ok(Self {
+            apic,
+            rate,
+            comes: Cell::new(0),
+        })
     }
 
-    /// Has an interrupt come after so many ticks of the TSC, once.
-    pub(crate) fn arm(&self, ticks: u64) {
+    /// Begins a slice of so many ticks of the TSC, unless one is under way.
+    pub(crate) fn begin_slice(&self, ticks: u64) {
+        if self.comes.get() == 0 {
+            self.arm(now().saturating_add(ticks));
+        }
+    }
+
+    /// Ends the slice at this time at the latest.
+    pub(crate) fn end_by(&self, time: u64) {
+        if time < self.comes.get() {
+            self.arm(time);
+        }
+    }
+
+    /// Has an interrupt come then, once.
+    fn arm(&self, time: u64) {
+        let ticks = time.saturating_sub(now());
         let count = u128::from(ticks) * u128::from(self.rate) / u128::from(COMPARED);
-        self.apic.write(TIMER_ENTRY, TIMER.into());
+        self.apic.write(Register::Timer, TIMER.into());
         // Zero would stop it.
-        self.apic.write(INITIAL_COUNT, count.clamp(1, u32::MAX.into()) as u32);
+        self.apic
+            .write(Register::InitialCount, count.clamp(1, u32::MAX.into()) as u32);
+        self.comes.set(time);
     }
 
-    /// The interrupt was taken.
+    /// An interrupt was taken: that of the timer, or of another processor, after which a slice begins
+    /// as well.
     pub(crate) fn acknowledge(&self) {
-        self.apic.write(END_OF_INTERRUPT, 0);
+        self.apic.end_of_interrupt();
+        self.comes.set(0);
     }
 }
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        self.apic.write(TIMER_ENTRY, MASKED | u32::from(TIMER));
-        self.apic.write(INITIAL_COUNT, 0);
-    }
-}
-
-/// The local APIC, by either way to its registers.
-enum Apic {
-    /// A page of memory.
-    Memory(*mut u8),
-    /// Model-specific registers.
-    Registers,
-}
-
-impl Apic {
-    fn of_this_processor(physical: &dyn Physical) -> Self {
-        // SAFETY: every processor in 64-bit mode has an APIC, and its base register.
-        let base = unsafe { Msr::new(APIC_BASE).read() };
-        if base & ENABLED == 0 {
-            // SAFETY: it is off, and is switched on where it is.
-            unsafe { Msr::new(APIC_BASE).write(base | ENABLED) }
-        }
-        if base & X2APIC != 0 {
-            return Self::Registers;
-        }
-        Self::Memory(physical.pointer(base & 0x000f_ffff_ffff_f000))
-    }
-
-    fn read(&self, register: u32) -> u32 {
-        match self {
-            // SAFETY: the APIC's page is mapped with all of physical memory; its registers are
-            // read 32 bits wide.
-            Self::Memory(page) => unsafe { page.add(register as usize).cast::<u32>().read_volatile() },
-            // SAFETY: x2APIC is on, so the register exists.
-            Self::Registers => unsafe { Msr::new(FIRST_X2APIC + register / 16).read() as u32 },
-        }
-    }
-
-    fn write(&self, register: u32, value: u32) {
-        match self {
-            // SAFETY: as for `read`. None of the registers written here reaches memory, or another
-            // processor.
-            Self::Memory(page) => unsafe { page.add(register as usize).cast::<u32>().write_volatile(value) },
-            // SAFETY: as above.
-            Self::Registers => unsafe { Msr::new(FIRST_X2APIC + register / 16).write(value.into()) },
-        }
+        self.apic.write(Register::Timer, MASKED | u32::from(TIMER));
+        self.apic.write(Register::InitialCount, 0);
     }
 }
 

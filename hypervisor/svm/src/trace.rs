@@ -16,10 +16,9 @@ pub struct Trace<'a> {
     pub vmcb: &'a dyn VmcbRead,
 }
 
-impl fmt::Display for Trace<'_> {
-    /// One line: the exit code, what it was about, where the guest is.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "exit {}: {}", self.number, Summary(self.vmcb))?;
-        write!(f, " at {:#x}", self.registers.rip)
+impl Trace<'_> {
+    /// The line about it, for a guest that is at `place`: the exit code, and what it was about.
+    pub fn at<'t>(&'t self, place: &'t dyn fmt::Display) -> impl fmt::Display + 't {
+        fmt::from_fn(move |f| write!(f, "exit {} at {place}: {}", self.number, Summary(self.vmcb)))
     }
 }

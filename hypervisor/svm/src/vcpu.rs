@@ -6,6 +6,8 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use core::fmt;
 
+use chiton_core::apic::GuestApic;
+use chiton_core::cpuid::GuestCpuid;
 use chiton_core::fpu::Fpu;
 use chiton_core::paging::{self, Access, Nested, Npt, Rights};
 use chiton_core::physical::GuestRam;
@@ -30,7 +32,7 @@ const KEPT: u32 = clean::ALL & !clean::CET;
 pub struct SvmVcpu {
     pub(crate) vmcb: Vmcb,
     /// Where VMSAVE keeps what VMRUN does not save of the host.
-    host: Vmcb,
+    pub(crate) host: Vmcb,
     /// RAX, RSP, RIP and RFLAGS are those of the last exit, and go into the VMCB at the next entry.
     pub(crate) registers: Registers,
     /// DR0 to DR3, which the hypervisor keeps: breakpoints are not offered.
@@ -39,6 +41,11 @@ pub struct SvmVcpu {
     pub(crate) space: Space<Npt>,
     _maps: Maps,
     asid: u32,
+    /// The local APIC, if the guest has interrupts; what `cpuid` answers then; and whether `hlt` waits
+    /// for one.
+    pub(crate) apic: Option<GuestApic>,
+    pub(crate) cpuid: Option<GuestCpuid>,
+    pub(crate) halted: bool,
     /// Whether the processor has to forget the guest's translations before it goes on.
     forget: bool,
     /// What the next entry delivers.
@@ -64,7 +71,7 @@ impl Svm {
 }
 
 impl SvmVcpu {
-    fn new(processor: Rc<Processor>, ram: GuestRam, options: Options) -> Result<Self, Error> {
+    fn new(processor: Rc<Processor>, ram: GuestRam, mut options: Options) -> Result<Self, Error> {
         let physical = processor.physical;
         let mut vmcb = Vmcb::new(physical)?;
         let host = Vmcb::new(physical)?;
@@ -73,6 +80,7 @@ impl SvmVcpu {
         let maps = Maps::new(physical)?;
         let asid = processor.take_asid()?;
         setup::controls(&mut vmcb, &maps, asid, space.table.pointer());
+        let apic = options.apic.take();
         Ok(Self {
             vmcb,
             host,
@@ -82,6 +90,9 @@ impl SvmVcpu {
             space,
             _maps: maps,
             asid,
+            cpuid: apic.as_ref().map(|apic| processor.cpuid.of_processor(apic.number())),
+            apic,
+            halted: false,
             forget: true,
             event: Event::default(),
             pending: Pending::Nothing,
@@ -149,7 +160,7 @@ impl SvmVcpu {
     }
 
     /// Puts into the VMCB what goes there at each entry.
-    fn prepare(&mut self) {
+    pub(crate) fn prepare(&mut self) {
         let vmcb = &mut self.vmcb;
         vmcb.set(fields::RAX, self.registers.rax);
         vmcb.set(fields::RSP, self.registers.rsp);
@@ -207,10 +218,11 @@ impl SvmVcpu {
                 return Ok(Next::EntryFailed(Code::INVALID.0));
             }
         }
-        if !self.processor.armed.replace(true) {
-            self.processor.timer.arm(self.options.slice);
-        }
+        self.processor.timer.begin_slice(self.options.slice);
         loop {
+            if !self.prepare_interrupts() {
+                return Ok(Next::Halt);
+            }
             let code = self.enter();
             if code.is_refusal() {
                 let broken = self.check();
@@ -300,6 +312,7 @@ impl Vcpu for SvmVcpu {
     fn set_registers(&mut self, registers: &Registers, system: &SystemRegisters) -> Result<(), Error> {
         self.registers = *registers;
         self.event = Event::default();
+        self.halted = false;
         self.pending = Pending::Nothing;
         setup::write(&mut self.vmcb, system);
         self.forget();

@@ -10,6 +10,7 @@ use core::arch::x86_64::__cpuid_count;
 use core::cell::Cell;
 
 use chiton_core::cpuid::GuestCpuid;
+use chiton_core::local_apic::LocalApic;
 use chiton_core::paging::Mtrrs;
 use chiton_core::physical::{Pages, Physical};
 use chiton_core::vmx::capability::{Capabilities, FeatureControl, Processor as Features};
@@ -20,6 +21,9 @@ use crate::{Error, instructions, invalidate, msr};
 
 /// Leaf 1 ECX: VMX.
 const CPUID_VMX: u32 = 1 << 5;
+
+/// The vector of an interrupt that the local APIC takes back.
+const SPURIOUS: u8 = 0xff;
 
 /// VMX, turned on, on the processor that called [`enable`](Self::enable).
 ///
@@ -37,6 +41,8 @@ pub(crate) struct Processor {
     pub(crate) mtrrs: Mtrrs,
     /// What a guest's `cpuid` answers.
     pub(crate) cpuid: GuestCpuid,
+    /// The machine's own interrupts.
+    pub(crate) apic: LocalApic,
     /// The VMXON region, which is the processor's own until VMXOFF.
     _region: Pages,
     /// Address of the VMCS that is current; 0 when none is.
@@ -82,6 +88,7 @@ impl Vmx {
             mtrrs: Mtrrs::read(capabilities.processor.physical_bits.into(), read),
             capabilities,
             cpuid,
+            apic: LocalApic::switch_on(physical, SPURIOUS),
             _region: region,
             current: Cell::new(0),
             next_vpid: Cell::new(1),

@@ -55,6 +55,15 @@ impl Injection {
         Self::with_code(GP, 0)
     }
 
+    /// An interrupt, of the guest's own APIC.
+    pub(crate) const fn interrupt(vector: u8) -> Self {
+        Self {
+            event: Event::new(Kind::ExternalInterrupt, vector, false),
+            error_code: 0,
+            length: 0,
+        }
+    }
+
     /// What the exit says that happened: an exception or an NMI.
     pub(crate) fn of_exit(vmcs: &impl VmcsFields) -> Option<Self> {
         let event = Event(vmcs.get(fields::EXIT_INTERRUPTION_INFORMATION));

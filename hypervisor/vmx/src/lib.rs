@@ -19,6 +19,7 @@
 //! | `vcpu` | the run loop of one vCPU | 25.1 |
 //! | `handlers` | what becomes of each exit | 27, 29, appendix C |
 //! | `inject` | events, those interrupted by an exit too | 28.6, 29.2.4 |
+//! | `delivery` | interrupts of the guest's own APIC: when it takes one | 28.6, 28.7.5, 28.7.7 |
 //! | `timer` | time slices | 27.5.1 |
 //! | `memory` | guest memory, mapped on demand | 30.3 |
 //! | `invalidate` | INVEPT and INVVPID, where and why | 30.4 |
@@ -30,6 +31,7 @@
 
 extern crate alloc;
 
+mod delivery;
 mod enable;
 mod entry;
 mod error;

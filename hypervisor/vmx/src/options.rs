@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use chiton_core::apic::GuestApic;
 use chiton_core::paging::Size;
 
 use crate::trace::Trace;
@@ -26,6 +27,8 @@ pub struct Options {
     /// Whether EPT violations may become exceptions of the guest, where the processor can, and at
     /// which guest-physical address it then finds what they were.
     pub virtualization_exceptions: Option<u64>,
+    /// The local APIC of the guest's processor; `None` for a guest without interrupts.
+    pub apic: Option<GuestApic>,
     /// Sees each exit, before it is handled.
     pub trace: Option<Tracer>,
 }
@@ -39,6 +42,7 @@ impl Default for Options {
             page_log: false,
             views: false,
             virtualization_exceptions: None,
+            apic: None,
             trace: None,
         }
     }

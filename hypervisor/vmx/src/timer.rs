@@ -3,11 +3,24 @@
 //! It counts down in the guest, by one whenever bit N of the TSC changes, and exits at zero. Exits
 //! save what is left, so that a guest that exits often is interrupted too.
 
-use chiton_core::vmx::{Capabilities, NoSuchField, VmcsWrite, fields};
+use chiton_core::vmx::{Capabilities, NoSuchField, VmcsFields, VmcsWrite, fields};
 
 /// Begins a slice of so many ticks of the TSC.
 pub(crate) fn arm(vmcs: &mut impl VmcsWrite, capabilities: &Capabilities, ticks: u64) -> Result<(), NoSuchField> {
     vmcs.set(fields::PREEMPTION_TIMER_VALUE, value(capabilities, ticks))
+}
+
+/// Ends the slice after so many ticks, if it does not end before.
+pub(crate) fn arm_at_most(
+    vmcs: &mut (impl VmcsFields + VmcsWrite),
+    capabilities: &Capabilities,
+    ticks: u64,
+) -> Result<(), NoSuchField> {
+    let value = value(capabilities, ticks);
+    if value < vmcs.get(fields::PREEMPTION_TIMER_VALUE) {
+        vmcs.set(fields::PREEMPTION_TIMER_VALUE, value)?;
+    }
+    Ok(())
 }
 
 /// What the timer counts down from. The field has 32 bits; what is longer is a longer slice than

@@ -16,15 +16,13 @@ pub struct Trace<'a> {
     pub vmcs: &'a dyn VmcsRead,
 }
 
-impl fmt::Display for Trace<'_> {
-    /// One line: the reason, what its qualification means, where the guest is.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Trace<'_> {
+    /// The line about it, for a guest that is at `place`: the reason, and what its qualification means.
+    pub fn at<'t>(&'t self, place: &'t dyn fmt::Display) -> impl fmt::Display + 't {
         let report = Report(self.vmcs);
-        let (reason, qualification) = (report.reason(), report.qualification());
-        write!(
-            f,
-            "exit {} at {:#x}: {reason}: {qualification}",
-            self.number, self.registers.rip
-        )
+        fmt::from_fn(move |f| {
+            let (reason, qualification) = (report.reason(), report.qualification());
+            write!(f, "exit {} at {place}: {reason}: {qualification}", self.number)
+        })
     }
 }

@@ -6,6 +6,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use chiton_core::apic::GuestApic;
+use chiton_core::cpuid::GuestCpuid;
 use chiton_core::fpu::Fpu;
 use chiton_core::paging::{self, Access, Ept, Nested, Rights};
 use chiton_core::physical::{GuestRam, Pages};
@@ -53,9 +55,14 @@ pub struct VmxVcpu {
     pub(crate) msr_lists: MsrLists,
     bitmaps: Bitmaps,
     /// The virtual-APIC page, where the processor keeps CR8 for the guest.
-    virtual_apic: Option<Pages>,
+    pub(crate) virtual_apic: Option<Pages>,
     /// CR8 where the processor does not.
     pub(crate) cr8: u64,
+    /// The local APIC, if the guest has interrupts; what `cpuid` answers then; and whether `hlt` waits
+    /// for one.
+    pub(crate) apic: Option<GuestApic>,
+    pub(crate) cpuid: Option<GuestCpuid>,
+    pub(crate) halted: bool,
     vpid: Option<u16>,
     pub(crate) page_log: Option<PageLog>,
     pub(crate) views: Option<Views>,
@@ -83,7 +90,7 @@ impl Vmx {
 }
 
 impl VmxVcpu {
-    fn new(processor: Rc<Processor>, ram: GuestRam, options: Options) -> Result<Self, Error> {
+    fn new(processor: Rc<Processor>, ram: GuestRam, mut options: Options) -> Result<Self, Error> {
         let physical = processor.physical;
         let capabilities = &processor.capabilities;
         let controls = Controls::choose(capabilities, extras(&options))?;
@@ -94,6 +101,7 @@ impl VmxVcpu {
         };
         let page_log = controls.secondary.has(secondary::ENABLE_PML);
         let tpr_shadow = controls.has_tpr_shadow();
+        let apic = options.apic.take();
         let mut vcpu = Self {
             vmcs: Vmcs::new(Rc::clone(&processor))?,
             controls,
@@ -109,6 +117,9 @@ impl VmxVcpu {
                 .then(|| Pages::one(physical, "the virtual-APIC page"))
                 .transpose()?,
             cr8: 0,
+            cpuid: apic.as_ref().map(|apic| processor.cpuid.of_processor(apic.number())),
+            apic,
+            halted: false,
             vpid,
             page_log: page_log.then(|| PageLog::new(physical)).transpose()?,
             views: None,
@@ -266,6 +277,9 @@ impl VmxVcpu {
     /// Enters the guest as often as it takes until the run loop has something to do.
     fn go_on(&mut self) -> Result<Next, Error> {
         loop {
+            if !self.prepare_interrupts()? {
+                return Ok(Next::Halt);
+            }
             let reason = match self.enter()? {
                 Entered::Exited(reason) => reason,
                 Entered::Foreseen(broken) => {
@@ -404,6 +418,7 @@ impl Vcpu for VmxVcpu {
         self.registers = *registers;
         self.cr2 = system.cr2;
         self.event = None;
+        self.halted = false;
         self.pending = Pending::Nothing;
         setup::guest::write(&mut self.vmcs, system, self.real)?;
         self.forget_linear()

@@ -1,4 +1,4 @@
-//! Makes a boot image: `chiton-image bios|uefi KERNEL RAMDISK IMAGE`.
+//! Makes a boot image: `chiton-image bios|uefi KERNEL IMAGE [RAMDISK]`.
 //!
 //! `cargo xtask image` builds and calls this program.
 
@@ -9,12 +9,14 @@ use bootloader::{BootConfig, DiskImageBuilder};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [kind, kernel, ramdisk, image] = words.as_slice() else {
-        eprintln!("usage: chiton-image bios|uefi KERNEL RAMDISK IMAGE");
+    let [kind, kernel, image, ramdisk @ ..] = words.as_slice() else {
+        eprintln!("usage: chiton-image bios|uefi KERNEL IMAGE [RAMDISK]");
         return ExitCode::from(2);
     };
     let mut builder = DiskImageBuilder::new(PathBuf::from(kernel));
-    builder.set_ramdisk(PathBuf::from(ramdisk));
+    if let Some(ramdisk) = ramdisk.first() {
+        builder.set_ramdisk(PathBuf::from(ramdisk));
+    }
     // The serial port is the guest's console: the boot loader must not write there.
     let mut config = BootConfig::default();
     config.serial_logging = false;

@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -15,7 +15,7 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::emulator::Machine;
+use super::{Hardware, emulator::Machine};
 use crate::{
     command,
     error::{Error, Result},
@@ -24,6 +24,15 @@ use crate::{
 
 /// The size of a cylinder, of which a disk has a whole number: 16 heads, 63 sectors.
 const CYLINDER: u64 = 16 * 63 * 512;
+
+/// The firmware of Debian's package bochsbios.
+const BIOS: &str = "/usr/share/bochs/BIOS-bochs-latest";
+/// What it does to IA32_FEATURE_CONTROL (SDM volume 3C, section 25.7), on each of its ways: `rdmsr; or eax, 5; wrmsr`,
+/// by which VMX is allowed outside SMX operation, and the register locked.
+const ALLOWS_VMX: [&[u8]; 2] = [
+    &[0x0f, 0x32, 0x83, 0xc8, 5, 0x0f, 0x30],
+    &[0x0f, 0x32, 0x66, 0x83, 0xc8, 5, 0x0f, 0x30],
+];
 
 /// The processor that Bochs shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -41,6 +50,12 @@ pub(crate) enum Model {
     /// VMX without EPT.
     #[value(skip)]
     WithoutEpt,
+    /// EPT without unrestricted guest.
+    #[value(skip)]
+    WithoutUnrestrictedGuest,
+    /// VMX, which the firmware locks off.
+    #[value(skip)]
+    LockedOff,
 }
 
 impl Model {
@@ -48,24 +63,35 @@ impl Model {
     const fn word(self) -> &'static str {
         match self {
             Self::Haswell => "corei7_haswell_4770",
-            Self::SkylakeX => "corei7_skylake_x",
+            Self::SkylakeX | Self::LockedOff => "corei7_skylake_x",
             Self::Tigerlake => "tigerlake",
             Self::WithoutVmx => "p4_prescott_celeron_336",
             Self::WithoutEpt => "core2_penryn_t9600",
+            Self::WithoutUnrestrictedGuest => "corei5_lynnfield_750",
         }
+    }
+
+    /// For people.
+    fn named(self) -> String {
+        let locked = if self == Self::LockedOff {
+            ", with VMX locked off by its firmware"
+        } else {
+            ""
+        };
+        format!("Bochs, which emulates {}{locked}", self.word())
     }
 }
 
 impl Machine {
-    /// Starts Bochs with this image, by BIOS, and so many MiB of memory.
+    /// Starts Bochs with this image, by BIOS, and this hardware.
     ///
     /// # Errors
     ///
     /// If it is not there, or does not start.
-    pub(crate) fn bochs(image: &Path, model: Model, memory: u32) -> Result<Self> {
+    pub(crate) fn bochs(image: &Path, model: Model, hardware: Hardware) -> Result<Self> {
         let program = tools::debian("bochs", "bochs")?;
         for (file, package) in [
-            ("/usr/share/bochs/BIOS-bochs-latest", "bochsbios"),
+            (BIOS, "bochsbios"),
             ("/usr/share/bochs/VGABIOS-lgpl-latest", "vgabios"),
             ("/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_x_gui.so", "bochs-x"),
         ] {
@@ -77,7 +103,8 @@ impl Machine {
         let at = |name: &str| place.join(name);
         let listener = TcpListener::bind("127.0.0.1:0").map_err(Error::file("listen on", Path::new("127.0.0.1")))?;
         let port = listener.local_addr().map_or(0, |address| address.port());
-        let settings = settings(image, model, memory, port, &at("log"));
+        let firmware = firmware(model, &at("firmware"))?;
+        let settings = settings(&firmware, image, model, hardware, port, &at("log"));
         for (name, content) in [("bochsrc", settings.as_str()), ("commands", "c\n")] {
             fs::write(at(name), content).map_err(Error::file("write", &at(name)))?;
         }
@@ -101,12 +128,16 @@ impl Machine {
         })?;
         let mut machine = Self {
             console: Box::new(std::io::empty()),
+            line: Box::new(std::io::sink()),
             words: Box::new(std::io::empty()),
             children: vec![child, screen],
             log: at("log"),
-            named: format!("Bochs, which emulates {}", model.word()),
+            named: model.named(),
         };
         let console = machine.accept(&listener)?;
+        if let Ok(line) = console.try_clone() {
+            machine.line = Box::new(line);
+        }
         machine.console = Box::new(console);
         let words = machine.children[0].stdout.take();
         machine.words = Box::new(words.expect("it is piped"));
@@ -162,6 +193,27 @@ fn screen() -> Result<(Child, String)> {
     Ok((child, format!(":{number}")))
 }
 
+/// The firmware to boot with: a copy of Bochs' own that locks VMX off, where the model wants that.
+fn firmware(model: Model, copy: &Path) -> Result<PathBuf> {
+    if model != Model::LockedOff {
+        return Ok(BIOS.into());
+    }
+    let mut bytes = fs::read(BIOS).map_err(Error::file("read", Path::new(BIOS)))?;
+    for pattern in ALLOWS_VMX {
+        let at = bytes.windows(pattern.len()).position(|window| window == pattern);
+        let five = pattern.iter().position(|byte| *byte == 5);
+        let (Some(at), Some(five)) = (at, five) else {
+            return Err(Error::Missing(format!(
+                "{BIOS} does not set IA32_FEATURE_CONTROL as that of bochsbios 2.7 does"
+            )));
+        };
+        // Locked, and nothing else.
+        bytes[at + five] = 1;
+    }
+    fs::write(copy, bytes).map_err(Error::file("write", copy))?;
+    Ok(copy.to_owned())
+}
+
 /// Makes a disk of whole cylinders.
 fn pad(image: &Path) -> Result<()> {
     let file = fs::OpenOptions::new().write(true).open(image);
@@ -172,12 +224,13 @@ fn pad(image: &Path) -> Result<()> {
 }
 
 /// The file of settings.
-fn settings(image: &Path, model: Model, memory: u32, port: u16, log: &Path) -> String {
-    let (image, log, model) = (image.display(), log.display(), model.word());
+fn settings(firmware: &Path, image: &Path, model: Model, hardware: Hardware, port: u16, log: &Path) -> String {
+    let Hardware { memory, processors } = hardware;
+    let (firmware, image, log, model) = (firmware.display(), image.display(), log.display(), model.word());
     format!(
-        "cpu: model={model}, count=1, ips=200000000, reset_on_triple_fault=0\n\
+        "cpu: model={model}, count={processors}, ips=200000000, reset_on_triple_fault=0\n\
          memory: guest={memory}, host={memory}\n\
-         romimage: file=/usr/share/bochs/BIOS-bochs-latest\n\
+         romimage: file=\"{firmware}\"\n\
          vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\
          ata0-master: type=disk, path=\"{image}\", mode=flat\n\
          boot: disk\n\

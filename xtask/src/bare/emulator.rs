@@ -16,15 +16,69 @@ use crate::error::{Error, Result};
 const END: &str = "chiton: end status=";
 /// What its first line begins with; before it the emulator speaks of itself.
 const BEGIN: &str = "chiton: ";
+/// Of the kernel's console: ends the input (Control-D).
+const END_OF_INPUT: u8 = 4;
+/// Of the kernel's console: the next byte is input, whatever it is (Control-V).
+const LITERAL: u8 = 0x16;
 /// How long the emulator may take to end after that line.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// What is typed on the machine's serial line, once the hypervisor is there.
+pub(crate) enum Input {
+    /// Nothing.
+    Nothing,
+    /// These bytes, as they are.
+    Bytes(Vec<u8>),
+    /// Standard input, as the input of one guest.
+    Standard,
+}
+
+impl Input {
+    /// The bytes by which these become the whole input of one guest.
+    pub(crate) fn whole(bytes: &[u8]) -> Vec<u8> {
+        let mut typed = literal(bytes);
+        typed.push(END_OF_INPUT);
+        typed
+    }
+
+    /// Types it.
+    fn feed(self, mut line: impl Write + Send + 'static) {
+        match self {
+            Self::Nothing => {}
+            Self::Bytes(bytes) => drop(thread::spawn(move || line.write_all(&bytes))),
+            // Nobody waits for this thread, as nobody knows when a terminal says the next word.
+            Self::Standard => drop(thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                while let Ok(len @ 1..) = io::stdin().read(&mut bytes) {
+                    line.write_all(&literal(&bytes[..len]))?;
+                    line.flush()?;
+                }
+                line.write_all(&[END_OF_INPUT])
+            })),
+        }
+    }
+}
+
+/// Input, in which no byte means anything but itself.
+fn literal(bytes: &[u8]) -> Vec<u8> {
+    let mut typed = Vec::with_capacity(bytes.len() + 1);
+    for byte in bytes {
+        if matches!(*byte, END_OF_INPUT | LITERAL) {
+            typed.push(LITERAL);
+        }
+        typed.push(*byte);
+    }
+    typed
+}
 
 /// A machine that has been started; it dies with this value.
 pub(crate) struct Machine {
     /// The emulator first, then what it needs to run.
     pub(super) children: Vec<Child>,
-    /// COM1.
+    /// COM1, as the machine writes it.
     pub(super) console: Box<dyn Read + Send>,
+    /// COM1, as the machine reads it.
+    pub(super) line: Box<dyn Write + Send>,
     /// Port 0xE9, among words of the emulator.
     pub(super) words: Box<dyn Read + Send>,
     /// The emulator's log.
@@ -44,8 +98,8 @@ impl Machine {
         &self.named
     }
 
-    /// Runs it to its end: the guest's console goes to `console`, each line of the hypervisor's own
-    /// to `word`. Returns the status that the hypervisor says.
+    /// Runs it to its end: `input` is typed, the guest's console goes to `console`, each line of the
+    /// hypervisor's own to `word`. Returns the status that the hypervisor says.
     ///
     /// # Errors
     ///
@@ -53,11 +107,13 @@ impl Machine {
     pub(crate) fn run(
         mut self,
         limit: Option<Duration>,
+        input: Input,
         console: impl Write + Send,
         mut word: impl FnMut(&str),
     ) -> Result<i32> {
         let from = std::mem::replace(&mut self.console, Box::new(io::empty()));
         let words = std::mem::replace(&mut self.words, Box::new(io::empty()));
+        let mut input = Some((input, std::mem::replace(&mut self.line, Box::new(io::sink()))));
         let pid = self.children.first().map(rustix::process::Pid::from_child);
         let (done, watch) = mpsc::channel::<()>();
         let started = Instant::now();
@@ -81,6 +137,10 @@ impl Machine {
                     line.find(BEGIN).map_or("", |at| &line[at..])
                 };
                 begun |= !line.is_empty();
+                // Before its first word nobody has set up the line.
+                if begun && let Some((input, line)) = input.take() {
+                    input.feed(line);
+                }
                 if let Some(code) = line.strip_prefix(END) {
                     status = code.trim().parse().ok();
                     break;
@@ -144,5 +204,16 @@ impl Drop for Machine {
             drop(child.kill());
             drop(child.wait());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_byte_can_be_typed() {
+        assert_eq!(literal(b"a\x04\x16b\x16"), b"a\x16\x04\x16\x16b\x16\x16");
+        assert_eq!(Input::whole(b"hi\n"), b"hi\n\x04");
     }
 }

@@ -38,20 +38,23 @@ impl Kind {
     }
 }
 
-/// Makes the image `target/image/NAME-KIND.img` with this ramdisk.
+/// Makes the image `target/image/NAME-KIND.img` with this ramdisk, or without one.
 ///
 /// # Errors
 ///
 /// If kernel or builder do not build, or the image cannot be made.
-pub(crate) fn make(kind: Kind, ramdisk: &[u8], name: &str) -> Result<PathBuf> {
+pub(crate) fn make(kind: Kind, ramdisk: Option<&[u8]>, name: &str) -> Result<PathBuf> {
     let (builder, kernel) = (builder()?, kernel()?);
     let dir = paths::images();
     fs::create_dir_all(&dir).map_err(Error::file("create", &dir))?;
     let image = dir.join(format!("{name}-{}.img", kind.word()));
-    let archive = image.with_extension("tar");
-    fs::write(&archive, ramdisk).map_err(Error::file("write", &archive))?;
     let mut make = Command::new(builder);
-    make.arg(kind.word()).args([&kernel, &archive, &image]);
+    make.arg(kind.word()).args([&kernel, &image]);
+    if let Some(ramdisk) = ramdisk {
+        let archive = image.with_extension("tar");
+        fs::write(&archive, ramdisk).map_err(Error::file("write", &archive))?;
+        make.arg(archive);
+    }
     command::quietly(&Task::silent(), &mut make)?;
     Ok(image)
 }

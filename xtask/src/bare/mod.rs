@@ -14,7 +14,7 @@ mod qemu;
 mod ramdisk;
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -25,13 +25,31 @@ use crate::{
     guests,
 };
 pub(crate) use bochs::Model;
-use emulator::Machine;
+pub(crate) use emulator::{Input, Machine};
 use image::Kind;
 pub(crate) use qemu::Processor;
 use ramdisk::Ramdisk;
 
-/// Memory of an emulated machine, in MiB.
-const MEMORY: u32 = 512;
+/// What an emulated machine has beside its processor's kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hardware {
+    /// Memory, in MiB.
+    pub(crate) memory: u32,
+    /// How many processors.
+    pub(crate) processors: u32,
+}
+
+impl Default for Hardware {
+    fn default() -> Self {
+        Self {
+            memory: 512,
+            processors: 1,
+        }
+    }
+}
+
+/// How many processors an emulated machine can have: Bochs' BIOS knows no more.
+const MAX_PROCESSORS: i64 = 8;
 
 /// What emulates the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,6 +66,9 @@ pub(crate) struct ImageArgs {
     /// The guest that it runs: an example's name, a directory with a guest's package, or an ELF file.
     #[arg(default_value = "hello")]
     app: String,
+    /// A disk: a copy of this file, on the image's ramdisk; with :ro behind it read-only. May be given several times.
+    #[arg(long, value_name = "PATH[:ro]")]
+    disk: Vec<String>,
     /// A line for its `command` file, such as `memory=64M` or `exits=1`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -68,6 +89,17 @@ pub(crate) struct RunArgs {
     /// Boot by UEFI instead of the BIOS (in QEMU).
     #[arg(long)]
     uefi: bool,
+    /// How many processors the machine has, with a guest on each: all at once.
+    #[arg(long, value_name = "PROCESSORS", default_value_t = 1, conflicts_with_all = ["example", "prove"],
+          value_parser = clap::value_parser!(u32).range(1..=MAX_PROCESSORS))]
+    on_each: u32,
+    /// A disk: a copy of this file, on the image's ramdisk; with :ro behind it read-only. What the guest writes is lost
+    /// at its end. May be given several times.
+    #[arg(long, value_name = "PATH[:ro]")]
+    disk: Vec<String>,
+    /// How long the guest may run, such as `5s` or `200ms`.
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<String>,
     /// A line for the image's `command` file, such as `memory=64M` or `exits=1`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -127,9 +159,9 @@ impl ShowArgs {
 ///
 /// If something does not build.
 pub(crate) fn image(args: &ImageArgs, arguments: &[String]) -> Result<()> {
-    let ramdisk = ramdisk(&args.app, &args.set, arguments)?;
+    let ramdisk = ramdisk(&args.app, &args.set, &args.disk, arguments, 1)?;
     for kind in [Kind::Bios, Kind::Uefi] {
-        let image = image::make(kind, &ramdisk, "chiton")?;
+        let image = image::make(kind, Some(&ramdisk), "chiton")?;
         println!("{}: {}", kind.named(), image.display());
     }
     Ok(())
@@ -155,9 +187,9 @@ pub(crate) fn svm(args: &RunArgs, arguments: &[String]) -> Result<i32> {
             "Bochs emulates no SVM worth the name: leave `--in bochs` away, and it runs in QEMU".into(),
         ));
     }
-    if args.prove || args.example.is_some() {
+    if args.example.is_some() {
         return Err(Error::Usage(
-            "the examples and the proof are of VMX: run them with `cargo xtask vmx`".into(),
+            "the examples are of VMX: run them with `cargo xtask vmx`".into(),
         ));
     }
     run(args, arguments, Place::Qemu, Processor::Svm)
@@ -179,19 +211,37 @@ impl Emulated {
     ///
     /// If it is not there, or does not start.
     pub(crate) fn boot(self, image: &Path) -> Result<Machine> {
+        self.boot_with(image, Hardware::default())
+    }
+
+    /// The same with this hardware.
+    ///
+    /// # Errors
+    ///
+    /// As [`boot`](Self::boot).
+    pub(crate) fn boot_with(self, image: &Path, hardware: Hardware) -> Result<Machine> {
         match self {
-            Self::Bochs(model) => Machine::bochs(image, model, MEMORY),
-            Self::Qemu(processor) => Machine::qemu(image, Kind::Bios, processor, MEMORY),
+            Self::Bochs(model) => Machine::bochs(image, model, hardware),
+            Self::Qemu(processor) => Machine::qemu(image, Kind::Bios, processor, hardware),
         }
     }
 }
 
-/// An image that is booted by BIOS, with these files on its ramdisk, and `command` if there is to be one.
+/// An image that is booted by BIOS, with this ramdisk, if any.
 ///
 /// # Errors
 ///
 /// If something does not build.
-pub(crate) fn image_with(name: &str, files: &[(String, Vec<u8>)], command: Option<&[String]>) -> Result<PathBuf> {
+pub(crate) fn image_of(name: &str, ramdisk: Option<&[u8]>) -> Result<PathBuf> {
+    image::make(Kind::Bios, ramdisk, name)
+}
+
+/// A ramdisk with these files, and `command` if there is to be one.
+///
+/// # Errors
+///
+/// If it cannot be made of them.
+pub(crate) fn ramdisk_with(files: &[(String, Vec<u8>)], command: Option<&[String]>) -> Result<Vec<u8>> {
     let mut ramdisk = Ramdisk::default();
     for (file, content) in files {
         ramdisk.add(file, content)?;
@@ -199,18 +249,18 @@ pub(crate) fn image_with(name: &str, files: &[(String, Vec<u8>)], command: Optio
     if let Some(lines) = command {
         ramdisk.command(lines)?;
     }
-    image::make(Kind::Bios, &ramdisk.finish()?, name)
+    ramdisk.finish()
 }
 
-/// A machine of this model that runs an example instead of a guest; its status is 0 if it went as the manual says
+/// A machine that runs an example instead of a guest; its status is 0 if it went as the manual says
 /// or could not be shown there.
 ///
 /// # Errors
 ///
 /// If something does not build, or the machine does not start.
-pub(crate) fn example(name: &str, model: Model) -> Result<Machine> {
-    let image = image::make(Kind::Bios, &example_ramdisk(name, &[])?, "example")?;
-    Machine::bochs(&image, model, MEMORY)
+pub(crate) fn example(name: &str, machine: Emulated) -> Result<Machine> {
+    let image = image::make(Kind::Bios, Some(&example_ramdisk(name, &[])?), "example")?;
+    machine.boot(&image)
 }
 
 /// With the guest's console on standard output, and the hypervisor's words on standard error.
@@ -221,19 +271,45 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
             "Bochs has a BIOS: leave `--uefi` away, or use `--in qemu`".into(),
         ));
     }
-    let set: Vec<_> = args.set.iter().cloned().chain(args.show.lines()).collect();
+    let timeout = args.timeout.iter().map(|time| format!("timeout={time}"));
+    let set: Vec<_> = args
+        .set
+        .iter()
+        .cloned()
+        .chain(args.show.lines())
+        .chain(timeout)
+        .collect();
     let example = args.example.as_deref().or(args.prove.then_some("prove"));
     let (ramdisk, what) = match example {
         Some(name) => (example_ramdisk(name, &set)?, name),
-        None => (ramdisk(&args.app, &set, arguments)?, args.app.as_str()),
+        None => {
+            // Standard input is typed on the serial line, where it has an end.
+            let set: Vec<_> = std::iter::once("input=serial".into()).chain(set).collect();
+            (
+                ramdisk(&args.app, &set, &args.disk, arguments, args.on_each)?,
+                args.app.as_str(),
+            )
+        }
     };
-    let image = image::make(kind, &ramdisk, "run")?;
+    let hardware = Hardware {
+        processors: args.on_each,
+        ..Hardware::default()
+    };
+    let image = image::make(kind, Some(&ramdisk), "run")?;
     let machine = match place {
-        Place::Bochs => Machine::bochs(&image, args.model, MEMORY)?,
-        Place::Qemu => Machine::qemu(&image, kind, processor, MEMORY)?,
+        Place::Bochs => Machine::bochs(&image, args.model, hardware)?,
+        Place::Qemu => Machine::qemu(&image, kind, processor, hardware)?,
     };
+    for (number, disk) in args.disk.iter().enumerate() {
+        eprintln!("  disks/{number} is a copy of {}", disk.trim_end_matches(":ro"));
+    }
     eprintln!("  running {what} in {}", machine.named);
-    machine.run(None, io::stdout(), |line| eprintln!("{line}"))
+    let input = if example.is_some() {
+        Input::Nothing
+    } else {
+        Input::Standard
+    };
+    machine.run(None, input, io::stdout(), |line| eprintln!("{line}"))
 }
 
 /// The ramdisk for an example, which brings its own guest.
@@ -245,14 +321,35 @@ fn example_ramdisk(name: &str, set: &[String]) -> Result<Vec<u8>> {
     ramdisk.finish()
 }
 
-/// The ramdisk for one guest.
-fn ramdisk(app: &str, set: &[String], arguments: &[String]) -> Result<Vec<u8>> {
+/// The ramdisk for one guest, on each of so many processors, and its disks.
+fn ramdisk(app: &str, set: &[String], disks: &[String], arguments: &[String], processors: u32) -> Result<Vec<u8>> {
     let guest = guests::resolve(app)?;
     let mut ramdisk = Ramdisk::default();
     let name = ramdisk.guest(&guest)?;
-    let mut lines = vec![format!("guest={name}")];
-    lines.extend(set.iter().cloned());
-    lines.extend(arguments.iter().map(|argument| format!("arg={argument}")));
+    let mut of_disks = Vec::new();
+    for (number, disk) in disks.iter().enumerate() {
+        let (path, ro) = match disk.strip_suffix(":ro") {
+            Some(path) => (path, ":ro"),
+            None => (disk.as_str(), ""),
+        };
+        let content = fs::read(path).map_err(Error::file("read", Path::new(path)))?;
+        // Two disks may have the same name, in different folders.
+        let file = format!("disks/{number}");
+        ramdisk.add(&file, &content)?;
+        of_disks.push(format!("disk={file}{ro}"));
+    }
+    let mut lines = Vec::new();
+    for processor in 0..processors {
+        lines.push(format!("guest={name}"));
+        lines.extend(of_disks.iter().cloned());
+        lines.extend(set.iter().cloned());
+        if processor > 0 {
+            // There is one line to type on.
+            lines.extend([format!("on={processor}"), "input=none".into()]);
+        }
+        lines.extend(arguments.iter().map(|argument| format!("arg={argument}")));
+        lines.push(String::new());
+    }
     ramdisk.command(&lines)?;
     ramdisk.finish()
 }

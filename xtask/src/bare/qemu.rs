@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{emulator::Machine, image::Kind};
+use super::{Hardware, emulator::Machine, image::Kind};
 use crate::{
     command,
     error::{Error, Result},
@@ -23,6 +23,8 @@ pub(crate) enum Processor {
     Svm,
     /// An emulated one without it.
     WithoutSvm,
+    /// An emulated one whose SVM has no nested paging.
+    WithoutNestedPaging,
     /// This machine's own, which must nest.
     Own,
 }
@@ -32,6 +34,7 @@ impl Processor {
         match self {
             Self::Svm => ["-accel", "tcg", "-cpu", "EPYC,+svm,+npt"],
             Self::WithoutSvm => ["-accel", "tcg", "-cpu", "qemu64,-svm"],
+            Self::WithoutNestedPaging => ["-accel", "tcg", "-cpu", "EPYC,+svm,-npt"],
             Self::Own => ["-accel", "kvm", "-cpu", "host"],
         }
     }
@@ -40,18 +43,19 @@ impl Processor {
         match self {
             Self::Svm => "QEMU, which emulates a processor with SVM",
             Self::WithoutSvm => "QEMU, which emulates a processor without SVM",
+            Self::WithoutNestedPaging => "QEMU, which emulates a processor with SVM, without nested paging",
             Self::Own => "QEMU, on this machine's processor",
         }
     }
 }
 
 impl Machine {
-    /// Starts QEMU with this image and so many MiB of memory.
+    /// Starts QEMU with this image and this hardware.
     ///
     /// # Errors
     ///
     /// If it is not there, cannot show the processor, or does not start.
-    pub(crate) fn qemu(image: &Path, kind: Kind, processor: Processor, memory: u32) -> Result<Self> {
+    pub(crate) fn qemu(image: &Path, kind: Kind, processor: Processor, hardware: Hardware) -> Result<Self> {
         if processor == Processor::Own && !kvm::nests() {
             return Err(Error::Missing(
                 "this machine's KVM offers no VMX to its guests, and QEMU emulates none: use `--in bochs`".into(),
@@ -70,7 +74,8 @@ impl Machine {
             "std",
         ])
         .args(processor.arguments())
-        .args(["-m", &format!("{memory}M")])
+        .args(["-m", &format!("{}M", hardware.memory)])
+        .args(["-smp", &hardware.processors.to_string()])
         .args(["-serial", "stdio"])
         // The file is the pipe that is our standard error there.
         .args(["-chardev", "file,id=words,path=/dev/stderr"])
@@ -87,15 +92,16 @@ impl Machine {
             }
             qemu.args(["-bios", OVMF]);
         }
-        qemu.stdout(Stdio::piped()).stderr(Stdio::piped());
+        qemu.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         drop(fs::remove_file(&log));
         command::dies_with_us(&mut qemu);
         let mut child = qemu.spawn().map_err(|source| Error::Start {
             program: program.display().to_string(),
             source,
         })?;
-        let (console, words) = (child.stdout.take(), child.stderr.take());
+        let (line, console, words) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         Ok(Self {
+            line: Box::new(line.expect("it is piped")),
             console: Box::new(console.expect("it is piped")),
             words: Box::new(words.expect("it is piped")),
             children: vec![child],

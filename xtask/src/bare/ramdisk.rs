@@ -1,18 +1,22 @@
-//! The image's ramdisk: a ustar archive with the file `command` and the guests.
+//! The image's ramdisk: a ustar archive with the file `command`, the guests, and the file `checksums`, by which the
+//! kernel finds damage.
 
-use std::{fs, path::Path};
+use std::{fmt::Write, fs, path::Path};
 
 use crate::error::{Error, Result};
 
 /// A ramdisk in the making.
 pub(crate) struct Ramdisk {
     archive: tar::Builder<Vec<u8>>,
+    /// A line for each file: its CRC-32, and its name.
+    checksums: String,
 }
 
 impl Default for Ramdisk {
     fn default() -> Self {
         Self {
             archive: tar::Builder::new(Vec::new()),
+            checksums: String::new(),
         }
     }
 }
@@ -20,6 +24,11 @@ impl Default for Ramdisk {
 impl Ramdisk {
     /// Adds a file.
     pub(crate) fn add(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        let _ = writeln!(self.checksums, "{:08x}  {name}", crc32fast::hash(content));
+        self.append(name, content)
+    }
+
+    fn append(&mut self, name: &str, content: &[u8]) -> Result<()> {
         let mut header = tar::Header::new_ustar();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
@@ -51,7 +60,9 @@ impl Ramdisk {
     }
 
     /// The archive.
-    pub(crate) fn finish(self) -> Result<Vec<u8>> {
+    pub(crate) fn finish(mut self) -> Result<Vec<u8>> {
+        let checksums = std::mem::take(&mut self.checksums);
+        self.append("checksums", checksums.as_bytes())?;
         self.archive
             .into_inner()
             .map_err(Error::file("make", Path::new("the ramdisk")))
@@ -70,5 +81,7 @@ mod tests {
         let archive = ramdisk.finish().unwrap();
         assert_eq!(&archive[..8], b"command\0");
         assert_eq!(&archive[512..524], b"guest=hello\n");
+        assert_eq!(&archive[1024..1033], b"checksums");
+        assert_eq!(&archive[1536..1554], b"30dc4706  command\n");
     }
 }

@@ -5,6 +5,7 @@ mod examples;
 mod exits;
 mod refusals;
 mod ticks;
+mod together;
 
 use std::{
     fs,
@@ -16,7 +17,7 @@ use std::{
 };
 
 use crate::{
-    bare::{self, Emulated, Model, Processor},
+    bare::{self, Emulated, Input, Model, Processor},
     build,
     error::{Error, Result},
     guests, kvm, paths,
@@ -27,6 +28,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// The disk that guests get: no times and no names are in it.
 const DISK: &str = "disks/numbers";
+/// What bare metal alone has to say of a guest that has written to its disk.
+const LOST: &str = " was kept in memory, and is lost now";
 /// The machines that run all guests.
 const MACHINES: [Emulated; 2] = [Emulated::Bochs(Model::SkylakeX), Emulated::Qemu(Processor::Svm)];
 /// The other processors of Bochs, which run `hello`.
@@ -41,6 +44,10 @@ struct Run {
     disk: bool,
     /// Whether its exits are counted.
     exits: bool,
+    /// Its input; none is an end at once.
+    input: Option<&'static [u8]>,
+    /// How long it may run.
+    timeout: Option<&'static str>,
 }
 
 const fn run_of(words: &'static [&'static str]) -> Run {
@@ -48,33 +55,59 @@ const fn run_of(words: &'static [&'static str]) -> Run {
         words,
         disk: false,
         exits: false,
+        input: None,
+        timeout: None,
     }
 }
 
-const fn with_disk(words: &'static [&'static str]) -> Run {
-    Run {
-        words,
-        disk: true,
-        exits: false,
+impl Run {
+    const fn with_disk(mut self) -> Self {
+        self.disk = true;
+        self
+    }
+
+    const fn counted(mut self) -> Self {
+        self.exits = true;
+        self
+    }
+
+    const fn with_input(mut self, input: &'static [u8]) -> Self {
+        self.input = Some(input);
+        self
+    }
+
+    /// A guest that does not end by itself.
+    const fn stopped_after(mut self, time: &'static str) -> Self {
+        self.timeout = Some(time);
+        self
     }
 }
+
+/// Input that no text is: every byte, those too that mean something on a serial line.
+const EVERY_BYTE: [u8; 256] = {
+    let mut bytes = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        bytes[at] = at as u8;
+        at += 1;
+    }
+    bytes
+};
 
 /// None of them asks what only one of the machines has.
-const RUNS: [Run; 22] = [
+const RUNS: [Run; 27] = [
     run_of(&["hello", "Anna", "Otto"]),
     run_of(&["compute", "1"]),
-    Run {
-        words: &["exits", "100"],
-        disk: false,
-        exits: true,
-    },
+    run_of(&["exits", "100"]).counted(),
     run_of(&["spec"]),
-    with_disk(&["spec"]),
-    with_disk(&["sha256"]),
-    with_disk(&["disk", "read", "0", "192"]),
-    with_disk(&["disk", "write", "7", "9"]),
-    with_disk(&["disk", "read", "190", "4"]),
+    run_of(&["spec"]).with_disk(),
+    run_of(&["sha256"]).with_disk(),
+    run_of(&["disk", "read", "0", "192"]).with_disk(),
+    run_of(&["disk", "write", "7", "9"]).with_disk(),
+    run_of(&["disk", "read", "190", "4"]).with_disk(),
     run_of(&["cat"]),
+    run_of(&["cat"]).with_input(b"hi\n"),
+    run_of(&["cat"]).with_input(&EVERY_BYTE),
     run_of(&["fault", "null-read"]),
     run_of(&["fault", "wild-write"]),
     run_of(&["fault", "write-text"]),
@@ -87,9 +120,19 @@ const RUNS: [Run; 22] = [
     run_of(&["fault", "panic"]),
     run_of(&["fault", "heap"]),
     run_of(&["fault", "exit"]),
+    run_of(&["fault", "park"]),
+    run_of(&["fault", "loop"]).stopped_after("500ms"),
+    run_of(&["fault", "sleep"]).stopped_after("500ms"),
 ];
-/// These need ring 0, which not every KVM has: bare machines are compared with each other, and 0 is good.
-const RING_0: [Run; 1] = [run_of(&["processor"])];
+/// These need ring 0, which not every KVM has: bare machines are compared with each other, and with how they have to
+/// end.
+const RING_0: [(Run, i32); 3] = [
+    (run_of(&["processor"]), 0),
+    (run_of(&["processor", "halt"]), FAULT),
+    (run_of(&["processor", "shutdown"]), FAULT),
+];
+/// The status of a fault.
+const FAULT: i32 = 102;
 
 /// What is left of one guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,12 +169,12 @@ pub(super) fn run() -> Result<String> {
     let chiton = build::chiton()?;
     guests::build(&guests::all()?)?;
     let hosted: Vec<_> = RUNS.iter().map(|run| hosted(&chiton, run)).collect::<Result<_>>()?;
-    let all: Vec<_> = RUNS.iter().chain(&RING_0).copied().collect();
+    let all: Vec<_> = RUNS.iter().chain(RING_0.iter().map(|(run, _)| run)).copied().collect();
     let image = image_of("guests", &all)?;
     let mut found = Vec::new();
     let mut lefts = Vec::new();
     for machine in MACHINES {
-        let (named, left, _) = on(machine, &image, all.len())?;
+        let (named, left, _) = on(machine, &image, &all)?;
         eprintln!("  {} guests in {named}", left.len());
         for ((run, here), there) in RUNS.iter().zip(&hosted).zip(&left) {
             if !here.is_like(there) {
@@ -143,9 +186,12 @@ pub(super) fn run() -> Result<String> {
         }
         lefts.push(left);
     }
-    for ((run, vmx), svm) in RING_0.iter().zip(&lefts[0][RUNS.len()..]).zip(&lefts[1][RUNS.len()..]) {
-        if vmx.status != 0 || !vmx.is_like(svm) {
-            found.push(format!("`{}` on VMX: {vmx:#?}\non SVM: {svm:#?}", run.words.join(" ")));
+    for (((run, status), vmx), svm) in RING_0.iter().zip(&lefts[0][RUNS.len()..]).zip(&lefts[1][RUNS.len()..]) {
+        if vmx.status != *status || !vmx.is_like(svm) {
+            found.push(format!(
+                "`{}`, which has to end with {status}, on VMX: {vmx:#?}\non SVM: {svm:#?}",
+                run.words.join(" ")
+            ));
         }
     }
     let counted = RUNS.iter().position(|run| run.exits).unwrap_or_default();
@@ -155,6 +201,7 @@ pub(super) fn run() -> Result<String> {
         exits::table(RUNS[counted].words, columns.map(|left| &left.exits[..]))
     );
     found.extend(hello_alone(&chiton)?);
+    found.extend(together::run(&chiton)?);
     found.extend(refusals::run()?);
     examples::run()?;
     if found.is_empty() {
@@ -171,7 +218,7 @@ fn hello_alone(chiton: &Path) -> Result<Vec<String>> {
     let image = image_of("hello", &run)?;
     let mut found = Vec::new();
     for model in OTHERS.into_iter().chain([Model::SkylakeX]) {
-        let (named, left, log) = on(Emulated::Bochs(model), &image, 1)?;
+        let (named, left, log) = on(Emulated::Bochs(model), &image, &run)?;
         eprintln!("  hello in {named}");
         if !here.is_like(&left[0]) {
             found.push(format!("`hello` in {named}: {:#?}\nunder KVM: {here:#?}", left[0]));
@@ -208,9 +255,11 @@ fn image_of(name: &str, runs: &[Run]) -> Result<PathBuf> {
         lines.extend(run.words[1..].iter().map(|argument| format!("arg={argument}")));
         lines.extend(run.disk.then(|| format!("disk={DISK}")));
         lines.extend(run.exits.then(|| "exits=1".into()));
+        lines.extend(run.input.map(|_| "input=serial".into()));
+        lines.extend(run.timeout.map(|time| format!("timeout={time}")));
         lines.push(String::new());
     }
-    bare::image_with(name, &files, Some(&lines))
+    bare::image_of(name, Some(&bare::ramdisk_with(&files, Some(&lines))?))
 }
 
 /// Under KVM.
@@ -227,26 +276,41 @@ fn hosted(chiton: &Path, run: &Run) -> Result<Left> {
     if run.exits {
         command.arg("--exits");
     }
+    if let Some(time) = run.timeout {
+        command.args(["--timeout", time]);
+    }
     command.arg(paths::guests().join(run.words[0])).args(&run.words[1..]);
-    let output = command.stdin(Stdio::null()).output().map_err(|source| Error::Start {
+    let start_error = |source| Error::Start {
         program: chiton.display().to_string(),
         source,
-    })?;
+    };
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(start_error)?;
+    if let Some(mut input) = child.stdin.take() {
+        // It fits into the pipe.
+        input.write_all(run.input.unwrap_or_default()).map_err(start_error)?;
+    }
+    let output = child.wait_with_output().map_err(start_error)?;
     let told = String::from_utf8_lossy(&output.stderr).replace("chiton: ", "");
     Ok(Left::new(output.status.code().unwrap_or(-1), &output.stdout, &told))
 }
 
 /// On bare metal, all in one boot: what the machine is, what is left of each guest, and the emulator's log.
-fn on(machine: Emulated, image: &Path, count: usize) -> Result<(String, Vec<Left>, PathBuf)> {
+fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left>, PathBuf)> {
+    let count = runs.len();
+    let input = runs.iter().filter_map(|run| run.input).flat_map(Input::whole).collect();
     let machine = machine.boot(image)?;
     let (named, log) = (machine.named().to_owned(), machine.log().to_owned());
     let console = Mutex::new(Vec::new());
     let mut told = String::new();
     let mut ends = Vec::new();
-    let status = machine.run(Some(LIMIT), Shared(&console), |line| {
+    let status = machine.run(Some(LIMIT), Input::Bytes(input), Shared(&console), |line| {
         if let Some(end) = End::parse(line) {
             ends.push((end, std::mem::take(&mut told)));
-        } else if !line.contains(" on bare metal with ") {
+        } else if !line.contains(" on bare metal with ") && !line.ends_with(LOST) {
             told += line.strip_prefix("chiton: ").unwrap_or(line);
             told.push('\n');
         }

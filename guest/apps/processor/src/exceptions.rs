@@ -126,6 +126,13 @@ pub fn take_over() {
     unsafe { asm!("lidt [{}]", in(reg) pointer.as_ptr(), options(readonly, nostack, preserves_flags)) };
 }
 
+/// Ends with a triple fault: no exception has a handler any more, the double fault neither.
+pub fn shut_down() -> ! {
+    let nothing = [0_u8; 10];
+    // SAFETY: nothing runs after this.
+    unsafe { asm!("lidt [{}]", "ud2", in(reg) nothing.as_ptr(), options(noreturn)) }
+}
+
 /// A handler of a fault without an error code: goes on where the attempt says.
 macro_rules! handler {
     ($name:ident, $vector:literal, $code:literal) => {

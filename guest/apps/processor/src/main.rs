@@ -3,7 +3,7 @@
 //! Each line is an instruction and its outcome: the exception it met, or what can be seen of it. The
 //! guest has an interrupt descriptor table of its own, whose handlers note the exception and go on
 //! behind the instruction. Its exit code is the number of outcomes that are not as they have to be;
-//! `processor halt` ends with `hlt` instead.
+//! `processor halt` ends with `hlt` instead, `processor shutdown` with a triple fault.
 //!
 //! It runs in ring 0, so it needs a hardware KVM or a machine without an operating system.
 #![no_std]
@@ -48,12 +48,16 @@ fn main() -> ExitCode {
     instructions(&mut checks);
     registers::all(&mut checks);
     memory::all(&mut checks);
-    if env::args().nth(1) == Some("halt") {
+    if let Some(end) = env::args().nth(1) {
         if console::flush().is_err() {
             return ExitCode::FAILURE;
         }
-        // SAFETY: there is nothing left to do.
-        unsafe { core::arch::asm!("hlt", options(nomem, nostack)) };
+        match end {
+            // SAFETY: there is nothing left to do.
+            "halt" => unsafe { core::arch::asm!("hlt", options(nomem, nostack)) },
+            "shutdown" => exceptions::shut_down(),
+            _ => return ExitCode::from(2_u8),
+        }
     }
     ExitCode::from(checks.wrong)
 }

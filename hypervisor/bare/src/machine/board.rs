@@ -4,11 +4,11 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
 use chiton_bare::command::Command;
-use chiton_bare::ramdisk::Ramdisk;
+use chiton_bare::ramdisk::{Ramdisk, RamdiskError};
 use chiton_core::devices::{Block, Console, Effect, Entropy, Outcome, Preset, PresetError, Transport, preset_all};
 use chiton_core::machine::Board;
 use chiton_core::physical::GuestRam;
@@ -28,6 +28,9 @@ pub(super) enum DeviceError {
     /// A disk that is no file of the ramdisk.
     #[error("the ramdisk has no file {0:?} for a disk")]
     NoDisk(String),
+    /// A disk that is damaged.
+    #[error(transparent)]
+    Ramdisk(#[from] RamdiskError),
     /// A disk that is too large.
     #[error("no memory is left for a copy of the disk {0:?}")]
     NoMemory(String),
@@ -50,6 +53,8 @@ pub(super) struct BareBoard {
     deadline: Option<u64>,
     /// How many bytes of its console have been sent.
     sent: Arc<AtomicU64>,
+    /// Its disks, and whether anything was written to each.
+    disks: Vec<(String, Arc<AtomicBool>)>,
 }
 
 impl BareBoard {
@@ -63,18 +68,21 @@ impl BareBoard {
         command: &Command,
         ramdisk: &Ramdisk<'_>,
     ) -> Result<(Self, Preset), DeviceError> {
-        let port = SerialPort::new(command.input);
+        let port = SerialPort::new(command.input, command.beside.then_some(command.on));
         let sent = port.sent();
         let mut transports = Vec::from([
             Transport::new(Box::new(Console::new(port))),
             Transport::new(Box::new(Entropy::new(Random::of_processor()))),
         ]);
+        let mut disks = Vec::new();
         for disk in &command.disks {
+            let file = disk.file.clone();
             let content = ramdisk
-                .file(&disk.file)
+                .file(&disk.file)?
                 .ok_or_else(|| DeviceError::NoDisk(disk.file.clone()))?;
             let memory = MemoryDisk::new(content, disk.read_only);
             let disk = memory.ok_or_else(|| DeviceError::NoMemory(disk.file.clone()))?;
+            disks.push((file, disk.written()));
             transports.push(Transport::new(Box::new(Block::new(disk))));
         }
         let preset = preset_all(&mut transports)?;
@@ -87,6 +95,7 @@ impl BareBoard {
             log: command.log,
             deadline: None,
             sent,
+            disks,
         };
         Ok((board, preset))
     }
@@ -99,6 +108,12 @@ impl BareBoard {
     /// How many bytes the guest's console has sent.
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// The disks that the guest has written to: files of the ramdisk, which do not change.
+    pub(super) fn written(&self) -> impl Iterator<Item = &str> {
+        let written = self.disks.iter().filter(|(_, written)| written.load(Ordering::Relaxed));
+        written.map(|(file, _)| file.as_str())
     }
 
     /// How many requests the devices answered with a failure.

@@ -4,6 +4,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use spin::Mutex;
 use x86_64::instructions::port::Port;
 
 use super::serial;
@@ -46,8 +47,12 @@ pub(super) fn use_serial() {
     ALSO_SERIAL.store(true, Ordering::Relaxed);
 }
 
+/// Keeps the lines of processors apart.
+static LINE: Mutex<()> = Mutex::new(());
+
 /// Prints; what `say!` is made of.
 pub(super) fn print(arguments: fmt::Arguments<'_>) {
+    let _line = serial::patiently(&LINE);
     // Writing to the ports does not fail.
     let _ = fmt::Write::write_fmt(&mut Words, arguments);
 }

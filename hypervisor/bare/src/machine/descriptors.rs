@@ -1,4 +1,7 @@
-//! The hypervisor's own GDT, TSS and IDT, in place of the boot loader's.
+//! The hypervisor's own GDT, TSS and IDT, in place of the boot loader's. Processors share the IDT; each
+//! has a TSS of its own, with a stack of its own for faults, and hence a GDT.
+
+use alloc::boxed::Box;
 
 use spin::LazyLock;
 use x86_64::VirtAddr;
@@ -20,12 +23,14 @@ struct Stack(#[allow(dead_code, reason = "only its address is used")] [u8; FAULT
 
 static mut STACK: Stack = Stack([0; FAULT_STACK_SIZE]);
 
-static TSS: LazyLock<TaskStateSegment> = LazyLock::new(|| {
+static TSS: LazyLock<TaskStateSegment> = LazyLock::new(|| task_state(&raw const STACK));
+
+/// A TSS with this stack for faults.
+fn task_state(stack: *const Stack) -> TaskStateSegment {
     let mut tss = TaskStateSegment::new();
-    let start = VirtAddr::from_ptr(&raw const STACK);
-    tss.interrupt_stack_table[usize::from(FAULT_STACK)] = start + FAULT_STACK_SIZE as u64;
+    tss.interrupt_stack_table[usize::from(FAULT_STACK)] = VirtAddr::from_ptr(stack) + FAULT_STACK_SIZE as u64;
     tss
-});
+}
 
 struct Gdt {
     table: GlobalDescriptorTable,
@@ -34,13 +39,17 @@ struct Gdt {
     tss: SegmentSelector,
 }
 
-static GDT: LazyLock<Gdt> = LazyLock::new(|| {
-    let mut table = GlobalDescriptorTable::new();
-    let code = table.append(Descriptor::kernel_code_segment());
-    let data = table.append(Descriptor::kernel_data_segment());
-    let tss = table.append(Descriptor::tss_segment(&TSS));
-    Gdt { table, code, data, tss }
-});
+impl Gdt {
+    fn new(tss: &'static TaskStateSegment) -> Self {
+        let mut table = GlobalDescriptorTable::new();
+        let code = table.append(Descriptor::kernel_code_segment());
+        let data = table.append(Descriptor::kernel_data_segment());
+        let tss = table.append(Descriptor::tss_segment(tss));
+        Self { table, code, data, tss }
+    }
+}
+
+static GDT: LazyLock<Gdt> = LazyLock::new(|| Gdt::new(&TSS));
 
 static IDT: LazyLock<InterruptDescriptorTable> = LazyLock::new(|| {
     let mut idt = InterruptDescriptorTable::new();
@@ -48,19 +57,31 @@ static IDT: LazyLock<InterruptDescriptorTable> = LazyLock::new(|| {
     idt
 });
 
-/// Loads all three. VM entry and exit need a TSS, and selectors that are not null.
+/// Loads all three on the first processor, before there is a heap. VM entry and exit need a TSS, and
+/// selectors that are not null.
 pub(super) fn load() {
-    GDT.table.load();
+    load_tables(&GDT);
+}
+
+/// Loads all three on another processor, with a TSS and a GDT that are made for it, and kept for ever.
+pub(super) fn load_anew() {
+    let stack = Box::leak(Box::new(Stack([0; FAULT_STACK_SIZE])));
+    let tss = Box::leak(Box::new(task_state(stack)));
+    load_tables(Box::leak(Box::new(Gdt::new(tss))));
+}
+
+fn load_tables(gdt: &'static Gdt) {
+    gdt.table.load();
     // SAFETY: the selectors are those of the table that was just loaded: flat segments of ring 0,
     // as those that they replace, and the TSS, which lives for ever. FS and GS are not used.
     unsafe {
-        CS::set_reg(GDT.code);
-        SS::set_reg(GDT.data);
-        DS::set_reg(GDT.data);
-        ES::set_reg(GDT.data);
+        CS::set_reg(gdt.code);
+        SS::set_reg(gdt.data);
+        DS::set_reg(gdt.data);
+        ES::set_reg(gdt.data);
         FS::set_reg(SegmentSelector::NULL);
         GS::set_reg(SegmentSelector::NULL);
-        load_tss(GDT.tss);
+        load_tss(gdt.tss);
     }
     IDT.load();
 }

@@ -1,6 +1,8 @@
 //! A disk in memory: a file of the ramdisk, of which the guest changes a copy.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use chiton_core::devices::{Disk, DiskError};
 use chiton_shared::memory::Window;
@@ -10,6 +12,8 @@ use chiton_shared::virtio::block::{ID_BYTES, SECTOR};
 pub(super) struct MemoryDisk {
     bytes: Vec<u8>,
     read_only: bool,
+    /// Whether anything was written, for others to look at too.
+    written: Arc<AtomicBool>,
 }
 
 impl MemoryDisk {
@@ -21,7 +25,16 @@ impl MemoryDisk {
         bytes.try_reserve_exact(len).ok()?;
         bytes.extend_from_slice(content);
         bytes.resize(len, 0);
-        Some(Self { bytes, read_only })
+        Some(Self {
+            bytes,
+            read_only,
+            written: Arc::default(),
+        })
+    }
+
+    /// Whether anything was written, for others to look at too.
+    pub(super) fn written(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.written)
     }
 
     fn part(&mut self, offset: u64, len: u64) -> Result<&mut [u8], DiskError> {
@@ -53,6 +66,7 @@ impl Disk for MemoryDisk {
     }
 
     fn write_at(&mut self, mut offset: u64, from: &[Window<'_>]) -> Result<(), DiskError> {
+        self.written.store(true, Ordering::Relaxed);
         for window in from {
             window.read(0, self.part(offset, window.len() as u64)?);
             offset += window.len() as u64;
@@ -69,6 +83,7 @@ impl Disk for MemoryDisk {
     }
 
     fn write_zeroes(&mut self, offset: u64, len: u64, _unmap: bool) -> Result<(), DiskError> {
+        self.written.store(true, Ordering::Relaxed);
         self.part(offset, len)?.fill(0);
         Ok(())
     }

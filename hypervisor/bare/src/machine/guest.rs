@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid_count;
 
 use chiton_bare::command::Command;
-use chiton_bare::ramdisk::Ramdisk;
+use chiton_bare::ramdisk::{Ramdisk, RamdiskError};
 use chiton_core::boot::{BootError, Options, World};
 use chiton_core::cpuid::GuestCpuid;
 use chiton_core::devices::Preset;
@@ -35,6 +35,9 @@ pub(super) enum GuestError {
         /// Which there are, in words.
         there: String,
     },
+    /// Its file is damaged.
+    #[error(transparent)]
+    Ramdisk(#[from] RamdiskError),
     /// The file is not one this hypervisor can run.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -89,11 +92,11 @@ pub(super) struct Outcome {
 pub(super) fn run<B: Backend>(
     backend: &B,
     memory: &Memory,
-    ramdisk: &Ramdisk<'_>,
+    ramdisk: &Ramdisk<'static>,
     command: &Command,
 ) -> Result<Outcome, GuestError> {
     let file = ramdisk
-        .file(&format!("guests/{}", command.guest))
+        .file(&format!("guests/{}", command.guest))?
         .ok_or_else(|| no_guest(ramdisk, command))?;
     let image = Image::parse(file)?;
     check_needs(&image, command)?;
@@ -107,7 +110,7 @@ fn with_memory<B: Backend>(
     ram: GuestRam,
     ramdisk: &Ramdisk<'_>,
     command: &Command,
-    image: &Image<'_>,
+    image: &Image<'static>,
 ) -> Result<Outcome, GuestError> {
     let name = &command.guest;
     let (board, preset) = BareBoard::new(ram, command, ramdisk)?;
@@ -117,7 +120,7 @@ fn with_memory<B: Backend>(
         backend: B::NAME,
         why: why.to_string(),
     };
-    let mut vcpu = backend.vcpu(ram, &command.show)?;
+    let mut vcpu = backend.vcpu(ram, &command.show, image.symbols())?;
     if command.show.controls {
         say!("{}", backend.controls(&vcpu));
     }
@@ -161,6 +164,9 @@ fn with_memory<B: Backend>(
     }
     for address in &command.show.walk {
         text += &format!("\n{}\n", machine.vcpu.walk(*address));
+    }
+    for disk in machine.board.written() {
+        say!("warning: what {name} has written to {disk} was kept in memory, and is lost now");
     }
     if !text.is_empty() {
         say!("{}", text.trim_end_matches('\n'));

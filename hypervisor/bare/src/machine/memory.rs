@@ -1,8 +1,10 @@
 //! The machine's memory, by the boot loader's map: the heap, pages for VMX and SVM, guest memory.
 //!
 //! The largest usable region is ours. The heap lies at its start; pages are taken one by one from
-//! behind the heap upwards; guest memory is taken from the region's end.
+//! behind the heap upwards; guest memory is taken from the region's end. Processors share all three, each
+//! under a lock of its own.
 
+use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::{fmt, ptr};
 
@@ -77,6 +79,10 @@ struct Free {
     next: u64,
     /// The first byte beyond, or of memory that is lent.
     end: u64,
+    /// The first byte beyond, when nothing is lent.
+    last: u64,
+    /// Where each block that is lent begins.
+    lent: Vec<u64>,
     /// The page that was given back last, or 0; each such page begins with the one before it.
     returned: u64,
 }
@@ -113,6 +119,8 @@ impl Memory {
             free: Mutex::new(Free {
                 next: start + HEAP,
                 end: region.end & !(PAGE - 1),
+                last: region.end & !(PAGE - 1),
+                lent: Vec::new(),
                 returned: 0,
             }),
         })
@@ -124,21 +132,23 @@ impl Memory {
     ///
     /// If there is not so much.
     pub(super) fn lend<T>(&self, bytes: u64, to: impl FnOnce(GuestRam) -> T) -> Result<T, MemoryError> {
-        let (ram, before) = self.take(bytes)?;
+        let (ram, start) = self.take(bytes)?;
         for piece in ram.pieces() {
             // SAFETY: the block is taken from the region that is ours alone.
             unsafe { self.pointer(piece.physical).write_bytes(0, piece.bytes as usize) };
         }
         let result = to(ram);
-        self.free.lock().end = before;
+        let mut free = self.free.lock();
+        free.lent.retain(|lent| *lent != start);
+        // What lies above a block that is lent still is lost until that comes back.
+        free.end = free.lent.iter().copied().min().unwrap_or(free.last);
         Ok(result)
     }
 
-    /// Takes a block from the region's end; tells where the end was before.
+    /// Takes a block from the region's end; tells where it begins.
     fn take(&self, bytes: u64) -> Result<(GuestRam, u64), MemoryError> {
         let mut free = self.free.lock();
-        let before = free.end;
-        let end = before & !(LARGE_PAGE - 1);
+        let end = free.end & !(LARGE_PAGE - 1);
         let least = free.next.next_multiple_of(LARGE_PAGE);
         let start = end.checked_sub(bytes).map(|start| start & !(LARGE_PAGE - 1));
         // Some is left for pages, of which tables are made.
@@ -151,11 +161,14 @@ impl Memory {
             there: end.saturating_sub(least + LARGE_PAGE),
         })?;
         free.end = start;
-        Ok((ram, before))
+        free.lent.push(start);
+        Ok((ram, start))
     }
 }
 
-impl Physical for Memory {
+// SAFETY: pages come from a region that the boot loader calls usable and that is this value's alone, guest memory from
+// its other end; the boot loader has mapped all physical memory at `offset`, for ever, in one piece.
+unsafe impl Physical for Memory {
     fn allocate(&self) -> Option<u64> {
         let mut free = self.free.lock();
         let page = if free.returned != 0 {
@@ -177,7 +190,7 @@ impl Physical for Memory {
         Some(page)
     }
 
-    fn release(&self, page: u64) {
+    unsafe fn release(&self, page: u64) {
         let mut free = self.free.lock();
         // SAFETY: whoever gives a page back has it from `allocate` and no longer uses it.
         unsafe { self.pointer(page).cast::<u64>().write(free.returned) };

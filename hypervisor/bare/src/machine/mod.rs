@@ -7,6 +7,7 @@
 //! | `memory` | the machine's memory: the heap, pages, guest memory |
 //! | `descriptors`, `fault` | GDT, TSS and IDT, and what a fault of the hypervisor itself says |
 //! | `interrupts` | the controllers that would interrupt a guest, silenced |
+//! | `smp` | the other processors: found, started, given work |
 //! | `time`, `random` | the time-stamp counter, the date, random bytes |
 //! | `backend` | VMX or SVM |
 //! | `board`, `console`, `disk` | core's devices, and what is behind them here |
@@ -26,12 +27,14 @@ mod interrupts;
 mod memory;
 mod random;
 mod serial;
+mod smp;
 mod time;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::error::Error;
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use bootloader_api::config::{BootloaderConfig, Mapping};
 use bootloader_api::info::Optional;
@@ -44,6 +47,7 @@ use backend::{Backend, With};
 use debug::say;
 use memory::Memory;
 use random::Random;
+use smp::{Team, Work};
 
 /// What we ask of the boot loader: a stack that is deep enough for the loader and for reports, and
 /// all memory mapped.
@@ -59,8 +63,9 @@ entry_point!(start, config = &CONFIG);
 fn start(info: &'static mut BootInfo) -> ! {
     descriptors::load();
     interrupts::silence();
-    serial::init();
-    if !debug::is_there() {
+    let emulated = debug::is_there();
+    serial::init(emulated);
+    if !emulated {
         debug::use_serial();
     }
     match run(info) {
@@ -81,13 +86,15 @@ fn run(info: &'static BootInfo) -> Result<u8, Box<dyn Error>> {
         say!("warning: this processor has no RDRAND: a guest's random numbers can be guessed");
     }
     let ramdisk = Ramdisk::open(ramdisk(info)?)?;
-    let commands = command::parse(ramdisk.file("command").ok_or(CommandError::Missing)?)?;
-    let all = All {
+    let commands = command::parse(ramdisk.file("command")?.ok_or(CommandError::Missing)?)?;
+    let all = Box::leak(Box::new(All {
+        info,
         memory,
         ramdisk,
         commands,
-    };
-    Ok(backend::with(memory, all)?)
+        first: AtomicU8::new(0),
+    }));
+    Ok(backend::with(memory, &*all)?)
 }
 
 /// Where the boot loader has put the ramdisk.
@@ -99,19 +106,20 @@ fn ramdisk(info: &'static BootInfo) -> Result<&'static [u8], RamdiskError> {
     Ok(unsafe { core::slice::from_raw_parts(start as *const u8, info.ramdisk_len as usize) })
 }
 
-/// All guests, one after the other.
+/// All guests.
 struct All {
+    info: &'static BootInfo,
     memory: &'static Memory,
     ramdisk: Ramdisk<'static>,
     commands: Vec<Command>,
+    /// The status of the first guest that has another than 0.
+    first: AtomicU8,
 }
 
-impl With for All {
-    type Output = u8;
-
-    fn with<B: Backend>(self, backend: &B) -> u8 {
-        let mut first = 0;
-        for command in &self.commands {
+impl All {
+    /// Runs those of a processor, one after the other.
+    fn run_on<B: Backend>(&self, backend: &B, processor: usize) {
+        for command in self.commands.iter().filter(|command| command.on == processor) {
             let outcome = match command.example() {
                 Some(name) => example(backend, self.memory, name, command.memory).map(|status| (status, 0)),
                 None => guest::run(backend, self.memory, &self.ramdisk, command)
@@ -129,11 +137,50 @@ impl With for All {
             if self.commands.len() > 1 {
                 say!("chiton: guest={} status={status} console={sent}", command.guest);
             }
-            if first == 0 {
-                first = status;
+            let _ = self
+                .first
+                .compare_exchange(0, status, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// The highest processor that a guest is to run on.
+    fn last(&self) -> usize {
+        self.commands.iter().map(|command| command.on).max().unwrap_or(0)
+    }
+}
+
+/// What a processor beyond the first does.
+enum Job {
+    /// The guests of this processor.
+    Guests(&'static All, usize),
+}
+
+impl Work for Job {
+    fn run<B: Backend>(self, backend: &B) {
+        match self {
+            Self::Guests(all, processor) => all.run_on(backend, processor),
+        }
+    }
+}
+
+impl With for &'static All {
+    type Output = u8;
+
+    fn with<B: Backend>(self, backend: &B) -> u8 {
+        let team: Team<Job> = Team::start(self.info, self.memory);
+        for processor in 1..=self.last() {
+            if !team.give(processor, Job::Guests(self, processor)) {
+                say!(
+                    "error: a guest is to run on processor {processor}, and there are {} in use: see on=",
+                    team.count()
+                );
+                self.first.store(status::FAILED, Ordering::Relaxed);
+                break;
             }
         }
-        first
+        self.run_on(backend, 0);
+        team.wait();
+        self.first.load(Ordering::Relaxed)
     }
 }
 

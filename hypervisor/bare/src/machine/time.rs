@@ -57,6 +57,14 @@ pub(super) fn in_ticks(time: Duration) -> u64 {
     u64::try_from(time.as_nanos() * u128::from(tsc_khz()) / 1_000_000).unwrap_or(u64::MAX)
 }
 
+/// Lets so much time pass.
+pub(super) fn sleep(time: Duration) {
+    let until = ticks().saturating_add(in_ticks(time));
+    while ticks() < until {
+        core::hint::spin_loop();
+    }
+}
+
 /// By channel 2 of the 8254, whose output can be read and which interrupts nobody.
 fn measured() -> Option<u64> {
     let (mut control, mut mode, mut count) = (Port::<u8>::new(0x61), Port::<u8>::new(0x43), Port::<u8>::new(0x42));

@@ -2,4 +2,9 @@
 
 pub(crate) mod calls;
 pub(crate) mod compare;
+pub(crate) mod density;
+pub(crate) mod exits;
+pub(crate) mod machine;
 pub(crate) mod report;
+pub(crate) mod start;
+pub(crate) mod vs;

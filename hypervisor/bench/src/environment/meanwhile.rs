@@ -25,9 +25,14 @@ impl Meanwhile {
 
     /// Tells the samples what happened since [`Meanwhile::begin`], which the same thread called.
     pub fn end(self, samples: &mut Samples) {
+        (samples.steal, samples.migrations) = self.so_far();
+    }
+
+    /// Steal and migrations since [`Meanwhile::begin`], which the same thread called.
+    #[must_use]
+    pub fn so_far(&self) -> (Option<u64>, Option<u64>) {
         let since = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
-        samples.steal = since(steal(), self.steal);
-        samples.migrations = since(migrations(), self.migrations);
+        (since(steal(), self.steal), since(migrations(), self.migrations))
     }
 }
 

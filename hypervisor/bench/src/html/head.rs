@@ -28,7 +28,7 @@ pub(super) fn head(columns: &[Column<'_>]) -> Markup {
                 p.brand { "Chiton" }
                 fieldset.theme {
                     legend { "Colours" }
-                    @for (id, name) in [("auto", "As the system"), ("light", "Light"), ("dark", "Dark")] {
+                    @for (id, name) in [("auto", "System"), ("light", "Light"), ("dark", "Dark")] {
                         label { input type="radio" name="theme" id=(id) checked[id == "auto"]; span { (name) } }
                     }
                 }

@@ -12,6 +12,7 @@ mod logs;
 mod pause;
 mod ps;
 mod remove;
+mod snapshot;
 mod stats;
 mod stop;
 mod table;
@@ -32,6 +33,7 @@ use crate::options::{Target, Targets};
 
 pub(crate) use inspect::show as inspect;
 pub(crate) use pause::{pause, resume};
+pub(crate) use snapshot::snapshot;
 pub(crate) use stats::stats;
 pub(crate) use stop::{stop, stop_one};
 pub(crate) use template::Template;

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use chiton_container::jail::seccomp::{self, Filter, Thread};
@@ -96,6 +97,11 @@ impl<'a> Inside<'a> {
                 let guest = Guest::new(name, bytes.clone());
                 let guest = args.iter().fold(guest, |guest, arg| guest.arg(arg));
                 (guest, name.clone())
+            }
+            Opened::Snapshot(snapshot) => {
+                let guest = Guest::from_snapshot(Arc::clone(snapshot));
+                let name = guest.name().to_owned();
+                (guest, name)
             }
             Opened::Image { command, env, .. } => {
                 let (program, args) = command.split_first().ok_or("the image has no command")?;

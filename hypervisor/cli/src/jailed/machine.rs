@@ -27,6 +27,7 @@ use super::source::{Opened, Source};
 use super::{parts, report};
 use crate::complain;
 use crate::options::RunOptions;
+use crate::phases;
 
 /// The socket in an instance's folder by which its guest is controlled.
 pub(crate) const CONTROL: &str = "control";
@@ -77,7 +78,7 @@ impl Machine {
         let digest = instance.spec().image_digest.as_deref();
         let source = match found {
             Some(source) => source,
-            None => Source::find(&options.guest, options.jail.process, digest)?,
+            None => Source::of(&options, digest)?,
         };
         options.jail.check_namespaces()?;
         options.jail.check_network()?;
@@ -299,6 +300,7 @@ impl Machine {
     fn try_start(&mut self, instance: &Instance) -> Result<Child, Box<dyn Error>> {
         let mut network = None;
         self.make_cgroup(instance)?;
+        phases::mark("make cgroups");
         let ids = if rustix::process::geteuid().is_root() {
             let lease = parts::ranges(instance.home()).lease(instance.id().short())?;
             let map = lease.map();
@@ -309,9 +311,11 @@ impl Machine {
         };
         if self.options.jail.has_address() {
             network = Some(self.join(instance, &ids)?);
+            phases::mark("network");
         }
         let names = self.names(instance, network.as_ref())?;
         let opened = self.source.open()?;
+        phases::mark("open guest");
         let mut jail = Jail::new(self.root(instance, &opened, &names)?, ids);
         jail.hostname = self
             .options
@@ -352,6 +356,7 @@ impl Machine {
         } else {
             self.spawn_guest(instance, &mut jail, &opened, network.as_ref(), &names, streams)?
         };
+        phases::mark("jail stands");
         self.made.opened = Some(opened);
         instance.set_report(&report::whole(facts, &jailed))?;
         self.made.pid = jailed.pid();
@@ -398,7 +403,9 @@ impl Machine {
         let (options, path) = (&self.options, control.as_ref());
         let mut inside = Inside::open(options, opened, network, names, path, self.verbose, self.began)?;
         self.made.sockets = Some((inside.take_files(), control));
-        jail.keep = before.since()?.chain(streams).collect();
+        phases::mark("open devices");
+        jail.keep = before.since()?.chain(streams).chain(phases::inherited()).collect();
+        jail.phase = phases::mark;
         jail.init = Init::Payload;
         jail.filter = Some(inside.filter());
         Ok(jail.spawn(|| inside.run(streams))?)
@@ -468,6 +475,7 @@ impl Payload for Machine {
     }
 
     fn take_down(&mut self, instance: &Instance) -> Result<(), Self::Error> {
+        phases::mark("guest");
         let made = std::mem::take(&mut self.made);
         let network = made
             .bridge
@@ -475,6 +483,7 @@ impl Payload for Machine {
         if let Some(cgroup) = made.cgroup {
             cgroup.remove()?;
         }
+        phases::mark("remove cgroups");
         network?;
         if self.options.jail.rm {
             // It goes at once.

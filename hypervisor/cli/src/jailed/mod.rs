@@ -27,6 +27,7 @@ use chiton_container::instance::{Home, Instance, InstanceError, Outputs, Spec, S
 use serde_json::json;
 
 use crate::options::RunOptions;
+use crate::phases;
 use machine::Machine;
 use source::Source;
 
@@ -43,7 +44,9 @@ const SWEPT: usize = 16;
 pub(crate) fn run(options: RunOptions, verbose: u8, began: Instant) -> Result<(), Box<dyn Error>> {
     let home = crate::instance::open()?;
     parts::sweep(&home, SWEPT)?;
+    phases::mark("options, sweep");
     let (instance, source) = create(&home, &options, !options.jail.detach)?;
+    phases::mark("make record");
     // Whoever could not be started is of no use to anybody.
     let undo = |error| {
         let _ = home.remove(&instance);
@@ -55,7 +58,7 @@ pub(crate) fn run(options: RunOptions, verbose: u8, began: Instant) -> Result<()
 
 /// Makes an instance, without starting it; `now` if it is to run before the caller's eyes.
 fn create(home: &Home, options: &RunOptions, now: bool) -> Result<(Instance, Source), Box<dyn Error>> {
-    let source = Source::find(&options.guest, options.jail.process, None)?;
+    let source = Source::of(options, None)?;
     if !now {
         // Nobody is there any more when the guest's host says what is wrong with it.
         source.check(options)?;
@@ -130,7 +133,10 @@ fn run_here(
     let new = found.is_some() && !options.jail.detach;
     let mut machine = Machine::new(instance, options, found, verbose, began)?;
     let supervisor = Supervisor::new(instance.clone(), live, outputs)?;
+    phases::mark("begin record");
     let exit = supervisor.run(&mut machine, |_| started())?;
+    phases::mark("end record");
+    phases::tell_of_supervisor();
     machine.tell(&exit);
     if new && !instance.spec().remove && machine.was_refused(&exit) {
         // It has told why.

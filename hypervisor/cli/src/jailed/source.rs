@@ -2,17 +2,19 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chiton_container::image::progress::Quiet;
 use chiton_container::image::store::Unpacked;
 use chiton_container::image::{Image as StoredImage, Store};
 use chiton_core::boot::{Options, World};
 use chiton_core::loader::Image;
-use chiton_kvm::Guest;
+use chiton_kvm::{Guest, Snapshot};
 use chiton_shared::manifest::Feature;
 
 use crate::home::home;
 use crate::options::RunOptions;
+use crate::run::open_snapshot;
 
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,8 @@ pub(crate) enum SourceError {
 /// What is to run.
 #[derive(Debug)]
 pub(super) enum Source {
+    /// A guest that goes on from a snapshot.
+    Snapshot { path: PathBuf, verify: bool },
     /// A guest in a file of the host.
     File { path: PathBuf, args: Vec<String> },
     /// An image, whose program is a guest or a process.
@@ -44,9 +48,21 @@ pub(super) enum Source {
 }
 
 impl Source {
+    /// What is asked for.
+    pub(super) fn of(options: &RunOptions, digest: Option<&str>) -> Result<Self, Box<dyn Error>> {
+        options.check_from()?;
+        match &options.from {
+            Some(path) => Ok(Self::Snapshot {
+                path: path.clone(),
+                verify: options.verify,
+            }),
+            None => Self::find(&options.guest, options.jail.process, digest),
+        }
+    }
+
     /// What the first of these words names, and the others are the arguments of. With a digest, it is an image
     /// that this name meant when the digest was taken.
-    pub(super) fn find(words: &[String], process: bool, digest: Option<&str>) -> Result<Self, Box<dyn Error>> {
+    fn find(words: &[String], process: bool, digest: Option<&str>) -> Result<Self, Box<dyn Error>> {
         let (name, args) = words.split_first().ok_or_else(|| SourceError::Nothing(String::new()))?;
         let args = args.to_vec();
         if name.starts_with('-') {
@@ -86,11 +102,14 @@ impl Source {
 
     /// Finds out whether a guest in a file can be run, as far as its file tells.
     pub(super) fn check(&self, options: &RunOptions) -> Result<(), Box<dyn Error>> {
+        if let Self::Snapshot { path, .. } = self {
+            Snapshot::open(path)?;
+        }
         if let Self::File { path, .. } = self {
             let plan = Options {
-                processors: options.cpus,
+                processors: options.cpus(),
                 ring: options.ring.map(Into::into),
-                ..Options::new(options.memory)
+                ..Options::new(options.memory())
             };
             let file = Guest::read_file(path)?;
             let image = Image::parse(&file)?;
@@ -108,14 +127,14 @@ impl Source {
 
     pub(super) fn image_name(&self) -> Option<String> {
         match self {
-            Self::File { .. } => None,
+            Self::File { .. } | Self::Snapshot { .. } => None,
             Self::Image { image, .. } => Some(image.label()),
         }
     }
 
     pub(super) fn image_digest(&self) -> Option<String> {
         match self {
-            Self::File { .. } => None,
+            Self::File { .. } | Self::Snapshot { .. } => None,
             Self::Image { image, .. } => Some(image.digest().to_string()),
         }
     }
@@ -123,7 +142,9 @@ impl Source {
     /// What the guest is called where it is spoken of.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::File { path, .. } => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Self::File { path, .. } | Self::Snapshot { path, .. } => {
+                path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+            }
             Self::Image { image, .. } => image.label(),
         }
     }
@@ -136,6 +157,10 @@ impl Source {
                 bytes: Guest::read_file(path)?,
                 args: args.clone(),
             }),
+            Self::Snapshot { path, verify } => {
+                let snapshot = open_snapshot(path, *verify)?;
+                Ok(Opened::Snapshot(Arc::new(snapshot)))
+            }
             Self::Image { image, args } => {
                 let unpacked = Store::open(home().join("images"))?.unpacked(image, &Quiet)?;
                 Ok(Opened::Image {
@@ -158,6 +183,8 @@ pub(super) enum Opened {
         bytes: Vec<u8>,
         args: Vec<String>,
     },
+    /// A snapshot, checked.
+    Snapshot(Arc<Snapshot>),
     /// An image, unpacked.
     Image {
         unpacked: Unpacked,
@@ -171,7 +198,7 @@ impl Opened {
     /// The layers of the root, lowest first.
     pub(super) fn layers(&self) -> Vec<PathBuf> {
         match self {
-            Self::Bytes { .. } => Vec::new(),
+            Self::Bytes { .. } | Self::Snapshot(_) => Vec::new(),
             Self::Image { unpacked, .. } => unpacked.layers().iter().rev().cloned().collect(),
         }
     }

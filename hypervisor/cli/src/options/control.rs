@@ -85,6 +85,30 @@ pub(crate) struct DeviceOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SnapshotOptions {
+    /// The guest: the name or ID of an instance, the beginning of an ID, or the path of a control socket.
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: Target,
+
+    /// Where to write it. A snapshot that is there is replaced when the new one is whole.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Write only the memory that has changed since this snapshot, the last one that was taken of the guest, with --track
+    /// or in the same way. It is needed from then on.
+    #[arg(long, value_name = "PARENT")]
+    pub(crate) incremental: Option<PathBuf>,
+
+    /// Note from now on which memory changes, for an incremental one: the guest's first write to each page takes longer.
+    #[arg(long)]
+    pub(crate) track: bool,
+
+    /// End the guest then: it goes on from the snapshot alone. So its disks are as it knows them.
+    #[arg(long)]
+    pub(crate) stop: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct StatsOptions {
     /// The guests: names or IDs of instances, beginnings of IDs; all instances that run if there is none. Or
     /// the path of one control socket.

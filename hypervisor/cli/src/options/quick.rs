@@ -135,7 +135,9 @@ pub(crate) fn read<'w, Q: Quick>(words: &'w [&'w str]) -> Option<(Q, &'w [&'w st
     let mut seen = Vec::new();
     let mut rest = words.iter().copied();
     loop {
-        let word = rest.next()?;
+        let Some(word) = rest.next() else {
+            return Some((options, &[]));
+        };
         let Some(name) = word.strip_prefix('-') else {
             let others = words.len() - rest.len() - 1;
             return Some((options, &words[others..]));
@@ -268,7 +270,7 @@ mod tests {
     }
 
     /// A plain value of each option, and of those that have a letter the letter too.
-    const PLAIN: &str = "--memory 64M -m 1G --cpus 4 --disk a.img:ro,direct --net tap=tap0,ip=10.0.0.2/24 \
+    const PLAIN: &str = "--from a.snap --verify --memory 64M -m 1G --cpus 4 --disk a.img:ro,direct --net tap=tap0,ip=10.0.0.2/24 \
         -n tap=tap1 --vsock a.sock,cid=7 --folder src:rw -f lib --emulated-disk b.img --emulated-net tap=tap2 \
         --port log=log.sock --io-thread --env A=b -e C= --timeout 3s -t 500ms --control c.sock --stop-timeout 1m \
         --exits -x --detach -d --name web --rm --restart always --interactive -i --label a=b -l c --no-jail \

@@ -133,6 +133,9 @@ pub struct Jail {
     /// Whether the kernel kills the jail when the thread that made it ends, so that no kill of the
     /// caller leaves a jail, or its range of ids, behind.
     pub die_with_parent: bool,
+    /// Called, in the new process, when each part of the way in is behind it, with the part's name: for who
+    /// measures.
+    pub phase: fn(&'static str),
 }
 
 impl Jail {
@@ -156,6 +159,7 @@ impl Jail {
             filter: Some(seccomp::ordinary()),
             landlock: Landlock::default(),
             die_with_parent: true,
+            phase: |_| {},
         }
     }
 
@@ -313,6 +317,7 @@ impl Jail {
         // 1. Before the caller says go, this process is nobody and has nothing to do.
         let go = channel.receive_descriptors().at(Step::Clone, || "wait for go".into())?;
         let Some((_, parts)) = go else { exit(NO_JAIL) };
+        (self.phase)("clone");
 
         // 2. Into its control groups, while it still has nothing to account for.
         if let CgroupPlacement::PerController { tasks, .. } = &self.cgroup {
@@ -320,6 +325,7 @@ impl Jail {
                 group.write_all(b"0").at(Step::Cgroup, || "enter a cgroup".into())?;
             }
         }
+        (self.phase)("enter cgroups");
 
         // 3. Root of the jail: all rights over its namespaces, none over the host.
         if new(Kind::User) || self.namespaces.joins(Kind::User) {
@@ -352,6 +358,7 @@ impl Jail {
         }
 
         let namespaces = namespaces::own()?;
+        (self.phase)("namespaces");
 
         // 6. The root, built over the old one while that is still in reach; then in, and the old one away.
         if new(Kind::Mount) {
@@ -368,7 +375,9 @@ impl Jail {
                 interfaces: self.owner(Kind::Network),
             };
             let root = rootfs::build(&self.root, &parts, view)?;
+            (self.phase)("mount root");
             rootfs::enter(&root)?;
+            (self.phase)("pivot root");
         }
 
         // 7. Nothing of the caller's: environment, signals.
@@ -384,9 +393,11 @@ impl Jail {
 
         // 8. No privileges. What comes after needs none.
         privileges::drop_all(self.user, self.group, &self.limits)?;
+        (self.phase)("drop privileges");
 
         // 9. Files below the root only, even if some descriptor or link leads elsewhere.
         let landlock = landlock::restrict(self.landlock)?;
+        (self.phase)("Landlock");
 
         // 10. No descriptor of the caller's but those it means to give.
         let mut keep = self.keep.clone();
@@ -412,6 +423,7 @@ impl Jail {
         if let Some(filter) = &plan.filter {
             filter.install()?;
         }
+        (self.phase)("filter");
         Ok(Standing { landlock, namespaces })
     }
 }

@@ -50,7 +50,7 @@ impl View<'_> {
                     place: place(),
                 });
             }
-            End::Stopped => return None,
+            End::Stopped | End::Asked => return None,
             End::Trap(frame) => self.fault(frame).to_string(),
             End::TripleFault => format!(
                 "a triple fault: the processor could not deliver an exception\n{}",

@@ -344,7 +344,8 @@ impl<'p, F: Format> Table<'p, F> {
         if self.replace(table, index, level, entry, new) {
             return Ok(Some(child));
         }
-        self.physical.release(child);
+        // SAFETY: it was allocated above, and no entry leads to it: the one that was to do so is another's.
+        unsafe { self.physical.release(child) };
         Ok(None)
     }
 
@@ -424,7 +425,9 @@ impl<F: Format> Drop for Table<'_, F> {
             self.retire(self.root, LEVELS);
         }
         for page in self.retired.drain(..) {
-            self.physical.release(page);
+            // SAFETY: the tables were these tables' own, and with them nobody uses any: whoever has told a processor
+            // of the root has told it to forget it before.
+            unsafe { self.physical.release(page) };
         }
     }
 }
@@ -465,7 +468,8 @@ impl<F: Format> Change<'_, '_, F> {
         }
         table.owed = Invalidation::None;
         for page in table.retired.drain(..) {
-            table.physical.release(page);
+            // SAFETY: no entry leads to it any more, and the processor has just forgotten those that did.
+            unsafe { table.physical.release(page) };
         }
         outcome
     }

@@ -41,7 +41,8 @@ impl Pages {
     }
 }
 
-impl Physical for Pages {
+// SAFETY: each page is an allocation of its own, zeroed, at an address that no other has, until it is given back.
+unsafe impl Physical for Pages {
     fn allocate(&self) -> Option<u64> {
         if self.taken() == self.most {
             return None;
@@ -52,7 +53,7 @@ impl Physical for Pages {
         Some(START + (pages.len() as u64 - 1) * STRIDE)
     }
 
-    fn release(&self, page: u64) {
+    unsafe fn release(&self, page: u64) {
         let released = self.pages.borrow_mut()[Self::number(page)].take();
         assert!(released.is_some(), "{page:#x} is given back twice");
         self.taken.set(self.taken() - 1);

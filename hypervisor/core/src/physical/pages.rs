@@ -52,7 +52,8 @@ impl Pages {
         }
         let kept = found.map_or(0..0, |(first, last)| first..last + PAGE_SIZE as u64);
         for page in taken.into_iter().filter(|page| !kept.contains(page)) {
-            physical.release(page);
+            // SAFETY: it was taken above, and nobody has been told of it.
+            unsafe { physical.release(page) };
         }
         match found {
             Some((address, _)) => Ok(Self {
@@ -133,7 +134,9 @@ impl Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         for page in 0..self.count {
-            self.physical.release(self.address + (page * PAGE_SIZE) as u64);
+            // SAFETY: the pages are this value's own, from `allocate`. Whoever has let a processor use them keeps
+            // this value until it no longer does.
+            unsafe { self.physical.release(self.address + (page * PAGE_SIZE) as u64) };
         }
     }
 }
@@ -147,12 +150,13 @@ mod tests {
     /// Gives out these pages from the end, and takes them back.
     struct Some(Mutex<Vec<u64>>);
 
-    impl Physical for Some {
+    // SAFETY: nothing is read or written: `pointer` does not return.
+    unsafe impl Physical for Some {
         fn allocate(&self) -> Option<u64> {
             self.0.lock().unwrap().pop()
         }
 
-        fn release(&self, page: u64) {
+        unsafe fn release(&self, page: u64) {
             self.0.lock().unwrap().push(page);
         }
 

@@ -50,10 +50,11 @@ impl Processor {
             | bit(seven.ebx, 20, 21)
             | bit(seven.ecx, 3, 22)
             | bit(seven.ecx, 7, 23);
-        // SCE, LME, LMA and SVME; then NXE, LMSLE, FFXSR, TCE, and what later processors add.
+        // SCE, LME, LMA and SVME; then NXE, LMSLE, which later processors say they have not, FFXSR, TCE, and what
+        // later processors add.
         let efer = 0x1501
             | bit(extended.edx, 20, 11)
-            | 1 << 13
+            | (1 << 13 & !bit(cpuid(0x8000_0008, 0).ebx, 20, 13))
             | bit(extended.edx, 25, 14)
             | bit(extended.ecx, 17, 15)
             | bit(cpuid(0x8000_0008, 0).ebx, 8, 17)

@@ -12,6 +12,7 @@
 //! | [`exit`], [`information`] | every exit code, and what EXITINFO1 and EXITINFO2 say with it |
 //! | [`event`] | events on their way into the guest |
 //! | [`check`] | the rules that VMRUN checks, each with what breaks it |
+//! | [`cases`] | ways to break a VMCB, by which a processor's verdict is compared with the rules |
 //! | [`dump`] | a VMCB for people |
 //! | [`clean`], [`tlb`] | what a processor may keep of a VMCB, and of the guest's translations |
 //!
@@ -21,6 +22,7 @@
 //! revision 3.40 and later), in which SVM is chapter 15, the layout of the VMCB appendix B and
 //! exit codes appendix C.
 
+pub mod cases;
 pub mod check;
 pub mod clean;
 pub mod dump;

@@ -1,14 +1,21 @@
 //! The other end of a control socket.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::protocol::{Answer, MAX_ANSWER, Request};
 
 /// How long an answer may take. The device loop answers between two works on devices.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long one may take for which all memory is written to a disk.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +88,11 @@ impl Client {
     ///
     /// [`ClientError`]; [`ClientError::Refused`] if the guest's host would not do it.
     pub fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
-        let line = self.exchange(&request.line()).map_err(|source| {
+        self.ask_line(&request.line())
+    }
+
+    fn ask_line(&mut self, line: &[u8]) -> Result<Answer, ClientError> {
+        let line = self.exchange(line).map_err(|source| {
             let path = self.path.clone();
             match source.kind() {
                 // It went before it had accepted the connection.
@@ -94,6 +105,33 @@ impl Client {
             Ok(answer) => Ok(answer),
             Err(_) => Err(ClientError::NoControlSocket(self.path.clone())),
         }
+    }
+
+    /// Asks for something that is done to a file, which goes along, and takes its time.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; [`ClientError::Refused`] if the guest's host would not do it.
+    pub fn ask_with(&mut self, request: &Request, file: BorrowedFd<'_>) -> Result<Answer, ClientError> {
+        let line = request.line();
+        let no_answer = |source: io::Error| ClientError::NoAnswer {
+            path: self.path.clone(),
+            source,
+        };
+        let (first, rest) = line.split_at(1);
+        let files = [file];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&files));
+        let sent = sendmsg(
+            self.stream.get_ref(),
+            &[IoSlice::new(first)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        );
+        sent.map_err(|errno| no_answer(errno.into()))?;
+        self.stream.get_ref().set_read_timeout(Some(LONG)).map_err(no_answer)?;
+        self.ask_line(rest)
     }
 
     fn exchange(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {

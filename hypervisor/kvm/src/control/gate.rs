@@ -1,42 +1,73 @@
 //! Where the processors of a paused guest wait.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+
+/// Nobody passes.
+const CLOSED: u8 = 1;
+/// Who comes is asked for something, and so is let through to where that is done.
+const ASKING: u8 = 2;
 
 /// Open at first.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     /// Whether it is closed, so that passing an open one costs next to nothing.
-    closed: AtomicBool,
+    state: AtomicU8,
     lock: Mutex<()>,
-    opened: Condvar,
+    changed: Condvar,
 }
 
 impl Gate {
     /// From now on who comes waits.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
+        self.change(CLOSED, true);
     }
 
     /// Lets everyone go on who waits.
     pub(crate) fn open(&self) {
+        self.change(CLOSED, false);
+    }
+
+    /// From now on who comes, or waits, is asked for something; or no longer.
+    pub(crate) fn ask(&self, yes: bool) {
+        self.change(ASKING, yes);
+    }
+
+    fn change(&self, bit: u8, set: bool) {
         let _locked = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.closed.store(false, Ordering::SeqCst);
-        self.opened.notify_all();
+        if set {
+            self.state.fetch_or(bit, Ordering::SeqCst);
+        } else {
+            self.state.fetch_and(!bit, Ordering::SeqCst);
+        }
+        self.changed.notify_all();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+        self.state.load(Ordering::SeqCst) & CLOSED != 0
     }
 
-    /// Returns as soon as it is open.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.state.load(Ordering::SeqCst) & ASKING != 0
+    }
+
+    /// Returns as soon as it is open, or asks.
     pub(crate) fn pass(&self) {
-        if !self.is_closed() {
+        self.wait(|state| state == CLOSED);
+    }
+
+    /// Returns as soon as it asks no more.
+    pub(crate) fn be_asked(&self) {
+        self.wait(|state| state & ASKING != 0);
+    }
+
+    fn wait(&self, while_in: impl Fn(u8) -> bool) {
+        if !while_in(self.state.load(Ordering::SeqCst)) {
             return;
         }
         let mut locked = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.is_closed() {
-            locked = self.opened.wait(locked).unwrap_or_else(PoisonError::into_inner);
+        while while_in(self.state.load(Ordering::SeqCst)) {
+            locked = self.changed.wait(locked).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -62,5 +93,27 @@ mod tests {
             assert!(!told.recv().unwrap());
         });
         gate.pass();
+    }
+
+    #[test]
+    fn a_closed_gate_that_asks_lets_who_waits_through_to_answer_and_holds_them_again() {
+        let gate = Gate::default();
+        gate.close();
+        let (tell, told) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                gate.pass();
+                tell.send(gate.is_asking()).unwrap();
+                gate.be_asked();
+                gate.pass();
+                tell.send(gate.is_closed()).unwrap();
+            });
+            gate.ask(true);
+            assert!(told.recv().unwrap());
+            gate.ask(false);
+            assert!(told.try_recv().is_err());
+            gate.open();
+            assert!(!told.recv().unwrap());
+        });
     }
 }

@@ -16,6 +16,10 @@ pub mod protocol;
 pub(crate) mod server;
 mod state;
 
+pub(crate) use state::kind;
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -23,9 +27,10 @@ use chiton_core::devices::Limits;
 use chiton_shared::virtio::id;
 
 use crate::hub::Hub;
+use crate::snapshot::take::{Take, Taken};
 pub use client::{Client, ClientError};
 pub use lines::Lines;
-use protocol::{Answer, ConsoleSize, Request, Settings, State, ZeroRate};
+use protocol::{Answer, ConsoleSize, Parent, Request, Settings, State, ZeroRate};
 pub use server::{ControlSocket, ControlSocketError};
 
 /// Why something was not done to a guest.
@@ -180,9 +185,10 @@ fn counted(count: usize) -> String {
 }
 
 /// Does what was asked through a socket.
-fn answer(hub: &Hub, request: &Request) -> Answer {
+fn answer(hub: &Hub, request: &Request, file: Option<OwnedFd>) -> Answer {
     let done = match request {
         Request::Query {} => return Answer::State(Box::new(state::of(hub))),
+        Request::Snapshot { parent, track, stop } => return snapshot(hub, parent.as_ref(), *track, *stop, file),
         Request::Set(settings) => set(hub, settings),
         Request::Stop { timeout_ms } => {
             hub.ask_to_stop(timeout_ms.map(Duration::from_millis));
@@ -199,6 +205,28 @@ fn answer(hub: &Hub, request: &Request) -> Answer {
     };
     match done {
         Ok(()) => Answer::Done {},
+        Err(error) => Answer::Error(error.to_string()),
+    }
+}
+
+fn snapshot(hub: &Hub, parent: Option<&Parent>, track: bool, stop: bool, file: Option<OwnedFd>) -> Answer {
+    let Some(file) = file.map(File::from) else {
+        return Answer::Error("no snapshot: no file came with the line".into());
+    };
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Answer::Error("no snapshot: what came with the line is not a regular file".into());
+    }
+    let take = Take {
+        parent: parent.map(|parent| (parent.id.to_be_bytes(), parent.path.clone())),
+        track,
+        stop,
+    };
+    match hub.take_snapshot(&file, &take) {
+        Ok(Taken { id, memory, written }) => Answer::Snapshot {
+            id: u128::from_be_bytes(id),
+            memory,
+            written,
+        },
         Err(error) => Answer::Error(error.to_string()),
     }
 }

@@ -40,6 +40,28 @@ pub enum Request {
     Pause {},
     /// Let them go on.
     Resume {},
+    /// Write a snapshot into the file whose descriptor comes with this line (`SCM_RIGHTS`).
+    Snapshot {
+        /// Only what has changed since this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<Parent>,
+        /// Note from now on what changes, for an incremental one.
+        #[serde(default)]
+        track: bool,
+        /// End the guest.
+        #[serde(default)]
+        stop: bool,
+    },
+}
+
+/// The snapshot that another one builds on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parent {
+    /// What names it, as a number.
+    pub id: u128,
+    /// Where it is.
+    pub path: String,
 }
 
 /// What can be changed. What is not named stays as it is.
@@ -144,6 +166,15 @@ pub enum Answer {
     Done {},
     /// How things are.
     State(Box<State>),
+    /// A snapshot was taken.
+    Snapshot {
+        /// What names it.
+        id: u128,
+        /// Guest memory, in bytes.
+        memory: u64,
+        /// Bytes of it that are in the file.
+        written: u64,
+    },
     /// It was not done, for this reason: a sentence for people.
     Error(String),
 }
@@ -322,6 +353,14 @@ mod tests {
             Request::Stop { timeout_ms: Some(5) },
             Request::Pause {},
             Request::Resume {},
+            Request::Snapshot {
+                parent: Some(Parent {
+                    id: u128::MAX,
+                    path: "/a".into(),
+                }),
+                track: true,
+                stop: false,
+            },
         ] {
             let line = request.line();
             let (end, line) = line.split_last().unwrap();

@@ -4,12 +4,15 @@
 //! not read its answer is not listened to, and holds nobody up.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSliceMut, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::answer;
 use super::lines::Lines;
@@ -94,6 +97,8 @@ struct Client {
     input: Lines,
     /// What it has not taken of the answer.
     output: Vec<u8>,
+    /// The descriptor that came last, for the next request.
+    file: Option<OwnedFd>,
     /// Nothing more is heard; it is gone when it has its answer.
     leaving: bool,
     watched: epoll::EventFlags,
@@ -150,6 +155,7 @@ impl Server {
             stream,
             input: Lines::default(),
             output: Vec::new(),
+            file: None,
             leaving: false,
             watched,
         };
@@ -190,13 +196,13 @@ impl Client {
             self.output = match &request {
                 // Answered first: there may be nobody to answer once the guest has ended.
                 Ok(_) if stop => Answer::Done {},
-                Ok(request) => answer(hub, request),
+                Ok(request) => answer(hub, request, self.file.take()),
                 Err(error) => Answer::Error(error.to_string()),
             }
             .line();
             let flushed = self.flush();
             if let (true, Ok(request)) = (stop, &request) {
-                answer(hub, request);
+                answer(hub, request, None);
             }
             flushed?;
             if !self.output.is_empty() {
@@ -217,11 +223,20 @@ impl Client {
             return Ok(());
         }
         let mut bytes = [0; MAX_REQUEST + 1];
-        match self.stream.read(&mut bytes[..room]) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut bytes[..room])];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        match recvmsg(&self.stream, &mut parts, &mut control, flags).map(|received| received.bytes) {
             Ok(0) => self.leaving = true,
             Ok(len) => self.input.extend(&bytes[..len]),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {}
             Err(_) => return Err(Gone),
+        }
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(files) = message {
+                self.file = files.last().or(self.file.take());
+            }
         }
         Ok(())
     }

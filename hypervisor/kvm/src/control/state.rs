@@ -9,7 +9,7 @@ use super::protocol::{DeviceState, ProcessorState, State};
 use crate::hub::Hub;
 
 /// What people call a kind of device.
-pub(super) const fn kind(id: u32) -> &'static str {
+pub(crate) const fn kind(id: u32) -> &'static str {
     match id {
         id::NET => "network interface",
         id::BLOCK => "disk",

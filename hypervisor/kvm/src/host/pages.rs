@@ -17,6 +17,8 @@ use crate::control::protocol::{BalloonState, BalloonStatistics};
 pub(crate) struct KernelPages {
     pub(crate) complaint: Complaint,
     pub(crate) handle: Arc<BalloonHandle>,
+    /// Memory is that of a snapshot's file, which would come back in the place of pages that are given up.
+    pub(crate) of_file: bool,
 }
 
 /// What the host wants of the balloon, and what the guest says of it; both in pages.
@@ -62,14 +64,19 @@ impl BalloonHandle {
 
 impl Pages for KernelPages {
     fn release(&mut self, pages: Window<'_>) -> Result<(), PagesError> {
-        // SAFETY: a window of `Ram`: private anonymous memory, mapped while it is borrowed, and
-        // reached through windows only, to which pages that turn to zeros are a change like any
-        // other.
-        let done = unsafe { libc::madvise(pages.as_ptr().cast(), pages.len(), libc::MADV_DONTNEED) };
-        if done == 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
+        let (place, len) = (pages.as_ptr().cast(), pages.len());
+        let error = if self.of_file {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+            // SAFETY: a window of `Ram`: private memory, mapped while it is borrowed, and reached through windows only, to
+            // which pages that turn to zeros are a change like any other. They stay mapped, to no file.
+            let place = unsafe { libc::mmap(place, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+            (place == libc::MAP_FAILED).then(io::Error::last_os_error)
+        } else {
+            // SAFETY: as above, of anonymous memory.
+            let done = unsafe { libc::madvise(place, len, libc::MADV_DONTNEED) };
+            (done != 0).then(io::Error::last_os_error)
+        };
+        let Some(error) = error else { return Ok(()) };
         self.complaint
             .say(|| format!("cannot give {} bytes of guest memory back: {error}", pages.len()));
         Err(PagesError)
@@ -107,6 +114,7 @@ mod tests {
         let mut pages = KernelPages {
             complaint: complaint.clone(),
             handle: Arc::default(),
+            of_file: false,
         };
         pages.release(ram.window(4096, 4096).unwrap()).unwrap();
         let mut bytes = [0; 12288];

@@ -6,6 +6,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use chiton_core::machine::End;
+use chiton_shared::boot::{self, Generation};
 use chiton_shared::call::Call;
 use chiton_shared::doorbell::MAILBOX_TEXT_OFFSET;
 use chiton_shared::map;
@@ -17,7 +18,9 @@ use super::limit::Limit;
 use super::template::{self, CallMachine, Template};
 use super::{CallError, Reply};
 use crate::Error;
-use crate::host::random::random;
+
+/// Where a guest looks whether it was put back.
+const GENERATION: u64 = map::BOOT_PAGE + boot::GENERATION as u64;
 
 /// What a call was spent on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +49,6 @@ pub(super) struct Worker {
     request: Range<u64>,
     /// Whether it is to be told of a new generation.
     new: bool,
-    generation: u64,
     /// The thread that ran it last: KVM takes a change amiss.
     pub(super) thread: Option<ThreadId>,
 }
@@ -63,7 +65,6 @@ impl Worker {
             call: template.call,
             request: 0..0,
             new: true,
-            generation: 0,
             thread: None,
         })
     }
@@ -113,17 +114,10 @@ impl Worker {
                 room: self.call.room,
             });
         }
-        let mut record = Call {
+        let record = Call {
             request_len: len,
-            generation: self.generation,
             ..self.call
         };
-        if self.new {
-            self.new = false;
-            self.generation = self.template.next_generation();
-            record.generation = self.generation;
-            random(&mut record.seed).map_err(Error::system("getrandom"))?;
-        }
         let ram = self.machine.board.ram.as_ref();
         let gone = || CallError::Record("room for a request that is not memory of its own");
         template::area(ram, self.call.request, len)
@@ -134,6 +128,13 @@ impl Worker {
         let place = template::record_for_guest();
         let own = &bytes[chiton_shared::call::HOST..];
         ram.window(place, own.len()).ok_or_else(gone)?.write(0, own);
+        if self.new {
+            let generation = self.template.next_generation()?.to_bytes();
+            ram.window(GENERATION, generation.len())
+                .ok_or_else(gone)?
+                .write(0, &generation);
+            self.new = false;
+        }
         Ok(())
     }
 
@@ -176,6 +177,7 @@ impl Worker {
             dirty::put_back(ram, pristine, page, map::PAGE as usize);
         })?;
         dirty::put_back(ram, pristine, map::MAILBOX + MAILBOX_TEXT_OFFSET as u64, Call::SIZE);
+        dirty::put_back(ram, pristine, GENERATION, Generation::SIZE);
         let Range { start, end } = self.request;
         dirty::put_back(ram, pristine, start, (end - start) as usize);
         self.template.ready.put_back(&mut self.machine.vcpu)?;

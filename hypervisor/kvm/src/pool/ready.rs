@@ -1,8 +1,12 @@
 //! The processor of a guest that is ready: given to machines that are to be copies of it, and put back after
 //! each call.
 
+use chiton_shared::boot::Generation;
+
 use crate::Error;
 use crate::clock;
+use crate::host::random::random;
+use crate::instance::wall_clock_ns;
 use crate::state::VcpuState;
 use crate::vcpu::KvmVcpu;
 
@@ -12,8 +16,9 @@ pub(super) struct Ready {
     state: VcpuState,
     /// RIP as of the exit: still at the `out`, if KVM leaves that for the next entry to finish.
     rip_at_exit: u64,
-    /// When it was taken, by [`clock::now`].
+    /// When it was taken, by [`clock::now`], and the wall-clock time then, in nanoseconds since 1970.
     taken: u64,
+    wall_clock_ns: u64,
     tsc_khz: u64,
 }
 
@@ -26,6 +31,7 @@ impl Ready {
             state: VcpuState::of(vcpu)?,
             rip_at_exit,
             taken: clock::now(),
+            wall_clock_ns: wall_clock_ns(),
             tsc_khz: vcpu.fd().get_tsc_khz().map_err(Error::kvm("KVM_GET_TSC_KHZ"))?.into(),
         })
     }
@@ -36,6 +42,22 @@ impl Ready {
         let passed = since * u128::from(self.tsc_khz) / 1_000_000;
         let tsc = self.state.tsc().wrapping_add(passed as u64);
         self.state.clone().with_tsc(tsc).put(vcpu)
+    }
+
+    /// What is different for a machine that is put back or copied, of this number: its counter goes on.
+    pub(super) fn generation(&self, count: u32) -> Result<Generation, Error> {
+        let mut fresh = [0; 48];
+        random(&mut fresh).map_err(Error::system("getrandom"))?;
+        let (id, seed) = fresh.split_at(16);
+        let mut generation = Generation {
+            count,
+            wall_clock_ns: self.wall_clock_ns,
+            at: self.state.tsc(),
+            ..Generation::default()
+        };
+        generation.id.copy_from_slice(id);
+        generation.seed.copy_from_slice(seed);
+        Ok(generation)
     }
 
     /// Puts the state back into a vCPU of ring 3 that was in it, and has rung since.

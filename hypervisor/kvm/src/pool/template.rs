@@ -1,14 +1,15 @@
 //! A guest that is ready to be called, as a value: what every machine of a pool is a copy of.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chiton_core::devices::Preset;
 use chiton_core::explain::{Backend, Ended, View};
-use chiton_core::loader;
+use chiton_core::loader::{self, Image};
 use chiton_core::machine::{End, Machine, printable};
 use chiton_core::vcpu::{Broken, Registers, Vcpu};
+use chiton_shared::boot::Generation;
 use chiton_shared::call::{self, Call};
 use chiton_shared::doorbell::{LogLevel, MAILBOX_TEXT_OFFSET};
 use chiton_shared::manifest::{Feature, Ring};
@@ -69,7 +70,7 @@ impl Log {
 
 /// What the guest is made of, and what the host decided.
 struct Given {
-    file: Vec<u8>,
+    file: Arc<Vec<u8>>,
     memory: u64,
     ring: Option<Ring>,
     args: Vec<String>,
@@ -110,7 +111,7 @@ pub(super) struct Template {
     pub(super) call: Call,
     /// Whether it runs in ring 0.
     pub(super) ring_0: bool,
-    generation: AtomicU64,
+    generation: AtomicU32,
 }
 
 impl Template {
@@ -137,7 +138,9 @@ impl Template {
         let mut vcpu = processors::make_vcpu(fd, 0, &prepared.cpuid, false)?;
         let tsc_khz = vcpu.fd().get_tsc_khz().map_err(Error::kvm("KVM_GET_TSC_KHZ"))?;
         prepared.set_clock(tsc_khz.into(), wall_clock_ns());
-        vcpu.set_registers(&prepared.world.registers, &prepared.world.system)?;
+        let world = prepared.world.as_ref().ok_or(Error::Died)?;
+        vcpu.set_registers(&world.registers, &world.system)?;
+        let ring_0 = world.ring() == Ring::Kernel;
         let time = Arc::new(Limit::new(limit));
         let board = CallBoard {
             ram: Arc::clone(&prepared.ram),
@@ -159,7 +162,6 @@ impl Template {
         };
         let devices = machine.board.devices.save()?;
         let ready = Ready::take(&mut machine.vcpu)?;
-        let ring_0 = prepared.world.ring() == Ring::Kernel;
         let (ram, cpuid) = (prepared.ram, prepared.cpuid);
         drop((machine, vm));
         Ok(Self {
@@ -173,7 +175,7 @@ impl Template {
             devices,
             call,
             ring_0,
-            generation: AtomicU64::new(1),
+            generation: AtomicU32::new(1),
         })
     }
 
@@ -182,7 +184,8 @@ impl Template {
         let ram = Arc::new(self.pristine.copy()?);
         let vm = self.kvm.create_vm().map_err(Error::kvm("KVM_CREATE_VM"))?;
         super::dirty::prepare(&vm)?;
-        ram.attach_with(&vm, kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES)?;
+        ram.attach_with(&vm, kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES)
+            .map_err(Error::kvm("KVM_SET_USER_MEMORY_REGION"))?;
         let fd = vm.create_vcpu(0).map_err(Error::kvm("KVM_CREATE_VCPU"))?;
         let mut vcpu = processors::make_vcpu(fd, 0, &self.cpuid, false)?;
         vcpu.show_registers();
@@ -196,9 +199,11 @@ impl Template {
         Ok((vm, Machine::new(vcpu, board)))
     }
 
-    /// A number that no machine has had.
-    pub(super) fn next_generation(&self) -> u64 {
-        self.generation.fetch_add(1, Ordering::Relaxed)
+    /// What is new for a machine that was put back or copied.
+    pub(super) fn next_generation(&self) -> Result<Generation, Error> {
+        // Numbers that have gone round are as good: no machine remembers any.
+        let count = self.generation.fetch_add(1, Ordering::Relaxed);
+        self.ready.generation(count.max(1))
     }
 
     /// The end of a guest that did not reply, in words.
@@ -301,7 +306,9 @@ impl Given {
         limit: Option<Duration>,
     ) -> Result<Ending, Error> {
         let devices = Preset::default();
-        let world = self.plan(&devices, None).world(&GuestCpuid::of_host())?;
+        let world = self
+            .plan(&devices, None)
+            .world(&Image::parse(&self.file)?, &GuestCpuid::of_host())?;
         let symbols = world.image().symbols();
         let view = View::new(&world, &symbols, ram);
         let why = why.map(|broken| broken.to_string());

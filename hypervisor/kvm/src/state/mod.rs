@@ -2,6 +2,6 @@
 //!
 //! Devices write theirs down themselves: [`Transport::save`](chiton_core::devices::Transport::save).
 
-mod vcpu;
+pub(crate) mod vcpu;
 
 pub use vcpu::VcpuState;

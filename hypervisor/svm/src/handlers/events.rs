@@ -31,11 +31,11 @@ pub(super) fn exception(vcpu: &mut SvmVcpu, vector: u8) -> Next {
     }
 }
 
-/// An interrupt of the machine: the timer, since the others are masked. It was not acknowledged, so
-/// it is still there. The guest has had its time: somebody may want to stop it.
+/// An interrupt of the machine: the timer, or another processor, since the others are masked. It was
+/// not acknowledged, so it is still there. The guest has had its time, or has to look at what it is
+/// sent: somebody may want to stop it.
 pub(super) fn interrupt(vcpu: &mut SvmVcpu) -> Next {
     interrupts::take();
     vcpu.processor.timer.acknowledge();
-    vcpu.processor.armed.set(false);
     Next::Interrupted
 }

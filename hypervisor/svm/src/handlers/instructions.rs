@@ -59,14 +59,18 @@ pub(super) fn skip(vcpu: &mut SvmVcpu, opcodes: &[&[u8]]) -> Next {
 /// CPUID, answered from the guest's table.
 pub(super) fn cpuid(vcpu: &mut SvmVcpu) -> Next {
     let osxsave = vcpu.vmcb.get(fields::CR4) & Cr4Flags::OSXSAVE.bits() != 0;
-    let cpuid = &vcpu.processor.cpuid;
+    let cpuid = vcpu.cpuid.as_ref().unwrap_or(&vcpu.processor.cpuid);
     cpuid.execute(&mut vcpu.registers, osxsave, vcpu.fpu.xcr0());
     skip(vcpu, &[&[0x0f, 0xa2]])
 }
 
-/// HLT: nothing more happens until something wakes the guest, which is not this crate's affair.
+/// HLT: nothing more happens until an interrupt comes. Without an APIC, none does.
 pub(super) fn hlt(vcpu: &mut SvmVcpu) -> Next {
     match skip(vcpu, &[&[0xf4]]) {
+        Next::Resume if vcpu.apic.is_some() => {
+            vcpu.halted = true;
+            Next::Resume
+        }
         Next::Resume => Next::Halt,
         next => next,
     }

@@ -66,6 +66,8 @@ pub(crate) fn handle(vcpu: &mut SvmVcpu, code: Code) -> Result<Next, Error> {
             Code::INTR => events::interrupt(vcpu),
             // It is pending still, and STGI has let it through to the host's own handler.
             Code::NMI => Next::Resume,
+            // The next entry delivers what there is.
+            Code::VINTR => Next::Resume,
             Code::SHUTDOWN => Next::Shutdown,
             Code::CPUID => instructions::cpuid(vcpu),
             Code::HLT => instructions::hlt(vcpu),

@@ -3,6 +3,7 @@
 
 use core::arch::x86_64::_rdtsc;
 
+use chiton_core::apic::GuestApic;
 use chiton_core::paging::Pat;
 use chiton_core::svm::event::Event;
 use chiton_core::svm::features::EFER_SVME;
@@ -29,6 +30,7 @@ const EFER_GUESTS: EferFlags = EferFlags::SYSTEM_CALL_EXTENSIONS
 pub(super) fn access(vcpu: &mut SvmVcpu) -> Next {
     let write = vcpu.vmcb.get(fields::EXITINFO1) != 0;
     let register = vcpu.registers.rcx as u32;
+    vcpu.hear_task_priority();
     let done = if write {
         let value = vcpu.registers.rdx << 32 | vcpu.registers.rax & 0xffff_ffff;
         set(vcpu, register, value)
@@ -52,6 +54,7 @@ fn get(vcpu: &SvmVcpu, register: u32) -> Option<u64> {
         TSC => Some(now().wrapping_add(vcpu.vmcb.get(fields::TSC_OFFSET))),
         PAT => Some(vcpu.vmcb.get(fields::G_PAT)),
         EFER => Some(vcpu.vmcb.get(fields::EFER) & !EFER_SVME),
+        _ if GuestApic::has(register) => vcpu.apic.as_ref()?.read(register).ok(),
         _ => None,
     }
 }
@@ -61,8 +64,20 @@ fn get(vcpu: &SvmVcpu, register: u32) -> Option<u64> {
 fn set(vcpu: &mut SvmVcpu, register: u32, value: u64) -> bool {
     match register {
         TSC => {
-            vcpu.vmcb.set(fields::TSC_OFFSET, value.wrapping_sub(now()));
+            let offset = value.wrapping_sub(now());
+            vcpu.vmcb.set(fields::TSC_OFFSET, offset);
+            if let Some(apic) = &mut vcpu.apic {
+                apic.set_offset(offset);
+            }
             true
+        }
+        _ if GuestApic::has(register) => {
+            let taken = vcpu
+                .apic
+                .as_mut()
+                .is_some_and(|apic| apic.write(register, value).is_ok());
+            vcpu.tell_task_priority();
+            taken
         }
         PAT if Pat::new(value).is_some() => {
             vcpu.vmcb.set(fields::G_PAT, value);

@@ -38,8 +38,9 @@ pub(super) fn exception_or_nmi(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
 }
 
 /// An interrupt of the machine. It was not acknowledged, so it is still there, and the hypervisor's
-/// own handler takes it as soon as interrupts are on for an instant.
-pub(super) fn external_interrupt() -> Next {
+/// own handler takes it as soon as interrupts are on for an instant. Somebody wants this processor to
+/// look at what its guest is to do.
+pub(super) fn external_interrupt(vcpu: &VmxVcpu) -> Next {
     let were_on = interrupts::are_enabled();
     interrupts::enable();
     // `sti` takes effect behind the next instruction.
@@ -48,7 +49,8 @@ pub(super) fn external_interrupt() -> Next {
     if !were_on {
         interrupts::disable();
     }
-    Next::Resume
+    vcpu.processor.apic.end_of_interrupt();
+    Next::Interrupted
 }
 
 /// The guest has had its time: somebody may want to stop it.

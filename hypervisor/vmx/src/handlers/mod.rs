@@ -60,7 +60,9 @@ pub(crate) enum Pending {
 pub(crate) fn handle(vcpu: &mut VmxVcpu, reason: Basic) -> Result<Next, Error> {
     match reason {
         Basic::EXCEPTION_OR_NMI => events::exception_or_nmi(vcpu),
-        Basic::EXTERNAL_INTERRUPT => Ok(events::external_interrupt()),
+        Basic::EXTERNAL_INTERRUPT => Ok(events::external_interrupt(vcpu)),
+        // The next entry looks what there is to deliver.
+        Basic::INTERRUPT_WINDOW | Basic::TPR_BELOW_THRESHOLD => Ok(Next::Resume),
         Basic::PREEMPTION_TIMER_EXPIRED => events::slice_is_over(vcpu),
         Basic::TRIPLE_FAULT => Ok(Next::Shutdown),
         Basic::CPUID => cpuid::cpuid(vcpu),

@@ -3,6 +3,7 @@
 
 use core::arch::x86_64::_rdtsc;
 
+use chiton_core::apic::GuestApic;
 use chiton_core::paging::Pat;
 use chiton_core::vmx::{VmcsFields, VmcsWrite, fields};
 use x86_64::registers::control::{Cr0Flags, EferFlags};
@@ -23,6 +24,7 @@ const EFER_GUESTS: EferFlags = EferFlags::SYSTEM_CALL_EXTENSIONS
 /// RDMSR: EDX and EAX become the value.
 pub(super) fn rdmsr(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
     let register = vcpu.registers.rcx as u32;
+    vcpu.hear_task_priority();
     let Some(value) = read(vcpu, register) else {
         return Ok(vcpu.raise(Injection::general_protection()));
     };
@@ -50,6 +52,7 @@ fn read(vcpu: &VmxVcpu, register: u32) -> Option<u64> {
         TSC => Some(unsafe { _rdtsc() }.wrapping_add(vcpu.vmcs.get(fields::TSC_OFFSET))),
         msr::PAT => Some(vcpu.vmcs.get(fields::GUEST_PAT)),
         msr::EFER => Some(vcpu.vmcs.get(fields::GUEST_EFER)),
+        _ if GuestApic::has(register) => vcpu.apic.as_ref()?.read(register).ok(),
         _ => vcpu.msr_lists.get(register),
     }
 }
@@ -61,7 +64,18 @@ fn write(vcpu: &mut VmxVcpu, register: u32, value: u64) -> Result<bool, Error> {
         TSC => {
             // SAFETY: as above.
             let now = unsafe { _rdtsc() };
-            vcpu.vmcs.set(fields::TSC_OFFSET, value.wrapping_sub(now))?;
+            let offset = value.wrapping_sub(now);
+            vcpu.vmcs.set(fields::TSC_OFFSET, offset)?;
+            if let Some(apic) = &mut vcpu.apic {
+                apic.set_offset(offset);
+            }
+        }
+        _ if GuestApic::has(register) => {
+            vcpu.hear_task_priority();
+            let Some(apic) = &mut vcpu.apic else { return Ok(false) };
+            let taken = apic.write(register, value).is_ok();
+            vcpu.tell_task_priority();
+            return Ok(taken);
         }
         msr::PAT if Pat::new(value).is_some() => vcpu.vmcs.set(fields::GUEST_PAT, value)?,
         msr::EFER => return write_efer(vcpu, value),

@@ -8,10 +8,11 @@ use super::Next;
 use crate::inject::Injection;
 use crate::{Error, VmxVcpu};
 
-/// HLT: nothing more happens until something wakes the guest, which is not this crate's affair.
+/// HLT: nothing more happens until an interrupt comes. Without an APIC, none does.
 pub(super) fn hlt(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
     vcpu.advance()?;
-    Ok(Next::Halt)
+    vcpu.halted = vcpu.apic.is_some();
+    Ok(if vcpu.halted { Next::Resume } else { Next::Halt })
 }
 
 /// XSETBV: the states that the guest saves and restores (SDM volume 2D, XSETBV).

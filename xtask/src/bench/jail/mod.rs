@@ -22,7 +22,11 @@ use crate::{
     guests, paths,
     ui::Task,
 };
-use host::{Host, Left};
+use chiton_bench::{
+    host::Left,
+    peers::oci::{Bundle, WithoutUnified},
+};
+use host::Host;
 
 const MILLI: f64 = 1e3;
 /// At most so many times `unshare` and an unjailed start together.
@@ -98,7 +102,7 @@ impl Home {
 fn speed(chiton: &Path, hello: &Path, place: &Place, runs: usize) -> Result<()> {
     let home = place.home("speed");
     let floor = floor::build()?;
-    let bundle = peers::bundle(&place.0.join("bundle"), &floor)?;
+    let bundle = Bundle::new(&place.0.join("bundle"))?;
     // It makes what is made once, such as the parents of cgroups.
     command::quietly(&Task::silent(), home.chiton(chiton, &["run", "--rm"]).arg(hello))?;
     let least = least::command(&floor, &place.0.join("least"))?;
@@ -126,7 +130,7 @@ fn speed(chiton: &Path, hello: &Path, place: &Place, runs: usize) -> Result<()> 
         Program::new("  an image: overlay and limits", run(&limits, Path::new("hello:bench"))),
         Program::new(least::LEAST, least),
     ];
-    let beside = peers::WithoutUnified::new()?;
+    let beside = WithoutUnified::new()?;
     let (found, missing) = peers::installed(&bundle, beside.as_ref());
     programs.extend(found);
     let samples = interleaved("jailed, from exec to exit", &mut programs, runs)?;

@@ -2,29 +2,32 @@
 
 use super::LIMIT;
 use crate::{
-    bare::{self, Model},
+    bare::{self, Emulated, Input, Model, Processor},
     error::{Error, Result},
 };
 
 /// The comparison with the entry checker first.
 const EXAMPLES: [&str; 7] = ["prove", "page-log", "eptp-switching", "ve", "hook", "tsc", "mtf"];
 
-/// Runs all of them on every processor of Bochs.
+/// Runs all of them on every processor of Bochs, and the comparison on SVM too.
 pub(super) fn run() -> Result<()> {
+    shown("prove", Emulated::Qemu(Processor::Svm))?;
     for model in [Model::Haswell, Model::SkylakeX, Model::Tigerlake] {
         for example in EXAMPLES {
-            shown(example, model)?;
+            shown(example, Emulated::Bochs(model))?;
         }
     }
     Ok(())
 }
 
 /// Runs an example, which says by itself whether it went as it should.
-fn shown(example: &str, model: Model) -> Result<()> {
-    let machine = bare::example(example, model)?;
+fn shown(example: &str, machine: Emulated) -> Result<()> {
+    let machine = bare::example(example, machine)?;
     let named = machine.named().to_owned();
     let mut words = Vec::new();
-    let status = machine.run(Some(LIMIT), std::io::sink(), |line| words.push(line.to_owned()))?;
+    let status = machine.run(Some(LIMIT), Input::Nothing, std::io::sink(), |line| {
+        words.push(line.to_owned())
+    })?;
     let last = words.last().cloned().unwrap_or_default();
     if status != 0 {
         return Err(Error::Found(format!(

@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use super::{LIMIT, MACHINES};
 use crate::{
-    bare::{self, Emulated, Model, Processor},
+    bare::{self, Emulated, Input, Model, Processor},
     error::{Error, Result},
     paths,
 };
@@ -13,23 +13,101 @@ use crate::{
 const FAILED: i32 = 125;
 
 /// A guest that cannot be started: the lines of `command`, and a part of the sentence.
-const GUESTS: [(&[&str], &str); 4] = [
+const GUESTS: [(&[&str], &str); 5] = [
     (&["guest=nobody"], "the ramdisk has no guest \"nobody\"; there are "),
     (
         &["guest=hello", "memory=64G"],
         "the guest is to have 65536 MiB of memory, and this machine has ",
     ),
     (&["guest=damaged"], "the file ends too early, at byte 4096: "),
+    (
+        &["guest=flipped"],
+        "the ramdisk's file \"guests/flipped\" is damaged: its CRC-32 is ",
+    ),
     (&["guest=sha256"], "the guest needs a disk: add a line disk=FILE"),
 ];
 /// Processors that are not enough, and a part of the sentence.
-const PROCESSORS: [(Emulated, &str); 3] = [
-    (Emulated::Bochs(Model::WithoutVmx), "VMX"),
-    (Emulated::Bochs(Model::WithoutEpt), "EPT"),
-    (Emulated::Qemu(Processor::WithoutSvm), "SVM"),
+const PROCESSORS: [(Emulated, &str); 6] = [
+    (Emulated::Bochs(Model::WithoutVmx), "this processor has no VMX"),
+    (
+        Emulated::Bochs(Model::LockedOff),
+        "the firmware has locked VMX off (IA32_FEATURE_CONTROL is 0x1): switch Intel virtualisation (VT-x) on",
+    ),
+    (Emulated::Bochs(Model::WithoutEpt), "this processor has no EPT"),
+    (
+        Emulated::Bochs(Model::WithoutUnrestrictedGuest),
+        "this processor has no unrestricted guest",
+    ),
+    (Emulated::Qemu(Processor::WithoutSvm), "this processor has no SVM"),
+    (
+        Emulated::Qemu(Processor::WithoutNestedPaging),
+        "this processor has no nested paging",
+    ),
 ];
+
+/// The good files that a ramdisk is made of: their names and contents.
+type Files = [(String, Vec<u8>)];
+
+/// A ramdisk with which nothing can be done: a way to make it of a good one, and a part of the sentence.
+struct Ramdisk {
+    of: fn(&Files) -> Result<Option<Vec<u8>>>,
+    sentence: &'static str,
+}
+
+const RAMDISKS: [Ramdisk; 6] = [
+    Ramdisk {
+        of: |_| Ok(None),
+        sentence: "the boot loader has brought no ramdisk: make the image again with `cargo xtask image`",
+    },
+    Ramdisk {
+        of: |files| bare::ramdisk_with(files, None).map(Some),
+        sentence: "the ramdisk has no file `command`, which says what to run: make the image again",
+    },
+    Ramdisk {
+        of: |files| bare::ramdisk_with(files, Some(&["speed=9".into()])).map(Some),
+        sentence: "line 1 of the file `command` says something of no guest: guest=NAME comes first",
+    },
+    Ramdisk {
+        of: |files| changed(files, "command", 512 + 6),
+        sentence: "the ramdisk's file \"command\" is damaged: its CRC-32 is ",
+    },
+    Ramdisk {
+        of: |files| changed(files, "command", 0),
+        sentence: "the ramdisk is damaged: the checksum of the header at byte ",
+    },
+    Ramdisk {
+        of: |files| {
+            let mut ramdisk = good(files)?;
+            ramdisk.truncate(1024);
+            Ok(Some(ramdisk))
+        },
+        sentence: "bytes, and the archive ends before; make the image again",
+    },
+];
+
 /// How many there are.
-pub(super) const COUNT: usize = GUESTS.len() * MACHINES.len() + PROCESSORS.len() + 1;
+pub(super) const COUNT: usize = GUESTS.len() * MACHINES.len() + PROCESSORS.len() + RAMDISKS.len();
+
+/// A ramdisk that runs `hello`.
+fn good(files: &Files) -> Result<Vec<u8>> {
+    bare::ramdisk_with(files, Some(&["guest=hello".into()]))
+}
+
+/// The same, with a bit changed: at so many bytes from a file's header.
+fn changed(files: &Files, file: &str, offset: usize) -> Result<Option<Vec<u8>>> {
+    let mut ramdisk = good(files)?;
+    flip(&mut ramdisk, file, offset)?;
+    Ok(Some(ramdisk))
+}
+
+/// Changes a bit of an archive, at so many bytes from a file's header.
+fn flip(archive: &mut [u8], file: &str, offset: usize) -> Result<()> {
+    let mut headers = (0..archive.len()).step_by(512);
+    let header = headers.find(|at| archive[*at..].starts_with(file.as_bytes()));
+    let byte = header.and_then(|at| archive.get_mut(at + offset));
+    *byte.ok_or_else(|| Error::Found(format!("{file} is not in the archive")))? ^= 1;
+    Ok(())
+}
 
 /// Tries all of them; returns what is wrong.
 pub(super) fn run() -> Result<Vec<String>> {
@@ -37,12 +115,12 @@ pub(super) fn run() -> Result<Vec<String>> {
         let path = paths::guests().join(name);
         fs::read(&path).map_err(Error::file("read", &path))
     };
-    let mut damaged = guest("hello")?;
-    damaged.truncate(4096);
+    let hello = guest("hello")?;
     let files = [
-        ("guests/hello".to_owned(), guest("hello")?),
+        ("guests/hello".to_owned(), hello.clone()),
         ("guests/sha256".to_owned(), guest("sha256")?),
-        ("guests/damaged".to_owned(), damaged),
+        ("guests/damaged".to_owned(), hello[..4096].to_owned()),
+        ("guests/flipped".to_owned(), hello),
     ];
     let mut found = Vec::new();
 
@@ -51,19 +129,22 @@ pub(super) fn run() -> Result<Vec<String>> {
         lines.extend(of_guest.iter().map(|&line| line.to_owned()));
         lines.push(String::new());
     }
-    let image = bare::image_with("refused", &files, Some(&lines))?;
+    let mut ramdisk = bare::ramdisk_with(&files, Some(&lines))?;
+    flip(&mut ramdisk, "guests/flipped", 512 + 4100)?;
+    let image = bare::image_of("refused", Some(&ramdisk))?;
     for machine in MACHINES {
         let expected = GUESTS.map(|(_, sentence)| sentence);
         found.extend(refused(machine, &image, &expected)?);
     }
 
-    let image = bare::image_with("hello", &files[..1], Some(&["guest=hello".into()]))?;
+    let image = bare::image_of("hello", Some(&good(&files[..1])?))?;
     for (machine, sentence) in PROCESSORS {
         found.extend(refused(machine, &image, &[sentence])?);
     }
-    let image = bare::image_with("no-command", &files[..1], None)?;
-    let sentence = "the ramdisk has no file `command`, which says what to run";
-    found.extend(refused(Emulated::Qemu(Processor::Svm), &image, &[sentence])?);
+    for Ramdisk { of, sentence } in RAMDISKS {
+        let image = bare::image_of("ramdisk", of(&files[..1])?.as_deref())?;
+        found.extend(refused(Emulated::Qemu(Processor::Svm), &image, &[sentence])?);
+    }
     Ok(found)
 }
 
@@ -72,7 +153,7 @@ fn refused(machine: Emulated, image: &Path, sentences: &[&str]) -> Result<Option
     let machine = machine.boot(image)?;
     let named = machine.named().to_owned();
     let mut errors = Vec::new();
-    let status = machine.run(Some(LIMIT), io::sink(), |line| {
+    let status = machine.run(Some(LIMIT), Input::Nothing, io::sink(), |line| {
         errors.extend(line.strip_prefix("error: ").map(str::to_owned));
     })?;
     for error in &errors {

@@ -8,6 +8,8 @@ use core::arch::x86_64::__cpuid;
 use core::fmt;
 
 use chiton_bare::command::Show;
+use chiton_core::explain::Location;
+use chiton_core::loader::Symbols;
 use chiton_core::physical::{GuestRam, Physical};
 use chiton_core::vcpu::Vcpu;
 
@@ -19,12 +21,12 @@ pub(super) trait Backend {
     /// What it is called.
     const NAME: &'static str;
 
-    /// A virtual processor with this memory.
+    /// A virtual processor with this memory, for a guest with these functions.
     ///
     /// # Errors
     ///
     /// In words.
-    fn vcpu(&self, memory: GuestRam, show: &Show) -> Result<Self::Vcpu, Refused>;
+    fn vcpu(&self, memory: GuestRam, show: &Show, symbols: Symbols<'static>) -> Result<Self::Vcpu, Refused>;
 
     /// What was wanted of the processor, what it allows, and what was chosen, for people.
     fn controls(&self, vcpu: &Self::Vcpu) -> String;
@@ -35,12 +37,7 @@ pub(super) trait Backend {
     /// # Errors
     ///
     /// In words: when there is none of this name, or it fails.
-    fn example(&self, name: &str, _memory: GuestRam) -> Result<bool, Refused> {
-        Err(Refused::new(&format_args!(
-            "there is no example {name:?} of {}",
-            Self::NAME
-        )))
-    }
+    fn example(&self, name: &str, memory: GuestRam) -> Result<bool, Refused>;
 }
 
 /// A virtual processor that can be asked about what it did.
@@ -56,6 +53,18 @@ pub(super) trait Report: Vcpu<Error: fmt::Display> {
 
     /// How it comes to a guest-virtual address, load by load, for people.
     fn walk(&mut self, address: u64) -> String;
+}
+
+/// An address of the guest, and the function that it is in.
+fn place<'a>(symbols: &Symbols<'a>, rip: u64) -> impl fmt::Display + use<'a> {
+    let location = Location::new(symbols, rip);
+    fmt::from_fn(move |f| {
+        write!(f, "{rip:#x}")?;
+        match location.symbol {
+            Some(_) => write!(f, " {location}"),
+            None => Ok(()),
+        }
+    })
 }
 
 /// Why a backend does not run guests, in words.

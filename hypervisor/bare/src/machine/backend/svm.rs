@@ -4,20 +4,21 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 
 use chiton_bare::command::Show;
+use chiton_core::loader::Symbols;
 use chiton_core::paging::Size;
 use chiton_core::physical::GuestRam;
 use chiton_core::svm::dump::Dump;
 use chiton_svm::{Options, Svm, SvmVcpu};
 
-use super::{Backend, Refused, Report};
-use crate::machine::debug::say;
+use super::{Backend, Refused, Report, place};
+use crate::machine::debug::{Words, say};
 
 impl Backend for Svm {
     type Vcpu = SvmVcpu;
 
     const NAME: &'static str = "SVM";
 
-    fn vcpu(&self, memory: GuestRam, show: &Show) -> Result<SvmVcpu, Refused> {
+    fn vcpu(&self, memory: GuestRam, show: &Show, symbols: Symbols<'static>) -> Result<SvmVcpu, Refused> {
         let mut options = Options {
             check: show.check,
             ..Options::default()
@@ -26,13 +27,27 @@ impl Backend for Svm {
             options.largest_page = Size::Small;
         }
         if show.trace {
-            options.trace = Some(Box::new(|trace| say!("{trace}")));
+            options.trace = Some(Box::new(move |trace| {
+                say!("{}", trace.at(&place(&symbols, trace.registers.rip)));
+            }));
         }
         self.vcpu(memory, options).map_err(|error| Refused::new(&error))
     }
 
     fn controls(&self, _vcpu: &SvmVcpu) -> String {
         self.features().to_string()
+    }
+
+    fn example(&self, name: &str, memory: GuestRam) -> Result<bool, Refused> {
+        if name != "prove" {
+            return Err(Refused::new(&format_args!(
+                "there is no example {name:?} of SVM; there is prove"
+            )));
+        }
+        let good = chiton_svm::prove(self, memory, &mut Words).map_err(|error| Refused::new(&error))?;
+        let not = if good { "" } else { "NOT " };
+        say!("prove: {not}as the manual says, but for what is known of the emulator");
+        Ok(good)
     }
 }
 

@@ -1,17 +1,19 @@
 //! Intel's VMX.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use chiton_bare::command::Show;
+use chiton_core::loader::Symbols;
 use chiton_core::paging::Size;
 use chiton_core::physical::GuestRam;
 use chiton_core::vmx::dump::Dump;
 use chiton_vmx::examples::{self, Example};
 use chiton_vmx::{Options, Vmx, VmxVcpu};
 
-use super::{Backend, Refused, Report};
+use super::{Backend, Refused, Report, place};
 use crate::machine::debug::{Words, say};
 
 impl Backend for Vmx {
@@ -19,7 +21,7 @@ impl Backend for Vmx {
 
     const NAME: &'static str = "VMX";
 
-    fn vcpu(&self, memory: GuestRam, show: &Show) -> Result<VmxVcpu, Refused> {
+    fn vcpu(&self, memory: GuestRam, show: &Show, symbols: Symbols<'static>) -> Result<VmxVcpu, Refused> {
         let mut options = Options {
             check: show.check,
             ..Options::default()
@@ -28,7 +30,9 @@ impl Backend for Vmx {
             options.largest_page = Size::Small;
         }
         if show.trace {
-            options.trace = Some(alloc::boxed::Box::new(|trace| say!("{trace}")));
+            options.trace = Some(Box::new(move |trace| {
+                say!("{}", trace.at(&place(&symbols, trace.registers.rip)));
+            }));
         }
         self.vcpu(memory, options).map_err(|error| Refused::new(&error))
     }

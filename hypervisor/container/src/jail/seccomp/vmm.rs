@@ -89,6 +89,8 @@ const CALLS: &[(u8, &[i64])] = &[
     (START, &[SYS_sched_getaffinity]),
     // Sockets that listen already: vsock, ports, control.
     (P | D, &[SYS_accept4, SYS_recvfrom, SYS_sendto, SYS_shutdown]),
+    // Control: the file for a snapshot comes with a line.
+    (D, &[SYS_recvmsg]),
     // Event loops, and waiting.
     (START, &[SYS_epoll_create1, SYS_eventfd2]),
     (ANY, &[SYS_ppoll, SYS_epoll_ctl, SYS_epoll_pwait, SYS_futex, SYS_clock_nanosleep]),

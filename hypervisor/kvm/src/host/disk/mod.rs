@@ -25,6 +25,8 @@ use rustix::fs::{FlockOperation, SeekFrom, flock, seek};
 
 use super::complaint::Complaint;
 use super::{Transfer, transfer};
+use crate::snapshot::format::DiskFacts;
+use crate::snapshot::take::DiskProbe;
 use direct::Direct;
 pub use options::{DiskOptions, SerialError};
 use uring::{Ended, Ring};
@@ -149,6 +151,22 @@ impl Disk {
     /// disk is dropped.
     pub(crate) unsafe fn work_asynchronously(&mut self) {
         self.engine = Engine::Ringless(OPERATIONS_BEFORE_RING);
+    }
+
+    /// The same disk, to be looked at.
+    pub(crate) fn probe(&self) -> io::Result<DiskProbe> {
+        Ok(DiskProbe {
+            file: self.file.try_clone()?,
+            path: self.path.clone(),
+            sectors: self.sectors,
+            read_only: self.read_only,
+            queues: self.queues as u32,
+        })
+    }
+
+    /// The disk as it is now.
+    pub(crate) fn facts(&self) -> io::Result<DiskFacts> {
+        self.probe()?.facts()
     }
 
     /// Whether it is read and written past the page cache, where that can be.

@@ -31,9 +31,8 @@ fn load(device: impl Device + 'static, state: &[u8]) -> Result<Transport, StateE
 
 #[test]
 fn a_console_goes_on_in_the_middle_of_its_output_and_with_the_room_it_was_given() {
-    for packed in [0, feature::RING_PACKED] {
+    for features in [u64::MAX, !feature::EVENT_IDX] {
         let (memory, before, after) = (Memory::new(), FakePort::default(), FakePort::default());
-        let features = u64::MAX & !feature::RING_PACKED | packed;
         let mut rig = Rig::with_features(&memory, Console::new(before.clone()), features);
         before.state().takes.extend([3, 2]);
         let room = rig.writable(16);

@@ -1,0 +1,67 @@
+//! Memory: the first touch of a page, and page walks.
+
+use alloc::alloc::{Layout, alloc};
+use core::arch::x86_64::__cpuid;
+
+use vmexit_cases::memory::{PAGE, WARM_PAGES, chase, first_touch};
+use vmexit_cases::{Clock, Done, Meter};
+
+use super::Case;
+use crate::options::Options;
+
+/// A large page, in bytes.
+const LARGE: usize = 2 << 20;
+/// How many pages a repeat of the first touch takes, which it does not give back: pages are new only once.
+const FRESH: usize = 512;
+
+pub fn all<C: Clock>() -> [Case; 8] {
+    [
+        Case::any("first_touch", |meter, _| touch::<C>(meter)),
+        Case::any("walk_heap_warm", |meter, _| walk_heap::<C>(meter)),
+        Case::any("walk_4k_warm", |m, o| walk::<C>(m, o, 0, true)),
+        Case::any("walk_4k_cold", |m, o| walk::<C>(m, o, 0, false)),
+        Case::any("walk_2m_warm", |m, o| walk::<C>(m, o, 1, true)),
+        Case::any("walk_2m_cold", |m, o| walk::<C>(m, o, 1, false)),
+        Case::any("walk_1g_warm", |m, o| walk::<C>(m, o, 2, true)),
+        Case::any("walk_1g_cold", |m, o| walk::<C>(m, o, 2, false)),
+    ]
+}
+
+/// Memory of the heap that nobody gets again.
+fn keep(pages: usize, align: usize) -> Result<*mut u8, &'static str> {
+    let layout = Layout::from_size_align(pages * PAGE, align).map_err(|_| "no such memory")?;
+    // SAFETY: the layout has a size.
+    let start = unsafe { alloc(layout) };
+    if start.is_null() {
+        return Err("the guest has too little memory left");
+    }
+    Ok(start)
+}
+
+fn touch<C: Clock>(meter: &mut Meter<'_>) -> Done {
+    let start = keep(FRESH, PAGE)?;
+    // The allocator has written to the first page behind it, and to none within.
+    // SAFETY: the pages were allocated, and are used for nothing else.
+    unsafe { first_touch::<C>(meter, start, FRESH) }
+}
+
+fn walk_heap<C: Clock>(meter: &mut Meter<'_>) -> Done {
+    let start = keep(WARM_PAGES, LARGE)?;
+    // SAFETY: as above.
+    unsafe { chase::<C>(meter, start, WARM_PAGES) }
+}
+
+/// Through the region that the host has mapped three times, by pages of one of the sizes.
+fn walk<C: Clock>(meter: &mut Meter<'_>, options: &Options, size: usize, warm: bool) -> Done {
+    let start = options.walk[size];
+    let pages = options.walk_length as usize / PAGE;
+    if start == 0 || pages < WARM_PAGES {
+        return Err("the host of this machine maps no region by pages of this size");
+    }
+    if size == 2 && (__cpuid(0x8000_0000).eax < 0x8000_0001 || __cpuid(0x8000_0001).edx >> 26 & 1 == 0) {
+        return Err("this processor's CPUID has no pages of 1 GiB");
+    }
+    let pages = if warm { WARM_PAGES } else { pages };
+    // SAFETY: the host has said that memory is there for this, and only this case uses it now.
+    unsafe { chase::<C>(meter, start as *mut u8, pages) }
+}

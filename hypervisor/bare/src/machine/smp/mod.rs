@@ -1,0 +1,331 @@
+//! The processors beyond the first: found, started, and given work.
+//!
+//! ```text
+//!   first processor                           another
+//!     MADT: who is there?
+//!     trampoline ─▶ page below 1 MiB
+//!     INIT, 10 ms, start-up, 200 us ────────▶ real mode … 64-bit mode ─▶ begin
+//!     waits                                   control registers, GDT, TSS, IDT, stack, APIC
+//!       ◀──────────────────────────────────── ready; VMX or SVM on
+//!     give(work) ── interrupt ──────────────▶ hlt ends: does it, then says so
+//! ```
+//!
+//! They are started one after the other, so that the page is one processor's at a time. A processor
+//! that does not answer could still come to it later; so after it no other is started.
+
+mod trampoline;
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::arch::asm;
+use core::time::Duration;
+
+use bootloader_api::BootInfo;
+use bootloader_api::info::{MemoryRegionKind, Optional};
+use chiton_bare::acpi::{self, AcpiError};
+use chiton_bare::command::MAX_PROCESSORS as MAX;
+use chiton_core::local_apic::{LocalApic, Message};
+use chiton_core::physical::Physical;
+use spin::Mutex;
+use x86_64::instructions::interrupts;
+use x86_64::registers::control::{Cr0, Cr3, Cr4};
+
+use super::backend::{self, Backend, With};
+use super::debug::say;
+use super::descriptors;
+use super::fault::LOOK_UP;
+use super::memory::Memory;
+use super::time;
+use trampoline::{Begin, Trampoline};
+
+/// The vector of an interrupt that an APIC takes back.
+const SPURIOUS: u8 = 0xff;
+/// Stack of a processor, in bytes.
+const STACK: usize = 128 << 10;
+/// What has to pass between INIT and start-up, and after start-up until it may be repeated (SDM volume
+/// 3A, section 10.4.4.1).
+const AFTER_INIT: Duration = Duration::from_millis(10);
+const AFTER_START_UP: Duration = Duration::from_micros(200);
+/// How long a processor may take to come.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why other processors are not used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SmpError {
+    /// The firmware tells nothing.
+    #[error("the boot loader has found no tables of the firmware (ACPI)")]
+    NoAcpi,
+    /// The tables are not to be believed.
+    #[error(transparent)]
+    Acpi(#[from] AcpiError),
+    /// No page is free where a processor can begin.
+    #[error("no page below 1 MiB is free, where they would begin")]
+    NoLowPage,
+    /// No memory is left.
+    #[error("no memory is left for their tables and stacks")]
+    NoMemory,
+    /// Tables have to be below 4 GiB.
+    #[error("memory for their first page tables is at {0:#x}, and has to be below 4 GiB")]
+    TooHigh(u64),
+    /// It did not come.
+    #[error("the processor with APIC identity {0} does not answer: no other is started")]
+    Silent(u32),
+}
+
+/// What a processor does when it is given it.
+pub(super) trait Work: Send {
+    /// Does it, with the processor's own backend.
+    fn run<B: Backend>(self, backend: &B);
+}
+
+/// Where a processor is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// It has been told to start.
+    Started,
+    /// It waits for work.
+    Idle,
+    /// It works.
+    Busy,
+    /// It has no VMX or SVM, and does nothing; the words say why.
+    Useless(String),
+}
+
+/// A processor beyond the first.
+struct Member<W> {
+    /// Of its local APIC.
+    identity: u32,
+    memory: &'static Memory,
+    /// CR0, CR3 and CR4, as on the first processor.
+    control: [u64; 3],
+    state: Mutex<State>,
+    work: Mutex<Option<W>>,
+}
+
+/// All processors beyond the first that are ready. Their number in it is one less than their own.
+pub(super) struct Team<W: 'static> {
+    members: Vec<&'static Member<W>>,
+}
+
+impl<W: Work + 'static> Team<W> {
+    /// Starts all processors that there are. What goes wrong is said, and the machine goes on with
+    /// those it has.
+    pub(super) fn start(info: &BootInfo, memory: &'static Memory) -> Self {
+        let mut team = Self { members: Vec::new() };
+        if let Err(error) = team.start_all(info, memory) {
+            say!("warning: other processors are not used: {error}");
+        }
+        if !team.members.is_empty() {
+            say!("chiton: {} processors", team.count());
+        }
+        team
+    }
+
+    /// How many there are, the first included.
+    pub(super) fn count(&self) -> usize {
+        1 + self.members.len()
+    }
+
+    fn start_all(&mut self, info: &BootInfo, memory: &'static Memory) -> Result<(), SmpError> {
+        let apic = LocalApic::switch_on(memory, SPURIOUS);
+        let own = apic.identity();
+        let others: Vec<u32> = identities(info, memory)?.into_iter().filter(|id| *id != own).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        if others.len() >= MAX {
+            say!("warning: of {} processors {MAX} are used", others.len() + 1);
+        }
+        let trampoline = Trampoline::new(memory, low_page(info).ok_or(SmpError::NoLowPage)?)?;
+        for identity in others.into_iter().take(MAX - 1) {
+            let member: &'static Member<W> = Box::leak(Box::new(Member {
+                identity,
+                memory,
+                control: control_registers(),
+                state: Mutex::new(State::Started),
+                work: Mutex::new(None),
+            }));
+            let page = trampoline.prepare(&Begin {
+                stack: new_stack()?,
+                entry: begin::<W>,
+                argument: core::ptr::from_ref(member) as u64,
+            });
+            match member.start(&apic, page) {
+                State::Started => return Err(SmpError::Silent(identity)),
+                State::Useless(why) => say!("warning: the processor with APIC identity {identity} is not used: {why}"),
+                State::Idle | State::Busy => self.members.push(member),
+            }
+        }
+        trampoline.end();
+        Ok(())
+    }
+
+    /// Gives a processor work, when it is done with what it has. Whether there is such a processor:
+    /// number 1 is the second.
+    pub(super) fn give(&self, number: usize, work: W) -> bool {
+        let Some(member) = number.checked_sub(1).and_then(|index| self.members.get(index)) else {
+            return false;
+        };
+        while *member.state.lock() != State::Idle {
+            core::hint::spin_loop();
+        }
+        *member.state.lock() = State::Busy;
+        *member.work.lock() = Some(work);
+        self.look_up(number);
+        true
+    }
+
+    /// Interrupts a processor: it looks for work, or at its guest.
+    pub(super) fn look_up(&self, number: usize) {
+        if let Some(member) = number.checked_sub(1).and_then(|index| self.members.get(index)) {
+            let apic = LocalApic::switch_on(member.memory, SPURIOUS);
+            // SAFETY: every processor has a handler for it, which returns.
+            let _ = unsafe { apic.send(member.identity, Message::Interrupt(LOOK_UP)) };
+        }
+    }
+
+    /// Waits until all are done.
+    pub(super) fn wait(&self) {
+        for member in &self.members {
+            while *member.state.lock() == State::Busy {
+                core::hint::spin_loop();
+            }
+        }
+    }
+}
+
+impl<W: Work + 'static> Member<W> {
+    /// Starts the processor at a page, and waits until it has come (SDM volume 3A, section 10.4.4.1).
+    fn start(&self, apic: &LocalApic, page: u8) -> State {
+        // SAFETY: the processor does nothing yet, or what the firmware has it do, which is to wait.
+        let stopped = unsafe { apic.send(self.identity, Message::Init) };
+        time::sleep(AFTER_INIT);
+        for _ in 0..2 {
+            // SAFETY: the page has the trampoline's code. One that has begun takes no second message.
+            let sent = stopped && unsafe { apic.send(self.identity, Message::StartUp(page)) };
+            if !sent {
+                break;
+            }
+            time::sleep(AFTER_START_UP);
+        }
+        let until = time::ticks().saturating_add(time::in_ticks(PATIENCE));
+        loop {
+            let state = self.state.lock().clone();
+            if state != State::Started || time::ticks() >= until {
+                return state;
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// What it was given, when it is.
+    fn next(&self, apic: &LocalApic) -> W {
+        loop {
+            if let Some(work) = self.work.lock().take() {
+                return work;
+            }
+            // An interrupt that came since is taken behind `hlt`.
+            interrupts::enable_and_hlt();
+            interrupts::disable();
+            apic.end_of_interrupt();
+        }
+    }
+}
+
+/// The first function of a processor.
+extern "sysv64" fn begin<W: Work + 'static>(member: u64) -> ! {
+    // SAFETY: `start_all` gives the address of a member, which is kept for ever.
+    let member = unsafe { &*(member as *const Member<W>) };
+    let [cr0, cr3, cr4] = member.control;
+    // SAFETY: these are the first processor's, with the same code and data, and this stack, where
+    // they are. Interrupts are off.
+    unsafe {
+        Cr0::write_raw(cr0);
+        Cr4::write_raw(cr4);
+        asm!("mov cr3, {}", in(reg) cr3, options(nostack, preserves_flags));
+    }
+    descriptors::load_anew();
+    let apic = LocalApic::switch_on(member.memory, SPURIOUS);
+    let refused = backend::with(member.memory, Serve { member, apic });
+    let why = refused.unwrap_or_else(|refused| refused.to_string());
+    *member.state.lock() = State::Useless(why);
+    loop {
+        interrupts::disable();
+        x86_64::instructions::hlt();
+    }
+}
+
+/// Works for ever.
+struct Serve<W: 'static> {
+    member: &'static Member<W>,
+    apic: LocalApic,
+}
+
+impl<W: Work + 'static> With for Serve<W> {
+    type Output = String;
+
+    fn with<B: Backend>(self, backend: &B) -> String {
+        loop {
+            *self.member.state.lock() = State::Idle;
+            self.member.next(&self.apic).run(backend);
+        }
+    }
+}
+
+/// CR0, CR3 and CR4 of this processor.
+fn control_registers() -> [u64; 3] {
+    let (tables, flags) = Cr3::read_raw();
+    [
+        Cr0::read_raw(),
+        tables.start_address().as_u64() | u64::from(flags),
+        Cr4::read_raw(),
+    ]
+}
+
+/// The end of a new stack, which is kept for ever.
+fn new_stack() -> Result<*mut u8, SmpError> {
+    let mut stack: Vec<u128> = Vec::new();
+    stack
+        .try_reserve_exact(STACK / size_of::<u128>())
+        .map_err(|_| SmpError::NoMemory)?;
+    let start = stack.leak().as_mut_ptr().cast::<u8>();
+    Ok(start.wrapping_add(STACK))
+}
+
+/// The identities of all processors.
+fn identities(info: &BootInfo, memory: &Memory) -> Result<Vec<u32>, SmpError> {
+    let Optional::Some(rsdp) = info.rsdp_addr else {
+        return Err(SmpError::NoAcpi);
+    };
+    let end = info.memory_regions.iter().map(|region| region.end).max();
+    // The boot loader maps this much at least, for the registers of devices.
+    let end = end.unwrap_or(0).max(1 << 32);
+    let read = |address: u64, bytes: &mut [u8]| {
+        let fits = address.checked_add(bytes.len() as u64).is_some_and(|last| last <= end);
+        if fits {
+            // SAFETY: the boot loader has mapped all up to there. A table that leads to what is no
+            // memory is read as whatever is there.
+            unsafe {
+                memory
+                    .pointer(address)
+                    .copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len());
+            }
+        }
+        fits
+    };
+    Ok(acpi::processors(rsdp, &read)?)
+}
+
+/// A page below 1 MiB that nobody uses: the boot loader takes none there, and leaves them for this.
+fn low_page(info: &BootInfo) -> Option<u64> {
+    const PAGE: u64 = 4096;
+    const END: u64 = 0xa_0000;
+    let usable = info
+        .memory_regions
+        .iter()
+        .filter(|region| region.kind == MemoryRegionKind::Usable);
+    let last = |end: u64| (end.min(END) & !(PAGE - 1)).checked_sub(PAGE);
+    let pages = usable.filter_map(|region| last(region.end).filter(|page| *page >= region.start.max(PAGE)));
+    pages.filter(|page| *page < END).max()
+}

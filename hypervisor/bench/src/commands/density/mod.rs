@@ -1,0 +1,238 @@
+//! `chiton bench density`: many instances at a time, and what each costs.
+//!
+//! ```text
+//!   before ─▶ start some ─▶ look ─▶ start more ─▶ look ─▶ … ─▶ all idle, watched ─▶ removed ─▶ look again
+//!                                                                                    │ by the keeper, which lives
+//!                                                                                    │ on if this program is killed
+//! ```
+
+mod end;
+mod idle;
+mod keeper;
+mod look;
+mod room;
+mod show;
+
+use std::{
+    path::PathBuf,
+    process::{Command, ExitCode},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use chiton_bench::{
+    Result,
+    host::Memory,
+    output::{Live, Output},
+    run::{Case, Kind, Machine, Run, Samples, Unit},
+    trial::{self, Chiton, Interrupt, Place, TrialError, answer},
+};
+use keeper::Keeper;
+pub(crate) use keeper::{KeeperArgs, keep};
+use room::{Count, Room};
+
+/// How long the host gets to come to rest before it is looked at.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// The name of the image.
+const IMAGE: &str = "idle:bench";
+
+/// Many instances in their jails: how fast they start, what memory each takes, that they are idle; then
+/// all are removed, and it is made sure that nothing is left.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How many; `max` is until memory is as low as --keep-free says.
+    #[arg(value_name = "N|max")]
+    count: Count,
+
+    /// How many are started at a time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: u16,
+
+    /// How long they are watched while they are idle, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    watch: u16,
+
+    /// The memory that stays free, in MiB; a quarter of all if not given.
+    #[arg(long, value_name = "MIB")]
+    keep_free: Option<u64>,
+
+    /// The program; else the one beside this program, or in PATH.
+    #[arg(long, value_name = "FILE")]
+    chiton: Option<PathBuf>,
+
+    /// The guest `cat`, which waits for input; else the one that `cargo xtask guests` built.
+    #[arg(long, value_name = "FILE")]
+    guest: Option<PathBuf>,
+
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Measures, shows and cleans up.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let interrupt = Interrupt::listen()?;
+    let memory = Memory::read()?;
+    let room = Room::new(&memory, args.keep_free.map(|mib| mib << 20))?;
+    let target = room.check(args.count)?;
+    let place = Place::below(&std::env::temp_dir())?;
+    let chiton = Chiton::find(args.chiton.as_deref(), place.path().join("home"))?;
+    let guest = trial::guest(args.guest.as_deref(), "cat")?;
+    let live = args.output.live(target);
+    let mut run = Run::begin(Kind::Density, Machine::Kvm, 0);
+
+    let keeper = Keeper::begin(&chiton)?;
+    let bench = Bench {
+        chiton: &chiton,
+        interrupt: &interrupt,
+        live: &live,
+        room: &room,
+        jobs: args.jobs.into(),
+    };
+    let measured = bench.measure(&guest, args.count, target, Duration::from_secs(args.watch.into()));
+    // Whatever came of it.
+    live.begin("removing all");
+    let began = Instant::now();
+    let left = keeper.end();
+    let took = began.elapsed();
+    drop(live);
+    let (cases, count) = measured?;
+    run.cases = cases;
+    end::check(&mut run.cases, left?, took, count)?;
+    if !args.output.is_quiet() {
+        print!("{}", show::all(&run));
+    }
+    args.output.write(&run)?;
+    drop(place);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is measured with.
+struct Bench<'a> {
+    chiton: &'a Chiton,
+    interrupt: &'a Interrupt,
+    live: &'a Live,
+    room: &'a Room,
+    jobs: usize,
+}
+
+impl Bench<'_> {
+    /// Starts instances, and looks at them now and then. How many there were in the end is returned too.
+    fn measure(&self, guest: &PathBuf, asked: Count, target: usize, watch: Duration) -> Result<(Vec<Case>, usize)> {
+        let mut build = self.chiton.command(&["image", "build", "-t", IMAGE, "--guest"]);
+        answer(build.arg(guest))?;
+        // What is made once is no part of what one more takes: parents of groups, the store's files in memory.
+        let once = self.start_one()?;
+        answer(&mut self.chiton.command(&["rm", "--force", &once]))?;
+        thread::sleep(SETTLE);
+        let before = Memory::read()?;
+        let mut cases = Vec::new();
+        let mut count = 0;
+        for next in steps(target) {
+            let began = Instant::now();
+            let (times, full) = self.start(count, next - count)?;
+            if let (true, Count::Exactly(asked)) = (full, asked) {
+                return Err(self
+                    .room
+                    .full(count + times.len(), asked, &before, &Memory::read()?)
+                    .into());
+            }
+            if times.is_empty() {
+                break;
+            }
+            let took = began.elapsed();
+            cases.extend(starts(count, &times, took)?);
+            count += times.len();
+            thread::sleep(SETTLE);
+            self.interrupt.check()?;
+            self.live.begin(&format!("looking at {count}"));
+            cases.extend(look::at(self.chiton.home(), count, &before)?);
+            if full {
+                break;
+            }
+        }
+        cases.extend(idle::watch(self, watch, count)?);
+        Ok((cases, count))
+    }
+
+    /// Starts more, or as many as there is room for. Returns how long each took, in nanoseconds, and whether
+    /// there was room for fewer.
+    fn start(&self, already: usize, more: usize) -> trial::Result<(Vec<u64>, bool)> {
+        let next = AtomicUsize::new(0);
+        let one_after_the_other = || -> trial::Result<(Vec<u64>, bool)> {
+            let mut times = Vec::new();
+            while next.fetch_add(1, Ordering::Relaxed) < more {
+                self.interrupt.check()?;
+                if !self.room.has_some(&Memory::read()?) {
+                    return Ok((times, true));
+                }
+                let began = Instant::now();
+                self.start_one()?;
+                times.push(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                self.live.begin(&format!("{} or more run", already + times.len()));
+            }
+            Ok((times, false))
+        };
+        thread::scope(|scope| {
+            let jobs: Vec<_> = (0..self.jobs).map(|_| scope.spawn(one_after_the_other)).collect();
+            let (mut all, mut full) = (Vec::new(), false);
+            for job in jobs {
+                let (times, no_room) = job
+                    .join()
+                    .map_err(|_| TrialError::Found("a thread that starts instances panicked".into()))??;
+                all.extend(times);
+                full |= no_room;
+            }
+            Ok((all, full))
+        })
+    }
+
+    /// Starts one, which then waits for input; its ID.
+    fn start_one(&self) -> trial::Result<String> {
+        Ok(answer(&mut self.start_command())?.trim().to_owned())
+    }
+
+    fn start_command(&self) -> Command {
+        let limits = ["--memory-max", "64M", "--pids-max", "64"];
+        let words = [&["run", "--detach", "--interactive", "--rm"], &limits[..], &[IMAGE]].concat();
+        self.chiton.command(&words)
+    }
+}
+
+/// The numbers of instances at which one looks: 1, 2, 5, 10, …, and the last.
+fn steps(last: usize) -> Vec<usize> {
+    let decades = (0..).map_while(|power| 10_usize.checked_pow(power));
+    let all = decades.flat_map(|ten| [1, 2, 5].map(|times| ten.saturating_mul(times)));
+    let mut steps: Vec<_> = all.take_while(|step| *step < last).collect();
+    steps.push(last);
+    steps
+}
+
+/// How long each of those that were started last took, and how many were started in a second.
+fn starts(before: usize, times: &[u64], took: Duration) -> Result<Vec<Case>> {
+    let group = format!("{} instances", before + times.len());
+    let what = format!(
+        "`chiton run --detach` of an image, from before exec to the guest's start, the instances {} to {}",
+        before + 1,
+        before + times.len()
+    );
+    let samples = Samples::of(times.iter().copied())?;
+    let mut case = Case::measured(show::START, &group, &what, Unit::Nanoseconds, vec![samples]);
+    let rate = times.len() as f64 / took.as_secs_f64();
+    case.note(format!("{rate:.1} starts a second"));
+    Ok(vec![case])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_looks_at_round_numbers_and_at_the_last() {
+        assert_eq!(steps(1), [1]);
+        assert_eq!(steps(3), [1, 2, 3]);
+        assert_eq!(steps(10), [1, 2, 5, 10]);
+        assert_eq!(steps(700), [1, 2, 5, 10, 20, 50, 100, 200, 500, 700]);
+    }
+}

@@ -1,0 +1,246 @@
+//! `chiton bench start`: percentiles of a start, and where its time goes.
+
+mod show;
+mod variants;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use chiton_bench::{
+    Result,
+    output::{Live, Output},
+    run::{Case, Kind, Machine, PHASE, Run, Samples, Unit},
+    timeline::{Recorder, Waterfall},
+    trial::{self, Chiton, Interrupt, Place, Program},
+};
+use variants::{Bed, VARIANTS, Variant};
+
+/// From exec to the end of the guest hello, phase by phase: without a jail, in a jail, from an image.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How often each kind of start is measured.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    runs: u32,
+
+    /// The program; else the one beside this program, or in PATH.
+    #[arg(long, value_name = "FILE")]
+    chiton: Option<PathBuf>,
+
+    /// The guest `hello`; else the one that `cargo xtask guests` built.
+    #[arg(long, value_name = "FILE")]
+    guest: Option<PathBuf>,
+
+    #[command(flatten)]
+    output: Output,
+}
+
+/// How many rounds get warm.
+const WARM: u32 = 3;
+
+/// Into so many repeats the runs are divided.
+const REPEATS: usize = 5;
+
+/// One kind of start, and what was seen of it.
+#[derive(Debug)]
+struct Measured {
+    variant: &'static Variant,
+    /// Or why there is nothing.
+    starts: std::result::Result<Vec<Waterfall>, String>,
+}
+
+/// Measures and shows.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let interrupt = Interrupt::listen()?;
+    let place = Place::below(&std::env::temp_dir())?;
+    let chiton = Chiton::find(args.chiton.as_deref(), place.path().join("home"))?;
+    let guest = trial::guest(args.guest.as_deref(), "hello")?;
+    let mut run = Run::begin(Kind::Start, Machine::Kvm, 0);
+    let live = args.output.live(args.runs as usize);
+    let measured = measure(&Bed { chiton, guest, place }, args.runs, &interrupt, &live)?;
+    drop(live);
+    for measured in &measured {
+        run.cases.extend(cases(measured)?);
+    }
+    if !args.output.is_quiet() {
+        print!("{}", show::all(&run));
+    }
+    args.output.write(&run)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All kinds in turn.
+fn measure(bed: &Bed, runs: u32, interrupt: &Interrupt, live: &Live) -> trial::Result<Vec<Measured>> {
+    let mut recorder = Recorder::new()?;
+    let mut all = Vec::new();
+    for variant in VARIANTS {
+        let made = (variant.prepare)(bed).and_then(|command| {
+            // One that does not work here must not end the measurement.
+            let mut program = Program::new(variant.name, command);
+            program.try_out(variants::SAID)?;
+            Ok(program.into_command())
+        });
+        interrupt.check()?;
+        let (command, starts) = match made {
+            Ok(mut command) => {
+                recorder.listen_to(&mut command);
+                (Some(command), Ok(Vec::new()))
+            }
+            Err(error) => (None, Err(error.to_string())),
+        };
+        all.push((command, Measured { variant, starts }));
+    }
+    for round in 0..runs + WARM {
+        live.begin(&format!("round {round} of {}", runs + WARM));
+        for (command, measured) in &mut all {
+            if let (Some(command), Ok(starts)) = (command, &mut measured.starts) {
+                let waterfall = recorder.record(command);
+                interrupt.check()?;
+                let waterfall = waterfall?;
+                if round >= WARM {
+                    starts.push(waterfall);
+                }
+            }
+        }
+    }
+    Ok(all.into_iter().map(|(_, measured)| measured).collect())
+}
+
+/// The whole of a kind of start, and each of its phases.
+fn cases(measured: &Measured) -> Result<Vec<Case>> {
+    let Variant { name: group, what, .. } = measured.variant;
+    let starts = match &measured.starts {
+        Ok(starts) => starts,
+        Err(reason) => {
+            let skipped = Case::skipped(show::WHOLE, group, what, Unit::Nanoseconds, reason);
+            return Ok(vec![skipped]);
+        }
+    };
+    let case = |name: &str, what: &str, of: &dyn Fn(&Waterfall) -> Option<u64>| -> Result<Case> {
+        let values: Vec<u64> = starts.iter().filter_map(of).collect();
+        let repeats = values.chunks(values.len().div_ceil(REPEATS).max(1));
+        let repeats = repeats.map(|chunk| Samples::of(chunk.iter().copied()));
+        let repeats = repeats.collect::<Result<_>>()?;
+        Ok(Case::measured(name, group, what, Unit::Nanoseconds, repeats))
+    };
+    let mut cases = vec![case(show::WHOLE, what, &|start| Some(start.total()))?];
+    if starts.iter().any(|start| start.to_first_instruction().is_some()) {
+        let first = "from before exec to the guest's first instruction";
+        cases.push(case(show::FIRST, first, &Waterfall::to_first_instruction)?);
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in starts.iter().flat_map(|start| &start.phases) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    for name in names {
+        let of = |start: &Waterfall| {
+            start
+                .phases
+                .iter()
+                .find(|(phase, _)| phase == name)
+                .map(|(_, took)| *took)
+        };
+        cases.push(case(&format!("{}{name}", PHASE), &what_of(name), &of)?);
+    }
+    Ok(cases)
+}
+
+/// A phase in one sentence.
+fn what_of(phase: &str) -> String {
+    let known = PHASES.iter().find(|(name, _)| *name == phase);
+    known.map_or_else(|| format!("the phase {phase}"), |(_, what)| (*what).to_owned())
+}
+
+/// The phases that `chiton` marks, and what goes on in each.
+const PHASES: &[(&str, &str)] = &[
+    ("exec", "from before fork and exec to the first line of main"),
+    ("options, sweep", "read options, look for what the dead have left"),
+    ("make record", "give the instance an ID, a name and a folder"),
+    ("begin record", "claim the instance, open its log"),
+    ("make cgroups", "lock, make and limit a control group in each hierarchy"),
+    ("network", "join the bridge, make a TAP device"),
+    (
+        "open guest",
+        "lease a range of ids, read the guest or look up the layers of its image",
+    ),
+    ("open devices", "plan the root, open KVM, listen for control"),
+    ("clone", "compile the filter, clone3 into new namespaces, map ids"),
+    ("enter cgroups", "write into tasks of cgroup v1"),
+    ("namespaces", "set names, clocks and the loopback interface"),
+    ("mount root", "overlay or a folder, /proc, volumes"),
+    ("pivot root", "pivot_root, and the old root detached"),
+    ("drop privileges", "environment, capabilities, limits"),
+    ("Landlock", "rules for the root"),
+    ("filter", "close descriptors, install the filter of system calls"),
+    ("options", "options, guest file and devices, opened"),
+    ("options (2)", "streams and folders, in the jail"),
+    ("devices", "build the devices of the guest"),
+    (
+        "start thread",
+        "start the thread that prepares memory, and later serves devices",
+    ),
+    ("open KVM", "open /dev/kvm, where that is not done yet"),
+    ("create VM", "KVM_CREATE_VM"),
+    ("create vCPU", "KVM_CREATE_VCPU"),
+    (
+        "prepare memory",
+        "wait for the other thread: the guest's file checked, its world written",
+    ),
+    ("attach memory", "KVM_SET_USER_MEMORY_REGION"),
+    ("set vCPU", "CPUID, clock, registers"),
+    ("device loop", "build the hub of the devices, hand it to its thread"),
+    ("guest", "the guest runs"),
+    ("end", "collect what there is to tell"),
+    (
+        "process ends",
+        "the kernel takes down machine and jail; the rest of the output is taken",
+    ),
+    ("remove cgroups", "remove the control groups"),
+    ("end record", "write down the end, or remove the instance"),
+    (
+        "exit",
+        "the kernel takes down the process that was started, and this program hears of it",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(starts: std::result::Result<Vec<Waterfall>, String>) -> Measured {
+        Measured {
+            variant: &VARIANTS[0],
+            starts,
+        }
+    }
+
+    #[test]
+    fn a_kind_of_start_has_a_case_for_the_whole_and_for_each_phase() {
+        let start = |exec, loop_| Waterfall {
+            phases: vec![("exec".into(), exec), ("device loop".into(), loop_), ("exit".into(), 3)],
+        };
+        let cases = cases(&measured(Ok((0..20).map(|n| start(10 + n, 5)).collect()))).unwrap();
+        let names: Vec<_> = cases.iter().map(|case| case.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                show::WHOLE,
+                show::FIRST,
+                "phase: exec",
+                "phase: device loop",
+                "phase: exit"
+            ]
+        );
+        assert_eq!(cases[0].repeats().len(), REPEATS);
+        assert_eq!((cases[0].repeats()[0].min, cases[1].repeats()[4].max), (18, 34));
+        let shown = show::group(&cases.iter().collect::<Vec<_>>());
+        assert!(shown.lines().any(|line| line.starts_with("device loop ")), "{shown}");
+    }
+
+    #[test]
+    fn a_kind_that_does_not_work_is_skipped_with_the_reason() {
+        let cases = cases(&measured(Err("there is none".into()))).unwrap();
+        assert_eq!(cases.len(), 1);
+        assert!(show::group(&[&cases[0]]).contains("skipped: there is none"));
+    }
+}

@@ -1,0 +1,219 @@
+//! What cases need of KVM beside a processor.
+
+use std::mem::offset_of;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::thread;
+
+use chiton_kvm::Ram;
+use chiton_shared::doorbell::MAILBOX_TEXT_OFFSET;
+use chiton_shared::map;
+use chiton_shared::measure::place::{self, Stamps};
+use chiton_shared::memory::GuestMemory;
+use kvm_bindings::{
+    CpuId, KVM_IRQ_ROUTING_MSI, KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_RUNNABLE, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET,
+    KvmIrqRouting, kvm_device_attr, kvm_irq_routing_entry, kvm_mp_state,
+};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::exits::ExitsError;
+
+/// The interrupt line of [`place::INTERRUPT`]: the first behind those of the interrupt controller.
+const LINE: u32 = 24;
+/// Where messages for the local APIC of processor 0 go (SDM volume 3A, section 12.11.1).
+const MSI_ADDRESS: u32 = 0xfee0_0000;
+/// IA32_APIC_BASE: the usual address, enabled; and the bit of the processor that starts first.
+const APIC_BASE: u64 = MSI_ADDRESS as u64 | 1 << 11;
+const BOOTSTRAP: u64 = 1 << 8;
+/// CPUID leaf 1, ECX: x2APIC, and the TSC-deadline timer, which KVM has and does not list.
+const X2APIC: u32 = 1 << 21;
+const TSC_DEADLINE: u32 = 1 << 24;
+/// `_IOW(KVMIO, 0xe1, struct kvm_device_attr)`, which kvm-ioctls has for other architectures.
+const KVM_SET_DEVICE_ATTR: libc::Ioctl = 0x4018_aee1;
+
+/// A virtual machine with everything but processors.
+pub(super) struct Host {
+    vm: VmFd,
+    cpuid: CpuId,
+    interrupts: bool,
+    pub(super) ram: Arc<Ram>,
+    irq: EventFd,
+    /// Those at which nobody waits.
+    _ignored: EventFd,
+}
+
+impl Host {
+    /// With this memory.
+    pub(super) fn new(kvm: &Kvm, ram: Arc<Ram>, interrupts: bool) -> Result<Self, ExitsError> {
+        let vm = kvm.create_vm().map_err(ExitsError::call("KVM_CREATE_VM"))?;
+        let mut cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(ExitsError::call("KVM_GET_SUPPORTED_CPUID"))?;
+        let deadline = kvm.check_extension_int(Cap::TscDeadlineTimer) > 0;
+        if let Some(one) = cpuid.as_mut_slice().iter_mut().find(|entry| entry.function == 1) {
+            if !interrupts {
+                one.ecx &= !(X2APIC | TSC_DEADLINE);
+                one.edx &= !(1 << 9);
+            } else if deadline {
+                one.ecx |= TSC_DEADLINE;
+            }
+        }
+        let event =
+            || EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(ExitsError::system("make an eventfd"));
+        let (irq, ignored) = (event()?, event()?);
+        if interrupts {
+            vm.create_irq_chip().map_err(ExitsError::call("KVM_CREATE_IRQCHIP"))?;
+            route(&vm, &irq)?;
+        }
+        ram.attach(&vm)?;
+        let host = Self {
+            vm,
+            cpuid,
+            interrupts,
+            ram,
+            irq,
+            _ignored: ignored,
+        };
+        host.make_places()?;
+        host.listen()?;
+        Ok(host)
+    }
+
+    /// Eventfds and zones, each at a port and an address.
+    fn make_places(&self) -> Result<(), ExitsError> {
+        let both = |place| {
+            [
+                IoEventAddress::Pio(place::port(place).into()),
+                IoEventAddress::Mmio(place::address(place)),
+            ]
+        };
+        for address in both(place::WILDCARD) {
+            self.vm
+                .register_ioevent(&self._ignored, &address, NoDatamatch)
+                .map_err(ExitsError::call("KVM_IOEVENTFD"))?;
+        }
+        for address in both(place::DATAMATCH) {
+            self.vm
+                .register_ioevent(&self._ignored, &address, place::DATA)
+                .map_err(ExitsError::call("KVM_IOEVENTFD"))?;
+        }
+        for address in both(place::COALESCED) {
+            // A KVM without has no such zone, and the case shows it: each write comes back.
+            let _ = self.vm.register_coalesced_mmio(address, 4);
+        }
+        Ok(())
+    }
+
+    /// A thread that waits at [`place::LISTENER`], and counts.
+    fn listen(&self) -> Result<(), ExitsError> {
+        let bell = EventFd::new(libc::EFD_CLOEXEC).map_err(ExitsError::system("make an eventfd"))?;
+        self.vm
+            .register_ioevent(
+                &bell,
+                &IoEventAddress::Pio(place::port(place::LISTENER).into()),
+                NoDatamatch,
+            )
+            .map_err(ExitsError::call("KVM_IOEVENTFD"))?;
+        let ram = Arc::clone(&self.ram);
+        let count = map::MAILBOX + (MAILBOX_TEXT_OFFSET + offset_of!(Stamps, rung)) as u64;
+        let hear = move || {
+            pin(1);
+            while bell.read().is_ok() {
+                if let Some(window) = ram.window(count, 8) {
+                    let mut bytes = [0; 8];
+                    window.read(0, &mut bytes);
+                    window.write(0, &(u64::from_le_bytes(bytes).wrapping_add(1)).to_le_bytes());
+                }
+            }
+        };
+        let builder = thread::Builder::new().name("listener".into());
+        builder.spawn(hear).map_err(ExitsError::system("start a thread"))?;
+        Ok(())
+    }
+
+    /// A processor, before it has registers.
+    pub(super) fn vcpu(&self, number: u32) -> Result<VcpuFd, ExitsError> {
+        let vcpu = self
+            .vm
+            .create_vcpu(number.into())
+            .map_err(ExitsError::call("KVM_CREATE_VCPU"))?;
+        let mut cpuid = self.cpuid.clone();
+        for entry in cpuid.as_mut_slice() {
+            match entry.function {
+                1 => entry.ebx = entry.ebx & 0x00ff_ffff | number << 24,
+                0xb | 0x1f => entry.edx = number,
+                _ => {}
+            }
+        }
+        vcpu.set_cpuid2(&cpuid).map_err(ExitsError::call("KVM_SET_CPUID2"))?;
+        if self.interrupts {
+            let running = kvm_mp_state {
+                mp_state: KVM_MP_STATE_RUNNABLE,
+            };
+            vcpu.set_mp_state(running)
+                .map_err(ExitsError::call("KVM_SET_MP_STATE"))?;
+        }
+        same_clock(&vcpu);
+        Ok(vcpu)
+    }
+
+    /// IA32_APIC_BASE of a processor.
+    pub(super) const fn apic_base(&self, number: u32) -> u64 {
+        match (self.interrupts, number) {
+            (false, _) => 0,
+            (true, 0) => APIC_BASE | BOOTSTRAP,
+            (true, _) => APIC_BASE,
+        }
+    }
+
+    /// Raises the interrupt of [`place::INTERRUPT`].
+    pub(super) fn interrupt(&self) {
+        // It fails only if the counter overflows, and then the interrupt is pending anyway.
+        let _ = self.irq.write(1);
+    }
+}
+
+/// A message with the cases' vector, sent by writing to an eventfd.
+fn route(vm: &VmFd, irq: &EventFd) -> Result<(), ExitsError> {
+    let mut entry = kvm_irq_routing_entry {
+        gsi: LINE,
+        type_: KVM_IRQ_ROUTING_MSI,
+        ..kvm_irq_routing_entry::default()
+    };
+    entry.u.msi.address_lo = MSI_ADDRESS;
+    entry.u.msi.data = place::VECTOR.into();
+    if let Ok(table) = KvmIrqRouting::from_entries(&[entry]) {
+        vm.set_gsi_routing(&table)
+            .map_err(ExitsError::call("KVM_SET_GSI_ROUTING"))?;
+    }
+    vm.register_irqfd(irq, LINE).map_err(ExitsError::call("KVM_IRQFD"))
+}
+
+/// Has the processor's time-stamp counter be the host's, so that stamps of both can be compared. A KVM that cannot
+/// leaves it as it is, and the cases that compare say so.
+fn same_clock(vcpu: &VcpuFd) {
+    let offset = 0_u64;
+    let attribute = kvm_device_attr {
+        group: KVM_VCPU_TSC_CTRL,
+        attr: KVM_VCPU_TSC_OFFSET.into(),
+        addr: (&raw const offset) as u64,
+        flags: 0,
+    };
+    // SAFETY: the call reads the attribute and the offset, which live until it is over.
+    let _ = unsafe { libc::ioctl(vcpu.as_raw_fd(), KVM_SET_DEVICE_ATTR, &raw const attribute) };
+}
+
+/// Keeps the calling thread on one of the processors that it may use, if there are so many. Where that is not
+/// possible it stays free, and its migrations are recorded.
+pub(crate) fn pin(number: usize) {
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let all: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+    let Some(cpu) = all.get(number).or(all.last()) else {
+        return;
+    };
+    let mut one = CpuSet::new();
+    one.set(*cpu);
+    let _ = sched_setaffinity(None, &one);
+}

@@ -1,0 +1,212 @@
+//! The local APIC that a guest's processor has on bare metal, in x2APIC mode (SDM volume 3A, chapter
+//! 12). Under KVM the kernel has it.
+//!
+//! ```text
+//!   queue of a device ──┐
+//!   ICR of a processor ─┼─▶ Bus: requests ─▶ IRR ─┐ above PPR?
+//!   the timer ──────────┘    (any processor)      ├─────────▶ next entry delivers it: ISR
+//!                            TPR, ISR ─▶ PPR ─────┘                       EOI: ISR ─▶ gone
+//! ```
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `bus` | what others do to a processor: requests, from any processor of the machine |
+//! | `registers` | RDMSR and WRMSR of the guest |
+//!
+//! What only its own processor touches is in [`GuestApic`]. It is as a guest of KVM here finds it: in
+//! x2APIC mode, switched on, the timer waiting for a deadline. Its identity is the processor's number.
+
+mod bus;
+mod registers;
+#[cfg(test)]
+mod tests;
+
+use alloc::sync::Arc;
+
+use chiton_shared::interrupts::{SPURIOUS, TIMER};
+
+pub use bus::{Bus, Waker};
+pub use registers::Refused;
+
+/// Of the spurious-vector register: the APIC is on.
+const SOFTWARE_ENABLED: u32 = 1 << 8;
+/// Of an entry of the local vector table: no interrupt.
+const MASKED: u32 = 1 << 16;
+/// Of the timer's entry: what it waits for.
+const TIMER_MODE: u32 = 0b11 << 17;
+/// It waits for a deadline (SDM volume 3A, section 12.5.4.1).
+const TSC_DEADLINE_MODE: u32 = 0b10 << 17;
+
+/// A bit for each vector.
+pub(crate) type Vectors = [u32; 8];
+
+/// The local APIC of one of a guest's processors.
+#[derive(Debug)]
+pub struct GuestApic {
+    number: u32,
+    bus: Arc<Bus>,
+    /// Interrupts whose handlers run: the in-service register.
+    in_service: Vectors,
+    /// The task-priority register.
+    task_priority: u8,
+    spurious: u32,
+    /// The timer's entry of the local vector table.
+    timer: u32,
+    /// The entries of thermal sensor, performance counters, LINT0, LINT1 and error: kept, and never
+    /// used, as nothing is connected.
+    others: [u32; 5],
+    /// What the timer was set to, in ticks of the guest's own counter; 0 for nothing.
+    deadline: u64,
+    /// How far the guest's counter is ahead of the machine's.
+    offset: u64,
+    command: u64,
+    error: u32,
+    /// Errors since the error register was written last.
+    errors: u32,
+}
+
+/// What a processor is to be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// Nothing.
+    Nothing,
+    /// This one, as soon as it takes interrupts.
+    Deliver(u8),
+    /// This one, as soon as the guest lowers its task priority, which it may do without an exit.
+    Held(u8),
+}
+
+impl GuestApic {
+    /// The local APIC of processor `number`, ready for use.
+    #[must_use]
+    pub const fn new(number: u32, bus: Arc<Bus>) -> Self {
+        Self {
+            number,
+            bus,
+            in_service: [0; 8],
+            task_priority: 0,
+            spurious: SOFTWARE_ENABLED | SPURIOUS as u32,
+            timer: TSC_DEADLINE_MODE | TIMER as u32,
+            others: [MASKED; 5],
+            deadline: 0,
+            offset: 0,
+            command: 0,
+            error: 0,
+            errors: 0,
+        }
+    }
+
+    /// The number of its processor.
+    #[must_use]
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// What the processor is to be given at this time of the machine's counter.
+    pub fn pending(&mut self, now: u64) -> Pending {
+        if self.due().is_some_and(|due| due <= now) {
+            self.deadline = 0;
+            self.bus.set_due(self.number, 0);
+            if self.timer & MASKED == 0 {
+                self.request(self.timer as u8);
+            }
+        }
+        match self.bus.highest(self.number) {
+            // What waits for the end of another interrupt is looked at again when that comes.
+            Some(vector) if self.is_on() && class(vector) > class(highest(&self.in_service).unwrap_or(0)) => {
+                if class(vector) > class(self.task_priority) {
+                    Pending::Deliver(vector)
+                } else {
+                    Pending::Held(vector)
+                }
+            }
+            _ => Pending::Nothing,
+        }
+    }
+
+    /// The processor has taken this interrupt.
+    pub fn accept(&mut self, vector: u8) {
+        self.bus.withdraw(self.number, vector);
+        set(&mut self.in_service, vector);
+    }
+
+    /// When the timer is due, by the machine's counter.
+    #[must_use]
+    pub fn due(&self) -> Option<u64> {
+        Some(self.bus.due(self.number)).filter(|due| *due != 0)
+    }
+
+    /// The guest's counter is so far ahead of the machine's from now on; a deadline is one of the
+    /// guest's.
+    pub fn set_offset(&mut self, offset: u64) {
+        self.offset = offset;
+        self.publish();
+    }
+
+    /// The task priority, as CR8 has it.
+    #[must_use]
+    pub const fn task_priority(&self) -> u8 {
+        self.task_priority
+    }
+
+    /// Changes the task priority, as the guest has done by CR8.
+    pub const fn set_task_priority(&mut self, priority: u8) {
+        self.task_priority = priority;
+    }
+
+    const fn is_on(&self) -> bool {
+        self.spurious & SOFTWARE_ENABLED != 0
+    }
+
+    /// The priority of what the processor does (SDM volume 3A, section 12.8.3.1).
+    fn processor_priority(&self) -> u8 {
+        let serviced = highest(&self.in_service).unwrap_or(0);
+        if class(self.task_priority) >= class(serviced) {
+            self.task_priority
+        } else {
+            serviced & 0xf0
+        }
+    }
+
+    /// The handler of the most important interrupt is done.
+    fn end_of_interrupt(&mut self) {
+        if let Some(vector) = highest(&self.in_service) {
+            self.in_service[usize::from(vector / 32)] &= !(1 << (vector % 32));
+        }
+    }
+
+    /// An interrupt of its own, which vectors below 16 cannot be.
+    fn request(&mut self, vector: u8) {
+        /// Of the error register: received illegal vector.
+        const RECEIVED_ILLEGAL: u32 = 1 << 6;
+        if vector < 16 {
+            self.errors |= RECEIVED_ILLEGAL;
+        } else {
+            self.bus.request(self.number, vector);
+        }
+    }
+
+    /// Tells the bus when the timer is due. A deadline of the machine's 0 would be none.
+    fn publish(&self) {
+        let due = match self.deadline {
+            0 => 0,
+            deadline => deadline.wrapping_sub(self.offset).max(1),
+        };
+        self.bus.set_due(self.number, due);
+    }
+}
+
+/// The upper four bits of a vector or priority, by which interrupts are compared.
+const fn class(vector: u8) -> u8 {
+    vector >> 4
+}
+
+/// The highest vector that is set.
+fn highest(vectors: &Vectors) -> Option<u8> {
+    let at = vectors.iter().rposition(|word| *word != 0)?;
+    Some((at as u32 * 32 + vectors[at].ilog2()) as u8)
+}
+
+const fn set(vectors: &mut Vectors, vector: u8) {
+    vectors[vector as usize / 32] |= 1 << (vector % 32);
+}

@@ -1,0 +1,222 @@
+//! The registers of x2APIC mode, as model-specific ones (SDM volume 3A, table 12-6).
+
+use super::{GuestApic, MASKED, SOFTWARE_ENABLED, TIMER_MODE, TSC_DEADLINE_MODE, Vectors};
+
+/// Where the APIC is, and in which mode.
+const APIC_BASE: u32 = 0x1b;
+/// The timer's deadline.
+const DEADLINE: u32 = 0x6e0;
+
+const IDENTITY: u32 = 0x802;
+const VERSION: u32 = 0x803;
+const TASK_PRIORITY: u32 = 0x808;
+const PROCESSOR_PRIORITY: u32 = 0x80a;
+const END_OF_INTERRUPT: u32 = 0x80b;
+const LOGICAL_DESTINATION: u32 = 0x80d;
+const SPURIOUS_VECTOR: u32 = 0x80f;
+const IN_SERVICE: u32 = 0x810;
+const TRIGGER_MODE: u32 = 0x818;
+const INTERRUPT_REQUEST: u32 = 0x820;
+const ERROR: u32 = 0x828;
+const COMMAND: u32 = 0x830;
+const TIMER_ENTRY: u32 = 0x832;
+const OTHER_ENTRIES: u32 = 0x833;
+const INITIAL_COUNT: u32 = 0x838;
+const CURRENT_COUNT: u32 = 0x839;
+const DIVIDE: u32 = 0x83e;
+const SELF_INTERRUPT: u32 = 0x83f;
+
+/// The usual address, enabled, in x2APIC mode (SDM volume 3A, figure 12-26).
+const BASE: u64 = 0xfee0_0000 | 1 << 11 | 1 << 10;
+/// The processor that is started first.
+const BOOTSTRAP: u64 = 1 << 8;
+/// Six entries in the local vector table, of an integrated APIC (SDM volume 3A, section 12.4.8).
+const VERSION_VALUE: u64 = 5 << 16 | 0x14;
+/// Of the error register: sent illegal vector.
+const SENT_ILLEGAL: u32 = 1 << 5;
+/// Bits of the local vector table that a guest can change: vector, delivery mode, polarity, trigger,
+/// mask. For the timer: vector, mask, mode.
+const ENTRY_BITS: u32 = 0x1_a7ff;
+const TIMER_BITS: u32 = TIMER_MODE | MASKED | 0xff;
+
+/// The register does not exist, cannot be read or written, or takes no such value: a
+/// general-protection exception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
+
+impl GuestApic {
+    /// Whether a model-specific register is one of the APIC's.
+    #[must_use]
+    pub const fn has(register: u32) -> bool {
+        matches!(register, APIC_BASE | DEADLINE | 0x800..=0x8ff)
+    }
+
+    /// RDMSR.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`].
+    pub fn read(&self, register: u32) -> Result<u64, Refused> {
+        let of = |vectors: &Vectors, first: u32| vectors[(register - first) as usize].into();
+        Ok(match register {
+            APIC_BASE => self.base(),
+            DEADLINE => self.armed(),
+            IDENTITY => self.number.into(),
+            VERSION => VERSION_VALUE,
+            TASK_PRIORITY => self.task_priority.into(),
+            PROCESSOR_PRIORITY => self.processor_priority().into(),
+            LOGICAL_DESTINATION => logical(self.number).into(),
+            SPURIOUS_VECTOR => self.spurious.into(),
+            IN_SERVICE..TRIGGER_MODE => of(&self.in_service, IN_SERVICE),
+            // Nothing here is level-triggered.
+            TRIGGER_MODE..INTERRUPT_REQUEST => 0,
+            INTERRUPT_REQUEST..ERROR => of(&self.bus.requests(self.number), INTERRUPT_REQUEST),
+            ERROR => self.error.into(),
+            COMMAND => self.command,
+            TIMER_ENTRY => self.timer.into(),
+            OTHER_ENTRIES..INITIAL_COUNT => self.others[(register - OTHER_ENTRIES) as usize].into(),
+            // The timer has deadlines, and counts nothing.
+            INITIAL_COUNT | CURRENT_COUNT | DIVIDE => 0,
+            _ => return Err(Refused),
+        })
+    }
+
+    /// WRMSR.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`].
+    pub fn write(&mut self, register: u32, value: u64) -> Result<(), Refused> {
+        let allow = |bits: u64| {
+            if value & !bits == 0 {
+                Ok(value as u32)
+            } else {
+                Err(Refused)
+            }
+        };
+        match register {
+            // It cannot be switched off, or into another mode.
+            APIC_BASE => return if value == self.base() { Ok(()) } else { Err(Refused) },
+            DEADLINE => {
+                // In another mode it is ignored (SDM volume 3A, section 12.5.4.1).
+                if self.timer & TIMER_MODE == TSC_DEADLINE_MODE {
+                    self.deadline = value;
+                    self.publish();
+                }
+            }
+            TASK_PRIORITY => self.task_priority = allow(0xff)? as u8,
+            END_OF_INTERRUPT => {
+                allow(0)?;
+                self.end_of_interrupt();
+            }
+            SPURIOUS_VECTOR => {
+                self.spurious = allow(u64::from(SOFTWARE_ENABLED) | 0xff)?;
+                if self.spurious & SOFTWARE_ENABLED == 0 {
+                    // All entries are masked while it is off (SDM volume 3A, section 12.4.7.2).
+                    self.timer |= MASKED;
+                    self.others = self.others.map(|entry| entry | MASKED);
+                }
+            }
+            ERROR => {
+                allow(0)?;
+                self.error = core::mem::take(&mut self.errors);
+            }
+            COMMAND => self.command(value)?,
+            TIMER_ENTRY => {
+                let before = self.timer & TIMER_MODE;
+                self.timer = allow(TIMER_BITS.into())? | self.masked();
+                if self.timer & TIMER_MODE != before {
+                    // A change of its mode disarms the timer.
+                    self.deadline = 0;
+                    self.publish();
+                }
+            }
+            OTHER_ENTRIES..INITIAL_COUNT => {
+                let entry = allow(ENTRY_BITS.into())? | self.masked();
+                self.others[(register - OTHER_ENTRIES) as usize] = entry;
+            }
+            INITIAL_COUNT => {
+                allow(u64::from(u32::MAX))?;
+            }
+            DIVIDE => {
+                allow(0b1011)?;
+            }
+            SELF_INTERRUPT => {
+                let vector = allow(0xff)? as u8;
+                self.send(self.number, vector);
+            }
+            _ => return Err(Refused),
+        }
+        Ok(())
+    }
+
+    fn base(&self) -> u64 {
+        BASE | if self.number == 0 { BOOTSTRAP } else { 0 }
+    }
+
+    /// What the timer is set to; 0 when it has come, which it may have without anybody having looked.
+    fn armed(&self) -> u64 {
+        if self.due().is_some() { self.deadline } else { 0 }
+    }
+
+    /// The mask that all entries have while the APIC is off.
+    const fn masked(&self) -> u32 {
+        if self.spurious & SOFTWARE_ENABLED == 0 {
+            MASKED
+        } else {
+            0
+        }
+    }
+
+    /// The interrupt command register (SDM volume 3A, section 12.12.9): sends.
+    fn command(&mut self, value: u64) -> Result<(), Refused> {
+        /// Vector, delivery mode, destination mode, level, trigger mode, shorthand; the destination.
+        const BITS: u64 = 0xffff_ffff_000c_cfff;
+        if value & !BITS != 0 {
+            return Err(Refused);
+        }
+        self.command = value;
+        let (vector, mode, destination) = (value as u8, value >> 8 & 7, (value >> 32) as u32);
+        // Fixed, and lowest priority, of which nothing is known here. No processor is started, stopped
+        // or reset by messages: doorbells do that.
+        if !matches!(mode, 0 | 1) {
+            return Ok(());
+        }
+        let is_logical = value >> 11 & 1 != 0;
+        let own = self.number;
+        let to = |processor: u32| match value >> 18 & 3 {
+            0b01 => processor == own,
+            0b10 => true,
+            0b11 => processor != own,
+            _ if destination == u32::MAX => true,
+            _ if is_logical => {
+                let own = logical(processor);
+                own >> 16 == destination >> 16 && own & destination & 0xffff != 0
+            }
+            _ => processor == destination,
+        };
+        for processor in (0..self.bus.processors()).filter(|processor| to(*processor)) {
+            self.send(processor, vector);
+            if mode == 1 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, processor: u32, vector: u8) {
+        if vector < 16 {
+            self.errors |= SENT_ILLEGAL;
+        } else if processor == self.number {
+            self.request(vector);
+        } else {
+            self.bus.send(processor, vector);
+        }
+    }
+}
+
+/// The logical identity of a processor: a cluster of 16, and a bit in it (SDM volume 3A, section
+/// 12.12.10.2).
+const fn logical(number: u32) -> u32 {
+    number >> 4 << 16 | 1 << (number & 15)
+}
