@@ -100,7 +100,7 @@ pub struct Reply {
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
     /// A guest that is called cannot have this.
-    #[error("a guest that is called cannot have {0}: that would outlive the call; use `chiton run`")]
+    #[error("a guest that is called cannot have {0}: `chiton run` gives it to one that runs")]
     Refused(&'static str),
     /// The guest ended before it was ready, or has nothing to do with calls.
     #[error("the guest never became ready to be called: {}", words_of(.0))]

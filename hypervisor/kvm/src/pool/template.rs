@@ -215,8 +215,8 @@ impl Template {
     }
 }
 
-/// Refuses what a guest that is called cannot have: everything that would still be there after its
-/// memory and its registers have been put back.
+/// Refuses what a guest that is called cannot have: what would still be there after its memory and its
+/// registers have been put back, and what nobody would serve.
 fn refuse(guest: &Guest) -> Result<(), PoolError> {
     let given = [
         ("disks", !guest.disks.is_empty()),
@@ -230,6 +230,11 @@ fn refuse(guest: &Guest) -> Result<(), PoolError> {
         ),
         ("console ports", !guest.ports.is_empty()),
         ("processors beyond the first", guest.processors != 1),
+        ("a snapshot to go on from", guest.snapshot.is_some()),
+        (
+            "a control",
+            guest.control.is_some() || guest.control_socket.is_some() || guest.stop_timeout.is_some(),
+        ),
     ];
     if let Some((what, _)) = given.iter().find(|(_, given)| *given) {
         return Err(PoolError::Refused(what));
