@@ -2,6 +2,7 @@
 
 mod balloon;
 mod bench;
+mod calls;
 mod command_line;
 mod control;
 mod disk_failures;

@@ -73,7 +73,14 @@ fn main() -> Result<(), String> {
         time::sleep(TICK);
         if helpers > 0 && count % 100 == 99 {
             let so_far = OTHERS.load(Ordering::Relaxed);
-            println!("{}", if so_far > others { "others count" } else { "others stand still" });
+            println!(
+                "{}",
+                if so_far > others {
+                    "others count"
+                } else {
+                    "others stand still"
+                }
+            );
             others = so_far;
         }
     }
