@@ -285,7 +285,10 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
         None => {
             // Standard input is typed on the serial line, where it has an end.
             let set: Vec<_> = std::iter::once("input=serial".into()).chain(set).collect();
-            (ramdisk(&args.app, &set, &args.disk, arguments, args.on_each)?, args.app.as_str())
+            (
+                ramdisk(&args.app, &set, &args.disk, arguments, args.on_each)?,
+                args.app.as_str(),
+            )
         }
     };
     let hardware = Hardware {
