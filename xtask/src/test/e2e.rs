@@ -68,10 +68,6 @@ fn programs(task: &Task, which: &[&str]) -> Result<Vec<PathBuf>> {
     let mut tests = cargo();
     tests.arg("test").args(which);
     tests.args(["--target", STATIC_TARGET, "--no-run"]);
-    // In the emulated machine even the tests' own checksums are slow.
-    tests
-        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2")
-        .env("CARGO_PROFILE_TEST_OPT_LEVEL", "2");
     let output = command::quietly(task, tests.args(["--message-format", "json-render-diagnostics"]))?;
     Ok(executables(&output))
 }
