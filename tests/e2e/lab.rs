@@ -151,11 +151,11 @@ fn said(output: &Output) -> String {
 #[test]
 fn the_phases_of_a_start_add_up_to_the_whole() {
     let Some(lab) = Lab::new() else { return };
-    let (run, table) = lab.measure(&["start", "--runs", "4"], "hello");
+    let (run, table) = lab.measure(&["start", "--runs", "6"], "hello");
     assert_eq!(run["kind"], "start");
-    for group in ["unjailed", "jailed", "image"] {
+    for group in ["unjailed", "jailed", "image", "snapshot", "snapshot, jailed"] {
         let whole = case(&run, group, "exec to exit");
-        assert_eq!(sum(whole, "count"), 4, "{group}");
+        assert_eq!(sum(whole, "count"), 6, "{group}");
         let phases = cases(&run).iter().filter(|case| {
             let name = case["name"].as_str().unwrap();
             case["group"] == group && name.starts_with("phase: ")
@@ -171,6 +171,9 @@ fn the_phases_of_a_start_add_up_to_the_whole() {
         assert!(sum(first, "sum") < sum(whole, "sum"), "{group}");
         assert!(table.contains(&format!("{group}: chiton run")), "{table}");
     }
+    let parts = ["request in", "run", "reply out", "reset", "pool"].map(|part| format!("phase: {part}"));
+    let parts = parts.iter().map(|part| sum(case(&run, "warm pool", part), "sum"));
+    assert_eq!(parts.sum::<u64>(), sum(case(&run, "warm pool", "exec to exit"), "sum"));
     for phase in [
         "make cgroups",
         "clone",
