@@ -154,7 +154,7 @@ fn the_phases_of_a_start_add_up_to_the_whole() {
     let (run, table) = lab.measure(&["start", "--runs", "6"], "hello");
     assert_eq!(run["kind"], "start");
     for group in ["unjailed", "jailed", "image", "snapshot", "snapshot, jailed"] {
-        let whole = case(&run, group, "exec to exit");
+        let whole = case(&run, group, "in all");
         assert_eq!(sum(whole, "count"), 6, "{group}");
         let phases = cases(&run).iter().filter(|case| {
             let name = case["name"].as_str().unwrap();
@@ -173,7 +173,7 @@ fn the_phases_of_a_start_add_up_to_the_whole() {
     }
     let parts = ["request in", "run", "reply out", "reset", "pool"].map(|part| format!("phase: {part}"));
     let parts = parts.iter().map(|part| sum(case(&run, "warm pool", part), "sum"));
-    assert_eq!(parts.sum::<u64>(), sum(case(&run, "warm pool", "exec to exit"), "sum"));
+    assert_eq!(parts.sum::<u64>(), sum(case(&run, "warm pool", "in all"), "sum"));
     for phase in [
         "make cgroups",
         "clone",
