@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use chiton_bench::Result;
 use clap::{Parser, Subcommand};
-use commands::{calls, compare, density, exits, machine, nested, report, start, vs};
+use commands::{calls, compare, density, exits, jail, machine, nested, report, start, vs};
 
 /// Measures what Chiton costs, and shows what was measured.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ enum Command {
     Start(start::Args),
     Density(density::Args),
     Vs(vs::Args),
+    #[command(hide = true)]
+    Jail(jail::Args),
     #[command(hide = true)]
     DensityKeeper(density::KeeperArgs),
     Exits(exits::Args),
@@ -53,6 +55,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Start(args) => start::run(&args),
         Command::Density(args) => density::run(&args),
         Command::Vs(args) => vs::run(&args),
+        Command::Jail(args) => jail::run(&args),
         Command::DensityKeeper(args) => density::keep(&args),
         Command::Exits(args) => exits::run(&args),
         Command::Nested(args) => nested::run(&args),
