@@ -34,11 +34,18 @@ enum Command {
     Machine(machine::Args),
 }
 
-/// The status of a measurement that failed, as with the other commands of `chiton`.
+/// The status of a measurement that failed or was not understood, as with the other commands of `chiton`.
 const FAILED: u8 = 125;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { FAILED } else { 0 });
+        }
+    };
+    match run(cli.command) {
         Ok(status) => status,
         Err(error) => {
             eprintln!("chiton bench: {error}");
