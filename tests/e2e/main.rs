@@ -29,4 +29,5 @@ mod said;
 mod soak;
 mod spec_driver;
 mod trouble;
+mod vmexit;
 mod vsock;

@@ -66,7 +66,7 @@ fn cases(records: &Records, entries: &[&'static Entry], notes: &[String]) -> Res
 /// Whether a case is of a machine that only KVM makes.
 fn elsewhere(entry: &Entry) -> bool {
     match entry.needs {
-        Needs::Host | Needs::WalkLarge => true,
+        Needs::Host | Needs::Never | Needs::WalkLarge => true,
         // A kick is one wherever there is a device.
         Needs::Hosted => of_guest(entry.name) != entry.name,
         _ => false,

@@ -41,6 +41,8 @@ pub enum Needs {
     Hosted,
     /// No guest: what the host's program asks of KVM.
     Host,
+    /// What nobody can give it: see [`WITHOUT_AD`].
+    Never,
 }
 
 const fn case(name: &'static str, group: &'static str, needs: Needs, cause: &'static str, what: &'static str) -> Entry {
@@ -68,7 +70,7 @@ const fn classic(
     }
 }
 
-use Needs::{Any, AnyPair, Host, Hosted, Interrupts, Pair, Ring0, Walk, WalkLarge};
+use Needs::{Any, AnyPair, Host, Hosted, Interrupts, Never, Pair, Ring0, Walk, WalkLarge};
 
 const NONE: &str = "";
 const IO: &str = "VMX 30 I/O instruction, SVM 7Bh IOIO";
@@ -79,6 +81,10 @@ const RDMSR: &str = "VMX 31 RDMSR, SVM 7Ch MSR";
 const CR: &str = "VMX 28 control-register access, SVM 10h CR0 write to 18h CR8 write";
 const APIC: &str = "VMX 44 APIC access or 56 APIC write, SVM 400h NPF or 402h AVIC no acceleration";
 const HLT: &str = "VMX 12 HLT, SVM 78h HLT";
+
+/// Why one case is never measured.
+pub const WITHOUT_AD: &str =
+    "whether EPT has these flags is a parameter of the module (kvm_intel.eptad), which takes loading it again";
 
 /// All cases, in the order in which they are shown.
 pub const CASES: &[Entry] = &[
@@ -584,6 +590,27 @@ pub const CASES: &[Entry] = &[
     ),
     // Memory.
     case("first_touch", "memory", Any, EPT, "The first write to a page of 4 KiB"),
+    case(
+        "write_protected",
+        "memory",
+        Any,
+        EPT,
+        "The first write to a page that the host has protected to log writes (dirty log)",
+    ),
+    case(
+        "write_read_only",
+        "memory",
+        Any,
+        EPT,
+        "A write to a page of read-only memory, which the host's program takes",
+    ),
+    case(
+        "ept_without_ad",
+        "memory",
+        Never,
+        EPT,
+        "The first write to a page without accessed and dirty flags for EPT",
+    ),
     case(
         "walk_heap_warm",
         "memory",
