@@ -1,5 +1,6 @@
 //! The subcommands, a file or folder each.
 
+pub(crate) mod calls;
 pub(crate) mod compare;
 pub(crate) mod density;
 pub(crate) mod exits;
