@@ -13,6 +13,21 @@ use chiton_shared::virtio::mmio::Register;
 use chiton_shared::virtio::ring::QueueConfig;
 use chiton_shared::virtio::vsock::{HOST_CID, Header, TYPE_STREAM};
 
+/// What a measuring guest prints.
+const RECORDS: &str = "\
+[some text of the machine]
+@measure 1 tsc_khz=2445405 ring=3 processors=1
+@begin cpuid repeat=0
+@samples 10 20x2
+@samples 20 30
+@end cpuid operations=1 warmup=5 count=5 sum=100
+@begin cpuid repeat=1
+@samples 11
+@end cpuid operations=1 warmup=5 count=1 sum=11
+@skip vmcall it needs ring 0
+@done
+";
+
 /// A byte that says which part of a snapshot it is, then that part.
 fn snapshot() -> std::io::Result<()> {
     let part = |name, number: u8, bytes: &[u8]| save("snapshot", name, &[&[number], bytes].concat());
@@ -105,6 +120,8 @@ fn main() -> std::io::Result<()> {
         "user",
         &Manifest::new(Ring::User).require(Feature::CONSOLE).to_bytes(),
     )?;
+    save("records", "two_repeats", RECORDS.as_bytes())?;
+    save("records", "lost_in_a_case", &RECORDS.as_bytes()[..RECORDS.len() - 70])?;
     save("acpi", "two_processors", &firmware())?;
     // A byte that says how the processor tells of it, then the instruction.
     let instructions: [(&str, &[u8]); 6] = [

@@ -33,4 +33,5 @@ mod snapshots;
 mod soak;
 mod spec_driver;
 mod trouble;
+mod vmexit;
 mod vsock;

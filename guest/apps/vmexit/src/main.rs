@@ -11,6 +11,7 @@
 //! | `walk4k`, `walk2m`, `walk1g` | where the host has mapped the region for page walks, by pages of this size |
 //! | `walklen` | its length in bytes |
 //! | `places` | not 0 if the host has eventfds and zones for the cases |
+//! | `readonly` | where the host has mapped a page that nobody may write |
 //! | `apic` | where the host has mapped the registers of the local APIC |
 #![no_std]
 #![no_main]
