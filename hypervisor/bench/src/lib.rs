@@ -38,8 +38,8 @@
 pub mod csv;
 pub mod environment;
 mod error;
-pub mod host;
 pub mod exits;
+pub mod host;
 pub mod html;
 pub mod output;
 pub mod peers;
