@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use chiton_bench::environment::Environment;
+use chiton_bench::run::{Case, Fact, Kind, Machine, Run, Samples, Unit};
 use chiton_shared::manifest::{Feature, Manifest, Ring};
 use chiton_shared::virtio::mmio::Register;
 use chiton_shared::virtio::ring::QueueConfig;
@@ -12,6 +14,7 @@ use chiton_shared::virtio::vsock::{HOST_CID, Header, TYPE_STREAM};
 fn main() -> std::io::Result<()> {
     images()?;
     control()?;
+    measurement()?;
     save(
         "manifest",
         "user",
@@ -395,6 +398,48 @@ fn save(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     fs::create_dir_all(&folder)?;
     fs::write(folder.join(name), bytes)
+}
+
+/// A run with a case that was measured and one that was not, without what belongs to this machine.
+fn measurement() -> std::io::Result<()> {
+    let absent = || Fact::Absent("not asked".into());
+    let mut run = Run::begin(Kind::Exits, Machine::Kvm, 1);
+    run.started = "2026-01-01T00:00:00Z".into();
+    run.chiton.commit = absent();
+    run.environment = Environment {
+        cpu: absent(),
+        processors: absent(),
+        smt: absent(),
+        microcode: absent(),
+        governor: absent(),
+        nested: absent(),
+        kernel: absent(),
+        isolated: absent(),
+        clocksource: absent(),
+        kvm: absent(),
+        limits: absent(),
+        load: absent(),
+        kvm_parameters: [("kvm.halt_poll_ns".to_owned(), Fact::Known("0".into()))].into(),
+        mitigations: [("mds".to_owned(), Fact::Known("Not affected".into()))].into(),
+    };
+    let samples = [30, 31, 29].map(|value| Samples::of([value, value + 1, 500]));
+    let samples = samples
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(std::io::Error::other)?;
+    let mut case = Case::measured("cpuid", "instructions", "CPUID", Unit::Ticks, samples);
+    case.cause = Some("CPUID".into());
+    case.note("a note");
+    run.cases.push(case);
+    run.cases.push(Case::skipped(
+        "wbinvd",
+        "instructions",
+        "WBINVD",
+        Unit::Ticks,
+        "not here",
+    ));
+    save("measurement", "two_cases", run.to_json().as_bytes())?;
+    save("measurement", "another_version", br#"{"schema":"chiton-bench/2"}"#)
 }
 
 /// A layer with each kind of entry, the documents of an image, and names.

@@ -1,6 +1,7 @@
 //! End-to-end tests: `chiton` itself, real guests, real KVM.
 
 mod balloon;
+mod bench;
 mod command_line;
 mod control;
 mod disk_failures;
@@ -18,6 +19,7 @@ mod interrupts;
 mod io;
 mod jails;
 mod journal;
+mod lab;
 mod net;
 mod networks;
 mod ports;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use chiton_bench::Result;
 use clap::{Parser, Subcommand};
-use commands::{compare, density, exits, machine, report, start, vs};
+use commands::{compare, density, exits, machine, nested, report, start, vs};
 
 /// Measures what Chiton costs, and shows what was measured.
 #[derive(Debug, Parser)]
@@ -26,6 +26,7 @@ enum Command {
     #[command(hide = true)]
     DensityKeeper(density::KeeperArgs),
     Exits(exits::Args),
+    Nested(nested::Args),
     #[command(hide = true)]
     Machine(machine::Args),
 }
@@ -52,6 +53,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Vs(args) => vs::run(&args),
         Command::DensityKeeper(args) => density::keep(&args),
         Command::Exits(args) => exits::run(&args),
+        Command::Nested(args) => nested::run(&args),
         Command::Machine(args) => Ok(machine::run(&args)),
     }
 }

@@ -5,6 +5,7 @@ extern crate alloc;
 
 pub mod apic;
 pub mod boot;
+pub mod control;
 pub mod cpuid;
 pub mod decode;
 pub mod devices;

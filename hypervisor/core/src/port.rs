@@ -73,6 +73,13 @@ impl PortAccess {
         self.data = (registers.rax as u32).to_le_bytes();
     }
 
+    /// Whether the instruction is over before the board has answered: `out`, of which nothing comes back. Whoever looks
+    /// at the guest meanwhile finds it behind the instruction.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        !self.input && self.string.is_none()
+    }
+
     /// What the board has to do.
     pub fn exit(&mut self) -> Exit<'_> {
         let (port, input) = (self.port, self.input);

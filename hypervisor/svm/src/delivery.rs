@@ -22,7 +22,7 @@ use chiton_core::svm::{VmcbFields, VmcbWrite, fields};
 use x86_64::registers::rflags::RFlags;
 
 use crate::SvmVcpu;
-use crate::setup::{V_INTR_MASKING, VECTOR_3};
+use crate::setup::V_INTR_MASKING;
 
 /// Of the virtual interrupt control: the guest's CR8.
 const V_TPR: u32 = 0xf;
@@ -65,8 +65,11 @@ impl SvmVcpu {
     fn set_window(&mut self, vector: Option<u8>) {
         let cr8 = self.vmcb.get(fields::VIRTUAL_INTERRUPT) & V_TPR;
         let (control, intercepts) = match vector {
-            Some(vector) => (V_IRQ | u32::from(vector >> 4) << V_INTR_PRIO, VECTOR_3 | vector3::VINTR),
-            None => (0, VECTOR_3),
+            Some(vector) => (
+                V_IRQ | u32::from(vector >> 4) << V_INTR_PRIO,
+                self.exits | vector3::VINTR,
+            ),
+            None => (0, self.exits),
         };
         let control = V_INTR_MASKING | cr8 | control;
         if self.vmcb.get(fields::VIRTUAL_INTERRUPT) != control {

@@ -17,7 +17,7 @@ pub struct Options {
     pub slice: u64,
     /// The largest page that guest memory is mapped in.
     pub largest_page: Size,
-    /// Whether the rules of VMRUN are checked before the first, and not only when one fails.
+    /// Whether the rules of VMRUN are checked before each, and not only when one fails.
     pub check: bool,
     /// The local APIC of the guest's processor; `None` for a guest without interrupts.
     pub apic: Option<GuestApic>,

@@ -1,6 +1,7 @@
 //! What stands in a VMCB before the guest runs: what exits, which ports and registers are the
 //! guest's own, and the guest's registers.
 
+use chiton_core::control::CR4_BOTH;
 use chiton_core::paging::Pat;
 use chiton_core::physical::{Pages, Physical};
 use chiton_core::svm::features::EFER_SVME;
@@ -31,9 +32,15 @@ const EXCEPTIONS: u32 = 1 << DB | 1 << AC | 1 << MC;
 /// All accesses to debug registers: they hold what is written, and break nowhere.
 const DEBUG_REGISTERS: u32 = u32::MAX;
 
+/// Reads and writes of CR4: the guest has the features of its CPUID alone, and does not see the bit that is set for
+/// the machine's sake. CR0 needs only the part that [`vector3::CR0_SELECTIVE`] is about: as it has a CR0 of its own, what
+/// it sets there, turning caches off too, is its own loss; but what a processor refuses is refused.
+const CONTROL_REGISTERS: u32 = 1 << 4 | 1 << (16 + 4);
+
 /// Events of the machine, instructions that the guest's CPUID does not have, and those that ask for
 /// something outside the guest. What is about the guest's own mode and tables does not exit.
 pub(crate) const VECTOR_3: u32 = vector3::INTR
+    | vector3::CR0_SELECTIVE
     | vector3::NMI
     | vector3::RDPMC
     | vector3::CPUID
@@ -109,6 +116,7 @@ impl Maps {
 
 /// Everything in the VMCB but the registers of the guest.
 pub(crate) fn controls(vmcb: &mut impl VmcbWrite, maps: &Maps, asid: u32, n_cr3: u64) {
+    vmcb.set(fields::INTERCEPT_CR, CONTROL_REGISTERS);
     vmcb.set(fields::INTERCEPT_DR, DEBUG_REGISTERS);
     vmcb.set(fields::INTERCEPT_EXCEPTIONS, EXCEPTIONS);
     vmcb.set(fields::INTERCEPT_3, VECTOR_3);
@@ -131,7 +139,7 @@ pub(crate) fn write(vmcb: &mut impl VmcbWrite, system: &SystemRegisters) {
     vmcb.set(fields::CR0, system.cr0);
     vmcb.set(fields::CR2, system.cr2);
     vmcb.set(fields::CR3, system.cr3);
-    vmcb.set(fields::CR4, system.cr4);
+    vmcb.set(fields::CR4, system.cr4 | CR4_BOTH.bits());
     vmcb.set(fields::EFER, system.efer | EFER_SVME);
     for (fields, segment) in [
         (fields::CS, &system.cs),
@@ -152,8 +160,9 @@ pub(crate) fn write(vmcb: &mut impl VmcbWrite, system: &SystemRegisters) {
     vmcb.set(fields::CPL, (system.ss.access >> 5 & 3) as u8);
 }
 
-/// Reads the system registers back, without the bit of EFER that the guest must not see.
-pub(crate) fn read(vmcb: &impl VmcbFields) -> SystemRegisters {
+/// Reads the system registers back, without the bit of EFER that the guest must not see. CR4 as the guest has set it
+/// is in no VMCB.
+pub(crate) fn read(vmcb: &impl VmcbFields, cr4: u64) -> SystemRegisters {
     let table = |base, limit| Table {
         base: vmcb.get(base),
         limit: vmcb.get(limit) as u16,
@@ -162,7 +171,7 @@ pub(crate) fn read(vmcb: &impl VmcbFields) -> SystemRegisters {
         cr0: vmcb.get(fields::CR0),
         cr2: vmcb.get(fields::CR2),
         cr3: vmcb.get(fields::CR3),
-        cr4: vmcb.get(fields::CR4),
+        cr4,
         efer: vmcb.get(fields::EFER) & !EFER_SVME,
         cs: vmcb.segment(fields::CS),
         ds: vmcb.segment(fields::DS),
@@ -210,7 +219,12 @@ mod tests {
         };
         let mut vmcb = PlainVmcb::default();
         write(&mut vmcb, &system);
-        assert_eq!(read(&vmcb), system);
+        assert_eq!(read(&vmcb, 0x4_0620), system);
+        assert_eq!(
+            vmcb.get(fields::CR4),
+            0x4_0660,
+            "with MCE, which the guest does not read"
+        );
         assert_eq!(
             vmcb.get(fields::EFER),
             0x1d00,

@@ -35,6 +35,10 @@ pub struct SvmVcpu {
     pub(crate) host: Vmcb,
     /// RAX, RSP, RIP and RFLAGS are those of the last exit, and go into the VMCB at the next entry.
     pub(crate) registers: Registers,
+    /// Of vector 3, what exits beside a window for interrupts.
+    pub(crate) exits: u32,
+    /// CR4 as the guest has set it.
+    pub(crate) cr4: u64,
     /// DR0 to DR3, which the hypervisor keeps: breakpoints are not offered.
     pub(crate) debug: [u64; 4],
     pub(crate) fpu: Fpu,
@@ -85,6 +89,8 @@ impl SvmVcpu {
             vmcb,
             host,
             registers: Registers::default(),
+            exits: setup::VECTOR_3,
+            cr4: 0,
             debug: [0; 4],
             fpu,
             space,
@@ -178,9 +184,8 @@ impl SvmVcpu {
         }
     }
 
-    /// Enters the guest, and comes back at its next exit.
+    /// Enters the guest as it was [prepared](Self::prepare), and comes back at its next exit.
     fn enter(&mut self) -> Code {
-        self.prepare();
         // SAFETY: `Svm::enable` has opened all states of XCR0; this program uses no such register.
         unsafe { self.fpu.load() };
         // SAFETY: SVM is on, with a host save area. Both VMCBs are pages of this value's own; nested
@@ -210,18 +215,18 @@ impl SvmVcpu {
 
     /// Enters the guest as often as it takes until the run loop has something to do.
     fn go_on(&mut self) -> Result<Next, Error> {
-        if self.options.check && self.counts.total() == 0 {
-            self.prepare();
-            let broken = self.check();
-            if !broken.is_empty() {
-                self.note(format_args!("VMRUN would refuse this guest:{}", Lines(&broken)));
-                return Ok(Next::EntryFailed(Code::INVALID.0));
-            }
-        }
         self.processor.timer.begin_slice(self.options.slice);
         loop {
             if !self.prepare_interrupts() {
                 return Ok(Next::Halt);
+            }
+            self.prepare();
+            if self.options.check {
+                let broken = self.check();
+                if !broken.is_empty() {
+                    self.note(format_args!("VMRUN would refuse this guest:{}", Lines(&broken)));
+                    return Ok(Next::EntryFailed(Code::INVALID.0));
+                }
             }
             let code = self.enter();
             if code.is_refusal() {
@@ -306,7 +311,7 @@ impl Vcpu for SvmVcpu {
     }
 
     fn system_registers(&mut self) -> Result<SystemRegisters, Error> {
-        Ok(setup::read(&self.vmcb))
+        Ok(setup::read(&self.vmcb, self.cr4))
     }
 
     fn set_registers(&mut self, registers: &Registers, system: &SystemRegisters) -> Result<(), Error> {
@@ -314,6 +319,7 @@ impl Vcpu for SvmVcpu {
         self.event = Event::default();
         self.halted = false;
         self.pending = Pending::Nothing;
+        self.cr4 = system.cr4;
         setup::write(&mut self.vmcb, system);
         self.forget();
         Ok(())

@@ -225,7 +225,7 @@ fn pad(image: &Path) -> Result<()> {
 
 /// The file of settings.
 fn settings(firmware: &Path, image: &Path, model: Model, hardware: Hardware, port: u16, log: &Path) -> String {
-    let Hardware { memory, processors } = hardware;
+    let Hardware { memory, processors, .. } = hardware;
     let (firmware, image, log, model) = (firmware.display(), image.display(), log.display(), model.word());
     format!(
         "cpu: model={model}, count={processors}, ips=200000000, reset_on_triple_fault=0\n\

@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 const END: &str = "chiton: end status=";
 /// What its first line begins with; before it the emulator speaks of itself.
 const BEGIN: &str = "chiton: ";
+/// What a line of Bochs' debugger begins with: it tells where each triple fault was, of a guest too.
+const DEBUGGER: &str = "(0).[";
 /// Of the kernel's console: ends the input (Control-D).
 const END_OF_INPUT: u8 = 4;
 /// Of the kernel's console: the next byte is input, whatever it is (Control-V).
@@ -140,6 +142,9 @@ impl Machine {
                 // Before its first word nobody has set up the line.
                 if begun && let Some((input, line)) = input.take() {
                     input.feed(line);
+                }
+                if line.starts_with(DEBUGGER) {
+                    continue;
                 }
                 if let Some(code) = line.strip_prefix(END) {
                     status = code.trim().parse().ok();

@@ -37,6 +37,8 @@ pub(crate) struct Hardware {
     pub(crate) memory: u32,
     /// How many processors.
     pub(crate) processors: u32,
+    /// Whether QEMU has the port for the hypervisor's words, which else come on the serial line.
+    pub(crate) debug_port: bool,
 }
 
 impl Default for Hardware {
@@ -44,6 +46,7 @@ impl Default for Hardware {
         Self {
             memory: 512,
             processors: 1,
+            debug_port: true,
         }
     }
 }
@@ -206,10 +209,25 @@ pub(crate) enum Emulated {
     Bochs(Model),
     /// By QEMU.
     Qemu(Processor),
+    /// By QEMU, with SVM, as far as that goes like a machine on a desk: it boots by UEFI and has no debug port.
+    LikeOnDesk,
 }
 
 impl Emulated {
-    /// Starts it with this image, by BIOS.
+    /// The image for it, with this ramdisk, if any.
+    ///
+    /// # Errors
+    ///
+    /// If something does not build.
+    pub(crate) fn image(self, name: &str, ramdisk: Option<&[u8]>) -> Result<PathBuf> {
+        let kind = match self {
+            Self::LikeOnDesk => Kind::Uefi,
+            Self::Bochs(_) | Self::Qemu(_) => Kind::Bios,
+        };
+        image::make(kind, ramdisk, name)
+    }
+
+    /// Starts it with this image.
     ///
     /// # Errors
     ///
@@ -227,6 +245,13 @@ impl Emulated {
         match self {
             Self::Bochs(model) => Machine::bochs(image, model, hardware),
             Self::Qemu(processor) => Machine::qemu(image, Kind::Bios, processor, hardware),
+            Self::LikeOnDesk => {
+                let hardware = Hardware {
+                    debug_port: false,
+                    ..hardware
+                };
+                Machine::qemu(image, Kind::Uefi, Processor::Svm, hardware)
+            }
         }
     }
 }
@@ -256,14 +281,24 @@ pub(crate) fn ramdisk_with(files: &[(String, Vec<u8>)], command: Option<&[String
     ramdisk.finish()
 }
 
-/// A machine that runs an example instead of a guest; its status is 0 if it went as the manual says
-/// or could not be shown there.
+/// A machine that runs a guest with these arguments.
 ///
 /// # Errors
 ///
 /// If something does not build, or the machine does not start.
-pub(crate) fn example(name: &str, machine: Emulated) -> Result<Machine> {
-    let image = image::make(Kind::Bios, Some(&example_ramdisk(name, &[])?), "example")?;
+pub(crate) fn guest(app: &str, arguments: &[String], machine: Emulated) -> Result<Machine> {
+    let ramdisk = ramdisk(app, &[], &[], arguments, 1)?;
+    machine.boot(&image::make(Kind::Bios, Some(&ramdisk), "guest")?)
+}
+
+/// A machine that runs examples instead of guests, one after the other; its status is 0 if each went as the manual
+/// says or could not be shown there.
+///
+/// # Errors
+///
+/// If something does not build, or the machine does not start.
+pub(crate) fn examples(names: &[&str], machine: Emulated) -> Result<Machine> {
+    let image = machine.image("example", Some(&example_ramdisk(names, &[])?))?;
     machine.boot(&image)
 }
 
@@ -285,7 +320,7 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
         .collect();
     let example = args.example.as_deref().or(args.prove.then_some("prove"));
     let (ramdisk, what) = match example {
-        Some(name) => (example_ramdisk(name, &set)?, name),
+        Some(name) => (example_ramdisk(&[name], &set)?, name),
         None => {
             // Standard input is typed on the serial line, where it has an end.
             let first = ["input=serial".into(), format!("cpus={}", args.cpus)];
@@ -317,11 +352,15 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
     machine.run(None, input, io::stdout(), |line| eprintln!("{line}"))
 }
 
-/// The ramdisk for an example, which brings its own guest.
-fn example_ramdisk(name: &str, set: &[String]) -> Result<Vec<u8>> {
+/// The ramdisk for examples, which bring their own guests.
+fn example_ramdisk(names: &[&str], set: &[String]) -> Result<Vec<u8>> {
     let mut ramdisk = Ramdisk::default();
-    let mut lines = vec![format!("guest={name}"), format!("x-example={name}")];
-    lines.extend(set.iter().cloned());
+    let mut lines = Vec::new();
+    for name in names {
+        lines.extend([format!("guest={name}"), format!("x-example={name}")]);
+        lines.extend(set.iter().cloned());
+        lines.push(String::new());
+    }
     ramdisk.command(&lines)?;
     ramdisk.finish()
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Read,
     path::Path,
     process::{Command, Stdio},
 };
@@ -77,20 +78,18 @@ impl Machine {
         .args(["-m", &format!("{}M", hardware.memory)])
         .args(["-smp", &hardware.processors.to_string()])
         .args(["-serial", "stdio"])
-        // The file is the pipe that is our standard error there.
-        .args(["-chardev", "file,id=words,path=/dev/stderr"])
-        .args(["-device", "isa-debugcon,iobase=0xe9,chardev=words"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
         .args(["-D".as_ref(), log.as_os_str()]);
+        if hardware.debug_port {
+            // The file is the pipe that is our standard error there.
+            qemu.args(["-chardev", "file,id=words,path=/dev/stderr"])
+                .args(["-device", "isa-debugcon,iobase=0xe9,chardev=words"]);
+        }
         let file = image.display().to_string().replace(',', ",,");
         qemu.args(["-drive", &format!("format=raw,snapshot=on,file={file}")]);
         if kind == Kind::Uefi {
-            if !Path::new(OVMF).exists() {
-                return Err(Error::Missing(format!(
-                    "{OVMF} is not there; type: sudo apt-get install -y ovmf"
-                )));
-            }
-            qemu.args(["-bios", OVMF]);
+            let firmware = tools::debian_file(OVMF, "ovmf")?;
+            qemu.arg("-bios").arg(firmware);
         }
         qemu.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         drop(fs::remove_file(&log));
@@ -99,11 +98,18 @@ impl Machine {
             program: program.display().to_string(),
             source,
         })?;
-        let (line, console, words) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (line, serial, words) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let serial = Box::new(serial.expect("it is piped"));
+        let words = Box::new(words.expect("it is piped"));
+        let (console, words): (Box<dyn Read + Send>, Box<dyn Read + Send>) = if hardware.debug_port {
+            (serial, words)
+        } else {
+            (words, serial)
+        };
         Ok(Self {
             line: Box::new(line.expect("it is piped")),
-            console: Box::new(console.expect("it is piped")),
-            words: Box::new(words.expect("it is piped")),
+            console,
+            words,
             children: vec![child],
             log,
             named: processor.named().into(),

@@ -53,12 +53,69 @@ fn control(checks: &mut Checks) {
         Outcome::Done,
     );
     checks.outcome("clts", attempt!("clts"), Outcome::Done);
+    refused_values(checks, cr0, cr4);
+    features(checks, cr4);
     let cr8: u64;
     // SAFETY: no interrupt is waited for; it is put back.
     unsafe {
         asm!("mov cr8, {}", "mov {}, cr8", "mov cr8, {}", in(reg) 5_u64, out(reg) cr8, in(reg) 0_u64, options(nomem, nostack))
     };
     checks.holds("CR8 holds what is written", cr8 == 5);
+}
+
+/// What CR0 and CR4 do not take.
+fn refused_values(checks: &mut Checks, cr0: u64, cr4: u64) {
+    for (what, value) in [
+        ("CR0.PG without PE", cr0 & !1),
+        ("CR0 without PG, in 64-bit mode", cr0 & !(1 << 31)),
+        ("CR0.NW without CD", cr0 | 1 << 29),
+    ] {
+        checks.outcome(
+            what,
+            attempt!("mov cr0, {v}", v = in(reg) value),
+            Outcome::GeneralProtection,
+        );
+    }
+    for (what, value) in [
+        ("CR4 without PAE", cr4 & !(1 << 5)),
+        ("CR4.VMXE", cr4 | 1 << 13),
+        ("CR4.SMXE", cr4 | 1 << 14),
+        ("CR4.PCIDE", cr4 | 1 << 17),
+        ("CR4.PKE", cr4 | 1 << 22),
+        ("CR4.CET", cr4 | 1 << 23),
+        ("a bit of CR4 beyond 32", cr4 | 1 << 40),
+    ] {
+        checks.outcome(
+            what,
+            attempt!("mov cr4, {v}", v = in(reg) value),
+            Outcome::GeneralProtection,
+        );
+    }
+    let (now0, now4): (u64, u64);
+    // SAFETY: they are read.
+    unsafe { asm!("mov {}, cr0", "mov {}, cr4", out(reg) now0, out(reg) now4, options(nomem, nostack)) };
+    checks.holds("neither has changed", (now0, now4) == (cr0, cr4));
+}
+
+/// What they do take.
+fn features(checks: &mut Checks, cr4: u64) {
+    // TSD, PGE, MCE: the last is set for real all the time, on bare metal.
+    for (what, bit) in [("CR4.TSD", 2), ("CR4.MCE", 6), ("CR4.PGE", 7)] {
+        let (set, cleared): (u64, u64);
+        // SAFETY: nobody reads the time-stamp counter in ring 3 meanwhile; the bits are put back.
+        unsafe {
+            asm!(
+                "mov cr4, {set_to}", "mov {set}, cr4", "mov cr4, {old}", "mov {cleared}, cr4",
+                set_to = in(reg) cr4 | 1 << bit, old = in(reg) cr4 & !(1 << bit), set = out(reg) set, cleared = out(reg) cleared,
+                options(nomem, nostack)
+            );
+        }
+        checks.holds(what, set == cr4 | 1 << bit && cleared == cr4 & !(1 << bit));
+    }
+    let machine_status: u64;
+    // SAFETY: MP and TS are as they were, NE and EM are not touched.
+    unsafe { asm!("smsw {s}", "lmsw {s:x}", s = out(reg) machine_status, options(nomem, nostack)) };
+    checks.holds("LMSW takes what SMSW gives", machine_status & 1 == 1);
 }
 
 fn debug(checks: &mut Checks) {

@@ -38,6 +38,17 @@ pub(super) enum DeviceError {
     /// A disk that is damaged.
     #[error(transparent)]
     Ramdisk(#[from] RamdiskError),
+    /// A disk that ends within a sector.
+    #[error(
+        "the disk {file:?} is {bytes} bytes long, not a multiple of 512: make it so with `truncate -s {}`",
+        bytes.next_multiple_of(512)
+    )]
+    Length {
+        /// The file of the ramdisk.
+        file: String,
+        /// How long it is.
+        bytes: usize,
+    },
     /// A disk that is too large.
     #[error("no memory is left for a copy of the disk {0:?}")]
     NoMemory(String),
@@ -98,6 +109,10 @@ impl Mainboard {
             let content = ramdisk
                 .file(&disk.file)?
                 .ok_or_else(|| DeviceError::NoDisk(disk.file.clone()))?;
+            if !content.len().is_multiple_of(512) {
+                let (file, bytes) = (disk.file.clone(), content.len());
+                return Err(DeviceError::Length { file, bytes });
+            }
             let memory = MemoryDisk::new(content, disk.read_only);
             let disk = memory.ok_or_else(|| DeviceError::NoMemory(disk.file.clone()))?;
             disks.push((file, disk.written()));

@@ -17,14 +17,11 @@ pub(super) struct MemoryDisk {
 }
 
 impl MemoryDisk {
-    /// A disk with this content, filled up with zeros to whole sectors; `None` if there is no memory
-    /// for it.
+    /// A disk with this content, which is whole sectors; `None` if there is no memory for it.
     pub(super) fn new(content: &[u8], read_only: bool) -> Option<Self> {
-        let len = content.len().next_multiple_of(SECTOR as usize);
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).ok()?;
+        bytes.try_reserve_exact(content.len()).ok()?;
         bytes.extend_from_slice(content);
-        bytes.resize(len, 0);
         Some(Self {
             bytes,
             read_only,

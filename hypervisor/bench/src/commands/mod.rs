@@ -4,6 +4,7 @@ pub(crate) mod compare;
 pub(crate) mod density;
 pub(crate) mod exits;
 pub(crate) mod machine;
+pub(crate) mod nested;
 pub(crate) mod report;
 pub(crate) mod start;
 pub(crate) mod vs;

@@ -58,7 +58,7 @@ pub(super) fn skip(vcpu: &mut SvmVcpu, opcodes: &[&[u8]]) -> Next {
 
 /// CPUID, answered from the guest's table.
 pub(super) fn cpuid(vcpu: &mut SvmVcpu) -> Next {
-    let osxsave = vcpu.vmcb.get(fields::CR4) & Cr4Flags::OSXSAVE.bits() != 0;
+    let osxsave = vcpu.cr4 & Cr4Flags::OSXSAVE.bits() != 0;
     let cpuid = vcpu.cpuid.as_ref().unwrap_or(&vcpu.processor.cpuid);
     cpuid.execute(&mut vcpu.registers, osxsave, vcpu.fpu.xcr0());
     skip(vcpu, &[&[0x0f, 0xa2]])
@@ -90,23 +90,10 @@ pub(super) fn xsetbv(vcpu: &mut SvmVcpu) -> Next {
 /// MOV to and from debug registers: 0F 21 and 0F 23. They hold what is written, and break nowhere:
 /// breakpoints are not offered.
 pub(super) fn debug_register(vcpu: &mut SvmVcpu, number: u8, write: bool) -> Next {
-    let opcode = [0x0f, if write { 0x23 } else { 0x21 }];
-    // Which general register is in the ModRM byte behind the opcode, and in REX.B before it.
-    let (bytes, len) = at_rip(vcpu);
-    let bytes = &bytes[..len];
-    let found = length_of(bytes, &opcode).map(usize::from);
-    let Some((at, modrm)) = found.and_then(|at| Some((at, *bytes.get(at)?))) else {
-        vcpu.note(format_args!(
-            "the bytes at RIP are no MOV of a debug register: {bytes:02x?}"
-        ));
+    let Some((register, next)) = general_register(vcpu, if write { 0x23 } else { 0x21 }) else {
+        vcpu.note(format_args!("the bytes at RIP are no MOV of a debug register"));
         return Next::Broken(Broken::Unknown(0x20 + u32::from(number)));
     };
-    let rex = bytes[..at - 2]
-        .last()
-        .filter(|byte| **byte & 0xf0 == 0x40)
-        .copied()
-        .unwrap_or(0);
-    let register = modrm & 7 | (rex & 1) << 3;
     match (number, write) {
         (0..=3, false) => *vcpu.registers.general_mut(register) = vcpu.debug[usize::from(number)],
         (0..=3, true) => vcpu.debug[usize::from(number)] = vcpu.registers.general(register),
@@ -120,5 +107,18 @@ pub(super) fn debug_register(vcpu: &mut SvmVcpu, number: u8, write: bool) -> Nex
         (_, false) => *vcpu.registers.general_mut(register) = vcpu.vmcb.get(fields::DR7),
         (_, true) => {}
     }
-    vcpu.advance(vcpu.registers.rip.wrapping_add(at as u64 + 1))
+    vcpu.advance(next)
+}
+
+/// The general register of a MOV to or from a control or debug register, whose opcode is 0F and this, and where the next
+/// instruction is; `None` if the bytes at RIP are another instruction.
+pub(super) fn general_register(vcpu: &SvmVcpu, opcode: u8) -> Option<(u8, u64)> {
+    // It is in the ModRM byte behind the opcode, and in REX.B before it.
+    let (bytes, len) = at_rip(vcpu);
+    let bytes = &bytes[..len];
+    let at = usize::from(length_of(bytes, &[0x0f, opcode])?);
+    let modrm = *bytes.get(at)?;
+    let rex = bytes[..at - 2].last().filter(|byte| **byte & 0xf0 == 0x40);
+    let register = modrm & 7 | (rex.copied().unwrap_or(0) & 1) << 3;
+    Some((register, vcpu.registers.rip.wrapping_add(at as u64 + 1)))
 }

@@ -4,6 +4,7 @@
 //! loop has to do. Of that, accesses to ports and device registers come back here once the board has
 //! answered: see [`complete`].
 
+mod control_registers;
 mod events;
 mod instructions;
 mod model_specific;
@@ -57,12 +58,16 @@ pub(crate) enum Pending {
 
 /// Deals with an exit.
 pub(crate) fn handle(vcpu: &mut SvmVcpu, code: Code) -> Result<Next, Error> {
+    control_registers::watch(vcpu);
     Ok(match code.range() {
         Some(Range::Exception(vector)) => events::exception(vcpu, vector),
+        Some(Range::CrRead(4)) => control_registers::read_cr4(vcpu),
+        Some(Range::CrWrite(4)) => control_registers::write_cr4(vcpu),
         Some(Range::DrRead(number)) => instructions::debug_register(vcpu, number, false),
         Some(Range::DrWrite(number)) => instructions::debug_register(vcpu, number, true),
         Some(_) => unexpected(vcpu, code),
         None => match code {
+            Code::CR0_SELECTIVE => control_registers::write_cr0(vcpu),
             Code::INTR => events::interrupt(vcpu),
             // It is pending still, and STGI has let it through to the host's own handler.
             Code::NMI => Next::Resume,

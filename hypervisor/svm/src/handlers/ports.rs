@@ -46,6 +46,12 @@ pub(super) fn begin(vcpu: &mut SvmVcpu) -> Next {
         }
     }
     vcpu.pending = Pending::Port(access, next);
+    if access.is_done() {
+        match vcpu.advance(next) {
+            Next::Resume => {}
+            end => return end,
+        }
+    }
     Next::Answer
 }
 
@@ -57,7 +63,10 @@ pub(super) fn complete(vcpu: &mut SvmVcpu, mut access: PortAccess, next: u64) ->
     {
         return page_fault(vcpu, fault);
     }
-    if access.complete(&mut vcpu.registers) {
+    if access.is_done() {
+        // It was passed before.
+        Next::Resume
+    } else if access.complete(&mut vcpu.registers) {
         vcpu.advance(next)
     } else {
         Next::Resume

@@ -4,13 +4,14 @@
 //! processor may have and the guest has not. CR3 never does, and CR8 only where there is no TPR
 //! shadow.
 
+use chiton_core::control;
 use chiton_core::vmx::{VmcsFields, VmcsWrite, fields};
 use chiton_shared::memory::GuestMemory;
 use x86_64::registers::control::{Cr0Flags, Cr4Flags, EferFlags};
 
 use super::Next;
 use crate::inject::Injection;
-use crate::setup::guest::{self, CR4_BOTH, CR4_GUESTS};
+use crate::setup::guest;
 use crate::{Error, VmxVcpu};
 
 /// What the guest did: bits 5:4 of the qualification.
@@ -54,20 +55,13 @@ pub(super) fn access(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
     Ok(Next::Resume)
 }
 
-/// CR0; false if it takes no such value (SDM volume 2B, MOV to control registers).
+/// CR0; false if it takes no such value.
 fn set_cr0(vcpu: &mut VmxVcpu, value: u64) -> Result<bool, Error> {
-    let old = guest::cr0(&vcpu.vmcs);
-    let flags = Cr0Flags::from_bits_truncate(value);
-    let has = |flag| flags.contains(flag);
-    if value >> 32 != 0
-        || has(Cr0Flags::PAGING) && !has(Cr0Flags::PROTECTED_MODE_ENABLE)
-        || has(Cr0Flags::NOT_WRITE_THROUGH) && !has(Cr0Flags::CACHE_DISABLE)
-    {
+    let Some(value) = control::cr0(value) else {
         return Ok(false);
-    }
-    // ET is always set; bits that mean nothing are not kept.
-    let value = flags.bits() | Cr0Flags::EXTENSION_TYPE.bits();
-    if (old ^ value) & Cr0Flags::PAGING.bits() != 0 && !change_mode(vcpu, has(Cr0Flags::PAGING))? {
+    };
+    let paging = Cr0Flags::PAGING.bits();
+    if (guest::cr0(&vcpu.vmcs) ^ value) & paging != 0 && !change_mode(vcpu, value & paging != 0)? {
         return Ok(false);
     }
     guest::write_cr0(&mut vcpu.vmcs, value, vcpu.real)?;
@@ -75,19 +69,18 @@ fn set_cr0(vcpu: &mut VmxVcpu, value: u64) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Paging is switched on or off, and long mode with it (SDM volume 3A, section 11.8.5); false if
-/// that cannot be now.
+/// Paging is switched on or off; false if that cannot be now.
 fn change_mode(vcpu: &mut VmxVcpu, paging: bool) -> Result<bool, Error> {
     /// L of the access rights of CS: 64-bit mode.
     const LONG: u32 = 1 << 13;
     let in_64_bit_mode = vcpu.vmcs.get(fields::GUEST_CS_ACCESS_RIGHTS) & LONG != 0;
-    let efer = EferFlags::from_bits_truncate(vcpu.vmcs.get(fields::GUEST_EFER));
-    let extended = guest::cr4(&vcpu.vmcs) & Cr4Flags::PHYSICAL_ADDRESS_EXTENSION.bits() != 0;
-    let long = paging && efer.contains(EferFlags::LONG_MODE_ENABLE);
-    if !paging && in_64_bit_mode || long && (in_64_bit_mode || !extended) {
+    let cr4 = guest::cr4(&vcpu.vmcs);
+    let old = vcpu.vmcs.get(fields::GUEST_EFER);
+    let Some(efer) = control::switch_paging(paging, old, cr4, in_64_bit_mode) else {
         return Ok(false);
-    }
-    if paging && extended && !long {
+    };
+    let extended = cr4 & Cr4Flags::PHYSICAL_ADDRESS_EXTENSION.bits() != 0;
+    if paging && extended && efer & EferFlags::LONG_MODE_ACTIVE.bits() == 0 {
         // The processor would read these now (SDM volume 3A, section 5.4.1); VM entry takes them
         // from the VMCS.
         let table = vcpu.vmcs.get(fields::GUEST_CR3) & 0xffff_ffe0;
@@ -106,21 +99,15 @@ fn change_mode(vcpu: &mut VmxVcpu, paging: bool) -> Result<bool, Error> {
             vcpu.vmcs.set(field, u64::from_le_bytes(entry))?;
         }
     }
-    let mut changed = efer;
-    changed.set(EferFlags::LONG_MODE_ACTIVE, long);
-    guest::write_efer(&mut vcpu.vmcs, changed.bits())?;
+    guest::write_efer(&mut vcpu.vmcs, efer)?;
     Ok(true)
 }
 
 /// CR4; false if it takes no such value. A feature that the guest's CPUID does not have is a
 /// reserved bit.
 fn set_cr4(vcpu: &mut VmxVcpu, value: u64) -> Result<bool, Error> {
-    let supported = vcpu.processor.capabilities.cr4_fixed1;
-    if value & !((CR4_GUESTS | CR4_BOTH).bits() & supported) != 0 {
-        return Ok(false);
-    }
     let long = vcpu.vmcs.get(fields::GUEST_EFER) & EferFlags::LONG_MODE_ACTIVE.bits() != 0;
-    if long && value & Cr4Flags::PHYSICAL_ADDRESS_EXTENSION.bits() == 0 {
+    if !control::takes_cr4(value, vcpu.processor.capabilities.cr4_fixed1, long) {
         return Ok(false);
     }
     guest::write_cr4(&mut vcpu.vmcs, value, vcpu.real)?;

@@ -37,6 +37,9 @@ pub(super) fn begin(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
             None => access.take(&vcpu.registers),
         }
     }
+    if access.is_done() {
+        vcpu.advance()?;
+    }
     vcpu.pending = Pending::Port(access);
     Ok(Next::Answer)
 }
@@ -69,7 +72,8 @@ pub(super) fn complete(vcpu: &mut VmxVcpu, mut access: PortAccess) -> Result<Nex
     {
         return Ok(page_fault(vcpu, fault));
     }
-    if access.complete(&mut vcpu.registers) {
+    // One that is done was passed before.
+    if !access.is_done() && access.complete(&mut vcpu.registers) {
         vcpu.advance()?;
     }
     Ok(Next::Resume)

@@ -3,12 +3,13 @@
 //! CR0 and CR4 have three values each: what the guest reads is the *shadow* in the bits of the
 //! *mask*, which are the hypervisor's, and the *real* one in the others.
 
+use chiton_core::control::{CR4_BOTH, CR4_GUESTS};
 use chiton_core::paging::Pat;
 use chiton_core::vcpu::{Segment, SystemRegisters, Table};
 use chiton_core::vmx::controls::entry;
 use chiton_core::vmx::fields::segments::{CS, DS, ES, FS, GS, LDTR, SS, SegmentFields, TR};
 use chiton_core::vmx::{Capabilities, NoSuchField, VmcsFields, VmcsWrite, fields};
-use x86_64::registers::control::{Cr0Flags, Cr4Flags, EferFlags};
+use x86_64::registers::control::{Cr0Flags, EferFlags};
 
 /// A segment that cannot be used (SDM volume 3C, table 26-2).
 const UNUSABLE: u32 = 1 << 16;
@@ -22,25 +23,6 @@ pub(crate) const CR0_GUESTS: Cr0Flags = Cr0Flags::MONITOR_COPROCESSOR
     .union(Cr0Flags::TASK_SWITCHED)
     .union(Cr0Flags::WRITE_PROTECT)
     .union(Cr0Flags::ALIGNMENT_MASK);
-
-/// Bits of CR4 that the guest may change without an exit: the features that its CPUID has. Any
-/// other bit is reserved in it, but for [`CR4_BOTH`].
-pub(crate) const CR4_GUESTS: Cr4Flags = Cr4Flags::TIMESTAMP_DISABLE
-    .union(Cr4Flags::DEBUGGING_EXTENSIONS)
-    .union(Cr4Flags::PAGE_SIZE_EXTENSION)
-    .union(Cr4Flags::PHYSICAL_ADDRESS_EXTENSION)
-    .union(Cr4Flags::PAGE_GLOBAL)
-    .union(Cr4Flags::OSFXSR)
-    .union(Cr4Flags::OSXMMEXCPT_ENABLE)
-    .union(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION)
-    .union(Cr4Flags::FSGSBASE)
-    .union(Cr4Flags::OSXSAVE)
-    .union(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION)
-    .union(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION);
-
-/// A bit of CR4 that the guest may set and that is set for real all the time: without it, a machine
-/// check in the guest would shut the processor down (SDM volume 3B, section 17.8).
-pub(crate) const CR4_BOTH: Cr4Flags = Cr4Flags::MACHINE_CHECK_EXCEPTION;
 
 /// What CR0 and CR4 really hold when the guest has set them to something.
 #[derive(Clone, Copy, Debug)]

@@ -2,18 +2,20 @@
 
 use std::{fs, io, path::Path};
 
-use super::{LIMIT, MACHINES};
+use super::LIMIT;
 use crate::{
     bare::{self, Emulated, Input, Model, Processor},
     error::{Error, Result},
     paths,
 };
 
+/// The machines that refuse guests: one of VMX, one of SVM.
+const BOTH: [Emulated; 2] = [Emulated::Bochs(Model::SkylakeX), Emulated::Qemu(Processor::Svm)];
 /// The status of what could not be run.
 const FAILED: i32 = 125;
 
 /// A guest that cannot be started: the lines of `command`, and a part of the sentence.
-const GUESTS: [(&[&str], &str); 5] = [
+const GUESTS: [(&[&str], &str); 6] = [
     (&["guest=nobody"], "the ramdisk has no guest \"nobody\"; there are "),
     (
         &["guest=hello", "memory=64G"],
@@ -23,6 +25,10 @@ const GUESTS: [(&[&str], &str); 5] = [
     (
         &["guest=flipped"],
         "the ramdisk's file \"guests/flipped\" is damaged: its CRC-32 is ",
+    ),
+    (
+        &["guest=sha256", "disk=odd-disk"],
+        "the disk \"odd-disk\" is 1000 bytes long, not a multiple of 512: make it so with `truncate -s 1024`",
     ),
     (&["guest=sha256"], "the guest needs a disk: add a line disk=FILE"),
 ];
@@ -86,7 +92,7 @@ const RAMDISKS: [Ramdisk; 6] = [
 ];
 
 /// How many there are.
-pub(super) const COUNT: usize = GUESTS.len() * MACHINES.len() + PROCESSORS.len() + RAMDISKS.len();
+pub(super) const COUNT: usize = GUESTS.len() * BOTH.len() + PROCESSORS.len() + RAMDISKS.len();
 
 /// A ramdisk that runs `hello`.
 fn good(files: &Files) -> Result<Vec<u8>> {
@@ -120,6 +126,7 @@ pub(super) fn run() -> Result<Vec<String>> {
         ("guests/hello".to_owned(), hello.clone()),
         ("guests/sha256".to_owned(), guest("sha256")?),
         ("guests/damaged".to_owned(), hello[..4096].to_owned()),
+        ("odd-disk".to_owned(), hello[..1000].to_owned()),
         ("guests/flipped".to_owned(), hello),
     ];
     let mut found = Vec::new();
@@ -132,7 +139,7 @@ pub(super) fn run() -> Result<Vec<String>> {
     let mut ramdisk = bare::ramdisk_with(&files, Some(&lines))?;
     flip(&mut ramdisk, "guests/flipped", 512 + 4100)?;
     let image = bare::image_of("refused", Some(&ramdisk))?;
-    for machine in MACHINES {
+    for machine in BOTH {
         let expected = GUESTS.map(|(_, sentence)| sentence);
         found.extend(refused(machine, &image, &expected)?);
     }
