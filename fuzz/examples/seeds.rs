@@ -4,14 +4,102 @@
 use std::fs;
 use std::path::Path;
 
+use chiton_bench::environment::Environment;
+use chiton_bench::run::{Case, Fact, Kind, Machine, Run, Samples, Unit};
+use chiton_core::state::Writer;
+use chiton_kvm::snapshot::format::{self, BUILD, Description, DiskFacts, Pages};
 use chiton_shared::manifest::{Feature, Manifest, Ring};
 use chiton_shared::virtio::mmio::Register;
 use chiton_shared::virtio::ring::QueueConfig;
 use chiton_shared::virtio::vsock::{HOST_CID, Header, TYPE_STREAM};
 
+/// A byte that says which part of a snapshot it is, then that part.
+fn snapshot() -> std::io::Result<()> {
+    let part = |name, number: u8, bytes: &[u8]| save("snapshot", name, &[&[number], bytes].concat());
+    let disk = DiskFacts {
+        path: "/srv/disk.img".into(),
+        sectors: 2048,
+        read_only: true,
+        queues: 1,
+        written: 5,
+    };
+    let full = Description {
+        name: "counter".into(),
+        memory: 3 << 20,
+        processors: 2,
+        ring: None,
+        interrupts: None,
+        tsc_khz: 2_000_000,
+        cpuid: Vec::new(),
+        disks: vec![disk],
+        balloon: Some(0),
+        devices: vec![vec![1, 2, 3]],
+        vcpus: vec![(0, vec![1; 8]), (1, Vec::new())],
+        parent: None,
+        pages: Pages::All(vec![1, 2, 3]),
+    };
+    let changed = Description {
+        parent: Some("/srv/full.snap".into()),
+        pages: Pages::Changed(vec![
+            format::Run {
+                first: 1,
+                count: 2,
+                crc: 3,
+            },
+            format::Run {
+                first: 7,
+                count: 1,
+                crc: 4,
+            },
+        ]),
+        ..full.clone()
+    };
+    let header = format::Header {
+        description: 100,
+        description_crc: 1,
+        guest_crc: 2,
+        memory: 3 << 20,
+        guest: 5000,
+        id: [7; 16],
+        parent: None,
+        build: BUILD.into(),
+    };
+    part("header", 0, &header.to_bytes())?;
+    let sized = |description: &Description, memory: u64| [&memory.to_le_bytes()[..], &description.to_bytes()].concat();
+    part("full", 1, &sized(&full, 3 << 20))?;
+    part("changed", 1, &sized(&changed, 3 << 12))?;
+    for (name, number, device, queues) in [("console", 3, 3_u32, 2_u32), ("entropy", 4, 4, 1), ("balloon", 5, 5, 4)] {
+        let mut state = Writer::new();
+        // Kind, status, interrupt, generation, two selectors, the features: VERSION_1.
+        [device, 0b1111, 0, 0, 0, 0].map(|word| state.u32(word));
+        state.u64(1 << 32);
+        state.flag(false);
+        state.u32(0);
+        state.u32(queues);
+        for queue in 0..u64::from(queues) {
+            let at = 0x10_0000 + queue * 0x1000;
+            state.u16(8);
+            [at, at + 0x100, at + 0x200].map(|address| state.u64(address));
+            state.flag(true);
+            state.u16(9);
+            state.u16(0);
+        }
+        let rest: &[u8] = match number {
+            3 => &[5, 0, 0, 0, 0, 0, 0, 0],
+            5 => &[1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0],
+            _ => &[],
+        };
+        state.raw(rest);
+        part(name, number, &state.into_bytes())?;
+    }
+    Ok(())
+}
+
 fn main() -> std::io::Result<()> {
     images()?;
     control()?;
+    measurement()?;
+    snapshot()?;
     save(
         "manifest",
         "user",
@@ -182,7 +270,7 @@ fn main() -> std::io::Result<()> {
     // A packet at page 40 of a guest that asks for port 0 of the host, then one with four bytes.
     let packet = |op: u8, len: u8| {
         let mut script = Vec::new();
-        let header = Header {
+        let header = format::Header {
             src_cid: 3,
             dst_cid: HOST_CID,
             len: len.into(),
@@ -395,6 +483,48 @@ fn save(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     fs::create_dir_all(&folder)?;
     fs::write(folder.join(name), bytes)
+}
+
+/// A run with a case that was measured and one that was not, without what belongs to this machine.
+fn measurement() -> std::io::Result<()> {
+    let absent = || Fact::Absent("not asked".into());
+    let mut run = Run::begin(Kind::Exits, Machine::Kvm, 1);
+    run.started = "2026-01-01T00:00:00Z".into();
+    run.chiton.commit = absent();
+    run.environment = Environment {
+        cpu: absent(),
+        processors: absent(),
+        smt: absent(),
+        microcode: absent(),
+        governor: absent(),
+        nested: absent(),
+        kernel: absent(),
+        isolated: absent(),
+        clocksource: absent(),
+        kvm: absent(),
+        limits: absent(),
+        load: absent(),
+        kvm_parameters: [("kvm.halt_poll_ns".to_owned(), Fact::Known("0".into()))].into(),
+        mitigations: [("mds".to_owned(), Fact::Known("Not affected".into()))].into(),
+    };
+    let samples = [30, 31, 29].map(|value| Samples::of([value, value + 1, 500]));
+    let samples = samples
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(std::io::Error::other)?;
+    let mut case = Case::measured("cpuid", "instructions", "CPUID", Unit::Ticks, samples);
+    case.cause = Some("CPUID".into());
+    case.note("a note");
+    run.cases.push(case);
+    run.cases.push(Case::skipped(
+        "wbinvd",
+        "instructions",
+        "WBINVD",
+        Unit::Ticks,
+        "not here",
+    ));
+    save("measurement", "two_cases", run.to_json().as_bytes())?;
+    save("measurement", "another_version", br#"{"schema":"chiton-bench/2"}"#)
 }
 
 /// A layer with each kind of entry, the documents of an image, and names.

@@ -1,6 +1,8 @@
 //! End-to-end tests: `chiton` itself, real guests, real KVM.
 
 mod balloon;
+mod bench;
+mod calls;
 mod command_line;
 mod control;
 mod disk_failures;
@@ -18,6 +20,7 @@ mod interrupts;
 mod io;
 mod jails;
 mod journal;
+mod lab;
 mod net;
 mod networks;
 mod ports;
@@ -26,6 +29,7 @@ mod refusals;
 mod rootless;
 mod run;
 mod said;
+mod snapshots;
 mod soak;
 mod spec_driver;
 mod trouble;

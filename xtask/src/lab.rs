@@ -22,6 +22,13 @@ pub(crate) fn run(command: &[String]) -> Result<i32> {
     let guests = guests::all()?;
     guests::build(&guests)?;
     let mut files = vec![(chiton, "/bin/chiton".to_owned())];
+    // It takes long to build, and few ask for it.
+    if command
+        .iter()
+        .any(|word| word.contains("chiton-bench") || word.contains("chiton bench"))
+    {
+        files.push((build::bench()?, "/bin/chiton-bench".to_owned()));
+    }
     files.extend(
         guests
             .iter()

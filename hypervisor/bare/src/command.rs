@@ -51,6 +51,8 @@ pub struct Command {
     /// The processor of the machine that it runs on. Guests of one processor run one after the other,
     /// those of several at once.
     pub on: usize,
+    /// How many processors it has: those of the machine from [`on`](Self::on) on.
+    pub cpus: u32,
     /// Whether guests of other processors run beside it. Its console then goes out in whole lines,
     /// and each begins with the processor's number and `|`.
     pub beside: bool,
@@ -109,6 +111,7 @@ impl Command {
             input: false,
             timeout: None,
             on: 0,
+            cpus: 1,
             beside: false,
             log: LogLevel::Warn,
             show: Show::default(),
@@ -134,6 +137,11 @@ pub enum CommandError {
     /// It names too many.
     #[error("the file `command` names more than {MAX_GUESTS} guests")]
     TooManyGuests,
+    /// A guest has several processors, and one of them is another's that runs beside it.
+    #[error(
+        "the file `command` has guests on processors {0} and {1}, and the first has more processors than lie between"
+    )]
+    Overlap(usize, usize),
     /// A line says something of a guest that was not named yet.
     #[error("line {0} of the file `command` says something of no guest: guest=NAME comes first")]
     BeforeGuest(usize),
@@ -171,7 +179,7 @@ pub enum CommandError {
 }
 
 /// The keys, for people.
-const KEYS: &str = "guest, arg, env, memory, ring, disk, input, timeout, on, log, exits, trace, vmcs, controls, check, \
+const KEYS: &str = "guest, arg, env, memory, ring, disk, input, timeout, on, cpus, log, exits, trace, vmcs, controls, check, \
                     walk, pages";
 
 /// Reads a command file.
@@ -218,10 +226,19 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Command>, CommandError> {
     if commands.is_empty() {
         return Err(CommandError::NoGuest);
     }
+    let all = || commands.iter();
+    if let Some((one, other)) = all().find_map(|one| Some((one, all().find(|other| overlap(one, other))?))) {
+        return Err(CommandError::Overlap(one.on, other.on));
+    }
     let first = commands[0].on;
     let beside = commands.iter().any(|command| command.on != first);
     commands.iter_mut().for_each(|command| command.beside = beside);
     Ok(commands)
+}
+
+/// Whether two guests would run at once on the same processor.
+const fn overlap(one: &Command, other: &Command) -> bool {
+    one.on < other.on && other.on < one.on + one.cpus as usize
 }
 
 /// Takes in one line.
@@ -260,6 +277,10 @@ fn set(command: &mut Command, line: usize, key: &str, value: &str) -> Result<(),
         "on" => match value.parse() {
             Ok(processor) if processor < MAX_PROCESSORS => return store(&mut command.on, processor),
             _ => "the number of a processor, from 0,",
+        },
+        "cpus" => match value.parse() {
+            Ok(count) if (1..=MAX_PROCESSORS).contains(&count) => return store(&mut command.cpus, count as u32),
+            _ => "a number of processors, from 1,",
         },
         "log" => match level(value) {
             Some(level) => return store(&mut command.log, level),
@@ -384,7 +405,7 @@ mod tests {
     #[test]
     fn every_key_is_taken_in() {
         let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\n\
-                    input=serial\ntimeout=200ms\non=1\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
+                    input=serial\ntimeout=200ms\non=1\ncpus=2\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
                     walk=0x200000\nwalk=4096\npages=4k\nx-pml=1\n";
         let [command] = &parse(text.as_bytes()).unwrap()[..] else {
             panic!("one guest")
@@ -403,6 +424,7 @@ mod tests {
             input: true,
             timeout: Some(Duration::from_millis(200)),
             on: 1,
+            cpus: 2,
             beside: false,
             log: LogLevel::Debug,
             show: Show {
@@ -444,6 +466,11 @@ mod tests {
         let beside = |text: &[u8]| parse(text).unwrap().iter().map(|c| c.beside).collect::<Vec<_>>();
         assert_eq!(beside(b"guest=a\non=1\n\nguest=b\non=1\n"), [false, false]);
         assert_eq!(beside(b"guest=a\n\nguest=b\non=1\n"), [true, true]);
+        assert_eq!(beside(b"guest=a\ncpus=2\n\nguest=b\non=2\n"), [true, true]);
+        assert_eq!(
+            parse(b"guest=b\non=2\n\nguest=a\ncpus=3\n"),
+            Err(CommandError::Overlap(0, 2))
+        );
     }
 
     #[test]
@@ -463,6 +490,8 @@ mod tests {
             "timeout=soon",
             "on=32",
             "on=-1",
+            "cpus=0",
+            "cpus=33",
             "log=loud",
             "walk=0xg",
             "pages=2k",

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use chiton_bench::Result;
 use clap::{Parser, Subcommand};
-use commands::{compare, density, exits, machine, report, start, vs};
+use commands::{calls, compare, density, exits, machine, nested, report, start, vs};
 
 /// Measures what Chiton costs, and shows what was measured.
 #[derive(Debug, Parser)]
@@ -18,6 +18,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Calls(calls::Args),
     Compare(compare::Args),
     Report(report::Args),
     Start(start::Args),
@@ -26,6 +27,7 @@ enum Command {
     #[command(hide = true)]
     DensityKeeper(density::KeeperArgs),
     Exits(exits::Args),
+    Nested(nested::Args),
     #[command(hide = true)]
     Machine(machine::Args),
 }
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Calls(args) => calls::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Start(args) => start::run(&args),
@@ -52,6 +55,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Vs(args) => vs::run(&args),
         Command::DensityKeeper(args) => density::keep(&args),
         Command::Exits(args) => exits::run(&args),
+        Command::Nested(args) => nested::run(&args),
         Command::Machine(args) => Ok(machine::run(&args)),
     }
 }

@@ -26,6 +26,7 @@ use crate::outcome::{Ending, Outcome};
 use crate::platform::Role;
 use crate::prepare::Plan;
 use crate::processors::{self, Last, Processors};
+use crate::ram::Ram;
 use crate::signal::{EndSignals, VcpuThread};
 use crate::snapshot::resume;
 use crate::snapshot::take::{Facts, GuestFile};
@@ -100,6 +101,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         huge_pages,
         nets,
         log_level: guest.log_level,
+        new_memory: Ram::new,
     };
     let prepare = || match &snapshot {
         None => plan.carry_out(),
@@ -318,6 +320,7 @@ impl Plan<'_> {
             huge_pages: false,
             nets: self.nets,
             log_level: self.log_level,
+            new_memory: Ram::new,
         };
         Ok(what(&plan.world(&image, cpuid)?))
     }
@@ -392,7 +395,7 @@ fn make_vm(kvm: KvmSource, interrupts: bool, timeline: &mut Timeline) -> Result<
     Ok((vm, vcpu))
 }
 
-fn wall_clock_ns() -> u64 {
+pub(crate) fn wall_clock_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

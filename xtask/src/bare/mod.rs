@@ -96,6 +96,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PROCESSORS", default_value_t = 1, conflicts_with_all = ["example", "prove"],
           value_parser = clap::value_parser!(u32).range(1..=MAX_PROCESSORS))]
     on_each: u32,
+    /// How many processors the machine has, and the guest.
+    #[arg(long, value_name = "PROCESSORS", default_value_t = 1, conflicts_with_all = ["on_each", "example", "prove"],
+          value_parser = clap::value_parser!(u32).range(1..=MAX_PROCESSORS))]
+    cpus: u32,
     /// A disk: a copy of this file, on the image's ramdisk; with :ro behind it read-only. What the guest writes is lost
     /// at its end. May be given several times.
     #[arg(long, value_name = "PATH[:ro]")]
@@ -277,6 +281,16 @@ pub(crate) fn ramdisk_with(files: &[(String, Vec<u8>)], command: Option<&[String
     ramdisk.finish()
 }
 
+/// A machine that runs a guest with these arguments.
+///
+/// # Errors
+///
+/// If something does not build, or the machine does not start.
+pub(crate) fn guest(app: &str, arguments: &[String], machine: Emulated) -> Result<Machine> {
+    let ramdisk = ramdisk(app, &[], &[], arguments, 1)?;
+    machine.boot(&image::make(Kind::Bios, Some(&ramdisk), "guest")?)
+}
+
 /// A machine that runs examples instead of guests, one after the other; its status is 0 if each went as the manual
 /// says or could not be shown there.
 ///
@@ -309,7 +323,8 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
         Some(name) => (example_ramdisk(&[name], &set)?, name),
         None => {
             // Standard input is typed on the serial line, where it has an end.
-            let set: Vec<_> = std::iter::once("input=serial".into()).chain(set).collect();
+            let first = ["input=serial".into(), format!("cpus={}", args.cpus)];
+            let set: Vec<_> = first.into_iter().chain(set).collect();
             (
                 ramdisk(&args.app, &set, &args.disk, arguments, args.on_each)?,
                 args.app.as_str(),
@@ -317,7 +332,7 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
         }
     };
     let hardware = Hardware {
-        processors: args.on_each,
+        processors: args.on_each.max(args.cpus),
         ..Hardware::default()
     };
     let image = image::make(kind, Some(&ramdisk), "run")?;

@@ -6,12 +6,14 @@
 mod block;
 mod compute;
 mod exits;
+mod exits_bare;
 mod floor;
 mod jail;
 mod lab;
 mod memory;
 mod net;
 mod processors;
+mod snapshot;
 mod start;
 mod stats;
 mod virtio;
@@ -30,6 +32,12 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 200)]
         runs: usize,
     },
+    /// From exec to exit of a guest that goes on from a snapshot, by the size of its memory.
+    Snapshot {
+        /// How often each program runs.
+        #[arg(long, default_value_t = 100)]
+        runs: usize,
+    },
     /// One exit to userspace through Chiton's dispatch, and through a bare loop.
     ExitsOverhead {
         /// How often each program runs.
@@ -38,6 +46,15 @@ pub(crate) enum Bench {
         /// How many exits the guest makes in each run.
         #[arg(long, default_value_t = 20_000)]
         exits: u32,
+    },
+    /// The suite of exits on bare VMX and bare SVM, emulated; measurements go to `target/bench`.
+    ExitsBare {
+        /// How many samples each repeat has.
+        #[arg(long, default_value_t = 100)]
+        samples: u32,
+        /// How often each case is repeated.
+        #[arg(long, default_value_t = 3)]
+        repeats: u32,
     },
     /// The same computation in a guest and on the host.
     Compute {
@@ -104,6 +121,10 @@ fn processors_here() -> usize {
 ///
 /// If there is no KVM, or something does not build or run.
 pub(crate) fn run(bench: Bench, theirs: &[String]) -> Result<i32> {
+    // Emulators need none.
+    if let Bench::ExitsBare { samples, repeats } = bench {
+        return exits_bare::run(samples, repeats).map(|()| 0);
+    }
     // It looks for KVM itself, where it needs one.
     if let Bench::Lab(words) = bench {
         return lab::run(&words, theirs);
@@ -112,6 +133,7 @@ pub(crate) fn run(bench: Bench, theirs: &[String]) -> Result<i32> {
     eprintln!("  on KVM ({})", kvm::kind());
     match bench {
         Bench::Start { runs } => start::run(runs),
+        Bench::Snapshot { runs } => snapshot::run(runs),
         Bench::ExitsOverhead { runs, exits } => exits::run(runs, exits),
         Bench::Compute { runs } => compute::run(runs),
         Bench::Processors { runs, processors } => processors::run(runs, processors.unwrap_or_else(processors_here)),
@@ -123,7 +145,7 @@ pub(crate) fn run(bench: Bench, theirs: &[String]) -> Result<i32> {
             instances,
             stopped,
         } => jail::run(runs, instances, stopped),
-        Bench::Lab(_) => Ok(()),
+        Bench::Lab(_) | Bench::ExitsBare { .. } => Ok(()),
     }?;
     Ok(0)
 }

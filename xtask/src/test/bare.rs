@@ -18,7 +18,7 @@ use std::{
 };
 
 use crate::{
-    bare::{self, Emulated, Input, Model, Processor},
+    bare::{self, Emulated, Hardware, Input, Model, Processor},
     build,
     error::{Error, Result},
     guests, kvm, paths,
@@ -34,6 +34,8 @@ const TIMEOUTS: [&str; 2] = ["1s", "100ms"];
 const DISK: &str = "disks/numbers";
 /// What bare metal alone has to say of a guest that has written to its disk.
 const LOST: &str = " was kept in memory, and is lost now";
+/// What bare metal alone has to say of its processors.
+const PROCESSORS: &str = " processors";
 /// The machines that run all guests: one of VMX and one of SVM first, whose exits are counted.
 const MACHINES: [Emulated; 4] = [
     Emulated::Bochs(Model::SkylakeX),
@@ -57,6 +59,8 @@ struct Run {
     endless: bool,
     /// Whether its status alone is compared: what it does to devices depends on when they work.
     status_only: bool,
+    /// How many processors it has.
+    cpus: u32,
 }
 
 const fn run_of(words: &'static [&'static str]) -> Run {
@@ -67,6 +71,7 @@ const fn run_of(words: &'static [&'static str]) -> Run {
         input: None,
         endless: false,
         status_only: false,
+        cpus: 1,
     }
 }
 
@@ -93,6 +98,12 @@ impl Run {
         self
     }
 
+    const fn on_cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// A guest that does not end by itself.
     const fn endless(mut self) -> Self {
         self.endless = true;
         self
@@ -111,7 +122,7 @@ const EVERY_BYTE: [u8; 256] = {
 };
 
 /// None of them asks what only one of the machines has.
-const RUNS: [Run; 44] = [
+const RUNS: [Run; 57] = [
     run_of(&["hello", "Anna", "Otto"]),
     run_of(&["compute", "1"]),
     run_of(&["exits", "100"]).counted(),
@@ -156,6 +167,19 @@ const RUNS: [Run; 44] = [
     attack(&["hostile", "registers", "1", "100"]),
     attack(&["hostile", "setup", "1", "20"]),
     attack(&["hostile", "mailbox", "1", "20"]),
+    run_of(&["interrupts", "timer"]),
+    run_of(&["interrupts", "handler"]),
+    run_of(&["interrupts", "queue"]).with_input(b"a line\n"),
+    run_of(&["interrupts", "nobody"]),
+    run_of(&["interrupts", "deadlines"]),
+    run_of(&["interrupts", "burst"]),
+    run_of(&["interrupts", "address"]),
+    run_of(&["interrupts", "unmapped"]),
+    run_of(&["interrupts", "kernel"]),
+    run_of(&["interrupts", "stack"]),
+    run_of(&["interrupts", "gate"]),
+    run_of(&["interrupts", "halt"]).endless(),
+    run_of(&["preempt", "100", "2000"]),
 ];
 /// These need ring 0, which not every KVM has: bare machines are compared with each other, and with how they have to
 /// end.
@@ -245,6 +269,7 @@ pub(super) fn run() -> Result<String> {
     found.extend(hello_like_on_a_desk()?);
     found.extend(together::run(&chiton)?);
     found.extend(shown::run()?);
+    found.extend(together::several(&chiton)?);
     found.extend(refusals::run()?);
     examples::run()?;
     if found.is_empty() {
@@ -315,6 +340,7 @@ fn ramdisk_of(runs: &[Run]) -> Result<Vec<u8>> {
         lines.extend(run.exits.then(|| "exits=1".into()));
         lines.extend(run.input.map(|_| "input=serial".into()));
         lines.extend(run.endless.then(|| format!("timeout={}", TIMEOUTS[1])));
+        lines.push(format!("cpus={}", run.cpus));
         lines.push(String::new());
     }
     bare::ramdisk_with(&files, Some(&lines))
@@ -336,6 +362,9 @@ fn hosted(chiton: &Path, run: &Run) -> Result<Left> {
     }
     if run.endless {
         command.args(["--timeout", TIMEOUTS[0]]);
+    }
+    if run.cpus > 1 {
+        command.args(["--cpus", &run.cpus.to_string()]);
     }
     command.arg(paths::guests().join(run.words[0])).args(&run.words[1..]);
     let start_error = |source| Error::Start {
@@ -360,7 +389,11 @@ fn hosted(chiton: &Path, run: &Run) -> Result<Left> {
 fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left>, PathBuf)> {
     let count = runs.len();
     let input = runs.iter().filter_map(|run| run.input).flat_map(Input::whole).collect();
-    let machine = machine.boot(image)?;
+    let hardware = Hardware {
+        processors: runs.iter().map(|run| run.cpus).max().unwrap_or(1),
+        ..Hardware::default()
+    };
+    let machine = machine.boot_with(image, hardware)?;
     let (named, log) = (machine.named().to_owned(), machine.log().to_owned());
     let console = Mutex::new(Vec::new());
     let mut told = String::new();
@@ -368,7 +401,7 @@ fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left
     let status = machine.run(Some(LIMIT), Input::Bytes(input), Shared(&console), |line| {
         if let Some(end) = End::parse(line) {
             ends.push((end, std::mem::take(&mut told)));
-        } else if !line.contains(" on bare metal with ") && !line.ends_with(LOST) {
+        } else if !line.contains(" on bare metal with ") && !line.ends_with(LOST) && !line.ends_with(PROCESSORS) {
             told += line.strip_prefix("chiton: ").unwrap_or(line);
             told.push('\n');
         }
@@ -414,11 +447,14 @@ impl End {
     }
 }
 
-/// A text with its times taken out: numbers before `us` and `ns`.
+/// A text with its times taken out, and what depends on them: numbers before `us` and `ns`, and what is counted while
+/// time passes.
 fn timeless(text: &str) -> String {
     let words = text.split_inclusive([' ', '\n', ',']).collect::<Vec<_>>();
-    let unit =
-        |word: Option<&&str>| word.is_some_and(|word| matches!(word.trim_end_matches([' ', '\n', ',']), "us" | "ns"));
+    let unit = |word: Option<&&str>| {
+        let word = word.map(|word| word.trim_end_matches([' ', '\n', ',']));
+        matches!(word, Some("us" | "ns" | "switches" | "primes" | "terms"))
+    };
     (0..words.len())
         .map(|at| if unit(words.get(at + 1)) { "N " } else { words[at] })
         .collect()

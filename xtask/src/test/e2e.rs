@@ -34,6 +34,8 @@ const FOR_USERS: &str = "mkdir -p /etc && touch /etc/passwd /etc/group /etc/subu
 /// All that the tests need, built.
 pub(super) struct Built {
     pub(super) chiton: PathBuf,
+    /// Beside it.
+    bench: PathBuf,
     guests: Vec<String>,
     /// Of chiton-tests.
     pub(super) tests: Vec<PathBuf>,
@@ -43,6 +45,7 @@ pub(super) struct Built {
 
 pub(super) fn build() -> Result<Built> {
     let chiton = build::chiton()?;
+    let bench = build::bench()?;
     let guests = guests::all()?;
     guests::build(&guests)?;
     let task = Task::start("building the end-to-end tests");
@@ -53,6 +56,7 @@ pub(super) fn build() -> Result<Built> {
     let guests = guests.into_iter().map(|guest| guest.name).collect();
     Ok(Built {
         chiton,
+        bench,
         guests,
         tests,
         jails,
@@ -64,10 +68,6 @@ fn programs(task: &Task, which: &[&str]) -> Result<Vec<PathBuf>> {
     let mut tests = cargo();
     tests.arg("test").args(which);
     tests.args(["--target", STATIC_TARGET, "--no-run"]);
-    // In the emulated machine even the tests' own checksums are slow.
-    tests
-        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2")
-        .env("CARGO_PROFILE_TEST_OPT_LEVEL", "2");
     let output = command::quietly(task, tests.args(["--message-format", "json-render-diagnostics"]))?;
     Ok(executables(&output))
 }
@@ -131,7 +131,10 @@ pub(crate) fn soak(kills: u32, seed: u64) -> Result<()> {
 /// On the KVM of a nested machine.
 pub(super) fn qemu() -> Result<String> {
     let built = build()?;
-    let mut files = vec![(built.chiton, "/bin/chiton".to_owned())];
+    let mut files = vec![
+        (built.chiton, "/bin/chiton".to_owned()),
+        (built.bench, "/bin/chiton-bench".to_owned()),
+    ];
     files.extend(
         built
             .guests

@@ -4,14 +4,13 @@ mod bare;
 pub(crate) mod calls;
 mod e2e;
 mod fuzz;
+mod lanes;
 mod loom;
 mod miri;
+mod outcome;
 mod unit;
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 
@@ -20,6 +19,7 @@ use crate::{
     error::{Error, Result},
     ui::seconds,
 };
+use outcome::{Outcome, Report};
 
 /// A step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -84,6 +84,9 @@ pub(crate) struct Args {
     /// How long each fuzz target runs.
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     fuzz_seconds: u32,
+    /// Where a step that runs in a process of its own leaves how it ended.
+    #[arg(long, hide = true, value_name = "FILE", requires = "only")]
+    outcome: Option<PathBuf>,
 }
 
 impl Args {
@@ -93,6 +96,7 @@ impl Args {
             only: Vec::new(),
             strict: true,
             fuzz_seconds: 10,
+            outcome: None,
         }
     }
 }
@@ -117,15 +121,6 @@ pub(crate) fn soak(args: &SoakArgs) -> Result<()> {
     e2e::soak(args.kills, args.seed)
 }
 
-/// How a step ended.
-#[derive(Debug)]
-enum Outcome {
-    /// With a word on what was done.
-    Passed(String),
-    Failed,
-    Skipped(String),
-}
-
 /// Runs the steps, prints a table of them, and returns 0 if none failed.
 pub(crate) fn run(args: &Args) -> i32 {
     let strict = args.strict || std::env::var_os("CI").is_some_and(|ci| ci == "true" || ci == "1");
@@ -134,53 +129,39 @@ pub(crate) fn run(args: &Args) -> i32 {
     } else {
         &args.only
     };
-    let mut table = Vec::new();
-    // The nested machine leaves a processor to Miri, which has little to say until it ends, and so is last.
-    let mut early = None;
-    for &step in steps {
-        if step == Step::Qemu && steps.contains(&Step::Miri) {
-            early = Some((thread::spawn(miri::run), Instant::now()));
+    let reports = match (steps, &args.outcome) {
+        ([step], Some(file)) => {
+            let report = Report::of(|| step.run(args));
+            return match report.leave(file) {
+                Ok(()) => 0,
+                Err(error) => {
+                    eprintln!("error: {error}");
+                    1
+                }
+            };
         }
-        let name = step.name();
-        eprintln!("\n── {name} {}", "─".repeat(70 - name.len()));
-        let begun = early.take_if(|_| step == Step::Miri);
-        let (result, start) = match begun {
-            Some((miri, start)) => (miri.join().expect("it does not panic"), start),
-            None => {
-                let start = Instant::now();
-                (step.run(args), start)
-            }
-        };
-        let outcome = match result {
-            Ok(note) => Outcome::Passed(note),
-            Err(Error::Missing(reason)) if !strict => Outcome::Skipped(reason),
-            Err(error) => {
-                eprintln!("error: {error}");
-                Outcome::Failed
-            }
-        };
-        table.push((name, outcome, start.elapsed()));
-    }
-    report(&table)
-}
-
-fn report(table: &[(String, Outcome, Duration)]) -> i32 {
+        ([step], None) => vec![Report::of(|| step.run(args))],
+        _ => lanes::run(steps, args),
+    };
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    println!("\nstep   result    time");
-    for (name, outcome, took) in table {
-        let (result, note) = match outcome {
+    println!("\nstep   result           time   processors");
+    for (step, report) in steps.iter().zip(&reports) {
+        let (result, note) = match &report.outcome {
             Outcome::Passed(note) => ("passed", note.as_str()),
             Outcome::Failed => ("FAILED", ""),
-            Outcome::Skipped(reason) => ("skipped", reason.lines().next().unwrap_or_default()),
+            Outcome::Missing(reason) if strict => ("FAILED", reason.as_str()),
+            Outcome::Missing(reason) => ("skipped", reason.as_str()),
         };
-        match outcome {
-            Outcome::Passed(_) => passed += 1,
-            Outcome::Failed => failed += 1,
-            Outcome::Skipped(_) => skipped += 1,
+        match result {
+            "passed" => passed += 1,
+            "skipped" => skipped += 1,
+            _ => failed += 1,
         }
+        let (name, note) = (step.name(), note.lines().next().unwrap_or_default());
+        let (time, cpu) = (seconds(report.time), seconds(report.processors));
         println!(
             "{}",
-            format!("{name:<6} {result:<8} {:>12}  {note}", seconds(*took)).trim_end()
+            format!("{name:<6} {result:<8} {time:>12} {cpu:>12}  {note}").trim_end()
         );
     }
     println!("\n{passed} passed, {failed} failed, {skipped} skipped");

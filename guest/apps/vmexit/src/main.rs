@@ -32,7 +32,13 @@ use vmexit_cases::{Clock, Meter};
 use cases::Case;
 use options::Options;
 
-chiton_guest::entry!(main, ring = 0, stack = 64 * KIB, heap = 8 * MIB, uses = &[CONSOLE, ENTROPY]);
+chiton_guest::entry!(
+    main,
+    ring = 0,
+    stack = 64 * KIB,
+    heap = 8 * MIB,
+    uses = &[CONSOLE, ENTROPY]
+);
 
 fn main() -> Result<(), &'static str> {
     let options = Options::read(env::args().skip(1))?;

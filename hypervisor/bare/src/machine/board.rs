@@ -1,4 +1,7 @@
-//! What a guest's processor is plugged into here: core's devices, without a host behind them.
+//! What a guest's processors are plugged into here: core's devices, without a host behind them.
+//!
+//! The devices are behind one lock, since any processor may ring for any device. Nobody holds it while
+//! it waits. What one processor tells another is atomic.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -9,16 +12,20 @@ use core::time::Duration;
 
 use chiton_bare::command::Command;
 use chiton_bare::ramdisk::{Ramdisk, RamdiskError};
+use chiton_core::apic::Bus;
 use chiton_core::devices::{Block, Console, Effect, Entropy, Outcome, Preset, PresetError, Transport, preset_all};
 use chiton_core::machine::Board;
 use chiton_core::physical::GuestRam;
 use chiton_shared::doorbell::LogLevel;
+use chiton_shared::interrupts::{IPI, queue_vector};
 use chiton_shared::map;
 use chiton_shared::memory::GuestMemory;
+use spin::Mutex;
 
 use super::console::SerialPort;
 use super::debug::say;
 use super::disk::MemoryDisk;
+use super::processors::Processors;
 use super::random::Random;
 use super::time;
 
@@ -50,26 +57,36 @@ pub(super) enum DeviceError {
     Preset(#[from] PresetError),
 }
 
-/// The board of a machine with one processor.
-pub(super) struct BareBoard {
-    memory: GuestRam,
-    transports: Vec<Transport>,
-    /// Which of them was said to be broken.
-    reported: Vec<bool>,
-    /// Something has happened since the last wait.
-    news: bool,
+/// What the processors of a guest share.
+pub(super) struct Mainboard {
+    pub(super) memory: GuestRam,
+    devices: Mutex<Devices>,
     name: String,
     log: LogLevel,
     /// When the guest's time is up, in ticks of the time-stamp counter.
     deadline: Option<u64>,
+    /// The guest has come to its end, on one of its processors.
+    over: AtomicBool,
+    /// For each processor: something has happened since its last wait.
+    news: Vec<AtomicBool>,
+    /// What connects the local APICs, if the guest has interrupts.
+    pub(super) bus: Option<Arc<Bus>>,
     /// How many bytes of its console have been sent.
     sent: Arc<AtomicU64>,
     /// Its disks, and whether anything was written to each.
     disks: Vec<(String, Arc<AtomicBool>)>,
 }
 
-impl BareBoard {
-    /// Console, entropy, then the disks, as under KVM.
+struct Devices {
+    transports: Vec<Transport>,
+    /// Which of them was said to be broken.
+    reported: Vec<bool>,
+    /// The number of each one's first queue, in the boot page's table.
+    first_queues: Vec<usize>,
+}
+
+impl Mainboard {
+    /// Console, entropy, then the disks, as under KVM. The guest's time begins now.
     ///
     /// # Errors
     ///
@@ -78,6 +95,7 @@ impl BareBoard {
         memory: GuestRam,
         command: &Command,
         ramdisk: &Ramdisk<'_>,
+        bus: Option<Arc<Bus>>,
     ) -> Result<(Self, Preset), DeviceError> {
         let port = SerialPort::new(command.input, command.beside.then_some(command.on));
         let sent = port.sent();
@@ -101,23 +119,45 @@ impl BareBoard {
             transports.push(Transport::new(Box::new(Block::new(disk))));
         }
         let preset = preset_all(&mut transports)?;
-        let board = Self {
-            memory,
+        let first_queues = preset.devices.iter().scan(0, |next, device| {
+            let first = *next;
+            *next += usize::from(device.queue_count);
+            Some(first)
+        });
+        let devices = Devices {
             reported: transports.iter().map(|_| false).collect(),
             transports,
-            news: false,
+            first_queues: first_queues.collect(),
+        };
+        let after = |time| time::ticks().saturating_add(time::in_ticks(time));
+        let board = Self {
+            memory,
+            devices: Mutex::new(devices),
             name: command.guest.clone(),
             log: command.log,
-            deadline: None,
+            deadline: command.timeout.map(after),
+            over: AtomicBool::new(false),
+            news: (0..command.cpus).map(|_| AtomicBool::new(false)).collect(),
+            bus,
             sent,
             disks,
         };
         Ok((board, preset))
     }
 
-    /// From now on the guest has so long.
-    pub(super) fn limit(&mut self, time: Duration) {
-        self.deadline = Some(time::ticks().saturating_add(time::in_ticks(time)));
+    /// The guest has come to its end: every processor's turn ends soon.
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it has.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
+    /// Whether a processor's turn is to end.
+    fn stopped(&self) -> bool {
+        self.is_over() || self.deadline.is_some_and(|deadline| time::ticks() >= deadline)
     }
 
     /// How many bytes the guest's console has sent.
@@ -133,88 +173,72 @@ impl BareBoard {
 
     /// How many requests the devices answered with a failure.
     pub(super) fn failures(&self) -> u64 {
-        self.transports.iter().map(Transport::failures).sum()
+        self.devices.lock().transports.iter().map(Transport::failures).sum()
     }
 
     /// Works on the queues of one device; whether there may be more to do.
-    fn process(&mut self, index: usize) -> bool {
-        let Some(transport) = self.transports.get_mut(index) else {
+    fn process(&self, index: usize) -> bool {
+        let mut devices = self.devices.lock();
+        let Some(transport) = devices.transports.get_mut(index) else {
             return false;
         };
         let outcome = transport.process(&self.memory);
-        self.after(index, outcome)
+        self.after(&mut devices, index, outcome)
     }
 
     /// What has to follow any work of a device.
-    fn after(&mut self, index: usize, outcome: Outcome) -> bool {
-        self.news |= outcome.notify;
-        let broken = self.transports[index].broken();
-        if let (Some(broken), false) = (broken, self.reported[index]) {
+    fn after(&self, devices: &mut Devices, index: usize, outcome: Outcome) -> bool {
+        let broken = devices.transports[index].broken();
+        let is_new = broken.is_some() && !devices.reported[index];
+        if let (Some(broken), true) = (broken, is_new) {
             say!("{}: device {index} needs a reset: {broken}", self.name);
-            self.news = true;
         }
-        self.reported[index] = broken.is_some();
+        devices.reported[index] = broken.is_some();
+        if outcome.notify || is_new {
+            self.news.iter().for_each(|news| news.store(true, Ordering::Release));
+            if let Some(bus) = &self.bus {
+                // What is about the whole device has the interrupt of its first queue.
+                let queues = outcome.queues.max(1);
+                let first = devices.first_queues[index];
+                let numbers = (0..u64::BITS as usize).filter(|number| queues >> number & 1 != 0);
+                numbers.for_each(|number| bus.send(0, queue_vector(first + number)));
+            }
+        }
         outcome.more
     }
 
     /// Works on the queues of all devices once; whether there may be more to do.
-    fn process_all(&mut self) -> bool {
-        (0..self.transports.len()).fold(false, |more, index| self.process(index) | more)
-    }
-
-    /// The device whose registers are there, and which of them.
-    fn device_at(&self, address: u64) -> Option<(usize, u64)> {
-        let offset = address.checked_sub(map::DEVICES)?;
-        let index = usize::try_from(offset / map::DEVICE_STRIDE).ok()?;
-        (index < self.transports.len()).then_some((index, offset % map::DEVICE_STRIDE))
+    fn process_all(&self) -> bool {
+        let count = self.devices.lock().transports.len();
+        (0..count).fold(false, |more, index| self.process(index) | more)
     }
 }
 
-impl Board for BareBoard {
-    fn memory(&self) -> &dyn GuestMemory {
-        &self.memory
-    }
+/// The board of one processor.
+pub(super) struct BareBoard {
+    main: Arc<Mainboard>,
+    processors: Arc<Processors>,
+    /// Which it is, of the guest.
+    number: u32,
+    mailbox: u64,
+}
 
-    fn start(&mut self, _processor: u32) {}
-
-    fn wake(&mut self, _processor: u32) {}
-
-    fn mmio_read(&mut self, address: u64, data: &mut [u8]) {
-        match self.device_at(address) {
-            Some((index, offset)) => self.transports[index].read(offset, data),
-            None => data.fill(0xff),
+impl BareBoard {
+    /// That of processor `number`, whose mailbox is there.
+    pub(super) const fn new(main: Arc<Mainboard>, processors: Arc<Processors>, number: u32, mailbox: u64) -> Self {
+        Self {
+            main,
+            processors,
+            number,
+            mailbox,
         }
     }
 
-    fn mmio_write(&mut self, address: u64, data: &[u8]) {
-        let Some((index, offset)) = self.device_at(address) else {
-            return;
-        };
-        match self.transports[index].write(offset, data) {
-            Effect::Kick(queue) => {
-                let outcome = self.transports[index].process_queue(queue, &self.memory);
-                self.after(index, outcome);
-            }
-            Effect::Live => {
-                self.process(index);
-            }
-            Effect::Ignored(why) => say!("{}: device {index}: {why}", self.name),
-            Effect::Reset => self.news = true,
-            Effect::None => {}
-        }
-    }
-
-    fn kick(&mut self, device: usize) {
-        while self.process(device) && !self.stopped() {}
-    }
-
-    /// Nothing but a device's own doing, the line and the clock can bring news, so it looks at all
-    /// three in turn.
-    fn wait(&mut self, timeout: Option<Duration>) {
-        let until = timeout.map_or(u64::MAX, |time| time::ticks().saturating_add(time::in_ticks(time)));
+    /// Works on the devices until something is true; at most until the guest is to end.
+    fn work_until(&self, done: impl Fn() -> bool) {
         loop {
-            let more = self.process_all();
-            if core::mem::take(&mut self.news) || self.stopped() || time::ticks() >= until {
+            let more = self.main.process_all();
+            if done() || self.main.stopped() {
                 return;
             }
             if !more {
@@ -222,23 +246,108 @@ impl Board for BareBoard {
             }
         }
     }
+}
+
+/// The device whose registers are there, and which of them.
+fn device_at(devices: &Devices, address: u64) -> Option<(usize, u64)> {
+    let offset = address.checked_sub(map::DEVICES)?;
+    let index = usize::try_from(offset / map::DEVICE_STRIDE).ok()?;
+    (index < devices.transports.len()).then_some((index, offset % map::DEVICE_STRIDE))
+}
+
+impl Board for BareBoard {
+    fn memory(&self) -> &dyn GuestMemory {
+        &self.main.memory
+    }
+
+    fn mailbox(&self) -> u64 {
+        self.mailbox
+    }
+
+    fn start(&mut self, processor: u32) {
+        Processors::start(&self.processors, processor);
+    }
+
+    fn wake(&mut self, processor: u32) {
+        if let Some(news) = self.main.news.get(processor as usize) {
+            news.store(true, Ordering::Release);
+            if let Some(bus) = &self.main.bus {
+                bus.send(processor, IPI);
+            }
+        }
+    }
+
+    fn mmio_read(&mut self, address: u64, data: &mut [u8]) {
+        let devices = self.main.devices.lock();
+        match device_at(&devices, address) {
+            Some((index, offset)) => devices.transports[index].read(offset, data),
+            None => data.fill(0xff),
+        }
+    }
+
+    fn mmio_write(&mut self, address: u64, data: &[u8]) {
+        let main = &self.main;
+        let mut devices = main.devices.lock();
+        let Some((index, offset)) = device_at(&devices, address) else {
+            return;
+        };
+        let outcome = match devices.transports[index].write(offset, data) {
+            Effect::Kick(queue) => devices.transports[index].process_queue(queue, &main.memory),
+            Effect::Live => devices.transports[index].process(&main.memory),
+            Effect::Ignored(why) => {
+                say!("{}: device {index}: {why}", main.name);
+                return;
+            }
+            Effect::Reset => Outcome {
+                notify: true,
+                ..Outcome::default()
+            },
+            Effect::None => return,
+        };
+        main.after(&mut devices, index, outcome);
+    }
+
+    fn kick(&mut self, device: usize) {
+        while self.main.process(device) && !self.main.stopped() {}
+    }
+
+    /// Nothing but a device's own doing, another processor, the line and the clock can bring news, so
+    /// it looks at all of them in turn.
+    fn wait(&mut self, timeout: Option<Duration>) {
+        let until = timeout.map_or(u64::MAX, |time| time::ticks().saturating_add(time::in_ticks(time)));
+        let news = &self.main.news[self.number as usize];
+        self.work_until(|| news.swap(false, Ordering::Acquire) || time::ticks() >= until);
+    }
+
+    fn halt(&mut self) -> bool {
+        let Some(bus) = &self.main.bus else { return false };
+        self.work_until(|| bus.calls(self.number, time::ticks()));
+        true
+    }
+
+    /// The guest may have an interrupt for what a device does meanwhile, and not wait for it.
+    fn hold(&mut self) {
+        if self.main.bus.is_some() {
+            self.main.process_all();
+        }
+    }
 
     fn log(&mut self, level: LogLevel, text: &str) {
         // The guest is told the level in its boot page, and need not keep to it.
-        if level > self.log {
+        if level > self.main.log {
             return;
         }
         for line in text.lines() {
-            say!("{}: {}: {line}", self.name, level.word());
+            say!("{}: {}: {line}", self.main.name, level.word());
         }
     }
 
     fn drain(&mut self) {
-        while self.process_all() && !self.stopped() {}
+        while self.main.process_all() && !self.main.stopped() {}
     }
 
     fn stopped(&self) -> bool {
-        self.deadline.is_some_and(|deadline| time::ticks() >= deadline)
+        self.main.stopped()
     }
 
     fn now_ns(&self) -> u64 {

@@ -1,26 +1,34 @@
 //! One guest, from its file to its end.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid_count;
 
 use chiton_bare::command::Command;
 use chiton_bare::ramdisk::{Ramdisk, RamdiskError};
+use chiton_core::apic::{Bus, GuestApic};
 use chiton_core::boot::{BootError, Options, World};
 use chiton_core::cpuid::GuestCpuid;
 use chiton_core::devices::Preset;
+use chiton_core::exits::ExitTable;
 use chiton_core::explain::{self, Backend as Who, Ended, View};
 use chiton_core::loader::{Image, LoadError};
-use chiton_core::machine::{Machine, status};
+use chiton_core::machine::{End, Machine, status};
 use chiton_core::physical::GuestRam;
 use chiton_core::vcpu::Vcpu;
+use chiton_shared::interrupts::Idle;
 use chiton_shared::manifest::Feature;
+use chiton_shared::map;
 
+use super::Crew;
 use super::backend::{Backend, Refused, Report};
-use super::board::{BareBoard, DeviceError};
+use super::board::{BareBoard, DeviceError, Mainboard};
 use super::debug::say;
-use super::memory::{Memory, MemoryError};
+use super::memory::MemoryError;
+use super::processors::{Last, Processors};
 use super::random::Random;
 use super::time;
 
@@ -56,9 +64,18 @@ pub(super) enum GuestError {
     /// It requires a network.
     #[error("the guest needs a network, and there is none on bare metal: run it under KVM with `chiton run`")]
     NetRequired,
-    /// It requires interrupts.
-    #[error("the guest needs interrupts, and there are none on bare metal: run it under KVM with `chiton run`")]
-    InterruptsRequired,
+    /// It is to have more processors than there are.
+    #[error(
+        "the guest is to have {wanted} processors, from the machine's number {on} on, and {there} are in use: give it fewer with cpus="
+    )]
+    NoProcessors {
+        /// How many it is to have.
+        wanted: u32,
+        /// The first of them.
+        on: usize,
+        /// How many there are.
+        there: usize,
+    },
     /// The processor has no random bytes for it.
     #[error("this processor's source of random bytes (RDRAND) does not answer")]
     NoEntropy,
@@ -91,56 +108,83 @@ pub(super) struct Outcome {
 /// If it cannot be started, or the backend fails.
 pub(super) fn run<B: Backend>(
     backend: &B,
-    memory: &Memory,
+    crew: Crew,
     ramdisk: &Ramdisk<'static>,
     command: &Command,
 ) -> Result<Outcome, GuestError> {
+    let there = crew.team.count();
+    if command.on + command.cpus as usize > there {
+        let (wanted, on) = (command.cpus, command.on);
+        return Err(GuestError::NoProcessors { wanted, on, there });
+    }
     let file = ramdisk
         .file(&format!("guests/{}", command.guest))?
         .ok_or_else(|| no_guest(ramdisk, command))?;
     let image = Image::parse(file)?;
     check_needs(&image, command)?;
-    memory.lend(command.memory, |ram| {
-        with_memory(backend, ram, ramdisk, command, &image)
+    crew.memory.lend(command.memory, |ram| {
+        with_memory(backend, ram, crew, ramdisk, command, &image)
     })?
 }
 
 fn with_memory<B: Backend>(
     backend: &B,
     ram: GuestRam,
+    crew: Crew,
     ramdisk: &Ramdisk<'_>,
     command: &Command,
     image: &Image<'static>,
 ) -> Result<Outcome, GuestError> {
     let name = &command.guest;
-    let (board, preset) = BareBoard::new(ram, command, ramdisk)?;
+    let bus = asks_for_interrupts(image).then(|| {
+        let (team, on) = (crew.team, command.on);
+        let wake = move |processor: u32| team.look_up(on + processor as usize);
+        Arc::new(Bus::new(command.cpus, Box::new(wake)))
+    });
+    let (main, preset) = Mainboard::new(ram, command, ramdisk, bus.clone())?;
+    let main = Arc::new(main);
     let world = world(image, command, &preset)?;
     world.write_to(&ram)?;
     let failed = |why: &dyn ToString| GuestError::Failed {
         backend: B::NAME,
         why: why.to_string(),
     };
-    let mut vcpu = backend.vcpu(ram, &command.show, image.symbols())?;
+    let apic = bus.map(|bus| GuestApic::new(0, bus));
+    let mut vcpu = backend.vcpu(ram, &command.show, image.symbols(), apic)?;
     if command.show.controls {
         say!("{}", backend.controls(&vcpu));
     }
     vcpu.set_registers(&world.registers, &world.system)
         .map_err(|error| failed(&error))?;
+    let (show, states) = (command.show.clone(), world.processor_registers());
+    let processors = Processors::new(Arc::clone(&main), crew, command.on, show, image.symbols(), states);
+    let processors = Arc::new(processors);
+    let board = BareBoard::new(Arc::clone(&main), Arc::clone(&processors), 0, map::MAILBOX);
     let mut machine = Machine::new(vcpu, board);
     machine.timed = command.show.exits;
-    if let Some(limit) = command.timeout {
-        machine.board.limit(limit);
+    let end = machine.run();
+    // Whatever it was: the others run in memory that is given back.
+    let others = processors.end();
+    let mut all =
+        Vec::from([Last::of(end.map_err(|error| failed(&error))?, &mut machine).map_err(|error| failed(&error))?]);
+    for other in others {
+        all.push(other.map_err(|error| failed(&error))?);
     }
-    let end = machine.run().map_err(|error| failed(&error))?;
-    let registers = machine.vcpu.registers().map_err(|error| failed(&error))?;
+    let exits = all.iter().fold(ExitTable::new(), |mut sum, last| {
+        sum.merge(&last.exits);
+        sum
+    });
+    // The one that ended it, if it was another than the first.
+    let decided = |last: &&Last| !matches!(last.end, End::Stopped | End::Parked);
+    let last = all.iter().find(decided).unwrap_or(&all[0]);
 
     let symbols = image.symbols();
     let view = View::new(&world, &symbols, &ram);
     let who = Who {
         name: B::NAME,
-        why: &machine.vcpu.why(),
+        why: &last.why,
     };
-    let (status, words) = match view.ended(&end, &registers, who) {
+    let (status, words) = match view.ended(&last.end, &last.registers, who) {
         Some(Ended::Exit(code)) => (code as u8, String::new()),
         Some(Ended::Panic { message, place }) => (status::PANIC, explain::panicked(name, &message, &place)),
         Some(Ended::Fault { report }) => (status::FAULT, explain::met_a_fault(name, &report)),
@@ -148,16 +192,22 @@ fn with_memory<B: Backend>(
             let limit = command.timeout.unwrap_or_default();
             (
                 status::TIMEOUT,
-                explain::out_of_time(name, limit, &view.place(&registers)),
+                explain::out_of_time(name, limit, &view.place(&last.registers)),
             )
         }
     };
     let mut text = words;
-    if machine.board.failures() > 0 {
-        text += &explain::requests_failed(name, machine.board.failures());
+    if main.failures() > 0 {
+        text += &explain::requests_failed(name, main.failures());
     }
     if command.show.exits {
-        text += &format!("\n{}\n\n{}\n", machine.exits.table(), machine.vcpu.counts());
+        text += &format!("\n{exits}\n");
+        for (number, last) in all.iter().enumerate() {
+            if all.len() > 1 {
+                text += &format!("\nprocessor {number}");
+            }
+            text += &format!("\n{}\n", last.counts);
+        }
     }
     if command.show.control_structure {
         text += &format!("\n{}\n", machine.vcpu.control_structure());
@@ -165,7 +215,7 @@ fn with_memory<B: Backend>(
     for address in &command.show.walk {
         text += &format!("\n{}\n", machine.vcpu.walk(*address));
     }
-    for disk in machine.board.written() {
+    for disk in main.written() {
         say!("warning: what {name} has written to {disk} was kept in memory, and is lost now");
     }
     if !text.is_empty() {
@@ -173,8 +223,14 @@ fn with_memory<B: Backend>(
     }
     Ok(Outcome {
         status,
-        sent: machine.board.sent(),
+        sent: main.sent(),
     })
+}
+
+/// Whether the manifest has interrupts in it, be it as a need or as a use.
+fn asks_for_interrupts(image: &Image<'_>) -> bool {
+    let manifest = image.manifest();
+    manifest.required.union(manifest.optional).contains(Feature::INTERRUPTS)
 }
 
 /// The guest's world, with the clock and the seed.
@@ -189,6 +245,8 @@ fn world<'g>(image: &Image<'g>, command: &Command, preset: &Preset) -> Result<Wo
         queues: &preset.queues,
         log_level: Some(command.log),
         xsave: GuestCpuid::of(__cpuid_count).avx(),
+        processors: command.cpus,
+        interrupts: asks_for_interrupts(image).then_some(Idle::Halt),
         ..Options::new(command.memory)
     };
     let mut world = World::build(image, &options)?;
@@ -209,9 +267,6 @@ fn check_needs(image: &Image<'_>, command: &Command) -> Result<(), GuestError> {
     }
     if required.contains(Feature::NET) {
         return Err(GuestError::NetRequired);
-    }
-    if required.contains(Feature::INTERRUPTS) {
-        return Err(GuestError::InterruptsRequired);
     }
     Ok(())
 }

@@ -11,6 +11,7 @@
 //! | `time`, `random` | the time-stamp counter, the date, random bytes |
 //! | `backend` | VMX or SVM |
 //! | `board`, `console`, `disk` | core's devices, and what is behind them here |
+//! | `processors` | the processors of a guest beyond its first |
 //! | `guest` | one guest, from its file to its end |
 //! | `end` | how the machine is switched off, and with which status |
 
@@ -25,12 +26,14 @@ mod fault;
 mod guest;
 mod interrupts;
 mod memory;
+mod processors;
 mod random;
 mod serial;
 mod smp;
 mod time;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
 use core::panic::PanicInfo;
@@ -46,6 +49,7 @@ use chiton_core::machine::status;
 use backend::{Backend, With};
 use debug::say;
 use memory::Memory;
+use processors::Processors;
 use random::Random;
 use smp::{Team, Work};
 
@@ -118,11 +122,11 @@ struct All {
 
 impl All {
     /// Runs those of a processor, one after the other.
-    fn run_on<B: Backend>(&self, backend: &B, processor: usize) {
+    fn run_on<B: Backend>(&self, backend: &B, crew: Crew, processor: usize) {
         for command in self.commands.iter().filter(|command| command.on == processor) {
             let outcome = match command.example() {
                 Some(name) => example(backend, self.memory, name, command.memory).map(|status| (status, 0)),
-                None => guest::run(backend, self.memory, &self.ramdisk, command)
+                None => guest::run(backend, crew, &self.ramdisk, command)
                     .map(|outcome| (outcome.status, outcome.sent))
                     .map_err(Into::into),
             };
@@ -149,16 +153,26 @@ impl All {
     }
 }
 
+/// What every guest may use of the machine.
+#[derive(Clone, Copy)]
+struct Crew {
+    memory: &'static Memory,
+    team: &'static Team<Job>,
+}
+
 /// What a processor beyond the first does.
 enum Job {
     /// The guests of this processor.
-    Guests(&'static All, usize),
+    Guests(&'static All, Crew, usize),
+    /// One of the processors of a guest, by its number there.
+    Processor(Arc<Processors>, u32),
 }
 
 impl Work for Job {
     fn run<B: Backend>(self, backend: &B) {
         match self {
-            Self::Guests(all, processor) => all.run_on(backend, processor),
+            Self::Guests(all, crew, processor) => all.run_on(backend, crew, processor),
+            Self::Processor(processors, number) => Processors::serve(&processors, backend, number),
         }
     }
 }
@@ -167,19 +181,24 @@ impl With for &'static All {
     type Output = u8;
 
     fn with<B: Backend>(self, backend: &B) -> u8 {
-        let team: Team<Job> = Team::start(self.info, self.memory);
+        let crew = Crew {
+            memory: self.memory,
+            team: Box::leak(Box::new(Team::start(self.info, self.memory))),
+        };
         for processor in 1..=self.last() {
-            if !team.give(processor, Job::Guests(self, processor)) {
-                say!(
-                    "error: a guest is to run on processor {processor}, and there are {} in use: see on=",
-                    team.count()
-                );
+            // Others are left to the guests that run beside.
+            if !self.commands.iter().any(|command| command.on == processor) {
+                continue;
+            }
+            if !crew.team.give(processor, Job::Guests(self, crew, processor)) {
+                let count = crew.team.count();
+                say!("error: a guest is to run on processor {processor}, and this machine has {count} in use: see on=");
                 self.first.store(status::FAILED, Ordering::Relaxed);
                 break;
             }
         }
-        self.run_on(backend, 0);
-        team.wait();
+        self.run_on(backend, crew, 0);
+        crew.team.wait();
         self.first.load(Ordering::Relaxed)
     }
 }

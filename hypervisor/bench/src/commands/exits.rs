@@ -17,21 +17,8 @@ pub(crate) struct Args {
     /// List the cases, and measure nothing.
     #[arg(long)]
     list: bool,
-    /// How often each case is repeated.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    repeats: u32,
-    /// How many samples each repeat has.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    samples: u32,
-    /// How many samples come first that are thrown away.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=100_000))]
-    warm_up: u32,
-    /// How many seconds a guest may say nothing before it is ended.
-    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    patience: u64,
-    /// The guest `vmexit`, if it is not found beside this program.
-    #[arg(long, value_name = "FILE")]
-    guest: Option<PathBuf>,
+    #[command(flatten)]
+    measure: Measure,
     /// Read the records of a machine that has printed them, instead of measuring here.
     #[arg(long, value_name = "FILE", requires = "machine")]
     records: Option<PathBuf>,
@@ -46,6 +33,45 @@ pub(crate) struct Args {
     note: Vec<String>,
     #[command(flatten)]
     output: Output,
+}
+
+/// How to measure.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Measure {
+    /// How often each case is repeated.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeats: u32,
+    /// How many samples each repeat has.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    samples: u32,
+    /// How many samples come first that are thrown away.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    warm_up: u32,
+    /// How many seconds a guest may say nothing before it is ended.
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    patience: u64,
+    /// The guest `vmexit`, if it is not found beside this program.
+    #[arg(long, value_name = "FILE")]
+    vmexit: Option<PathBuf>,
+}
+
+impl Measure {
+    /// These cases, measured so.
+    pub(crate) fn plan(&self, cases: Vec<&'static Entry>) -> Result<Plan> {
+        let guest = self.vmexit.clone().or_else(find_guest);
+        let guest = guest.ok_or_else(|| ExitsError::Guest {
+            path: "vmexit".into(),
+            why: "it is not beside this program: build it with `cargo xtask guests`, or name it with --vmexit".into(),
+        })?;
+        Ok(Plan {
+            guest,
+            repeats: self.repeats,
+            samples: self.samples,
+            warm_up: self.warm_up,
+            patience: Duration::from_secs(self.patience),
+            cases,
+        })
+    }
 }
 
 /// Measures, and shows.
@@ -68,19 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         args.output.write(&run)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let guest = args.guest.clone().or_else(find_guest);
-    let guest = guest.ok_or_else(|| ExitsError::Guest {
-        path: "vmexit".into(),
-        why: "it is not beside this program: build it with `cargo xtask guests`, or name it with --guest".into(),
-    })?;
-    let plan = Plan {
-        guest,
-        repeats: args.repeats,
-        samples: args.samples,
-        warm_up: args.warm_up,
-        patience: Duration::from_secs(args.patience),
-        cases,
-    };
+    let plan = args.measure.plan(cases)?;
     let mut run = Run::begin(Kind::Exits, Machine::Kvm, args.level);
     let mut shown = Shown(args.output.live(plan.cases.len()));
     let (calibration, measured) = plan.run(&mut shown)?;

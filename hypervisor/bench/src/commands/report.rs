@@ -1,4 +1,4 @@
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use chiton_bench::{
     Result, csv,
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         .map(|path| Run::read(path))
         .collect::<Result<Vec<_>>>()?;
     if let Some(path) = &args.html {
-        let labels: Vec<_> = args.files.iter().map(|path| path.display().to_string()).collect();
+        let labels = labels(&args.files);
         let columns: Vec<_> = labels
             .iter()
             .zip(&runs)
@@ -45,4 +45,30 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         write("-".as_ref(), &tables.join("\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The names of files without their folders, unless two are the same then.
+fn labels(files: &[PathBuf]) -> Vec<String> {
+    let names: Vec<_> = files.iter().filter_map(|path| path.file_name()).collect();
+    let different: BTreeSet<_> = names.iter().collect();
+    if different.len() == files.len() {
+        names
+            .into_iter()
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect()
+    } else {
+        files.iter().map(|path| path.display().to_string()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_called_by_the_shortest_name_that_tells_them_apart() {
+        let labels = |files: &[&str]| labels(&files.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(labels(&["a/one.json", "two.json"]), ["one.json", "two.json"]);
+        assert_eq!(labels(&["a/one.json", "b/one.json"]), ["a/one.json", "b/one.json"]);
+    }
 }

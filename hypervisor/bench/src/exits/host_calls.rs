@@ -23,7 +23,7 @@ use crate::run::Case;
 const REGION: usize = 2 << 20;
 const EFER: u32 = 0xc000_0080;
 /// How many milliseconds a repeat may take.
-const BUDGET_MS: u64 = 2000;
+pub(super) const BUDGET_MS: u64 = 2000;
 
 /// Measures those of these cases that are the host's, natively.
 ///
@@ -57,7 +57,7 @@ pub fn measure(plan: &Plan, entries: &[&'static Entry], done: impl FnMut(&Case))
 }
 
 /// All repeats of one case.
-fn record(
+pub(super) fn record(
     plan: &Plan,
     budget: u64,
     mut case: impl FnMut(&mut Meter<'_>) -> std::result::Result<(), &'static str>,

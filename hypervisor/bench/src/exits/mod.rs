@@ -20,6 +20,8 @@ pub mod convert;
 mod error;
 pub mod host_calls;
 pub mod machine;
+pub mod native;
+pub mod nested;
 pub mod records;
 pub mod suite;
 

@@ -259,9 +259,6 @@ fn notes(setup: Setup, kind: KvmKind, null: Option<u64>) -> Vec<String> {
              which are taken off"
         ));
     }
-    if setup.ring == 3 {
-        notes.push("in ring 3, which this KVM runs natively".into());
-    }
     notes
 }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use maud::{Markup, html};
 
@@ -8,8 +8,12 @@ use super::{
 };
 use crate::{run::Unit, words::value};
 
+/// The width of the longest bar, in pixels.
+const BAR: f64 = 160.0;
+
 /// What one cause costs in one run.
-struct Cause<'a> {
+struct Cost<'a> {
+    column: usize,
     unit: Unit,
     cases: Vec<&'a Measured<'a>>,
     /// The middle of the medians of its cases.
@@ -18,12 +22,13 @@ struct Cause<'a> {
 
 /// Causes of exits, from the dearest to the cheapest; nothing if no case names any.
 pub(super) fn section(columns: &[Column<'_>], groups: &[Group<'_>]) -> Markup {
-    let causes: Vec<_> = (0..columns.len()).map(|column| causes(groups, column)).collect();
+    let causes = causes(groups);
+    let all = || causes.iter().flat_map(|(_, costs)| costs);
     html! {
-        @if causes.iter().any(|causes| !causes.is_empty()) {
+        @if !causes.is_empty() {
             section aria-labelledby="causes" {
                 h2 id="causes" { "By cause" }
-                p { "What the cases of one cause of exits cost: the middle of their medians, in the run's unit, and how many exits one operation took where that was counted." }
+                p { "What the cases of one cause of exits cost, as the middle of their medians, and how many exits one operation took where that was counted." }
                 div.scroll tabindex="0" role="region" aria-label="Causes of exits" {
                     table {
                         thead { tr {
@@ -31,8 +36,17 @@ pub(super) fn section(columns: &[Column<'_>], groups: &[Group<'_>]) -> Markup {
                             th.number scope="col" { "Exits" } th.number scope="col" { "Cost" }
                             th scope="col" { span.unseen { "Cost as a bar" } }
                         } }
-                        tbody {
-                            @for (column, causes) in causes.iter().enumerate() { (lines(columns, column, causes)) }
+                        @for (cause, costs) in &causes {
+                            tbody {
+                                @for (at, cost) in costs.iter().enumerate() {
+                                    @let same = all().filter(|other| other.unit == cost.unit);
+                                    @let most = same.map(|other| other.median).max().unwrap_or(1).max(1);
+                                    tr {
+                                        @if at == 0 { th scope="rowgroup" rowspan=(costs.len()) { code { (cause) } } }
+                                        (cells(columns, cost, most))
+                                    }
+                                }
+                            }
                         }
                     }
                 }
@@ -41,30 +55,25 @@ pub(super) fn section(columns: &[Column<'_>], groups: &[Group<'_>]) -> Markup {
     }
 }
 
-fn lines(columns: &[Column<'_>], column: usize, causes: &[(&str, Cause<'_>)]) -> Markup {
+fn cells(columns: &[Column<'_>], cost: &Cost<'_>, most: u64) -> Markup {
+    let names: Vec<_> = cost.cases.iter().map(|one| one.case.name.as_str()).collect();
+    let length = (cost.median as f64 / most as f64 * BAR).max(1.0);
     html! {
-        @for (name, cause) in causes {
-            @let names = cause.cases.iter().map(|one| one.case.name.as_str()).collect::<Vec<_>>().join(", ");
-            @let most = causes.iter().filter(|(_, other)| other.unit == cause.unit).map(|(_, other)| other.median).max().unwrap_or(1).max(1);
-            tr {
-                th scope="row" { (mark(columns, column)) code { (name) } }
-                td { (names) }
-                td.number { (exits(cause)) }
-                td.number { (value(cause.median, cause.unit)) }
-                td.barred {
-                    // A drawing's length rather than a style attribute: the page's style is all in its head.
-                    svg class={ "cost run-" (column % COLOURS) } role="presentation" viewBox="0 0 160 10" width="160" height="10" {
-                        rect x="0" y="0" height="10" rx="2" width=(format!("{:.1}", (cause.median as f64 / most as f64 * 160.0).max(1.0))) {}
-                    }
-                }
+        td { (mark(columns, cost.column)) (names.join(", ")) }
+        td.number { (exits(cost)) }
+        td.number { (value(cost.median, cost.unit)) }
+        td.barred {
+            // A drawing's length rather than a style attribute: the page's style is all in its head.
+            svg class={ "cost run-" (cost.column % COLOURS) } role="presentation" viewBox={ "0 0 " (BAR) " 10" } width=(BAR) height="10" {
+                rect x="0" y="0" height="10" rx="2" width=(format!("{length:.1}")) {}
             }
         }
     }
 }
 
 /// Exits of one operation, from the case with the fewest to the one with the most.
-fn exits(cause: &Cause<'_>) -> String {
-    let mut exits: Vec<f64> = cause.cases.iter().filter_map(|one| one.case.exits()).collect();
+fn exits(cost: &Cost<'_>) -> String {
+    let mut exits: Vec<f64> = cost.cases.iter().filter_map(|one| one.case.exits()).collect();
     exits.sort_by(f64::total_cmp);
     match (exits.first(), exits.last()) {
         (Some(least), Some(most)) if format!("{least:.2}") == format!("{most:.2}") => format!("{least:.2}"),
@@ -73,27 +82,33 @@ fn exits(cause: &Cause<'_>) -> String {
     }
 }
 
-fn causes<'a>(groups: &'a [Group<'a>], column: usize) -> Vec<(&'a str, Cause<'a>)> {
-    let mut found: BTreeMap<(&str, &str), Vec<&Measured<'_>>> = BTreeMap::new();
-    let measured = groups
+/// Each cause with its costs, one a unit and run.
+fn causes<'a>(groups: &'a [Group<'a>]) -> Vec<(&'a str, Vec<Cost<'a>>)> {
+    let mut found: BTreeMap<&str, BTreeMap<(&str, usize), Vec<&Measured<'_>>>> = BTreeMap::new();
+    for one in groups
         .iter()
         .flat_map(|group| &group.rows)
-        .flat_map(|row| &row.measured);
-    for one in measured.filter(|one| one.column == column) {
+        .flat_map(|row| &row.measured)
+    {
         if let Some(cause) = &one.case.cause {
-            found.entry((cause, one.case.unit.word())).or_default().push(one);
+            let costs = found.entry(cause).or_default();
+            costs.entry((one.case.unit.word(), one.column)).or_default().push(one);
         }
     }
-    let mut causes: Vec<_> = found
-        .into_iter()
-        .filter_map(|((name, _), cases)| {
-            let mut medians: Vec<_> = cases.iter().map(|one| one.summary.p50).collect();
-            medians.sort_unstable();
-            let unit = cases.first()?.case.unit;
-            let median = medians[medians.len() / 2];
-            Some((name, Cause { unit, cases, median }))
+    let cost = |((_, column), cases): ((&str, usize), Vec<&'a Measured<'a>>)| {
+        let mut medians: Vec<_> = cases.iter().map(|one| one.summary.p50).collect();
+        medians.sort_unstable();
+        Some(Cost {
+            column,
+            unit: cases.first()?.case.unit,
+            median: medians.get(medians.len() / 2).copied()?,
+            cases,
         })
-        .collect();
-    causes.sort_by_key(|(_, cause)| (cause.unit.word(), std::cmp::Reverse(cause.median)));
+    };
+    let causes = found
+        .into_iter()
+        .map(|(cause, costs)| (cause, costs.into_iter().filter_map(cost).collect::<Vec<_>>()));
+    let mut causes: Vec<_> = causes.collect();
+    causes.sort_by_key(|(_, costs)| costs.first().map(|first| (first.unit.word(), Reverse(first.median))));
     causes
 }

@@ -10,7 +10,8 @@
 //! | `head` | what was measured, and the figures that describe it |
 //! | `changes` | what differs between the first run and the others |
 //! | `overview` | all medians on one axis |
-//! | `phases` | medians that follow one another, as bars |
+//! | `phases` | medians that follow one another, as a waterfall |
+//! | `growth` | what many instances cost, by their number |
 //! | `groups` | each case with its distribution |
 //! | `causes` | what each cause of exits costs |
 //! | `skipped`, `environment`, `method` | what was not measured, where, how |
@@ -21,6 +22,7 @@ mod changes;
 mod distribution;
 mod environment;
 mod groups;
+mod growth;
 mod head;
 mod method;
 mod overview;
@@ -73,6 +75,7 @@ pub fn page(columns: &[Column<'_>]) -> String {
                 main {
                     (changes::section(columns))
                     (phases::section(columns, &groups))
+                    (growth::section(columns, &groups))
                     (overview::section(columns, &groups))
                     (groups::sections(columns, &groups))
                     (causes::section(columns, &groups))

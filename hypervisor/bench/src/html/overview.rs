@@ -8,7 +8,10 @@ use super::{
     rows::{Group, Row, UNITS, of_unit},
     scale::Scale,
 };
-use crate::{run::Unit, words::value};
+use crate::{
+    run::{GROWTH, PHASE, Unit},
+    words::value,
+};
 
 /// Width of the axis and of the names beside it, height of a row, in pixels.
 const AXIS: f64 = 790.0;
@@ -19,7 +22,8 @@ const TOP: f64 = 22.0;
 /// The fewest cases that are worth an overview.
 const FEWEST: usize = 3;
 
-/// All medians on one axis, by unit, from the least to the greatest.
+/// All medians on one axis, by unit, from the least to the greatest; phases and what
+/// grows have drawings of their own.
 pub(super) fn section(columns: &[Column<'_>], groups: &[Group<'_>]) -> Markup {
     let drawn = UNITS.map(|unit| chart(columns, groups, unit));
     html! {
@@ -40,7 +44,7 @@ fn chart(columns: &[Column<'_>], groups: &[Group<'_>], unit: Unit) -> Option<Mar
     let mut rows: Vec<&Row<'_>> = groups
         .iter()
         .flat_map(|group| &group.rows)
-        .filter(|row| row.case.unit == unit)
+        .filter(|row| row.case.unit == unit && !is_drawn_elsewhere(row))
         .collect();
     if rows.len() < FEWEST {
         return None;
@@ -68,6 +72,11 @@ fn chart(columns: &[Column<'_>], groups: &[Group<'_>], unit: Unit) -> Option<Mar
             }
         }
     })
+}
+
+/// Whether the case is in a waterfall or among what grows.
+fn is_drawn_elsewhere(row: &Row<'_>) -> bool {
+    row.case.name.starts_with(PHASE) || row.case.group.ends_with(GROWTH)
 }
 
 /// What a case is called: with its group, where another group has a case of that name.

@@ -28,6 +28,9 @@ pub const SCHEMA: &str = "chiton-bench/1";
 /// in the order of the cases.
 pub const PHASE: &str = "phase: ";
 
+/// What the name of a group ends with whose cases were measured with so many instances: a number is before it.
+pub const GROWTH: &str = " instances";
+
 /// How many cases a run may have.
 pub const MAX_CASES: usize = 4096;
 

@@ -28,9 +28,14 @@ fn browser() -> Option<Browser> {
     Some(Browser::start(&program))
 }
 
-/// The pages that are looked at: one run, two runs, runs of phases.
-fn pages() -> [(&'static str, String); 3] {
-    let (one, other, start) = (sample::exits(1.0), sample::exits(1.3), sample::start());
+/// The pages that are looked at: one run, two runs, phases, many instances.
+fn pages() -> [(&'static str, String); 4] {
+    let (one, other, start, density) = (
+        sample::exits(1.0),
+        sample::exits(1.3),
+        sample::start(),
+        sample::density(),
+    );
     [
         ("exits", page(&[Column::new("exits", &one)])),
         (
@@ -38,27 +43,34 @@ fn pages() -> [(&'static str, String); 3] {
             page(&[Column::new("before.json", &one), Column::new("after.json", &other)]),
         ),
         ("start", page(&[Column::new("start", &start)])),
+        ("density", page(&[Column::new("density", &density)])),
     ]
 }
 
-/// Keeps something that a person may want to look at.
-fn keep(name: &str, encoded: &Value) -> Vec<u8> {
+/// Where pictures go for a person to look at, if anywhere.
+fn shown() -> Option<PathBuf> {
+    std::env::var_os("CHITON_SHOW").map(PathBuf::from)
+}
+
+/// What the browser sends as text.
+fn decoded(encoded: &Value) -> Vec<u8> {
     let engine = base64::engine::general_purpose::STANDARD;
-    let bytes = engine.decode(encoded["data"].as_str().unwrap()).unwrap();
-    if let Some(folder) = std::env::var_os("CHITON_SHOW").map(PathBuf::from) {
-        std::fs::write(folder.join(name), &bytes).unwrap();
-    }
-    bytes
+    engine.decode(encoded["data"].as_str().unwrap()).unwrap()
 }
 
 /// Every text that is shown, its contrast to what is behind it (WCAG 2.2, 1.4.3), and whether it is cut off.
 const TEXTS: &str = r"
 (() => {
   const channel = value => { value /= 255; return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4; };
+  // A colour is what a pixel painted with it becomes: whatever way it is written.
+  const canvas = Object.assign(document.createElement('canvas'), { width: 1, height: 1 }).getContext('2d', { willReadFrequently: true });
+  const known = new Map();
   const parse = text => {
-    const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
-    canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
+    if (!known.has(text)) {
+      canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
+      known.set(text, [...canvas.getImageData(0, 0, 1, 1).data]);
+    }
+    return known.get(text);
   };
   const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
   const behind = element => {
@@ -94,34 +106,15 @@ fn a_page_asks_for_nothing_complains_of_nothing_and_is_readable_in_light_and_dar
     for (name, text) in pages() {
         let file = folder.path().join(format!("{name}.html"));
         std::fs::write(&file, text).unwrap();
+        browser.open(&file);
         for (dark, width) in [(false, 1280), (true, 1280), (false, 390), (true, 390)] {
             browser.look(dark, width);
-            browser.open(&file);
             let what = format!("{name}, {}, {width} wide", if dark { "dark" } else { "light" });
 
-            let shot = browser.ask("Page.captureScreenshot", json!({ "captureBeyondViewport": true }));
-            let shot = keep(
-                &format!("{name}-{}-{width}.png", if dark { "dark" } else { "light" }),
-                &shot,
-            );
-            assert!(shot.len() > 10_000, "{what}: {} bytes of a picture", shot.len());
-
-            let requests = browser.told("Network.requestWillBeSent");
-            let asked: Vec<_> = requests
-                .iter()
-                .filter_map(|request| request["request"]["url"].as_str())
-                .collect();
-            let foreign: Vec<_> = asked
-                .iter()
-                .filter(|url| !url.starts_with("file://") && !url.starts_with("data:"))
-                .collect();
-            assert!(foreign.is_empty() && asked.len() <= 2, "{what}: {asked:?}");
-            for complaint in ["Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"] {
-                assert!(
-                    browser.told(complaint).is_empty(),
-                    "{what}: {:?}",
-                    browser.told(complaint)
-                );
+            if let Some(folder) = shown() {
+                let shot = browser.ask("Page.captureScreenshot", json!({ "captureBeyondViewport": true }));
+                let scheme = if dark { "dark" } else { "light" };
+                std::fs::write(folder.join(format!("{name}-{scheme}-{width}.png")), decoded(&shot)).unwrap();
             }
 
             let paper = browser.evaluate("getComputedStyle(document.body).backgroundColor");
@@ -137,6 +130,23 @@ fn a_page_asks_for_nothing_complains_of_nothing_and_is_readable_in_light_and_dar
             let unreachable =
                 "[...document.querySelectorAll('.scroll')].filter(box => box.tabIndex !== 0 || !box.ariaLabel).length";
             assert_eq!(browser.evaluate(unreachable), 0, "{what}");
+        }
+        let requests = browser.told("Network.requestWillBeSent");
+        let asked: Vec<_> = requests
+            .iter()
+            .filter_map(|request| request["request"]["url"].as_str())
+            .collect();
+        let foreign: Vec<_> = asked
+            .iter()
+            .filter(|url| !url.starts_with("file://") && !url.starts_with("data:"))
+            .collect();
+        assert!(foreign.is_empty() && asked.len() <= 2, "{name}: {asked:?}");
+        for complaint in ["Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"] {
+            assert!(
+                browser.told(complaint).is_empty(),
+                "{name}: {:?}",
+                browser.told(complaint)
+            );
         }
     }
 }
@@ -159,6 +169,7 @@ fn every_part_is_there_with_a_name_for_who_cannot_see_it() {
         ),
         ("compared", vec!["What changed", "At a glance", "devices", "Where"]),
         ("start", vec!["Phase by phase", "jailed", "from a snapshot", "Where"]),
+        ("density", vec!["How it grows", "1000 instances", "Where"]),
     ];
     for ((name, text), (_, parts)) in pages().into_iter().zip(parts) {
         let file = folder.path().join("page.html");
@@ -182,7 +193,7 @@ fn every_part_is_there_with_a_name_for_who_cannot_see_it() {
             "{name}"
         );
         // Colours of drawings come by class: one that is not there would be black.
-        let black = "[...document.querySelectorAll('path.samples, .waterfall rect, .dot')].filter(part => getComputedStyle(part).fill === 'rgb(0, 0, 0)').length";
+        let black = "[...document.querySelectorAll('path.samples, .waterfall rect, .dot, .line')].filter(part => [getComputedStyle(part).fill, getComputedStyle(part).stroke].includes('rgb(0, 0, 0)')).length";
         assert_eq!(browser.evaluate(black), 0, "{name}: parts without a colour");
         let ids = "(() => { const ids = [...document.querySelectorAll('[id]')].map(part => part.id); return ids.length - new Set(ids).size; })()";
         assert_eq!(browser.evaluate(ids), 0, "{name}: an id twice");
@@ -234,7 +245,10 @@ fn a_page_prints_whole_on_paper() {
             "Page.printToPDF",
             json!({ "printBackground": true, "preferCSSPageSize": true }),
         );
-        let printed = keep(&format!("{name}.pdf"), &printed);
+        let printed = decoded(&printed);
+        if let Some(folder) = shown() {
+            std::fs::write(folder.join(format!("{name}.pdf")), &printed).unwrap();
+        }
         assert!(printed.starts_with(b"%PDF-"));
         let text = String::from_utf8_lossy(&printed);
         let pages = text.matches("/Type /Page\n").count() + text.matches("/Type /Page ").count();

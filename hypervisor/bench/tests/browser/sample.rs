@@ -211,3 +211,32 @@ pub(crate) fn start() -> Run {
     ));
     run
 }
+
+/// A run of many instances.
+pub(crate) fn density() -> Run {
+    let mut run = Run::begin(Kind::Density, Machine::Kvm, 1);
+    let numbers = &mut Numbers(9);
+    for count in [1u32, 10, 100, 500, 1000] {
+        let grown = 1.0 + f64::from(count) / 2500.0;
+        let group = format!("{count} instances");
+        let cases = [
+            (
+                "start",
+                "from exec until the guest runs",
+                Unit::Nanoseconds,
+                9e6 * grown,
+            ),
+            (
+                "PSS",
+                "proportional set size of its processes",
+                Unit::Bytes,
+                1.9e6 / grown,
+            ),
+            ("slab, unreclaimable", "memory of the kernel", Unit::Bytes, 4e5),
+        ];
+        for (name, what, unit, median) in cases {
+            run.cases.push(case(numbers, &group, name, what, unit, median));
+        }
+    }
+    run
+}

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use chiton_container::instance::Status;
+use chiton_container::instance::{Mark, Status};
 use chiton_kvm::Snapshot;
 use chiton_kvm::control::protocol::{Answer, Parent, Request};
 use chiton_kvm::control::{Client, ClientError};
@@ -59,7 +59,16 @@ pub(crate) fn snapshot(options: &SnapshotOptions) -> Result<(), Box<dyn Error>> 
                 return Err(instance.wrong(status, "only one that runs has a snapshot").into());
             }
             let socket = super::control(&instance)?.ok_or_else(|| InTheWay::Process(name.clone()))?;
-            Client::connect(socket.as_ref())?.ask_with(&request, new.file.as_fd())?
+            if options.stop {
+                // No policy starts it again.
+                instance.mark(Mark::Stop, true)?;
+            }
+            let answer =
+                Client::connect(socket.as_ref()).and_then(|mut client| client.ask_with(&request, new.file.as_fd()));
+            if answer.is_err() && options.stop {
+                let _ = instance.mark(Mark::Stop, false);
+            }
+            answer?
         }
     };
     let Answer::Snapshot { memory, written, .. } = answer else {

@@ -223,6 +223,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     /// Two sets are all there is to it.
     #[test]
+    #[cfg_attr(miri, ignore = "hundreds of rounds, in safe code")]
     fn it_does_what_two_sets_do(steps in steps()) {
         let mut apic = alone();
         let (mut requested, mut serviced) = (BTreeSet::new(), BTreeSet::new());
@@ -264,6 +265,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "hundreds of rounds, in safe code")]
     fn whatever_a_guest_writes_is_answered(
         writes in proptest::collection::vec((0x800_u32..0x850, any::<u64>(), 0_u32..64), 0..100),
     ) {

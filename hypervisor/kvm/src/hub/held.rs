@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chiton_core::machine::{End, Machine};
 
-use super::{Hub, SHORT, lock};
+use super::{Hub, SHORT, StopReason, lock};
 use crate::Error;
 use crate::board::HubBoard;
 use crate::snapshot::TakeError;
@@ -74,8 +74,16 @@ impl Hub {
         self.gate.ask(true);
         let states = self.collect(patience);
         let result = states.and_then(what);
-        self.gate.ask(false);
+        // Who ends with a snapshot takes this process along: first it is told that there is one.
+        if self.stop_reason() != Some(StopReason::Snapshot) {
+            self.let_go();
+        }
         result
+    }
+
+    /// Lets processors go on that are held.
+    pub(crate) fn let_go(&self) {
+        self.gate.ask(false);
     }
 
     fn collect(&self, patience: Duration) -> Result<Vec<(u32, VcpuState)>, TakeError> {

@@ -158,11 +158,12 @@ impl Header {
     }
 }
 
-/// Text that zeros follow; control characters do nothing to a terminal.
+/// Text that zeros follow, in which nothing does anything to a terminal.
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let text = String::from_utf8_lossy(&bytes[..end]);
-    text.chars().flat_map(char::escape_debug).collect()
+    let harmless = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(harmless).collect()
 }
 
 /// A disk, as it was.

@@ -1,8 +1,8 @@
-//! Guests that run at once, each on a processor of its own: what each says, and how it ends.
+//! Several processors: a guest on each, all at once; and guests that have several.
 
 use std::{path::Path, sync::Mutex};
 
-use super::{End, LIMIT, MACHINES, Shared, hosted, run_of, timeless};
+use super::{End, LIMIT, MACHINES, Run, Shared, hosted, image_of, on, run_of, timeless};
 use crate::{
     bare::{self, Hardware, Input},
     error::{Error, Result},
@@ -11,6 +11,43 @@ use crate::{
 
 /// How many there are.
 const PROCESSORS: usize = 2;
+
+/// Guests that say the same wherever they have two processors.
+const RUNS: [Run; 3] = [
+    run_of(&["interrupts", "call"]).on_cpus(2),
+    run_of(&["interrupts", "interrupt"]).on_cpus(2),
+    run_of(&["interrupts", "wake"]).on_cpus(2),
+];
+/// Guests that say how they were lucky, and once they are through; and what is part of that.
+const OTHERS: [(Run, &str); 2] = [
+    (run_of(&["parallel", "2"]).on_cpus(2), "2 processors: "),
+    (run_of(&["shootdown"]).on_cpus(2), "20 shoot-downs; "),
+];
+
+/// Runs guests with two processors; returns what is wrong.
+pub(super) fn several(chiton: &Path) -> Result<Vec<String>> {
+    let expected: Vec<_> = RUNS.iter().map(|run| hosted(chiton, run)).collect::<Result<_>>()?;
+    let all: Vec<_> = RUNS.into_iter().chain(OTHERS.map(|(run, _)| run)).collect();
+    let image = image_of("several", &all)?;
+    let mut found = Vec::new();
+    for machine in MACHINES {
+        let (named, left, _) = on(machine, &image, &all)?;
+        eprintln!("  {} guests with {PROCESSORS} processors in {named}", left.len());
+        let (same, others) = left.split_at(RUNS.len());
+        for (run, (here, there)) in RUNS.iter().zip(expected.iter().zip(same)) {
+            if !here.is_like(there) {
+                let words = run.words.join(" ");
+                found.push(format!("`{words}` in {named}: {there:#?}\nunder KVM: {here:#?}"));
+            }
+        }
+        for ((run, part), left) in OTHERS.iter().zip(others) {
+            if left.status != 0 || !left.said.contains(part) {
+                found.push(format!("`{}` in {named}: {left:#?}", run.words.join(" ")));
+            }
+        }
+    }
+    Ok(found)
+}
 
 /// Runs `hello` on each processor of a machine with two; returns what is wrong.
 pub(super) fn run(chiton: &Path) -> Result<Vec<String>> {

@@ -8,6 +8,7 @@ use core::arch::x86_64::__cpuid;
 use core::fmt;
 
 use chiton_bare::command::Show;
+use chiton_core::apic::GuestApic;
 use chiton_core::explain::Location;
 use chiton_core::loader::Symbols;
 use chiton_core::physical::{GuestRam, Physical};
@@ -21,12 +22,19 @@ pub(super) trait Backend {
     /// What it is called.
     const NAME: &'static str;
 
-    /// A virtual processor with this memory, for a guest with these functions.
+    /// A virtual processor with this memory, for a guest with these functions; with a local APIC, if
+    /// it has interrupts.
     ///
     /// # Errors
     ///
     /// In words.
-    fn vcpu(&self, memory: GuestRam, show: &Show, symbols: Symbols<'static>) -> Result<Self::Vcpu, Refused>;
+    fn vcpu(
+        &self,
+        memory: GuestRam,
+        show: &Show,
+        symbols: Symbols<'static>,
+        apic: Option<GuestApic>,
+    ) -> Result<Self::Vcpu, Refused>;
 
     /// What was wanted of the processor, what it allows, and what was chosen, for people.
     fn controls(&self, vcpu: &Self::Vcpu) -> String;

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 
 use chiton_bare::command::Show;
+use chiton_core::apic::GuestApic;
 use chiton_core::loader::Symbols;
 use chiton_core::paging::Size;
 use chiton_core::physical::GuestRam;
@@ -18,9 +19,16 @@ impl Backend for Svm {
 
     const NAME: &'static str = "SVM";
 
-    fn vcpu(&self, memory: GuestRam, show: &Show, symbols: Symbols<'static>) -> Result<SvmVcpu, Refused> {
+    fn vcpu(
+        &self,
+        memory: GuestRam,
+        show: &Show,
+        symbols: Symbols<'static>,
+        apic: Option<GuestApic>,
+    ) -> Result<SvmVcpu, Refused> {
         let mut options = Options {
             check: show.check,
+            apic,
             ..Options::default()
         };
         if show.small_pages {

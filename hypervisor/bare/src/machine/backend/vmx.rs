@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use chiton_bare::command::Show;
+use chiton_core::apic::GuestApic;
 use chiton_core::loader::Symbols;
 use chiton_core::paging::Size;
 use chiton_core::physical::GuestRam;
@@ -21,9 +22,16 @@ impl Backend for Vmx {
 
     const NAME: &'static str = "VMX";
 
-    fn vcpu(&self, memory: GuestRam, show: &Show, symbols: Symbols<'static>) -> Result<VmxVcpu, Refused> {
+    fn vcpu(
+        &self,
+        memory: GuestRam,
+        show: &Show,
+        symbols: Symbols<'static>,
+        apic: Option<GuestApic>,
+    ) -> Result<VmxVcpu, Refused> {
         let mut options = Options {
             check: show.check,
+            apic,
             ..Options::default()
         };
         if show.small_pages {

@@ -105,6 +105,9 @@ struct Member<W> {
 
 /// All processors beyond the first that are ready. Their number in it is one less than their own.
 pub(super) struct Team<W: 'static> {
+    memory: &'static Memory,
+    /// The first processor's local APIC.
+    first: u32,
     members: Vec<&'static Member<W>>,
 }
 
@@ -112,7 +115,11 @@ impl<W: Work + 'static> Team<W> {
     /// Starts all processors that there are. What goes wrong is said, and the machine goes on with
     /// those it has.
     pub(super) fn start(info: &BootInfo, memory: &'static Memory) -> Self {
-        let mut team = Self { members: Vec::new() };
+        let mut team = Self {
+            memory,
+            first: LocalApic::switch_on(memory, SPURIOUS).identity(),
+            members: Vec::new(),
+        };
         if let Err(error) = team.start_all(info, memory) {
             say!("warning: other processors are not used: {error}");
         }
@@ -129,8 +136,8 @@ impl<W: Work + 'static> Team<W> {
 
     fn start_all(&mut self, info: &BootInfo, memory: &'static Memory) -> Result<(), SmpError> {
         let apic = LocalApic::switch_on(memory, SPURIOUS);
-        let own = apic.identity();
-        let others: Vec<u32> = identities(info, memory)?.into_iter().filter(|id| *id != own).collect();
+        let all = identities(info, memory)?;
+        let others: Vec<u32> = all.into_iter().filter(|identity| *identity != self.first).collect();
         if others.is_empty() {
             return Ok(());
         }
@@ -176,12 +183,16 @@ impl<W: Work + 'static> Team<W> {
         true
     }
 
-    /// Interrupts a processor: it looks for work, or at its guest.
+    /// Interrupts a processor, unless it is the one that calls this: it looks for work, or at its guest.
     pub(super) fn look_up(&self, number: usize) {
-        if let Some(member) = number.checked_sub(1).and_then(|index| self.members.get(index)) {
-            let apic = LocalApic::switch_on(member.memory, SPURIOUS);
+        let identity = match number.checked_sub(1) {
+            None => Some(self.first),
+            Some(index) => self.members.get(index).map(|member| member.identity),
+        };
+        let apic = LocalApic::switch_on(self.memory, SPURIOUS);
+        if let Some(identity) = identity.filter(|identity| *identity != apic.identity()) {
             // SAFETY: every processor has a handler for it, which returns.
-            let _ = unsafe { apic.send(member.identity, Message::Interrupt(LOOK_UP)) };
+            let _ = unsafe { apic.send(identity, Message::Interrupt(LOOK_UP)) };
         }
     }
 
@@ -220,17 +231,22 @@ impl<W: Work + 'static> Member<W> {
     }
 
     /// What it was given, when it is.
-    fn next(&self, apic: &LocalApic) -> W {
+    fn next(&self) -> W {
         loop {
             if let Some(work) = self.work.lock().take() {
                 return work;
             }
-            // An interrupt that came since is taken behind `hlt`.
-            interrupts::enable_and_hlt();
-            interrupts::disable();
-            apic.end_of_interrupt();
+            doze(self.memory);
         }
     }
+}
+
+/// Sleeps until this processor is told to [look up](Team::look_up). Interrupts are off, so that one
+/// which came since the caller has looked is taken behind `hlt`, and ends it.
+pub(super) fn doze(memory: &Memory) {
+    interrupts::enable_and_hlt();
+    interrupts::disable();
+    LocalApic::switch_on(memory, SPURIOUS).end_of_interrupt();
 }
 
 /// The first function of a processor.
@@ -246,8 +262,8 @@ extern "sysv64" fn begin<W: Work + 'static>(member: u64) -> ! {
         asm!("mov cr3, {}", in(reg) cr3, options(nostack, preserves_flags));
     }
     descriptors::load_anew();
-    let apic = LocalApic::switch_on(member.memory, SPURIOUS);
-    let refused = backend::with(member.memory, Serve { member, apic });
+    LocalApic::switch_on(member.memory, SPURIOUS);
+    let refused = backend::with(member.memory, Serve(member));
     let why = refused.unwrap_or_else(|refused| refused.to_string());
     *member.state.lock() = State::Useless(why);
     loop {
@@ -257,18 +273,15 @@ extern "sysv64" fn begin<W: Work + 'static>(member: u64) -> ! {
 }
 
 /// Works for ever.
-struct Serve<W: 'static> {
-    member: &'static Member<W>,
-    apic: LocalApic,
-}
+struct Serve<W: 'static>(&'static Member<W>);
 
 impl<W: Work + 'static> With for Serve<W> {
     type Output = String;
 
     fn with<B: Backend>(self, backend: &B) -> String {
         loop {
-            *self.member.state.lock() = State::Idle;
-            self.member.next(&self.apic).run(backend);
+            *self.0.state.lock() = State::Idle;
+            self.0.next().run(backend);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     fs,
     io::Read,
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
@@ -31,11 +31,12 @@ pub(super) struct Keeper(Option<Child>);
 
 impl Keeper {
     /// Starts it.
-    pub(super) fn begin(chiton: &Chiton) -> trial::Result<Self> {
+    pub(super) fn begin(chiton: &Chiton, place: &Path) -> trial::Result<Self> {
         let own = std::env::current_exe().map_err(TrialError::system("find this program"))?;
         let mut command = Command::new(&own);
         command.arg("density-keeper").arg("--chiton").arg(chiton.program());
-        command.arg("--home").arg(chiton.home()).process_group(0);
+        command.arg("--place").arg(place).arg("--home").arg(chiton.home());
+        command.process_group(0);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let child = child.map_err(|source| TrialError::Start {
             program: own.display().to_string(),
@@ -78,6 +79,9 @@ pub(crate) struct KeeperArgs {
     chiton: PathBuf,
     #[arg(long)]
     home: PathBuf,
+    /// The folder that goes with them.
+    #[arg(long)]
+    place: PathBuf,
 }
 
 /// Waits, removes, and tells what is left.
@@ -99,8 +103,8 @@ pub(crate) fn keep(args: &KeeperArgs) -> Result<ExitCode> {
         ids.extend(found);
         end_processes(&chiton)?;
     }
-    if chiton.home().exists() {
-        fs::remove_dir_all(chiton.home()).map_err(TrialError::file("remove", chiton.home()))?;
+    if args.place.exists() {
+        fs::remove_dir_all(&args.place).map_err(TrialError::file("remove", &args.place))?;
     }
     let left = Left::of(chiton.home(), &ids)?;
     println!("{}", serde_json::json!(left));

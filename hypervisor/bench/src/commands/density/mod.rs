@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let live = args.output.live(target);
     let mut run = Run::begin(Kind::Density, Machine::Kvm, 0);
 
-    let keeper = Keeper::begin(&chiton)?;
+    let keeper = Keeper::begin(&chiton, place.path())?;
     let bench = Bench {
         chiton: &chiton,
         interrupt: &interrupt,
