@@ -199,13 +199,9 @@ fn environment(before: &Run, after: &Run) -> Vec<(String, String, String)> {
         facts.insert("machine".into(), run.machine.word().into());
         facts.insert("level".into(), run.level.to_string());
         facts.insert("what is measured".into(), run.kind.word().into());
-        // Ticks of clocks that are not equally quick are not the same unit. Calibration is exact to less than this.
-        if let Some(calibration) = run.calibration {
-            let clock = format!("{:.2} GHz", calibration.tsc_hz as f64 / 1e9);
-            facts.insert("time stamp counter".into(), clock);
-        }
         facts
     };
+    let clocks = clocks(before, after);
     let (before, after) = (facts(before), facts(after));
     let absent = || "not recorded".to_owned();
     let names: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
@@ -213,7 +209,18 @@ fn environment(before: &Run, after: &Run) -> Vec<(String, String, String)> {
         let value = |facts: &BTreeMap<String, String>| facts.get(name).cloned().unwrap_or_else(absent);
         (name.clone(), value(&before), value(&after))
     });
-    both.filter(|(_, before, after)| before != after).collect()
+    both.filter(|(_, before, after)| before != after)
+        .chain(clocks)
+        .collect()
+}
+
+/// The two clocks, if they are not equally quick: ticks of one are not ticks of the other then. Calibration is exact
+/// to much less than a thousandth.
+fn clocks(before: &Run, after: &Run) -> Option<(String, String, String)> {
+    let (before, after) = (before.calibration?.tsc_hz, after.calibration?.tsc_hz);
+    let words = |hz: u64| format!("{:.3} GHz", hz as f64 / 1e9);
+    let differ = before.abs_diff(after) > before / 1000;
+    differ.then(|| ("time stamp counter".into(), words(before), words(after)))
 }
 
 #[cfg(test)]
@@ -318,7 +325,7 @@ mod tests {
         };
         let names = |other| compare(&at(2_445_430_000), &at(other), Rule::default()).environment;
         assert!(names(2_445_000_000).is_empty());
-        let expected = ("time stamp counter", "2.45 GHz", "3.00 GHz");
+        let expected = ("time stamp counter", "2.445 GHz", "3.000 GHz");
         let found = names(3_000_000_000);
         assert_eq!(
             found
