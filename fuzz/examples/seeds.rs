@@ -7,7 +7,7 @@ use std::path::Path;
 use chiton_bench::environment::Environment;
 use chiton_bench::run::{Case, Fact, Kind, Machine, Run, Samples, Unit};
 use chiton_core::state::Writer;
-use chiton_kvm::snapshot::format::{self, BUILD, Description, DiskFacts, Pages};
+use chiton_kvm::snapshot::format::{self, Description, DiskFacts, Pages};
 use chiton_shared::manifest::{Feature, Manifest, Ring};
 use chiton_shared::virtio::mmio::Register;
 use chiton_shared::virtio::ring::QueueConfig;
@@ -69,17 +69,6 @@ fn snapshot() -> std::io::Result<()> {
         ]),
         ..full.clone()
     };
-    let header = format::Header {
-        description: 100,
-        description_crc: 1,
-        guest_crc: 2,
-        memory: 3 << 20,
-        guest: 5000,
-        id: [7; 16],
-        parent: None,
-        build: BUILD.into(),
-    };
-    part("header", 0, &header.to_bytes())?;
     let sized = |description: &Description, memory: u64| [&memory.to_le_bytes()[..], &description.to_bytes()].concat();
     part("full", 1, &sized(&full, 3 << 20))?;
     part("changed", 1, &sized(&changed, 3 << 12))?;
@@ -113,8 +102,8 @@ fn snapshot() -> std::io::Result<()> {
 fn main() -> std::io::Result<()> {
     images()?;
     control()?;
-    measurement()?;
     snapshot()?;
+    measurement()?;
     save(
         "manifest",
         "user",

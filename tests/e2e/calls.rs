@@ -179,7 +179,7 @@ fn memory_is_put_back_byte_for_byte_whatever_was_called() {
     }
     let pool = pool("function", PoolOptions::default());
     let request = prop_oneof![
-        (0_usize..2000).prop_map(|pages| format!("touch {pages}")),
+        (0_usize..400).prop_map(|pages| format!("touch {pages}")),
         (0_usize..200_000).prop_map(|bytes| format!("grow {bytes}")),
         "[ -~]{0,3000}".prop_map(|text| format!("echo {text}")),
         "[ -~]{0,300}".prop_map(|text| format!("print {text}")),
@@ -188,7 +188,7 @@ fn memory_is_put_back_byte_for_byte_whatever_was_called() {
         Just("random".to_owned()),
         Just("fail so".to_owned()),
     ];
-    let cases = if slow() { 3 } else { 40 };
+    let cases = if slow() { 2 } else { 12 };
     let mut runner = TestRunner::new(ProptestConfig {
         cases,
         failure_persistence: None,
@@ -225,8 +225,8 @@ fn a_guest_that_writes_much_once_is_watched_anew_after_a_while() {
             .pages
     };
     assert!(pages("count") >= 1500);
-    let then = (0..600).map(|_| pages("count")).last();
-    assert!(then < Some(100), "{then:?}");
+    let then = (0..600).fold(0, |_, _| pages("count"));
+    assert!(then < 100, "{then}");
     assert_eq!(pool.first_difference().expect("a machine"), None);
 }
 
@@ -318,12 +318,14 @@ fn what_cannot_be_called_is_refused_with_the_reason() {
         .guest("fault")
         .args(["loop"])
         .run();
-    run.assert_refused("the guest never became ready to be called: its time of 300ms was up");
+    run.assert_status(125);
+    run.assert_says("the guest never became ready to be called: its time of 300ms was up");
     let run = Chiton::new()
         .args(["call", "-i", "x", "--file", "y"])
         .guest("function")
         .run();
-    run.assert_refused("cannot be used with");
+    run.assert_status(125);
+    run.assert_says("cannot be used with");
     let run = Chiton::new()
         .args(["call", "--file", "/nonexistent"])
         .guest("function")

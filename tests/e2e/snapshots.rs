@@ -217,6 +217,13 @@ fn what_has_changed_since_the_last_snapshot_is_enough_for_the_next() {
     refused(&live, &["--incremental", text(&full)], "take that with --track");
     let full = take(&live, &folder, "full.snap", &["--track"]);
     live.until("count 40");
+    let run = live.chiton("snapshot", &["--incremental", text(&full), text(&full)]);
+    run.assert_status(125);
+    assert!(
+        run.stderr_text().contains("is needed from then on"),
+        "{}",
+        run.stderr_text()
+    );
     let one = take(&live, &folder, "one.snap", &["--incremental", text(&full)]);
     refused(&live, &["--incremental", text(&full)], "was taken of this guest last");
     let one_again = take(&live, &folder, "two.snap", &["--track"]);

@@ -223,10 +223,6 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         if snapshot.is_some() {
             hub.resumed();
         }
-        for (number, vcpu) in others {
-            processors.resume(&main, number, vcpu)?;
-        }
-        drop(main);
         let deadline = guest.timeout.and_then(Deadline::after);
         serve.send((Arc::clone(&hub), deadline)).map_err(|_| Error::Died)?;
         if hub.has_io_thread() {
@@ -243,6 +239,11 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         }
         timeline.mark("device loop");
         (guest.begin_thread)(Role::Processor).map_err(Error::system(BEGIN))?;
+        // After that, so that their threads have given up the same.
+        for (number, vcpu) in others {
+            processors.resume(&main, number, vcpu)?;
+        }
+        drop(main);
 
         let end = hub.run(0, &mut machine);
         timeline.mark("guest");

@@ -49,10 +49,12 @@ impl Timer {
         })
     }
 
-    /// Begins a slice of so many ticks of the TSC, unless one is under way.
+    /// Begins a slice of so many ticks of the TSC, unless one is under way. (One whose end has come
+    /// without the guest has been taken by somebody else, while no guest ran.)
     pub(crate) fn begin_slice(&self, ticks: u64) {
-        if self.comes.get() == 0 {
-            self.arm(now().saturating_add(ticks));
+        let now = now();
+        if self.comes.get() <= now {
+            self.arm(now.saturating_add(ticks));
         }
     }
 

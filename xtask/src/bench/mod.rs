@@ -132,7 +132,12 @@ pub(crate) fn run(bench: Bench, theirs: &[String]) -> Result<i32> {
     kvm::usable().map_err(|why| Error::Missing(format!("nothing to measure: {why}")))?;
     eprintln!("  on KVM ({})", kvm::kind());
     match bench {
-        Bench::Start { runs } => start::run(runs),
+        Bench::Start { runs } => {
+            start::run(runs)?;
+            println!("\nphase by phase:");
+            let words = ["start", "--runs", &runs.to_string()].map(str::to_owned);
+            return lab::run(&words, theirs);
+        }
         Bench::Snapshot { runs } => snapshot::run(runs),
         Bench::ExitsOverhead { runs, exits } => exits::run(runs, exits),
         Bench::Compute { runs } => compute::run(runs),

@@ -76,13 +76,16 @@ extern "C" fn common() {
 /// The vector by which a processor makes another one look up.
 pub(super) const LOOK_UP: u8 = 0xf1;
 
+/// The vector of an interrupt that a local APIC takes back (SDM volume 3A, section 12.9).
+pub(super) const SPURIOUS: u8 = 0xff;
+
 /// That it came is all there is to this interrupt. The APIC is told later, where Rust can do it.
 #[unsafe(naked)]
 extern "C" fn ignored() {
     naked_asm!("iretq")
 }
 
-/// Fills the table: every vector but one has its stub, on stack `stack` of the TSS. One stack is
+/// Fills the table: every vector but those two has its stub, on stack `stack` of the TSS. One stack is
 /// enough: nobody comes back from a fault.
 pub(super) fn fill(idt: &mut InterruptDescriptorTable, stack: u16) {
     fn set<F>(entry: &mut Entry<F>, vector: u64, stack: u16) {
@@ -104,8 +107,10 @@ pub(super) fn fill(idt: &mut InterruptDescriptorTable, stack: u16) {
     for (vector, entry) in (32..).zip(idt.slice_mut(32..)) {
         set(entry, vector, stack);
     }
-    // SAFETY: it returns as an interrupt does, and the vector has no error code.
-    unsafe { idt[LOOK_UP].set_handler_addr(VirtAddr::from_ptr(ignored as *const ())) };
+    for vector in [LOOK_UP, SPURIOUS] {
+        // SAFETY: it returns as an interrupt does, and neither has an error code.
+        unsafe { idt[vector].set_handler_addr(VirtAddr::from_ptr(ignored as *const ())) };
+    }
 }
 
 extern "C" fn report(frame: &Frame) -> ! {

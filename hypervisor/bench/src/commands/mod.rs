@@ -4,6 +4,7 @@ pub(crate) mod calls;
 pub(crate) mod compare;
 pub(crate) mod density;
 pub(crate) mod exits;
+pub(crate) mod jail;
 pub(crate) mod machine;
 pub(crate) mod nested;
 pub(crate) mod report;

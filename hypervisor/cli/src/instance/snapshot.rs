@@ -23,6 +23,9 @@ enum InTheWay {
     /// A pipe, a link, a folder.
     #[error("{0} is there, and not a regular file: name another place for the snapshot")]
     Kind(PathBuf),
+    /// It would take the place of the one that it builds on.
+    #[error("{0} is the snapshot that the new one builds on, and is needed from then on: name another place")]
+    Parent(PathBuf),
     /// The guest is held from outside.
     #[error("{0} is paused, and cannot answer: `chiton resume {0}` first")]
     Paused(String),
@@ -41,6 +44,11 @@ enum InTheWay {
 
 pub(crate) fn snapshot(options: &SnapshotOptions) -> Result<(), Box<dyn Error>> {
     let parent = options.incremental.as_deref().map(parent).transpose()?;
+    if let (Some(parent), Ok(place)) = (&parent, fs::canonicalize(&options.file))
+        && Path::new(&parent.path) == place
+    {
+        return Err(InTheWay::Parent(options.file.clone()).into());
+    }
     let request = Request::Snapshot {
         track: options.track || parent.is_some(),
         parent,

@@ -54,13 +54,12 @@ impl Hub {
 
     fn hand_over(&self, number: u32, vcpu: &KvmVcpu) {
         let state = VcpuState::of(vcpu).map_err(|error| error.to_string());
-        let mut states = lock(&self.desk.states);
-        if self.is_asking() && states.iter().all(|(other, _)| *other != number) {
+        self.gate.be_asked(|| {
+            let mut states = lock(&self.desk.states);
+            states.retain(|(other, _)| *other != number);
             states.push((number, state));
             self.desk.changed.notify_all();
-        }
-        drop(states);
-        self.gate.be_asked();
+        });
         self.gate.pass();
     }
 
@@ -70,6 +69,7 @@ impl Hub {
         patience: Duration,
         what: impl FnOnce(Vec<(u32, VcpuState)>) -> Result<R, TakeError>,
     ) -> Result<R, TakeError> {
+        // Cleared before, since processors answer as soon as they are asked.
         lock(&self.desk.states).clear();
         self.gate.ask(true);
         let states = self.collect(patience);

@@ -97,3 +97,29 @@ impl Limit {
         Some(limit)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_over_when_its_time_is_and_not_before() {
+        let limit = Limit::new(Some(Duration::from_nanos(100)));
+        assert_eq!(limit.look(5000), Some(100), "idle: whoever begins now has that long");
+        limit.state.store(1000, Ordering::Release);
+        assert_eq!(limit.look(1040), Some(60));
+        assert!(!limit.is_over());
+        assert_eq!(limit.look(1100), Some(100));
+        assert!(limit.is_over() && limit.left() == Some(Duration::ZERO));
+        limit.end();
+        assert!(!limit.is_over());
+    }
+
+    #[test]
+    fn without_a_limit_nobody_looks() {
+        let limit = Limit::new(None);
+        assert_eq!((limit.look(u64::MAX), limit.left()), (None, None));
+        limit.expire();
+        assert!(limit.is_over(), "a guest that waits for ever is ended all the same");
+    }
+}

@@ -195,8 +195,9 @@ impl Worker {
             let window = ram.window(page, map::PAGE as usize)?;
             let before = pristine.bytes(page, map::PAGE as usize)?;
             window.read(0, &mut now);
-            if let Some(offset) = before.iter().zip(&now).position(|(before, now)| before != now) {
-                return Some(page + offset as u64);
+            if *before != now {
+                let offset = before.iter().zip(&now).position(|(before, now)| before != now);
+                return offset.map(|offset| page + offset as u64);
             }
         }
         None

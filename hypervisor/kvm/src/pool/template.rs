@@ -337,3 +337,94 @@ impl Given {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Memory of 4 MiB in whose mailbox this stands.
+    fn ram(call: Call) -> Ram {
+        let ram = Ram::new(4 << 20).unwrap();
+        ram.window(RECORD, Call::SIZE).unwrap().write(0, &call.to_bytes());
+        ram
+    }
+
+    #[test]
+    fn a_record_within_the_guests_own_memory_is_taken_as_it_is() {
+        let call = Call {
+            request: map::GUEST,
+            room: 2 << 20,
+            reply: 1,
+            reply_len: 2,
+            request_len: 3,
+        };
+        assert_eq!(record(&ram(call)).unwrap(), call);
+        // A function that takes nothing.
+        let nothing = Call {
+            request: 0,
+            room: 0,
+            ..call
+        };
+        assert_eq!(record(&ram(nothing)).unwrap(), nothing);
+    }
+
+    #[test]
+    fn a_record_that_leads_elsewhere_is_refused() {
+        let whole = Call {
+            request: map::GUEST,
+            room: 4096,
+            ..Call::default()
+        };
+        for call in [
+            Call {
+                request: map::PAGE_TABLES,
+                ..whole
+            },
+            Call {
+                request: map::GUEST - 1,
+                ..whole
+            },
+            Call {
+                request: (4 << 20) - 4095,
+                ..whole
+            },
+            Call {
+                request: u64::MAX,
+                ..whole
+            },
+            Call {
+                room: (2 << 20) + 1,
+                ..whole
+            },
+            Call {
+                room: call::MAX + 1,
+                ..whole
+            },
+            Call {
+                room: u64::MAX,
+                ..whole
+            },
+            Call {
+                reply_len: call::MAX + 1,
+                ..whole
+            },
+        ] {
+            assert!(matches!(record(&ram(call)), Err(CallError::Record(_))), "{call:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_is_memory_of_the_guests_own() {
+        let ram = Ram::new(4 << 20).unwrap();
+        assert_eq!(area(&ram, map::GUEST, 10).map(|window| window.len()), Some(10));
+        assert_eq!(area(&ram, 0, 0).map(|window| window.len()), Some(0));
+        for (address, len) in [
+            (map::BOOT_PAGE, 1),
+            ((4 << 20) - 1, 2),
+            (u64::MAX, 2),
+            (map::GUEST, u64::MAX),
+        ] {
+            assert!(area(&ram, address, len).is_none(), "{address:#x} {len}");
+        }
+    }
+}

@@ -7,6 +7,7 @@
 //! Each example says what happens, checks it, and has a [`Verdict`].
 
 mod eptp_switching;
+mod fpu;
 mod hook;
 mod monitor_trap_flag;
 mod page_log;
@@ -92,6 +93,11 @@ pub const ALL: &[Example] = &[
         name: "tsc",
         about: "a guest's time-stamp counter, moved and slowed: TSC offset and scaling",
         run: tsc::run,
+    },
+    Example {
+        name: "fpu",
+        about: "floating-point registers of two guests that share a processor",
+        run: fpu::run,
     },
     Example {
         name: "mtf",

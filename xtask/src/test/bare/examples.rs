@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// The comparison with the entry checker first.
-const EXAMPLES: [&str; 7] = ["prove", "page-log", "eptp-switching", "ve", "hook", "tsc", "mtf"];
+const EXAMPLES: [&str; 8] = ["prove", "page-log", "eptp-switching", "ve", "hook", "tsc", "fpu", "mtf"];
 
 /// What each ends with.
 const VERDICTS: [&str; 2] = [": as the manual says", ": skipped: "];

@@ -30,7 +30,7 @@ pub(super) fn several(chiton: &Path) -> Result<Vec<String>> {
     let all: Vec<_> = RUNS.into_iter().chain(OTHERS.map(|(run, _)| run)).collect();
     let image = image_of("several", &all)?;
     let mut found = Vec::new();
-    for machine in MACHINES {
+    for machine in MACHINES.into_iter().take(2) {
         let (named, left, _) = on(machine, &image, &all)?;
         eprintln!("  {} guests with {PROCESSORS} processors in {named}", left.len());
         let (same, others) = left.split_at(RUNS.len());
@@ -63,7 +63,7 @@ pub(super) fn run(chiton: &Path) -> Result<Vec<String>> {
         ..Hardware::default()
     };
     let mut found = Vec::new();
-    for machine in MACHINES {
+    for machine in MACHINES.into_iter().take(2) {
         let machine = machine.boot_with(&image, hardware)?;
         let named = machine.named().to_owned();
         let console = Mutex::new(Vec::new());

@@ -34,13 +34,11 @@ use x86_64::registers::control::{Cr0, Cr3, Cr4};
 use super::backend::{self, Backend, With};
 use super::debug::say;
 use super::descriptors;
-use super::fault::LOOK_UP;
+use super::fault::{LOOK_UP, SPURIOUS};
 use super::memory::Memory;
 use super::time;
 use trampoline::{Begin, Trampoline};
 
-/// The vector of an interrupt that an APIC takes back.
-const SPURIOUS: u8 = 0xff;
 /// Stack of a processor, in bytes.
 const STACK: usize = 128 << 10;
 /// What has to pass between INIT and start-up, and after start-up until it may be repeated (SDM volume
