@@ -73,7 +73,9 @@ fuzz_target!(|data: &[u8]| {
             }
         }
         1 => {
-            let Some((memory, data)) = data.split_first_chunk() else { return };
+            let Some((memory, data)) = data.split_first_chunk() else {
+                return;
+            };
             let memory = u64::from_le_bytes(*memory);
             if let Ok(description) = Description::parse(data, memory) {
                 let again = Description::parse(&description.to_bytes(), memory).expect("its own");

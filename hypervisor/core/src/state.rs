@@ -115,7 +115,7 @@ impl<'s> Reader<'s> {
         let (bytes, rest) = self
             .0
             .split_at_checked(len)
-            .ok_or(StateError::Short(len - self.0.len()))?;
+            .ok_or(StateError::Short(len.saturating_sub(self.0.len())))?;
         self.0 = rest;
         Ok(bytes)
     }
