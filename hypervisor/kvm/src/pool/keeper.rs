@@ -46,7 +46,7 @@ fn keep(shared: &Shared) -> bool {
             }
         }
         drop(state);
-        shared.idle.notify_one();
+        shared.idle.notify_all();
         return true;
     }
     let spent = std::mem::take(&mut state.spent);

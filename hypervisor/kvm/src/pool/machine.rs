@@ -49,6 +49,8 @@ pub(super) struct Worker {
     request: Range<u64>,
     /// Whether it is to be told of a new generation.
     new: bool,
+    /// What is added to its counter; known when it is called first.
+    ticks: Option<u64>,
     /// The thread that ran it last: KVM takes a change amiss.
     pub(super) thread: Option<ThreadId>,
 }
@@ -65,6 +67,7 @@ impl Worker {
             call: template.call,
             request: 0..0,
             new: true,
+            ticks: None,
             thread: None,
         })
     }
@@ -129,7 +132,11 @@ impl Worker {
         let own = &bytes[chiton_shared::call::HOST..];
         ram.window(place, own.len()).ok_or_else(gone)?.write(0, own);
         if self.new {
-            let generation = self.template.next_generation()?.to_bytes();
+            let ticks = match self.ticks {
+                Some(ticks) => ticks,
+                None => *self.ticks.insert(self.template.ready.ticks(&self.machine.vcpu)?),
+            };
+            let generation = self.template.next_generation(ticks)?.to_bytes();
             ram.window(GENERATION, generation.len())
                 .ok_or_else(gone)?
                 .write(0, &generation);

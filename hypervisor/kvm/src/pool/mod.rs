@@ -342,7 +342,7 @@ impl Pool {
         if whole {
             state.idle.push(worker);
             drop(state);
-            self.0.idle.notify_one();
+            self.0.idle.notify_all();
             return;
         }
         // It takes its time to take a machine down: nobody who calls waits for it.

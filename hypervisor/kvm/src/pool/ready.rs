@@ -8,6 +8,7 @@ use crate::clock;
 use crate::host::random::random;
 use crate::instance::wall_clock_ns;
 use crate::state::VcpuState;
+use crate::state::vcpu::counter;
 use crate::vcpu::KvmVcpu;
 
 /// A processor that waits for a call.
@@ -38,19 +39,31 @@ impl Ready {
 
     /// Makes a new vCPU one in this state, with the time that it is now.
     pub(super) fn give_to(&self, vcpu: &mut KvmVcpu) -> Result<(), Error> {
-        let since = u128::from(clock::now().saturating_sub(self.taken));
-        let passed = since * u128::from(self.tsc_khz) / 1_000_000;
-        let tsc = self.state.tsc().wrapping_add(passed as u64);
-        self.state.clone().with_tsc(tsc).put(vcpu)
+        self.state.clone().with_tsc(self.tsc_now()).put(vcpu)
     }
 
-    /// What is different for a machine that is put back or copied, of this number: its counter goes on.
-    pub(super) fn generation(&self, count: u32) -> Result<Generation, Error> {
+    /// What the guest's time-stamp counter would be now.
+    fn tsc_now(&self) -> u64 {
+        let since = u128::from(clock::now().saturating_sub(self.taken));
+        let passed = since * u128::from(self.tsc_khz) / 1_000_000;
+        self.state.tsc().wrapping_add(passed as u64)
+    }
+
+    /// What added to the counter of a copy makes it go on. Where the host's own counter is not the same on all
+    /// processors, KVM begins that of a vCPU anew that comes to another one before it has run.
+    pub(super) fn ticks(&self, vcpu: &KvmVcpu) -> Result<u64, Error> {
+        let now = counter(vcpu.fd())?;
+        Ok(self.tsc_now().wrapping_sub(now))
+    }
+
+    /// What is different for a machine that is put back or copied, of this number, with its own [`ticks`](Self::ticks).
+    pub(super) fn generation(&self, count: u32, ticks: u64) -> Result<Generation, Error> {
         let mut fresh = [0; 48];
         random(&mut fresh).map_err(Error::system("getrandom"))?;
         let (id, seed) = fresh.split_at(16);
         let mut generation = Generation {
             count,
+            ticks,
             wall_clock_ns: self.wall_clock_ns,
             at: self.state.tsc(),
             ..Generation::default()

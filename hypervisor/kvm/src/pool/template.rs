@@ -200,10 +200,10 @@ impl Template {
     }
 
     /// What is new for a machine that was put back or copied.
-    pub(super) fn next_generation(&self) -> Result<Generation, Error> {
+    pub(super) fn next_generation(&self, ticks: u64) -> Result<Generation, Error> {
         // Numbers that have gone round are as good: no machine remembers any.
         let count = self.generation.fetch_add(1, Ordering::Relaxed);
-        self.ready.generation(count.max(1))
+        self.ready.generation(count.max(1), ticks)
     }
 
     /// The end of a guest that did not reply, in words.
