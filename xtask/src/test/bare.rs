@@ -356,12 +356,14 @@ fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left
         processors: runs.iter().map(|run| run.cpus).max().unwrap_or(1),
         ..Hardware::default()
     };
+    // Bochs with two processors takes eight times as long to boot.
+    let limit = LIMIT * if hardware.processors > 1 { 4 } else { 1 };
     let machine = machine.boot_with(image, hardware)?;
     let (named, log) = (machine.named().to_owned(), machine.log().to_owned());
     let console = Mutex::new(Vec::new());
     let mut told = String::new();
     let mut ends = Vec::new();
-    let status = machine.run(Some(LIMIT), Input::Bytes(input), Shared(&console), |line| {
+    let status = machine.run(Some(limit), Input::Bytes(input), Shared(&console), |line| {
         if let Some(end) = End::parse(line) {
             ends.push((end, std::mem::take(&mut told)));
         } else if !line.contains(" on bare metal with ") && !line.ends_with(LOST) && !line.ends_with(PROCESSORS) {
