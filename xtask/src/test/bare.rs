@@ -108,7 +108,7 @@ const EVERY_BYTE: [u8; 256] = {
 };
 
 /// None of them asks what only one of the machines has.
-const RUNS: [Run; 40] = [
+const RUNS: [Run; 38] = [
     run_of(&["hello", "Anna", "Otto"]),
     run_of(&["compute", "1"]),
     run_of(&["exits", "100"]).counted(),
@@ -142,11 +142,9 @@ const RUNS: [Run; 40] = [
     run_of(&["interrupts", "nobody"]),
     run_of(&["interrupts", "deadlines"]),
     run_of(&["interrupts", "burst"]),
-    run_of(&["interrupts", "address"]),
     run_of(&["interrupts", "unmapped"]),
     run_of(&["interrupts", "kernel"]),
     run_of(&["interrupts", "stack"]),
-    run_of(&["interrupts", "gate"]),
     run_of(&["interrupts", "halt"]).stopped_after("500ms"),
     run_of(&["preempt", "100", "2000"]),
 ];
