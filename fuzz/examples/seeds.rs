@@ -6,20 +6,111 @@ use std::path::Path;
 
 use chiton_bench::environment::Environment;
 use chiton_bench::run::{Case, Fact, Kind, Machine, Run, Samples, Unit};
+use chiton_core::state::Writer;
+use chiton_kvm::snapshot::format::{self, Description, DiskFacts, Pages};
 use chiton_shared::manifest::{Feature, Manifest, Ring};
 use chiton_shared::virtio::mmio::Register;
 use chiton_shared::virtio::ring::QueueConfig;
 use chiton_shared::virtio::vsock::{HOST_CID, Header, TYPE_STREAM};
 
+/// What a measuring guest prints.
+const RECORDS: &str = "\
+[some text of the machine]
+@measure 1 tsc_khz=2445405 ring=3 processors=1
+@begin cpuid repeat=0
+@samples 10 20x2
+@samples 20 30
+@end cpuid operations=1 warmup=5 count=5 sum=100
+@begin cpuid repeat=1
+@samples 11
+@end cpuid operations=1 warmup=5 count=1 sum=11
+@skip vmcall it needs ring 0
+@done
+";
+
+/// A byte that says which part of a snapshot it is, then that part.
+fn snapshot() -> std::io::Result<()> {
+    let part = |name, number: u8, bytes: &[u8]| save("snapshot", name, &[&[number], bytes].concat());
+    let disk = DiskFacts {
+        path: "/srv/disk.img".into(),
+        sectors: 2048,
+        read_only: true,
+        queues: 1,
+        written: 5,
+    };
+    let full = Description {
+        name: "counter".into(),
+        memory: 3 << 20,
+        processors: 2,
+        ring: None,
+        interrupts: None,
+        tsc_khz: 2_000_000,
+        cpuid: Vec::new(),
+        disks: vec![disk],
+        balloon: Some(0),
+        devices: vec![vec![1, 2, 3]],
+        vcpus: vec![(0, vec![1; 8]), (1, Vec::new())],
+        parent: None,
+        pages: Pages::All(vec![1, 2, 3]),
+    };
+    let changed = Description {
+        parent: Some("/srv/full.snap".into()),
+        pages: Pages::Changed(vec![
+            format::Run {
+                first: 1,
+                count: 2,
+                crc: 3,
+            },
+            format::Run {
+                first: 7,
+                count: 1,
+                crc: 4,
+            },
+        ]),
+        ..full.clone()
+    };
+    let sized = |description: &Description, memory: u64| [&memory.to_le_bytes()[..], &description.to_bytes()].concat();
+    part("full", 1, &sized(&full, 3 << 20))?;
+    part("changed", 1, &sized(&changed, 3 << 12))?;
+    for (name, number, device, queues) in [("console", 3, 3_u32, 2_u32), ("entropy", 4, 4, 1), ("balloon", 5, 5, 4)] {
+        let mut state = Writer::new();
+        // Kind, status, interrupt, generation, two selectors, the features: VERSION_1.
+        [device, 0b1111, 0, 0, 0, 0].map(|word| state.u32(word));
+        state.u64(1 << 32);
+        state.flag(false);
+        state.u32(0);
+        state.u32(queues);
+        for queue in 0..u64::from(queues) {
+            let at = 0x10_0000 + queue * 0x1000;
+            state.u16(8);
+            [at, at + 0x100, at + 0x200].map(|address| state.u64(address));
+            state.flag(true);
+            state.u16(9);
+            state.u16(0);
+        }
+        let rest: &[u8] = match number {
+            3 => &[5, 0, 0, 0, 0, 0, 0, 0],
+            5 => &[1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0],
+            _ => &[],
+        };
+        state.raw(rest);
+        part(name, number, &state.into_bytes())?;
+    }
+    Ok(())
+}
+
 fn main() -> std::io::Result<()> {
     images()?;
     control()?;
+    snapshot()?;
     measurement()?;
     save(
         "manifest",
         "user",
         &Manifest::new(Ring::User).require(Feature::CONSOLE).to_bytes(),
     )?;
+    save("records", "two_repeats", RECORDS.as_bytes())?;
+    save("records", "lost_in_a_case", &RECORDS.as_bytes()[..RECORDS.len() - 70])?;
     save("acpi", "two_processors", &firmware())?;
     // A byte that says how the processor tells of it, then the instruction.
     let instructions: [(&str, &[u8]); 6] = [
@@ -185,7 +276,7 @@ fn main() -> std::io::Result<()> {
     // A packet at page 40 of a guest that asks for port 0 of the host, then one with four bytes.
     let packet = |op: u8, len: u8| {
         let mut script = Vec::new();
-        let header = Header {
+        let header = format::Header {
             src_cid: 3,
             dst_cid: HOST_CID,
             len: len.into(),

@@ -38,6 +38,7 @@ extern crate alloc;
 pub mod balloon;
 pub mod block;
 pub mod boot;
+pub mod call;
 pub mod console;
 pub mod emulated;
 pub mod entropy;

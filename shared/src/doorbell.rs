@@ -51,6 +51,12 @@ pub const PARK: u16 = 0xC1C;
 /// with [interrupts] it also gets [`IPI`](interrupts::IPI), which ends a halt.
 pub const WAKE: u16 = 0xC20;
 
+/// The guest is ready for a [call](crate::call), or has replied to one, as the
+/// [`Call`](crate::call::Call) in its mailbox says; it comes back with the next request. Value: ignored
+/// the first time, then 0 for a reply, or a number of the guest's own for a failure, with the reply for
+/// words. Processor 0 only; whoever runs the guest without calling it ends it here.
+pub const CALL: u16 = 0xC24;
+
 /// First of the queue doorbells: a write to `KICK + n` tells device `n` that a queue of its own
 /// has new buffers. Value: the queue's index, as in the register
 /// [`QueueNotify`](crate::virtio::mmio::Register::QueueNotify).

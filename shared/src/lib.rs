@@ -13,6 +13,7 @@
 //! | [`map`] | which guest-physical address holds what |
 //! | [`manifest`] | the ELF note in which a guest states its needs |
 //! | [`boot`] | the page from which a guest learns its world |
+//! | [`call`] | how a guest that is a function is called |
 //! | [`doorbell`] | the I/O ports a guest rings, and the mailbox |
 //! | [`emulated`] | registers and structures of the devices that are not virtio |
 //! | [`measure`] | the lines that a measuring guest prints |
@@ -36,6 +37,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod boot;
+pub mod call;
 pub mod doorbell;
 pub mod emulated;
 pub mod interrupts;

@@ -38,6 +38,9 @@ pub mod place {
     /// The host raises an interrupt by an eventfd, on its way out of this one.
     pub const INTERRUPT: usize = 9;
 
+    /// The host protects all pages that were written from being written again, until they are.
+    pub const PROTECT: usize = 8;
+
     /// The vector of [`INTERRUPT`], and of all interrupts that cases wait for.
     pub const VECTOR: u8 = 0xb0;
     /// What [`DATAMATCH`] is for.

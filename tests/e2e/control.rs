@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use chiton_tests::{Chiton, Folder, PATIENCE, Run, Running, finish, kvm_works, signal};
 
 /// A guest with a control socket.
-struct Live {
-    _folder: Folder,
-    socket: PathBuf,
+pub(crate) struct Live {
+    pub(crate) folder: Folder,
+    pub(crate) socket: PathBuf,
     child: Running,
     input: Option<ChildStdin>,
     lines: BufReader<ChildStdout>,
 }
 
 impl Live {
-    fn start(options: &[&str], guest: &str, args: &[&str]) -> Self {
+    pub(crate) fn start(options: &[&str], guest: &str, args: &[&str]) -> Self {
         let folder = Folder::new();
         let socket = folder.path("c.sock");
         let mut child = Chiton::new()
@@ -37,7 +37,7 @@ impl Live {
             std::thread::sleep(Duration::from_millis(1));
         }
         Self {
-            _folder: folder,
+            folder,
             socket,
             child,
             input,
@@ -46,14 +46,14 @@ impl Live {
     }
 
     /// The next line of the guest's output.
-    fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.lines.read_line(&mut line).expect("text");
         line.trim_end().to_owned()
     }
 
     /// Waits for a line.
-    fn until(&mut self, wanted: &str) {
+    pub(crate) fn until(&mut self, wanted: &str) {
         loop {
             let line = self.line();
             if line == wanted {
@@ -64,18 +64,18 @@ impl Live {
     }
 
     /// `chiton COMMAND SOCKET ARGS`.
-    fn chiton(&self, command: &str, args: &[&str]) -> Run {
+    pub(crate) fn chiton(&self, command: &str, args: &[&str]) -> Run {
         Chiton::new().args([command, text(&self.socket)]).args(args).run()
     }
 
-    fn client(&self) -> UnixStream {
+    pub(crate) fn client(&self) -> UnixStream {
         let client = UnixStream::connect(&self.socket).expect("it listens");
         client.set_read_timeout(Some(PATIENCE)).expect("a time");
         client
     }
 
     /// The answer to a line.
-    fn ask(&self, line: &str) -> String {
+    pub(crate) fn ask(&self, line: &str) -> String {
         let mut client = self.client();
         client.write_all(line.as_bytes()).expect("it hears");
         client.write_all(b"\n").expect("it hears");
@@ -83,7 +83,7 @@ impl Live {
     }
 
     /// Waits for the end, after which the socket is gone.
-    fn finish(mut self) -> Run {
+    pub(crate) fn finish(mut self) -> Run {
         let mut rest = String::new();
         self.lines.read_to_string(&mut rest).expect("text");
         let mut run = finish(self.child);

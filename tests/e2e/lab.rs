@@ -31,7 +31,7 @@ impl Lab {
     /// `chiton-bench` with these arguments.
     fn command(&self, args: &[&str]) -> Command {
         let temporary = self.0.path("tmp");
-        fs::create_dir_all(&temporary).unwrap();
+        fs::create_dir_all(&temporary).expect("a folder");
         let mut command = Command::new(program());
         command.args(args).arg("--chiton").arg(chiton_path());
         command.env("TMPDIR", &temporary).env_remove("CHITON_HOME");
@@ -48,12 +48,12 @@ impl Lab {
         let json = self.0.path("run.json");
         let mut command = self.command(args);
         command.arg("--guest").arg(guest_path(guest)).arg("--json").arg(&json);
-        let output = command.output().unwrap();
+        let output = command.output().expect("chiton-bench starts");
         assert!(output.status.success(), "{args:?}: {output:?}");
         self.assert_nothing_left(&before);
-        let run: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+        let run: Value = read(&json);
         assert_eq!(run["schema"], "chiton-bench/1");
-        (run, String::from_utf8(output.stdout).unwrap())
+        (run, String::from_utf8(output.stdout).expect("a table"))
     }
 
     /// No folder, no mount, no process, no cgroup.
@@ -64,9 +64,9 @@ impl Lab {
     }
 
     fn folders(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.0.path("tmp")).unwrap();
+        let entries = fs::read_dir(self.0.path("tmp")).expect("a folder");
         entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
             .collect()
     }
 
@@ -77,7 +77,7 @@ impl Lab {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             String::from_utf8_lossy(&environment).contains(&home)
         };
-        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let entries = fs::read_dir("/proc").expect("there is a /proc").flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         names
             .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
@@ -88,7 +88,11 @@ impl Lab {
     /// Starts `density` of three, and comes back when it watches them.
     fn density_under_way(&self) -> Child {
         let mut command = self.command(&["density", "3", "--watch", "3600"]);
-        let child = command.arg("--guest").arg(guest_path("cat")).spawn().unwrap();
+        let child = command
+            .arg("--guest")
+            .arg(guest_path("cat"))
+            .spawn()
+            .expect("chiton-bench starts");
         let mut folders = Vec::new();
         wait_until("three instances run", || {
             folders = self.folders();
@@ -105,6 +109,11 @@ fn program() -> PathBuf {
     chiton_path().with_file_name("chiton-bench")
 }
 
+fn read(json: &Path) -> Value {
+    let text = fs::read(json).expect("a measurement");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -114,7 +123,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 fn cases(run: &Value) -> &Vec<Value> {
-    run["cases"].as_array().unwrap()
+    run["cases"].as_array().expect("cases")
 }
 
 /// The case of this group and name.
@@ -129,7 +138,10 @@ fn case<'r>(run: &'r Value, group: &str, name: &str) -> &'r Value {
 fn sum(case: &Value, figure: &str) -> u64 {
     let repeats = case["outcome"]["measured"]["repeats"].as_array();
     let repeats = repeats.unwrap_or_else(|| panic!("{case} was not measured"));
-    repeats.iter().map(|samples| samples[figure].as_u64().unwrap()).sum()
+    repeats
+        .iter()
+        .map(|samples| samples[figure].as_u64().expect("a figure"))
+        .sum()
 }
 
 fn said(output: &Output) -> String {
@@ -139,11 +151,11 @@ fn said(output: &Output) -> String {
 #[test]
 fn the_phases_of_a_start_add_up_to_the_whole() {
     let Some(lab) = Lab::new() else { return };
-    let (run, table) = lab.measure(&["start", "--runs", "4"], "hello");
+    let (run, table) = lab.measure(&["start", "--runs", "6"], "hello");
     assert_eq!(run["kind"], "start");
-    for group in ["unjailed", "jailed", "image"] {
-        let whole = case(&run, group, "exec to exit");
-        assert_eq!(sum(whole, "count"), 4, "{group}");
+    for group in ["unjailed", "jailed", "image", "snapshot", "snapshot, jailed"] {
+        let whole = case(&run, group, "in all");
+        assert_eq!(sum(whole, "count"), 6, "{group}");
         let phases = cases(&run).iter().filter(|case| {
             let name = case["name"].as_str().unwrap();
             case["group"] == group && name.starts_with("phase: ")
@@ -159,6 +171,9 @@ fn the_phases_of_a_start_add_up_to_the_whole() {
         assert!(sum(first, "sum") < sum(whole, "sum"), "{group}");
         assert!(table.contains(&format!("{group}: chiton run")), "{table}");
     }
+    let parts = ["request in", "run", "reply out", "reset", "pool"].map(|part| format!("phase: {part}"));
+    let parts = parts.iter().map(|part| sum(case(&run, "warm pool", part), "sum"));
+    assert_eq!(parts.sum::<u64>(), sum(case(&run, "warm pool", "in all"), "sum"));
     for phase in [
         "make cgroups",
         "clone",
@@ -326,7 +341,7 @@ fn peers_that_are_missing_are_listed_with_what_brings_them() {
         .env("PATH", "/nowhere");
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let run: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    let run: Value = read(&json);
     for name in ["chiton, no jail", "chiton, jailed", "chiton, image", "chiton, process"] {
         assert_eq!(sum(case(&run, "chiton", name), "count"), 2);
     }

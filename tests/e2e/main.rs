@@ -2,6 +2,7 @@
 
 mod balloon;
 mod bench;
+mod calls;
 mod command_line;
 mod control;
 mod disk_failures;
@@ -28,7 +29,9 @@ mod refusals;
 mod rootless;
 mod run;
 mod said;
+mod snapshots;
 mod soak;
 mod spec_driver;
 mod trouble;
+mod vmexit;
 mod vsock;

@@ -53,9 +53,6 @@ pub(crate) enum Error {
         /// The end of it.
         tail: String,
     },
-    /// What is measured, or what it is measured beside, does not work.
-    #[error(transparent)]
-    Trial(#[from] chiton_bench::trial::TrialError),
     /// A check found something; it was printed already.
     #[error("{0}")]
     Found(String),

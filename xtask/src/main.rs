@@ -15,6 +15,7 @@ mod manual;
 mod new;
 mod order;
 mod paths;
+mod peers;
 mod qemu;
 mod run;
 mod test;
@@ -72,6 +73,8 @@ enum Task {
     Manual(manual::Args),
     /// List the functions of `chiton` that run when a guest does, for the linker to put together.
     Order,
+    /// Build peers for `chiton bench vs` that are libraries, into target/peers.
+    Peers,
     /// Build all example guests into target/guests.
     Guests,
     /// Run a command in the nested machine; a shell without one; `chiton` and /guests are there.
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Task::Ci => Ok(test::run(&test::Args::ci())),
         Task::New(args) => new::run(&args).map(|()| 0),
         Task::Bench(bench) => bench::run(bench, &theirs),
+        Task::Peers => peers::run().map(|()| 0),
         Task::Guests => guests::all().and_then(|guests| guests::build(&guests)).map(|()| 0),
         Task::Order => order::run().map(|()| 0),
         Task::Manual(args) => manual::run(&args).map(|()| 0),

@@ -61,6 +61,9 @@ pub enum Error {
     /// Samples that no file may hold.
     #[error("samples cannot be kept: {0}")]
     Samples(&'static str),
+    /// Calls could not be measured.
+    #[error(transparent)]
+    Calls(#[from] crate::calls::Error),
     /// Exits cannot be measured.
     #[error(transparent)]
     Exits(#[from] crate::exits::ExitsError),

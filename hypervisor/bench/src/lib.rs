@@ -7,6 +7,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`calls`] | what it costs to call a guest function |
 //! | [`run`] | the versioned schema: what was measured, where, and what could not be |
 //! | [`stats`] | percentiles and what else follows from samples |
 //! | [`exits`] | the suite of exits |
@@ -35,6 +36,7 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+pub mod calls;
 pub mod csv;
 pub mod environment;
 mod error;

@@ -1,6 +1,9 @@
 //! Where results go: a terminal while they come, and files in the end.
 
-use std::{io::IsTerminal, path::PathBuf};
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -93,15 +96,18 @@ impl Live {
     /// Shows a case that is done.
     pub fn done(&mut self, case: &Case) {
         if !self.quiet {
+            let mut lines = String::new();
+            if !std::mem::replace(&mut self.headed, true) {
+                lines += &(table::heading() + "\n");
+            }
+            if self.group.as_ref() != Some(&case.group) {
+                lines += &(table::group(&case.group) + "\n");
+                self.group = Some(case.group.clone());
+            }
+            lines += &(table::line(case) + "\n");
+            // The measurement goes on if nobody reads this any more.
             self.bar.suspend(|| {
-                if !std::mem::replace(&mut self.headed, true) {
-                    println!("{}", table::heading());
-                }
-                if self.group.as_ref() != Some(&case.group) {
-                    println!("{}", table::group(&case.group));
-                    self.group = Some(case.group.clone());
-                }
-                println!("{}", table::line(case));
+                let _ = std::io::stdout().lock().write_all(lines.as_bytes());
             });
         }
         self.bar.inc(1);

@@ -1,18 +1,18 @@
 //! The form that a terminal shows: a line a case, below the name of its group.
 
 use crate::{
-    run::{Case, Outcome, Run},
+    run::{Case, Outcome, Run, Unit},
     stats::Summary,
     words::{percent, plain, value},
 };
 
-const NAME: usize = 34;
+const NAME: usize = 32;
 
 /// The line above the cases.
 #[must_use]
 pub fn heading() -> String {
     let columns = ["min", "p50", "p90", "p99", "p99.9", "max", "outliers", "exits"];
-    let columns: String = columns.iter().map(|name| format!(" {name:>9}")).collect();
+    let columns: String = columns.iter().map(|name| format!(" {name:>10}")).collect();
     format!("{:<NAME$}{columns}", "")
 }
 
@@ -25,7 +25,11 @@ pub fn group(name: &str) -> String {
 /// The line of a case.
 #[must_use]
 pub fn line(case: &Case) -> String {
-    let name = format!("  {}", plain(&case.name));
+    let mut name = format!("  {}", plain(&case.name));
+    // All other units are told by the figures.
+    if case.unit == Unit::Ticks {
+        name += " (ticks)";
+    }
     let summary = match (&case.outcome, Summary::of(case.repeats())) {
         (Outcome::Skipped { reason }, _) => return format!("{name:<NAME$} skipped: {}", plain(reason)),
         (Outcome::Measured(_), None) => return format!("{name:<NAME$} no samples"),
@@ -43,7 +47,7 @@ pub fn line(case: &Case) -> String {
     let outliers = percent(summary.outliers as f64 / summary.count as f64);
     let exits = case.exits().map_or("–".into(), |exits| format!("{exits:.2}"));
     let columns = figures.into_iter().chain([outliers, exits]);
-    let columns: String = columns.map(|column| format!(" {column:>9}")).collect();
+    let columns: String = columns.map(|column| format!(" {column:>10}")).collect();
     let notes: String = case
         .notes()
         .iter()
@@ -79,7 +83,7 @@ pub fn table(run: &Run) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Kind, Machine, Samples, Unit};
+    use crate::run::{Kind, Machine, Samples};
 
     #[test]
     fn a_line_has_every_figure_or_the_reason() {
@@ -89,20 +93,26 @@ mod tests {
             measured.per_operation_exits = Some(1.0);
             measured.notes.push("one note".into());
         }
-        let expected = "  cpuid                                30 ns     31 ns   5.00 µs   5.00 µs   5.00 µs   5.00 µs      25 %      1.00\n    one note";
+        let expected = "  cpuid                               30 ns      31 ns    5.00 µs    5.00 µs    5.00 µs    5.00 µs       25 %       1.00\n    one note";
         assert_eq!(line(&case), expected);
-        let skipped = Case::skipped("wbinvd", "g", "w", Unit::Ticks, "not \x1b[1mhere");
+        let skipped = Case::skipped("wbinvd", "g", "w", Unit::Count, "not \x1b[1mhere");
         assert_eq!(
             line(&skipped),
-            "  wbinvd                           skipped: not \u{fffd}[1mhere"
+            "  wbinvd                         skipped: not \u{fffd}[1mhere"
         );
+    }
+
+    #[test]
+    fn ticks_are_told_by_name() {
+        let case = Case::measured("x", "g", "w", Unit::Ticks, vec![Samples::of([5]).unwrap()]);
+        assert!(line(&case).starts_with("  x (ticks)  "));
     }
 
     #[test]
     fn each_group_is_named_once() {
         let mut run = Run::begin(Kind::Exits, Machine::Kvm, 1);
         for (group, name) in [("one", "a"), ("one", "b"), ("two", "c")] {
-            run.cases.push(Case::skipped(name, group, "w", Unit::Ticks, "no"));
+            run.cases.push(Case::skipped(name, group, "w", Unit::Count, "no"));
         }
         let text = table(&run);
         let below: Vec<_> = text

@@ -170,3 +170,13 @@ fn a_page_that_cannot_be_written_is_an_error() {
         "cannot write no/such/folder.html",
     );
 }
+
+#[test]
+fn what_is_not_understood_is_an_error_and_help_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = |arguments: &[&str]| bench(arguments, folder.path()).status.code();
+    assert_eq!(status(&["fly"]), Some(125));
+    assert_eq!(status(&["compare", "a.json"]), Some(125));
+    assert_eq!(status(&["compare", "a.json", "b.json", "--least", "-1"]), Some(125));
+    assert_eq!(status(&["report", "--help"]), Some(0));
+}

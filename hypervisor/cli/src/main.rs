@@ -2,6 +2,7 @@
 
 mod arena;
 mod bench;
+mod call;
 mod control;
 mod doctor;
 mod home;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
 fn others(command: Command, verbose: u8, start: Instant) -> Result<u8, Box<dyn Error>> {
     match command {
         Command::Run(Run::Run(run)) => jailed::run(*run, verbose, start).map(|()| 0),
+        Command::Call(options) => call::run(&options, verbose),
         Command::Create(run) => jailed::create_only(&run).map(|()| 0),
         Command::Start(options) => jailed::start(&options, verbose, start),
         Command::Restart(options) => jailed::restart(&options, verbose, start),
@@ -90,7 +92,13 @@ fn others(command: Command, verbose: u8, start: Instant) -> Result<u8, Box<dyn E
 
 /// Writes to standard output; a reader that has seen enough is no error.
 fn say(text: &str) -> std::io::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    say_bytes(text.as_bytes())
+}
+
+/// Writes bytes as they are.
+fn say_bytes(bytes: &[u8]) -> std::io::Result<()> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(bytes).and_then(|()| output.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }

@@ -83,6 +83,7 @@ Examples:
   echo text | chiton run cat         the console is standard input and output
   chiton run --control c.sock httpd  a guest that can be looked at and changed while it runs:
   chiton update c.sock --disk 0:ops=1000,bytes=10M
+  chiton call -i 'sha256 abc' function   a guest that is a function
   chiton snapshot c.sock warm.snap   where it is now: any number go on from there
   chiton run --from warm.snap
   chiton inspect hello               what the host would build for this guest
@@ -103,6 +104,8 @@ pub(crate) enum Run {
 pub(crate) enum Command {
     #[command(flatten)]
     Run(Run),
+    /// Call a guest that is a function, each time in the state in which it was when it was ready, and write its reply.
+    Call(Box<crate::call::CallOptions>),
     /// Make an instance, as `run` does, without starting it, and print its ID.
     Create(Box<RunOptions>),
     /// Start instances that were made, or have ended.
@@ -424,7 +427,7 @@ fn processors(text: &str) -> Result<u32, String> {
     Ok(number)
 }
 
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = split_unit(text.trim());
     let number: u64 = number
         .parse()
@@ -447,7 +450,7 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("`{text}` is more than any machine has"))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split_unit(text.trim());
     let number: u64 = number
         .parse()

@@ -191,7 +191,7 @@ pub(crate) fn report(name: &str, outcome: &Outcome, with_exits: bool, verbose: u
     }
 }
 
-const fn level(verbose: u8) -> LogLevel {
+pub(crate) const fn level(verbose: u8) -> LogLevel {
     match verbose {
         0 => LogLevel::Warn,
         1 => LogLevel::Info,

@@ -40,6 +40,8 @@ causes! {
     Park = "doorbell park",
     /// Doorbell: another processor ends its wait.
     Wake = "doorbell wake",
+    /// Doorbell: a call's reply, and the wait for the next.
+    Call = "doorbell call",
     /// Doorbell: the end.
     End = "doorbell exit",
     /// Doorbell: a panic.

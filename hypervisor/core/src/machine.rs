@@ -97,6 +97,9 @@ pub enum End {
     Halted,
     /// It rang [`doorbell::PARK`]: this processor may be started again.
     Parked,
+    /// It rang [`doorbell::CALL`] with this value: it has replied, and waits for a request. It goes on
+    /// when the machine is run again.
+    Called(u32),
     /// The host asked it to end.
     Stopped,
     /// It has not ended: somebody asks for the state of the processor, which can be run again after that.
@@ -146,7 +149,7 @@ impl<V: Vcpu, B: Board> Machine<V, B> {
         }
     }
 
-    /// Runs the guest to its end.
+    /// Runs the guest to its end, or to a [call](End::Called), after which it may be run on.
     ///
     /// # Errors
     ///
@@ -281,6 +284,15 @@ fn ring<B: Board>(port: u16, data: &[u8], board: &mut B) -> (Cause, Option<End>)
             let end = if board.stopped() { End::Stopped } else { End::Parked };
             (Cause::Park, Some(end))
         }
+        doorbell::CALL => {
+            board.drain();
+            let end = if board.stopped() {
+                End::Stopped
+            } else {
+                End::Called(value)
+            };
+            (Cause::Call, Some(end))
+        }
         doorbell::WAKE => {
             board.wake(value);
             (Cause::Wake, None)
@@ -317,7 +329,8 @@ fn mailbox_text(board: &impl Board) -> String {
 }
 
 /// The text with control characters escaped, so that it does nothing to a terminal; lines stay.
-fn printable(text: &str) -> String {
+#[must_use]
+pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\n' && c != '\t' {

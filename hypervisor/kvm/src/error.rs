@@ -138,6 +138,9 @@ pub enum Error {
     /// A device could not be put in place.
     #[error(transparent)]
     Preset(#[from] chiton_core::devices::PresetError),
+    /// A device did not take the state that one like it had.
+    #[error(transparent)]
+    State(#[from] chiton_core::state::StateError),
 }
 
 impl Error {

@@ -26,6 +26,7 @@ use crate::outcome::{Ending, Outcome};
 use crate::platform::Role;
 use crate::prepare::Plan;
 use crate::processors::{self, Last, Processors};
+use crate::ram::Ram;
 use crate::signal::{EndSignals, VcpuThread};
 use crate::snapshot::resume;
 use crate::snapshot::take::{Facts, GuestFile};
@@ -100,6 +101,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         huge_pages,
         nets,
         log_level: guest.log_level,
+        new_memory: Ram::new,
     };
     let prepare = || match &snapshot {
         None => plan.carry_out(),
@@ -221,10 +223,6 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         if snapshot.is_some() {
             hub.resumed();
         }
-        for (number, vcpu) in others {
-            processors.resume(&main, number, vcpu)?;
-        }
-        drop(main);
         let deadline = guest.timeout.and_then(Deadline::after);
         serve.send((Arc::clone(&hub), deadline)).map_err(|_| Error::Died)?;
         if hub.has_io_thread() {
@@ -241,6 +239,11 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         }
         timeline.mark("device loop");
         (guest.begin_thread)(Role::Processor).map_err(Error::system(BEGIN))?;
+        // After that, so that their threads have given up the same.
+        for (number, vcpu) in others {
+            processors.resume(&main, number, vcpu)?;
+        }
+        drop(main);
 
         let end = hub.run(0, &mut machine);
         timeline.mark("guest");
@@ -318,6 +321,7 @@ impl Plan<'_> {
             huge_pages: false,
             nets: self.nets,
             log_level: self.log_level,
+            new_memory: Ram::new,
         };
         Ok(what(&plan.world(&image, cpuid)?))
     }
@@ -392,7 +396,7 @@ fn make_vm(kvm: KvmSource, interrupts: bool, timeline: &mut Timeline) -> Result<
     Ok((vm, vcpu))
 }
 
-fn wall_clock_ns() -> u64 {
+pub(crate) fn wall_clock_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -40,6 +40,8 @@ pub(crate) struct Plan<'g> {
     pub(crate) huge_pages: bool,
     pub(crate) nets: usize,
     pub(crate) log_level: Option<LogLevel>,
+    /// How memory of so many bytes is made.
+    pub(crate) new_memory: fn(u64) -> Result<Ram, Error>,
 }
 
 /// A guest in memory.
@@ -78,7 +80,7 @@ impl<'g> Plan<'g> {
         random(&mut bytes).map_err(Error::system("getrandom"))?;
         let (seed, id) = bytes.split_at(32);
         world.boot_page.seed.copy_from_slice(seed);
-        let ram = Arc::new(Ram::new(self.memory)?);
+        let ram = Arc::new((self.new_memory)(self.memory)?);
         let end = world.layout().stack.end;
         let stack = end.saturating_sub(STACK_USED)..end;
         let pieces = world

@@ -36,7 +36,7 @@ pub struct Ram {
 }
 
 /// Where memory of so many bytes lies: address and length of each part.
-fn parts(bytes: u64) -> impl Iterator<Item = (GuestAddress, u64)> {
+pub(crate) fn parts(bytes: u64) -> impl Iterator<Item = (GuestAddress, u64)> {
     let low = bytes.min(map::LOW_MEMORY_END);
     let high = (bytes > low).then(|| (GuestAddress(map::HIGH_MEMORY), bytes - low));
     std::iter::once((GuestAddress(0), low)).chain(high)
@@ -90,6 +90,21 @@ impl Ram {
             memory,
             touched: OnceLock::new(),
         })
+    }
+
+    /// The file in which it [lies](Self::in_file).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if it lies in none.
+    pub(crate) fn file(&self) -> Result<File, Error> {
+        let failed = |reason: String| Error::Memory {
+            mib: self.bytes() >> 20,
+            reason,
+        };
+        let region = self.memory.iter().next().and_then(|region| region.file_offset());
+        let region = region.ok_or_else(|| failed("it is in no file".into()))?;
+        region.file().try_clone().map_err(|error| failed(error.to_string()))
     }
 
     /// The pieces that a range of memory has, counted from the beginning of memory as if there were no hole in it: where
@@ -155,6 +170,30 @@ impl Ram {
         }
     }
 
+    /// Memory whose bytes are those of a file of this length, to which what is written goes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if this process cannot have so much.
+    pub(crate) fn in_file(file: &File, bytes: u64) -> Result<Self, Error> {
+        let failed = |reason: String| Error::Memory {
+            mib: bytes >> 20,
+            reason,
+        };
+        let mut at = 0;
+        let mut ranges = Vec::with_capacity(2);
+        for (start, len) in parts(bytes) {
+            let file = file.try_clone().map_err(|e| failed(e.to_string()))?;
+            ranges.push((start, len as usize, Some(FileOffset::new(file, at))));
+            at += len;
+        }
+        let memory = GuestMemoryMmap::from_ranges_with_files(ranges).map_err(|e| failed(e.to_string()))?;
+        Ok(Self {
+            memory,
+            touched: OnceLock::new(),
+        })
+    }
+
     /// Asks the kernel for huge pages where nobody has touched memory yet. Where it has none, small
     /// ones do.
     pub(crate) fn prefer_huge_pages(&self) {
@@ -205,7 +244,8 @@ impl Ram {
             .map_err(Error::kvm("KVM_SET_USER_MEMORY_REGION"))
     }
 
-    fn attach_with(&self, vm: &VmFd, flags: u32) -> Result<(), kvm_ioctls::Error> {
+    /// As [`attach`](Self::attach), with flags of KVM's for each piece.
+    pub(crate) fn attach_with(&self, vm: &VmFd, flags: u32) -> Result<(), kvm_ioctls::Error> {
         for (slot, region) in self.memory.iter().enumerate() {
             let start = region.start_addr();
             let place = region

@@ -35,6 +35,48 @@ pub(crate) fn acknowledge_kick() {
     }
 }
 
+/// The calling thread as one that runs vCPUs now and then, for all of its life: a [kick](Kick) reaches it.
+pub(crate) fn prepare_thread() -> io::Result<Kick> {
+    thread_local! {
+        static PREPARED: Cell<Option<Kick>> = const { Cell::new(None) };
+    }
+    if let Some(kick) = PREPARED.get() {
+        return Ok(kick);
+    }
+    // SAFETY: a null byte is never written.
+    let thread = unsafe { VcpuThread::register(ptr::null_mut()) }?;
+    let kick = thread.handle();
+    // The mask stays as it is now.
+    std::mem::forget(thread);
+    PREPARED.set(Some(kick));
+    Ok(kick)
+}
+
+/// A [prepared](prepare_thread) thread that runs a vCPU, for as long as this value lives.
+pub(crate) struct Entered {
+    /// The byte belongs to its thread.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Entered {
+    /// A kick makes this vCPU's `KVM_RUN` return.
+    ///
+    /// # Safety
+    ///
+    /// `immediate_exit` must be valid until the value is dropped, on the same thread.
+    pub(crate) unsafe fn new(immediate_exit: *mut u8) -> Self {
+        IMMEDIATE_EXIT.set(immediate_exit);
+        Self { not_send: PhantomData }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        acknowledge_kick();
+        IMMEDIATE_EXIT.set(ptr::null_mut());
+    }
+}
+
 /// A thread that runs a vCPU, for as long as this value lives.
 pub(crate) struct VcpuThread {
     handle: Kick,

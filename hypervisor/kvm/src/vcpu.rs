@@ -54,6 +54,27 @@ impl KvmVcpu {
         &raw mut self.fd.get_kvm_run().immediate_exit
     }
 
+    /// Has KVM leave the general registers in the shared page at each exit.
+    pub(crate) fn show_registers(&mut self) {
+        self.fd.set_sync_valid_reg(SyncReg::Register);
+    }
+
+    /// RIP as of the last exit, for who asked to be [shown](Self::show_registers).
+    pub(crate) fn exit_rip(&mut self) -> u64 {
+        self.fd.sync_regs_mut().regs.rip
+    }
+
+    /// Finishes the instruction of the last exit, without entering the guest.
+    pub(crate) fn finish_exit(&mut self) -> Result<(), Error> {
+        self.fd.set_kvm_immediate_exit(1);
+        let finished = self.fd.run().map(|_| ()).map_err(|errno| errno.errno());
+        self.fd.set_kvm_immediate_exit(0);
+        match finished {
+            Ok(()) | Err(libc::EINTR) => Ok(()),
+            Err(errno) => Err(Error::kvm("KVM_RUN")(kvm_ioctls::Error::new(errno))),
+        }
+    }
+
     /// What the kernel says of an exit that ended in [`Exit::Broken`].
     pub fn why_broken(&mut self) -> Broken {
         const EMULATION: u32 = kvm_bindings::KVM_INTERNAL_ERROR_EMULATION;

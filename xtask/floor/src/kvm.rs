@@ -1,6 +1,9 @@
 //! The ioctls, bare.
 
-use core::{ffi::c_ulong, ptr};
+use core::{
+    ffi::{CStr, c_ulong},
+    ptr,
+};
 
 use kvm_bindings::{
     KVM_EXIT_IO, kvm_cpuid_entry2, kvm_cpuid2, kvm_regs, kvm_run, kvm_segment, kvm_sregs, kvm_userspace_memory_region,
@@ -36,7 +39,7 @@ struct Cpuid {
 
 /// A machine with one vCPU.
 pub struct Machine {
-    memory: *mut u8,
+    memory: &'static mut [u8],
     vcpu: i32,
     run: *mut kvm_run,
 }
@@ -44,11 +47,17 @@ pub struct Machine {
 impl Machine {
     /// A machine with 2 MiB of memory at address 0, of the KVM that [`open`] opened; `None` if KVM refuses.
     pub fn new(kvm: i32) -> Option<Self> {
-        let vm = ioctl(kvm, KVM_CREATE_VM, 0)?;
         let memory = map(MEMORY, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
+        // SAFETY: so many bytes are mapped for as long as the process lives, and nobody else has them.
+        Self::with_memory(kvm, unsafe { core::slice::from_raw_parts_mut(memory, MEMORY) })
+    }
+
+    /// A machine with this memory at address 0; `None` if KVM refuses.
+    pub fn with_memory(kvm: i32, memory: &'static mut [u8]) -> Option<Self> {
+        let vm = ioctl(kvm, KVM_CREATE_VM, 0)?;
         let region = kvm_userspace_memory_region {
-            memory_size: MEMORY as u64,
-            userspace_addr: memory as u64,
+            memory_size: memory.len() as u64,
+            userspace_addr: memory.as_ptr() as u64,
             ..Default::default()
         };
         ioctl(vm, KVM_SET_USER_MEMORY_REGION, ptr::from_ref(&region) as c_ulong)?;
@@ -68,9 +77,7 @@ impl Machine {
 
     /// Guest memory. The vCPU does not run while somebody holds it.
     pub fn memory(&mut self) -> &mut [u8] {
-        // SAFETY: `new` mapped that many bytes, which stay mapped as long as the process lives;
-        // the guest, the only other user, runs only in `run`, which needs `self` too.
-        unsafe { core::slice::from_raw_parts_mut(self.memory, MEMORY) }
+        self.memory
     }
 
     /// Makes the vCPU begin at `code` in long mode and ring 3, with a task state segment of two pages
@@ -135,6 +142,25 @@ impl Machine {
 pub fn open() -> Option<i32> {
     // SAFETY: a C string and flags, no pointers that outlive the call.
     checked(unsafe { libc::open(c"/dev/kvm".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) })
+}
+
+/// So many MiB of a file as memory: to be written, or copy-on-write.
+pub fn image(path: &CStr, mib: u32, write: bool) -> Option<&'static mut [u8]> {
+    let len = (mib as usize) << 20;
+    let (flags, kind) = if write {
+        (libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, libc::MAP_SHARED)
+    } else {
+        (libc::O_RDONLY, libc::MAP_PRIVATE)
+    };
+    // SAFETY: a C string, flags and a mode.
+    let fd = checked(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, 0o600) })?;
+    if write {
+        // SAFETY: no memory is involved.
+        checked(unsafe { libc::ftruncate(fd, len as libc::off_t) })?;
+    }
+    let memory = map(len, kind, fd)?;
+    // SAFETY: so many bytes are mapped for as long as the process lives, and nobody else has this mapping.
+    Some(unsafe { core::slice::from_raw_parts_mut(memory, len) })
 }
 
 fn ioctl(fd: i32, request: c_ulong, argument: c_ulong) -> Option<i32> {

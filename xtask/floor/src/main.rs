@@ -4,6 +4,10 @@
 //! floor nothing     an empty process
 //! floor once        one machine, one vCPU in ring 3, one exit
 //! floor exits N     the same, but N exits from a loop before the last one
+//! floor image FILE MIB
+//!                   makes a file with the guest's memory in it
+//! floor snapshot FILE MIB
+//!                   the same as once, with memory mapped from that file, copy-on-write
 //! floor jail PLACE GROUP…
 //!                   the same as once, in a jail made in the folder PLACE and in these new control groups
 //! ```
@@ -37,6 +41,18 @@ pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int 
         b"nothing" => return 0,
         b"once" => 0,
         b"exits" => number(argument(2).to_bytes()),
+        b"image" => {
+            let Some(memory) = kvm::image(argument(2), number(argument(3).to_bytes()), true) else { return 2 };
+            guest::build(memory, 0);
+            return 0;
+        }
+        b"snapshot" => {
+            let machine = kvm::open().and_then(|kvm| {
+                let memory = kvm::image(argument(2), number(argument(3).to_bytes()), false)?;
+                Machine::with_memory(kvm, memory)
+            });
+            return machine.and_then(go).map_or(2, |_| 0);
+        }
         b"jail" => {
             let groups: [&CStr; 16] = core::array::from_fn(|at| argument(at + 3));
             let count = groups.iter().take_while(|group| !group.is_empty()).count();
@@ -57,6 +73,11 @@ pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int 
 fn run(kvm: i32, exits: u32) -> Option<u32> {
     let mut machine = Machine::new(kvm)?;
     guest::build(machine.memory(), exits);
+    go(machine)
+}
+
+/// Runs the guest in a machine's memory.
+fn go(mut machine: Machine) -> Option<u32> {
     machine.enter(guest::CODE, guest::PAGE_TABLES, guest::TSS)?;
     let mut seen = 0;
     while machine.run()? == guest::NOP {

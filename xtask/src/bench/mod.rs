@@ -13,6 +13,7 @@ mod lab;
 mod memory;
 mod net;
 mod processors;
+mod snapshot;
 mod start;
 mod stats;
 mod virtio;
@@ -29,6 +30,12 @@ pub(crate) enum Bench {
     Start {
         /// How often each program runs.
         #[arg(long, default_value_t = 200)]
+        runs: usize,
+    },
+    /// From exec to exit of a guest that goes on from a snapshot, by the size of its memory.
+    Snapshot {
+        /// How often each program runs.
+        #[arg(long, default_value_t = 100)]
         runs: usize,
     },
     /// One exit to userspace through Chiton's dispatch, and through a bare loop.
@@ -125,7 +132,13 @@ pub(crate) fn run(bench: Bench, theirs: &[String]) -> Result<i32> {
     kvm::usable().map_err(|why| Error::Missing(format!("nothing to measure: {why}")))?;
     eprintln!("  on KVM ({})", kvm::kind());
     match bench {
-        Bench::Start { runs } => start::run(runs),
+        Bench::Start { runs } => {
+            start::run(runs)?;
+            println!("\nphase by phase:");
+            let words = ["start", "--runs", &runs.to_string()].map(str::to_owned);
+            return lab::run(&words, theirs);
+        }
+        Bench::Snapshot { runs } => snapshot::run(runs),
         Bench::ExitsOverhead { runs, exits } => exits::run(runs, exits),
         Bench::Compute { runs } => compute::run(runs),
         Bench::Processors { runs, processors } => processors::run(runs, processors.unwrap_or_else(processors_here)),

@@ -1,4 +1,5 @@
-//! Counts, and says what it is told when it goes on from a snapshot: `counter [MIB] [PROCESSORS]`.
+//! Counts, and says what it is told when it goes on from a snapshot: `counter [MIB] [PROCESSORS]`,
+//! or ends then: `counter wait`.
 //!
 //! Each line that begins with `count` has the next number. So whoever reads them sees whether a guest that goes on has
 //! lost something, or said something twice. Besides, it fills so much memory with a pattern, and looks from time to time
@@ -29,6 +30,10 @@ const TICK: Duration = Duration::from_millis(5);
 static OTHERS: AtomicU64 = AtomicU64::new(0);
 
 fn main() -> Result<(), String> {
+    if env::args().nth(1) == Some("wait") {
+        wait();
+        return Ok(());
+    }
     let mut numbers = env::args().skip(1).filter_map(|word| word.parse().ok());
     let (mib, helpers): (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let memory: Vec<u64> = (0..u64::from(mib) * (1 << 20) / 8).map(pattern).collect();
@@ -68,12 +73,28 @@ fn main() -> Result<(), String> {
         time::sleep(TICK);
         if helpers > 0 && count % 100 == 99 {
             let so_far = OTHERS.load(Ordering::Relaxed);
-            println!("{}", if so_far > others { "others count" } else { "others stand still" });
+            println!(
+                "{}",
+                if so_far > others {
+                    "others count"
+                } else {
+                    "others stand still"
+                }
+            );
             others = so_far;
         }
     }
     println!("asked to end");
     Ok(())
+}
+
+/// Ends as soon as it has gone on from a snapshot.
+fn wait() {
+    println!("ready");
+    let own = env::generation();
+    while env::generation() == own && !env::stop_requested() {
+        time::wait(None);
+    }
 }
 
 fn pattern(index: u64) -> u64 {

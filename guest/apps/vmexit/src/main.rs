@@ -11,6 +11,7 @@
 //! | `walk4k`, `walk2m`, `walk1g` | where the host has mapped the region for page walks, by pages of this size |
 //! | `walklen` | its length in bytes |
 //! | `places` | not 0 if the host has eventfds and zones for the cases |
+//! | `readonly` | where the host has mapped a page that nobody may write |
 //! | `apic` | where the host has mapped the registers of the local APIC |
 #![no_std]
 #![no_main]
@@ -32,7 +33,13 @@ use vmexit_cases::{Clock, Meter};
 use cases::Case;
 use options::Options;
 
-chiton_guest::entry!(main, ring = 0, stack = 64 * KIB, heap = 8 * MIB, uses = &[CONSOLE, ENTROPY]);
+chiton_guest::entry!(
+    main,
+    ring = 0,
+    stack = 64 * KIB,
+    heap = 8 * MIB,
+    uses = &[CONSOLE, ENTROPY]
+);
 
 fn main() -> Result<(), &'static str> {
     let options = Options::read(env::args().skip(1))?;

@@ -25,6 +25,8 @@ pub struct Options {
     pub walk_length: u64,
     /// Whether the host has put something at the [places](chiton_guest::shared::measure::place).
     pub places: bool,
+    /// Where a page is mapped that the host lets nobody write; 0 for nowhere.
+    pub read_only: u64,
     /// Where the local APIC's registers are mapped; 0 for nowhere.
     pub apic: u64,
     /// The cases; all, if empty.
@@ -43,6 +45,7 @@ impl Options {
             walk: [0; 3],
             walk_length: 0,
             places: false,
+            read_only: 0,
             apic: 0,
             cases: Vec::new(),
         };
@@ -68,6 +71,7 @@ impl Options {
             "walk1g" => self.walk[2] = number()?,
             "walklen" => self.walk_length = number()?,
             "places" => self.places = number()? != 0,
+            "readonly" => self.read_only = number()?,
             "apic" => self.apic = number()?,
             _ => return Err("there is no such key: see the head of vmexit's main.rs"),
         }

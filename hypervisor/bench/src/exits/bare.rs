@@ -6,13 +6,13 @@ use super::ExitsError;
 use super::catalogue::{Entry, Needs, of_guest};
 use super::convert;
 use super::records::Records;
-use crate::run::{Calibration, Case};
+use crate::run::{Calibration, Case, Outcome};
 use crate::{Error, Result};
 
 /// How many bytes of a file are read.
 const MAX_FILE: usize = 64 << 20;
 
-/// The cases of a file of records, with these notes made of each.
+/// The cases of a file of records, with these notes made of the first that was measured: they are of all.
 ///
 /// # Errors
 ///
@@ -33,11 +33,19 @@ pub fn read(path: &Path, entries: &[&'static Entry], notes: &[String]) -> Result
         from: path.display().to_string(),
         source,
     })?;
-    cases(&records, entries, notes)
+    let (calibration, mut cases) = cases(&records, entries)?;
+    let measured = cases.iter_mut().find_map(|case| match &mut case.outcome {
+        Outcome::Measured(measured) => Some(measured),
+        Outcome::Skipped { .. } => None,
+    });
+    if let Some(measured) = measured {
+        measured.notes.extend_from_slice(notes);
+    }
+    Ok((calibration, cases))
 }
 
 /// The cases of records.
-fn cases(records: &Records, entries: &[&'static Entry], notes: &[String]) -> Result<(Calibration, Vec<Case>)> {
+fn cases(records: &Records, entries: &[&'static Entry]) -> Result<(Calibration, Vec<Case>)> {
     let nothing = |why: &str| ExitsError::Nothing(why.into());
     let start = records.start.ok_or_else(|| nothing("the guest did not begin"))?;
     let null = convert::null_ticks(records)
@@ -51,7 +59,7 @@ fn cases(records: &Records, entries: &[&'static Entry], notes: &[String]) -> Res
             )),
             // These are cases of the same guest in other machines, which this one was not.
             _ if elsewhere(entry) => Ok(convert::skipped(entry, "it is a case of KVM alone")),
-            Some(recorded) => convert::case(entry, recorded, null, notes),
+            Some(recorded) => convert::case(entry, recorded, null, &[]),
             None if records.done => Ok(convert::skipped(entry, "it was not among the cases that the guest ran")),
             None => Ok(convert::skipped(entry, "the records end before it")),
         })
@@ -66,7 +74,7 @@ fn cases(records: &Records, entries: &[&'static Entry], notes: &[String]) -> Res
 /// Whether a case is of a machine that only KVM makes.
 fn elsewhere(entry: &Entry) -> bool {
     match entry.needs {
-        Needs::Host | Needs::WalkLarge => true,
+        Needs::Host | Needs::Never | Needs::WalkLarge => true,
         // A kick is one wherever there is a device.
         Needs::Hosted => of_guest(entry.name) != entry.name,
         _ => false,
@@ -86,7 +94,7 @@ mod tests {
     #[test]
     fn each_case_is_measured_or_has_its_reason() {
         let entries: Vec<_> = CASES.iter().collect();
-        let (calibration, cases) = cases(&Records::read(RECORDS).unwrap(), &entries, &[]).unwrap();
+        let (calibration, cases) = cases(&Records::read(RECORDS).unwrap(), &entries).unwrap();
         assert_eq!((calibration.tsc_hz, calibration.null_ticks), (1_000_000, 10));
         assert_eq!(cases.len(), CASES.len());
         let case = |name: &str| cases.iter().find(|case| case.name == name).unwrap();
@@ -101,7 +109,7 @@ mod tests {
     #[test]
     fn records_without_the_empty_case_are_refused() {
         let text = RECORDS.replace("null", "nil");
-        let refused = cases(&Records::read(&text).unwrap(), &[], &[]).unwrap_err();
+        let refused = cases(&Records::read(&text).unwrap(), &[]).unwrap_err();
         assert!(refused.to_string().contains("no case `null`"), "{refused}");
     }
 }

@@ -242,6 +242,33 @@ mod tests {
     }
 
     #[test]
+    fn a_chase_comes_by_every_page_once_before_it_begins_again() {
+        let pages = 37;
+        let memory = Mapped::new(pages * PAGE).unwrap();
+        let start = memory.aligned(PAGE);
+        // SAFETY: the mapping has so many pages, and nobody else uses it.
+        let first = unsafe { vmexit_cases::memory::link(start, pages) };
+        let mut seen = std::collections::BTreeSet::new();
+        let mut at = first;
+        for _ in 0..pages {
+            assert!(seen.insert((at as usize - start as usize) / PAGE));
+            // SAFETY: it is one of the places of the ring, each of which holds another one's address.
+            at = unsafe { at.read() } as *const u64;
+        }
+        assert_eq!((at, seen.len()), (first, pages));
+    }
+
+    #[test]
+    fn a_repeat_ends_when_its_time_is_up() {
+        let mut room = [0; 1000];
+        let mut meter = Meter::new(&mut room, 100).within(0);
+        meter.each::<Fenced>(|| ()).unwrap();
+        // One for warming up, then as many as there have to be.
+        assert_eq!(meter.warm_up(), 1);
+        assert_eq!(meter.finish().len(), 20);
+    }
+
+    #[test]
     fn a_walk_of_memory_is_measured() {
         let mut room = [0; 30];
         let mut meter = Meter::new(&mut room, 2);

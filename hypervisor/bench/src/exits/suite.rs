@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chiton_kvm::platform::KvmKind;
 
-use super::catalogue::{Entry, Needs, of_guest};
+use super::catalogue::{Entry, Needs, WITHOUT_AD, of_guest};
 use super::convert::{self, NULL};
 use super::machine::{Setup, seen};
 use super::records::{News, Records};
@@ -58,6 +58,7 @@ impl Plan {
         let kind = KvmKind::detect();
         let tsc_hz = calibrate::tsc_hz();
         let mut null_ticks = None;
+        let mut why_not = "there was no case to measure".to_owned();
         let mut cases = Vec::new();
         for (setup, entries) in self.machines(kind) {
             let mut pending = entries;
@@ -65,6 +66,9 @@ impl Plan {
                 let told = self.one(setup, kind, &pending, follow)?;
                 let null = convert::null_ticks(&told.records);
                 null_ticks = null_ticks.or(null);
+                if null.is_none() {
+                    why_not.clone_from(&told.why);
+                }
                 let notes = notes(setup, kind, null);
                 let before = pending.len();
                 let mut rest = Vec::new();
@@ -91,6 +95,11 @@ impl Plan {
                 pending = rest;
             }
         }
+        for entry in self.cases.iter().filter(|entry| entry.needs == Needs::Never) {
+            let case = convert::skipped(entry, WITHOUT_AD);
+            follow.done(&case);
+            cases.push(case);
+        }
         let of_host: Vec<_> = self
             .cases
             .iter()
@@ -102,7 +111,7 @@ impl Plan {
         }
         let place = |case: &Case| self.cases.iter().position(|entry| entry.name == case.name);
         cases.sort_by_key(place);
-        let null_ticks = null_ticks.ok_or_else(|| ExitsError::Nothing("no machine ran to a first case".into()))?;
+        let null_ticks = null_ticks.ok_or(ExitsError::Nothing(why_not))?;
         Ok((Calibration { tsc_hz, null_ticks }, cases))
     }
 
@@ -241,7 +250,7 @@ fn setup(kind: KvmKind, needs: Needs) -> Option<Setup> {
         Needs::Walk => walks,
         Needs::WalkLarge => Setup { large: true, ..walks },
         Needs::Hosted => Setup { hosted: true, ..plain },
-        Needs::Host => return None,
+        Needs::Host | Needs::Never => return None,
     })
 }
 

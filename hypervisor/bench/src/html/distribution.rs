@@ -2,7 +2,11 @@ use std::fmt::Write;
 
 use maud::{Markup, html};
 
-use super::{COLOURS, rows::Measured, scale::Scale};
+use super::{
+    COLOURS,
+    rows::Measured,
+    scale::{EDGE, Scale},
+};
 use crate::{
     run::{Samples, Unit},
     words::value,
@@ -79,8 +83,8 @@ pub(super) fn px(length: f64) -> f64 {
 /// A name at the edge must not hang over it.
 fn anchored(place: f64, width: f64) -> &'static str {
     match place {
-        place if place < 22.0 => "start",
-        place if place > width - 22.0 => "end",
+        place if place < EDGE => "start",
+        place if place > width - EDGE => "end",
         _ => "middle",
     }
 }

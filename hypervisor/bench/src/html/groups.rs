@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use super::{
@@ -47,7 +49,7 @@ fn table(columns: &[Column<'_>], group: &Group<'_>, unit: Unit) -> Markup {
                 thead { tr {
                     th scope="col" { "Case" }
                     th.drawn scope="col" { span.unseen { "Distribution" } (axis(&scale, unit)) }
-                    th.number.median scope="col" { "Median" }
+                    th.number.median scope="col" { "Median" @if unit == Unit::Ticks { ", ticks" } }
                     th.number scope="col" { "p99" }
                     th.number scope="col" { "Greatest" }
                     @if exits { th.number scope="col" { "Exits" } }
@@ -72,11 +74,11 @@ fn lines(columns: &[Column<'_>], row: &Row<'_>, scale: &Scale, exits: bool) -> M
                         (row.case.name)
                         @if let Some(cause) = &row.case.cause { " " code.cause { (cause) } }
                         span.what { (row.case.what) }
-                        @for note in row.measured.iter().flat_map(|one| one.case.notes()) { span.what.note { (note) } }
+                        @for note in notes(row) { span.what.note { (note) } }
                     }
                 }
                 td.drawn { (drawn(one, scale, unit)) }
-                td.number { (mark(columns, one.column)) b { (value(one.summary.p50, unit)) } (spread(one, unit)) }
+                td.number { (mark(columns, one.column)) b { (value(one.summary.p50, unit)) } (spread(columns, one, unit)) }
                 td.number { (value(one.summary.p99, unit)) }
                 td.number { (value(one.summary.max, unit)) }
                 @if exits { td.number { @match one.case.exits() { Some(exits) => (format!("{exits:.2}")), None => "–" } } }
@@ -86,10 +88,26 @@ fn lines(columns: &[Column<'_>], row: &Row<'_>, scale: &Scale, exits: bool) -> M
     }
 }
 
-/// The interval of the median, where it is wider than a point.
-fn spread(one: &Measured<'_>, unit: Unit) -> Markup {
+/// What a reader has to know of a case, each note once.
+fn notes<'a>(row: &Row<'a>) -> Vec<&'a String> {
+    let all = row.measured.iter().flat_map(|one| one.case.notes());
+    let mut seen = BTreeSet::new();
+    all.filter(|note| seen.insert(*note)).collect()
+}
+
+/// The interval of the median, where it is wider than a point; and what a number of ticks is in time.
+fn spread(columns: &[Column<'_>], one: &Measured<'_>, unit: Unit) -> Markup {
     let (low, high) = (one.interval.low, one.interval.high);
-    html! { @if low != high { span.spread { (value(low, unit)) " – " (value(high, unit)) } } }
+    let calibration = columns[one.column].run.calibration;
+    let clock = calibration
+        .map(|calibration| calibration.tsc_hz)
+        .filter(|hz| *hz > 0 && unit == Unit::Ticks);
+    html! {
+        @if low != high { span.spread { (value(low, unit)) " – " (value(high, unit)) } }
+        @if let Some(hz) = clock {
+            span.spread { "≈ " (real(one.summary.p50 as f64 * 1e9 / hz as f64, Unit::Nanoseconds)) }
+        }
+    }
 }
 
 /// What became of a case since the first run that has it.

@@ -75,16 +75,18 @@ fn figures(run: &Run) -> Markup {
     let known = |of: fn(&Case) -> Option<u64>| run.cases.iter().filter_map(of).reduce(u64::saturating_add);
     let (samples, outliers) = (sum(|one| one.count), sum(|one| one.outliers));
     let outliers = percent(outliers as f64 / samples.max(1) as f64);
-    let steal = known(Case::steal).map_or("not known".into(), |ns| value(ns, Unit::Nanoseconds));
-    let migrations = known(Case::migrations).map_or("not known".into(), number);
     let mut figures = vec![
         (number((run.cases.len() - skipped) as u64), "cases measured"),
         (number(skipped as u64), "skipped, with reasons"),
         (number(samples), "samples"),
         (outliers, "of them outliers, kept"),
-        (steal, "stolen by the host"),
-        (migrations, "migrations"),
     ];
+    if let Some(steal) = known(Case::steal) {
+        figures.push((value(steal, Unit::Nanoseconds), "stolen by the host"));
+    }
+    if let Some(migrations) = known(Case::migrations) {
+        figures.push((number(migrations), "migrations"));
+    }
     if let Some(calibration) = run.calibration {
         figures.push((
             format!("{:.3} GHz", calibration.tsc_hz as f64 / 1e9),

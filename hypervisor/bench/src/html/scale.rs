@@ -1,5 +1,8 @@
 use crate::{run::Unit, words};
 
+/// Half of the room that the name of a mark takes. A name nearer to an end than this begins or ends there.
+pub(super) const EDGE: f64 = 22.0;
+
 /// A logarithmic axis. What is below 1 is drawn at 1: a logarithm has no place for 0.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
@@ -55,10 +58,15 @@ impl Scale {
             .into_iter()
             .filter(|value| (self.low..=self.high).contains(&value.log10()));
         let marks: Vec<_> = within.map(|value| (self.place(value.log10()), value)).collect();
-        // Names that would touch each other: every second, third … stays.
-        let room = (self.width / 52.0).max(2.0);
-        let step = ((marks.len() as f64 / room).ceil() as usize).max(1);
-        let kept = marks.into_iter().step_by(step);
+        // A name that would touch the one before it is left out, line and all.
+        let mut last = f64::NEG_INFINITY;
+        let apart = |(place, _): &(f64, f64)| {
+            let middle = place.clamp(EDGE, self.width - EDGE);
+            let kept = middle - last >= 2.0 * EDGE + 4.0;
+            last = if kept { middle } else { last };
+            kept
+        };
+        let kept = marks.into_iter().filter(apart);
         kept.map(|(place, value)| (place, words::real(value, unit))).collect()
     }
 }
@@ -85,7 +93,7 @@ mod tests {
             for ends in [[1, 1], [31, 33], [30, 5_000], [1, u64::MAX], [u64::MAX, u64::MAX]] {
                 let marks = Scale::of(ends, 320.0).unwrap().marks(unit);
                 let least = if unit == Unit::Bytes { 0 } else { 1 };
-                assert!((least..=8).contains(&marks.len()), "{unit:?} {ends:?}: {marks:?}");
+                assert!((least..=7).contains(&marks.len()), "{unit:?} {ends:?}: {marks:?}");
                 assert!(marks.iter().all(|(place, _)| (0.0..=320.0).contains(place)));
             }
         }

@@ -185,3 +185,75 @@ fn check_samples(samples: &Samples) -> std::result::Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        html::{Column, page},
+        run::{Kind, Machine, Unit},
+    };
+
+    /// A run with a case of each outcome, of what a file may hold at most and least.
+    fn run() -> Run {
+        let mut run = Run::begin(Kind::Exits, Machine::Svm, 2);
+        let repeats = [vec![0], vec![u64::MAX], vec![3, 1, 2]].map(|values| Samples::of(values).unwrap());
+        let mut case = Case::measured("all", "group", "what", Unit::Ticks, repeats.into());
+        case.cause = Some("VMEXIT_CPUID".into());
+        case.note("a note");
+        run.cases = vec![case, Case::skipped("none", "group", "what", Unit::Bytes, "a reason")];
+        run
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let run = run();
+        assert_eq!(Run::parse(run.to_json().as_bytes(), Path::new("x")).unwrap(), run);
+    }
+
+    #[test]
+    fn another_version_is_told_by_its_name_whatever_else_it_holds() {
+        let error = Run::parse(
+            br#"{"schema":"chiton-bench/2","cases":7,"new":{}}"#,
+            Path::new("x.json"),
+        )
+        .unwrap_err();
+        let expected = "x.json is of schema \"chiton-bench/2\", and this chiton-bench reads \"chiton-bench/1\": \
+                        measure again, or read it with the version that wrote it";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_file_is_refused_or_shown_and_nothing_else(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), prop::option::of(any::<u8>())), 1..6)
+        ) {
+            let mut text = run().to_json().into_bytes();
+            for (at, byte) in damage {
+                let at = at.index(text.len());
+                match byte {
+                    Some(byte) => text[at] = byte,
+                    None => { text.remove(at); }
+                }
+            }
+            if let Ok(run) = Run::parse(&text, Path::new("x")) {
+                prop_assert!(page(&[Column::new("x", &run)]).ends_with("</html>"));
+            }
+        }
+
+        #[test]
+        fn a_number_that_is_changed_contradicts_the_others_or_is_shown(digits in "[0-9]{1,20}", at in any::<prop::sample::Index>()) {
+            // Every place where a number begins.
+            let text = run().to_json();
+            let starts: Vec<_> = text.match_indices([':', '[', ',']).map(|(at, _)| at + 1).filter(|at| text.as_bytes()[*at].is_ascii_digit()).collect();
+            let start = *at.get(&starts);
+            let end = start + text[start..].bytes().take_while(u8::is_ascii_digit).count();
+            let changed = format!("{}{digits}{}", &text[..start], &text[end..]);
+            if let Ok(run) = Run::parse(changed.as_bytes(), Path::new("x")) {
+                prop_assert!(page(&[Column::new("x", &run)]).ends_with("</html>"));
+            }
+        }
+    }
+}

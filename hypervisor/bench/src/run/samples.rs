@@ -49,6 +49,19 @@ impl Samples {
         builder.build()
     }
 
+    /// These values as repeats, at most so many, of as many values each as can be: those that were taken one after
+    /// the other belong together.
+    ///
+    /// # Errors
+    ///
+    /// As [`Samples::of`].
+    pub fn repeats(values: &[u64], most: usize) -> Result<Vec<Self>> {
+        let count = most.clamp(1, values.len().max(1));
+        let bound = |repeat: usize| values.len() * repeat / count;
+        let each = (0..count).map(|repeat| Self::of(values[bound(repeat)..bound(repeat + 1)].iter().copied()));
+        each.collect()
+    }
+
     /// The mean of all samples.
     #[must_use]
     pub fn mean(&self) -> f64 {
@@ -162,6 +175,15 @@ mod tests {
             (100_000, 1_000_003, 1_699_996)
         );
         assert_eq!(samples.sum, all.map(|n| 1_000_003 + 7 * n).sum::<u64>());
+    }
+
+    #[test]
+    fn values_are_divided_into_repeats_in_the_order_in_which_they_came() {
+        let repeats = Samples::repeats(&[9, 8, 7, 6, 5], 2).unwrap();
+        let ends = repeats.iter().map(|samples| (samples.min, samples.max));
+        assert_eq!(ends.collect::<Vec<_>>(), [(8, 9), (5, 7)]);
+        assert_eq!(Samples::repeats(&[1, 2], 6).unwrap().len(), 2);
+        assert!(Samples::repeats(&[], 6).is_err());
     }
 
     #[test]

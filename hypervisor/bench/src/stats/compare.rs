@@ -199,6 +199,11 @@ fn environment(before: &Run, after: &Run) -> Vec<(String, String, String)> {
         facts.insert("machine".into(), run.machine.word().into());
         facts.insert("level".into(), run.level.to_string());
         facts.insert("what is measured".into(), run.kind.word().into());
+        // Ticks of clocks that are not equally quick are not the same unit. Calibration is exact to less than this.
+        if let Some(calibration) = run.calibration {
+            let clock = format!("{:.2} GHz", calibration.tsc_hz as f64 / 1e9);
+            facts.insert("time stamp counter".into(), clock);
+        }
         facts
     };
     let (before, after) = (facts(before), facts(after));
@@ -302,6 +307,26 @@ mod tests {
         let same = run(vec![case("x", 1000, 40)]);
         let difference = compare(&same, &same, Rule::default());
         assert!(!difference.is_change() && difference.environment.is_empty());
+    }
+
+    #[test]
+    fn clocks_that_are_not_equally_quick_are_named() {
+        let at = |tsc_hz| {
+            let mut run = run(vec![]);
+            run.calibration = Some(crate::run::Calibration { tsc_hz, null_ticks: 40 });
+            run
+        };
+        let names = |other| compare(&at(2_445_430_000), &at(other), Rule::default()).environment;
+        assert!(names(2_445_000_000).is_empty());
+        let expected = ("time stamp counter", "2.45 GHz", "3.00 GHz");
+        let found = names(3_000_000_000);
+        assert_eq!(
+            found
+                .iter()
+                .map(|(a, b, c)| (a.as_str(), b.as_str(), c.as_str()))
+                .collect::<Vec<_>>(),
+            [expected]
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use chiton_container::instance::Status;
+use chiton_container::instance::{Mark, Status};
 use chiton_kvm::Snapshot;
 use chiton_kvm::control::protocol::{Answer, Parent, Request};
 use chiton_kvm::control::{Client, ClientError};
@@ -23,6 +23,9 @@ enum InTheWay {
     /// A pipe, a link, a folder.
     #[error("{0} is there, and not a regular file: name another place for the snapshot")]
     Kind(PathBuf),
+    /// It would take the place of the one that it builds on.
+    #[error("{0} is the snapshot that the new one builds on, and is needed from then on: name another place")]
+    Parent(PathBuf),
     /// The guest is held from outside.
     #[error("{0} is paused, and cannot answer: `chiton resume {0}` first")]
     Paused(String),
@@ -41,6 +44,11 @@ enum InTheWay {
 
 pub(crate) fn snapshot(options: &SnapshotOptions) -> Result<(), Box<dyn Error>> {
     let parent = options.incremental.as_deref().map(parent).transpose()?;
+    if let (Some(parent), Ok(place)) = (&parent, fs::canonicalize(&options.file))
+        && Path::new(&parent.path) == place
+    {
+        return Err(InTheWay::Parent(options.file.clone()).into());
+    }
     let request = Request::Snapshot {
         track: options.track || parent.is_some(),
         parent,
@@ -59,7 +67,16 @@ pub(crate) fn snapshot(options: &SnapshotOptions) -> Result<(), Box<dyn Error>> 
                 return Err(instance.wrong(status, "only one that runs has a snapshot").into());
             }
             let socket = super::control(&instance)?.ok_or_else(|| InTheWay::Process(name.clone()))?;
-            Client::connect(socket.as_ref())?.ask_with(&request, new.file.as_fd())?
+            if options.stop {
+                // No policy starts it again.
+                instance.mark(Mark::Stop, true)?;
+            }
+            let answer =
+                Client::connect(socket.as_ref()).and_then(|mut client| client.ask_with(&request, new.file.as_fd()));
+            if answer.is_err() && options.stop {
+                let _ = instance.mark(Mark::Stop, false);
+            }
+            answer?
         }
     };
     let Answer::Snapshot { memory, written, .. } = answer else {

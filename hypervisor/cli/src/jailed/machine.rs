@@ -404,7 +404,8 @@ impl Machine {
         let mut inside = Inside::open(options, opened, network, names, path, self.verbose, self.began)?;
         self.made.sockets = Some((inside.take_files(), control));
         phases::mark("open devices");
-        jail.keep = before.since()?.chain(streams).chain(phases::inherited()).collect();
+        let kept = streams.into_iter().chain(opened.descriptors());
+        jail.keep = before.since()?.chain(kept).chain(phases::inherited()).collect();
         jail.phase = phases::mark;
         jail.init = Init::Payload;
         jail.filter = Some(inside.filter());

@@ -32,7 +32,7 @@ use machine::Machine;
 use source::Source;
 
 pub(crate) use machine::CONTROL;
-pub(crate) use parts::{cgroups, sweep_all};
+pub(crate) use parts::{cgroups, ranges, sweep_all};
 pub(crate) use start::{RestartOptions, StartOptions, restart, start};
 pub(crate) use updates::{remember, words as words_of_update};
 

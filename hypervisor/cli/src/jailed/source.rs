@@ -1,6 +1,7 @@
 //! What is to run: a guest's file, or an image.
 
 use std::error::Error;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -195,6 +196,14 @@ pub(super) enum Opened {
 }
 
 impl Opened {
+    /// The files that the guest's host goes on reading.
+    pub(super) fn descriptors(&self) -> Vec<RawFd> {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.files().map(|file| file.as_raw_fd()).collect(),
+            Self::Bytes { .. } | Self::Image { .. } => Vec::new(),
+        }
+    }
+
     /// The layers of the root, lowest first.
     pub(super) fn layers(&self) -> Vec<PathBuf> {
         match self {

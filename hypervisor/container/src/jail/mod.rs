@@ -353,8 +353,9 @@ impl Jail {
             }
         }
         // Who enters another jail's view of mounts, too, is in that jail, which has done it.
-        if new(Kind::User) || self.namespaces.joins(Kind::User) && !self.namespaces.joins(Kind::Mount) {
-            namespaces::no_more_users()?;
+        let closes_users = new(Kind::User) || self.namespaces.joins(Kind::User) && !self.namespaces.joins(Kind::Mount);
+        if closes_users && !new(Kind::Mount) {
+            namespaces::no_more_users(None)?;
         }
 
         let namespaces = namespaces::own()?;
@@ -368,6 +369,11 @@ impl Jail {
             } else {
                 self.root.open_plain()?
             };
+            if closes_users {
+                // Where that may not be mounted, the host's does.
+                let proc = new(Kind::Pid).then(rootfs::passing_proc).and_then(Result::ok);
+                namespaces::no_more_users(proc.as_ref())?;
+            }
             let view = rootfs::View {
                 user: new(Kind::User) || self.namespaces.joins(Kind::User),
                 queues: new(Kind::Ipc),

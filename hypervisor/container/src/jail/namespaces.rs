@@ -1,9 +1,9 @@
 //! The eight namespaces: which are new, which are another jail's, and what is set up in each.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::io::Errno;
 
 use super::clone::{checked, last_error};
@@ -222,9 +222,18 @@ pub(super) fn new_clocks(clocks: Clocks) -> Result<(), Failure> {
 
 /// Allows no user namespace below this one: a process has all capabilities in one that it made, and those
 /// reach deep into the kernel.
-pub(super) fn no_more_users() -> Result<(), Failure> {
+///
+/// In the host's `/proc` the file takes the longer to find the more jails there are: each user namespace has one of
+/// this name, and the kernel walks the chain of them. In a `/proc` of this jail's own there is one.
+pub(super) fn no_more_users(proc: Option<&OwnedFd>) -> Result<(), Failure> {
     let path = "/proc/sys/user/max_user_namespaces";
-    std::fs::write(path, "0").at(Step::Privileges, || path.into())
+    let (below, name) = match proc {
+        Some(proc) => (proc.as_fd(), path.trim_start_matches("/proc/")),
+        None => (rustix::fs::CWD, path),
+    };
+    let file = openat(below, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+    let written = file.and_then(|file| rustix::io::write(&file, b"0"));
+    written.at(Step::Privileges, || path.into()).map(drop)
 }
 
 /// Sets host and domain name.

@@ -128,7 +128,7 @@ fn calls() {
                     &[libc::AF_INET as usize, libc::SOCK_RAW as usize, 1],
                 ),
                 ("syslog", libc::SYS_syslog, &[5, 0, 0]),
-                ("priority", libc::SYS_setpriority, &[0, 0, (-5isize) as usize]),
+                ("priority", libc::SYS_setpriority, &[0, 0, (-20isize) as usize]),
             ];
             let worked = attempts
                 .iter()

@@ -64,6 +64,10 @@ impl View<'_> {
                 "it parked its first processor, and nothing can start it: use wait() or exit()\n{}",
                 place()
             ),
+            End::Called(_) => format!(
+                "it is a function that waits to be called, and nobody calls it: use `chiton call`\n{}",
+                place()
+            ),
             End::EntryFailed { reason } => format!(
                 "the processor refused to enter the guest (hardware reason {reason:#x})\n{}",
                 place()

@@ -1,9 +1,11 @@
 //! A VMCB for people: every field that is not zero, with what its bits say.
 
+use alloc::format;
+use alloc::string::String;
 use core::fmt;
 
 use super::event::Event;
-use super::exit::Code;
+use super::exit::{Code, exception_name};
 use super::field::{AnyField, SAVE_AREA};
 use super::information::Information;
 use super::intercept::{vector3, vector4, vector5};
@@ -49,6 +51,23 @@ fn words(f: &mut fmt::Formatter<'_>, vmcb: &dyn VmcbRead, field: &AnyField, valu
     if is(fields::EVENTINJ.offset()) || is(fields::EXITINTINFO.offset()) {
         return write!(f, "  {}", Event(value));
     }
+    // Reads in the lower half, writes in the upper; for exceptions a bit for each vector.
+    let set = || (0..32_u8).filter(move |bit| value >> bit & 1 != 0);
+    for (vector, register) in [(fields::INTERCEPT_CR, "CR"), (fields::INTERCEPT_DR, "DR")] {
+        if is(vector.offset()) && value == u32::MAX.into() {
+            return write!(f, "  every access to {register}s");
+        }
+        if is(vector.offset()) {
+            let words = set().map(|bit| (if bit < 16 { "reads" } else { "writes" }, bit & 15));
+            return list(f, words.map(|(what, number)| format!("{what} of {register}{number}")));
+        }
+    }
+    if is(fields::INTERCEPT_EXCEPTIONS.offset()) {
+        return list(
+            f,
+            set().map(|vector| exception_name(vector).map_or_else(|| format!("{vector}"), String::from)),
+        );
+    }
     for (vector, names) in [
         (fields::INTERCEPT_3, vector3::ALL),
         (fields::INTERCEPT_4, vector4::ALL),
@@ -56,12 +75,17 @@ fn words(f: &mut fmt::Formatter<'_>, vmcb: &dyn VmcbRead, field: &AnyField, valu
     ] {
         if is(vector.offset()) {
             let set = names.iter().filter(|(bit, _)| vmcb.get(vector) & bit != 0);
-            let mut before = "  ";
-            for (_, name) in set {
-                write!(f, "{before}{name}")?;
-                before = ", ";
-            }
+            return list(f, set.map(|(_, name)| name));
         }
+    }
+    Ok(())
+}
+
+fn list(f: &mut fmt::Formatter<'_>, words: impl Iterator<Item = impl fmt::Display>) -> fmt::Result {
+    let mut before = "  ";
+    for word in words {
+        write!(f, "{before}{word}")?;
+        before = ", ";
     }
     Ok(())
 }

@@ -328,4 +328,16 @@ fn a_dump_shows_what_is_not_zero_and_what_it_says() {
         "{text}"
     );
     assert!(!text.contains("LSTAR"), "{text}");
+    let intercepts = good()
+        .with(INTERCEPT_CR, 1 << 4 | 1 << 20)
+        .with(INTERCEPT_DR, u32::MAX)
+        .with(INTERCEPT_EXCEPTIONS, 1 << 1 | 1 << 9);
+    let text = dump::Dump(&intercepts).to_string();
+    for words in [
+        "  reads of CR4, writes of CR4\n",
+        "  every access to DRs\n",
+        "  #DB, 9\n",
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
 }

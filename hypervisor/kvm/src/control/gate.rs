@@ -1,18 +1,20 @@
 //! Where the processors of a paused guest wait.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Nobody passes.
-const CLOSED: u8 = 1;
+const CLOSED: u32 = 1;
 /// Who comes is asked for something, and so is let through to where that is done.
-const ASKING: u8 = 2;
+const ASKING: u32 = 2;
+/// Added each time that something is asked, so that nobody takes one time for another.
+const TIME: u32 = 4;
 
 /// Open at first.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     /// Whether it is closed, so that passing an open one costs next to nothing.
-    state: AtomicU8,
+    state: AtomicU32,
     lock: Mutex<()>,
     changed: Condvar,
 }
@@ -30,16 +32,18 @@ impl Gate {
 
     /// From now on who comes, or waits, is asked for something; or no longer.
     pub(crate) fn ask(&self, yes: bool) {
-        self.change(ASKING, yes);
+        let time = if yes { TIME } else { 0 };
+        self.update(|state| if yes { state | ASKING } else { state & !ASKING }.wrapping_add(time));
     }
 
-    fn change(&self, bit: u8, set: bool) {
+    fn change(&self, bit: u32, set: bool) {
+        self.update(|state| if set { state | bit } else { state & !bit });
+    }
+
+    fn update(&self, change: impl Fn(u32) -> u32) {
         let _locked = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if set {
-            self.state.fetch_or(bit, Ordering::SeqCst);
-        } else {
-            self.state.fetch_and(!bit, Ordering::SeqCst);
-        }
+        let state = self.state.load(Ordering::SeqCst);
+        self.state.store(change(state), Ordering::SeqCst);
         self.changed.notify_all();
     }
 
@@ -53,15 +57,24 @@ impl Gate {
 
     /// Returns as soon as it is open, or asks.
     pub(crate) fn pass(&self) {
-        self.wait(|state| state == CLOSED);
+        self.wait(|state| state & (CLOSED | ASKING) == CLOSED);
     }
 
-    /// Returns as soon as it asks no more.
-    pub(crate) fn be_asked(&self) {
-        self.wait(|state| state & ASKING != 0);
+    /// Answers what is asked now, if something is, and returns as soon as it is asked no more.
+    pub(crate) fn be_asked(&self, answer: impl FnOnce()) {
+        let mut locked = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = || self.state.load(Ordering::SeqCst);
+        let now = state();
+        // Nobody ends this time, or begins another, before the answer is given.
+        if now & ASKING != 0 {
+            answer();
+        }
+        while state() & ASKING != 0 && state() / TIME == now / TIME {
+            locked = self.changed.wait(locked).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
-    fn wait(&self, while_in: impl Fn(u8) -> bool) {
+    fn wait(&self, while_in: impl Fn(u32) -> bool) {
         if !while_in(self.state.load(Ordering::SeqCst)) {
             return;
         }
@@ -104,7 +117,7 @@ mod tests {
             scope.spawn(|| {
                 gate.pass();
                 tell.send(gate.is_asking()).unwrap();
-                gate.be_asked();
+                gate.be_asked(|| {});
                 gate.pass();
                 tell.send(gate.is_closed()).unwrap();
             });

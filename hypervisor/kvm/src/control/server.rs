@@ -201,6 +201,9 @@ impl Client {
             }
             .line();
             let flushed = self.flush();
+            if let Ok(Request::Snapshot { .. }) = request {
+                hub.let_go();
+            }
             if let (true, Ok(request)) = (stop, &request) {
                 answer(hub, request, None);
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chiton_core::machine::{End, Machine};
 
-use super::{Hub, SHORT, lock};
+use super::{Hub, SHORT, StopReason, lock};
 use crate::Error;
 use crate::board::HubBoard;
 use crate::snapshot::TakeError;
@@ -54,13 +54,12 @@ impl Hub {
 
     fn hand_over(&self, number: u32, vcpu: &KvmVcpu) {
         let state = VcpuState::of(vcpu).map_err(|error| error.to_string());
-        let mut states = lock(&self.desk.states);
-        if self.is_asking() && states.iter().all(|(other, _)| *other != number) {
+        self.gate.be_asked(|| {
+            let mut states = lock(&self.desk.states);
+            states.retain(|(other, _)| *other != number);
             states.push((number, state));
             self.desk.changed.notify_all();
-        }
-        drop(states);
-        self.gate.be_asked();
+        });
         self.gate.pass();
     }
 
@@ -70,12 +69,21 @@ impl Hub {
         patience: Duration,
         what: impl FnOnce(Vec<(u32, VcpuState)>) -> Result<R, TakeError>,
     ) -> Result<R, TakeError> {
+        // Cleared before, since processors answer as soon as they are asked.
         lock(&self.desk.states).clear();
         self.gate.ask(true);
         let states = self.collect(patience);
         let result = states.and_then(what);
-        self.gate.ask(false);
+        // Who ends with a snapshot takes this process along: first it is told that there is one.
+        if self.stop_reason() != Some(StopReason::Snapshot) {
+            self.let_go();
+        }
         result
+    }
+
+    /// Lets processors go on that are held.
+    pub(crate) fn let_go(&self) {
+        self.gate.ask(false);
     }
 
     fn collect(&self, patience: Duration) -> Result<Vec<(u32, VcpuState)>, TakeError> {

@@ -158,11 +158,12 @@ impl Header {
     }
 }
 
-/// Text that zeros follow; control characters do nothing to a terminal.
+/// Text that zeros follow, in which nothing does anything to a terminal.
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let text = String::from_utf8_lossy(&bytes[..end]);
-    text.chars().flat_map(char::escape_debug).collect()
+    let harmless = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(harmless).collect()
 }
 
 /// A disk, as it was.
@@ -416,4 +417,130 @@ fn runs(from: &mut Reader<'_>, memory: u64, memory_here: u64) -> Result<Vec<Run>
         return Err(StateError::value("how many pages have changed", sum));
     }
     Ok(runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description(pages: Pages) -> Description {
+        Description {
+            name: "counter".into(),
+            memory: 3 << 20,
+            processors: 3,
+            ring: Some(Ring::User),
+            interrupts: Some(Idle::Halt),
+            tsc_khz: 2_000_000,
+            cpuid: vec![Entry {
+                leaf: 7,
+                subleaf: Some(0),
+                answer: std::arch::x86_64::CpuidResult {
+                    eax: 1,
+                    ebx: 2,
+                    ecx: 3,
+                    edx: 4,
+                },
+            }],
+            disks: vec![DiskFacts {
+                path: "/srv/a".into(),
+                sectors: 8,
+                read_only: true,
+                queues: 1,
+                written: 9,
+            }],
+            balloon: Some(4096),
+            devices: vec![vec![1, 2], Vec::new()],
+            vcpus: vec![(0, vec![3]), (2, vec![4])],
+            parent: matches!(pages, Pages::Changed(_)).then(|| "/srv/full".into()),
+            pages,
+        }
+    }
+
+    fn run(first: u64, count: u64) -> Run {
+        Run { first, count, crc: 1 }
+    }
+
+    #[test]
+    fn a_description_reads_back_and_no_part_of_one_is_one() {
+        for (pages, here) in [
+            (Pages::All(vec![1, 2, 3]), 3 << 20),
+            (Pages::Changed(vec![run(1, 2), run(5, 1)]), 3 << 12),
+        ] {
+            let description = description(pages);
+            let bytes = description.to_bytes();
+            assert_eq!(Description::parse(&bytes, here), Ok(description));
+            for len in 0..bytes.len() {
+                assert!(Description::parse(&bytes[..len], here).is_err(), "{len}");
+            }
+            assert!(Description::parse(&[&bytes[..], &[0]].concat(), here).is_err());
+            assert!(
+                Description::parse(&bytes, here + map::PAGE).is_err(),
+                "as much as the file has"
+            );
+        }
+    }
+
+    #[test]
+    fn runs_that_overlap_or_leave_memory_are_refused() {
+        let last = (3 << 20) / map::PAGE;
+        for runs in [
+            vec![run(4, 2), run(5, 1)],
+            vec![run(5, 1), run(4, 1)],
+            vec![run(last, 1)],
+            vec![run(0, 0)],
+            vec![run(u64::MAX, 2)],
+        ] {
+            let here = runs.iter().fold(0_u64, |sum, run| sum.wrapping_add(run.count)) * map::PAGE;
+            let bytes = description(Pages::Changed(runs)).to_bytes();
+            assert!(matches!(
+                Description::parse(&bytes, here),
+                Err(StateError::Value { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn the_first_processor_runs_and_none_is_there_twice_or_beyond_the_last() {
+        for vcpus in [vec![], vec![1], vec![0, 0], vec![0, 2, 1], vec![0, 3]] {
+            let description = Description {
+                vcpus: vcpus.into_iter().map(|number| (number, Vec::new())).collect(),
+                ..description(Pages::All(vec![0; 3]))
+            };
+            assert!(Description::parse(&description.to_bytes(), 3 << 20).is_err());
+        }
+    }
+
+    #[test]
+    fn a_header_reads_back_and_says_what_differs_first() {
+        let header = Header {
+            description: 10,
+            description_crc: 1,
+            guest_crc: 2,
+            memory: 3 << 20,
+            guest: 5000,
+            id: [7; 16],
+            parent: Some([8; 16]),
+            build: BUILD.into(),
+        };
+        let bytes = header.to_bytes();
+        assert_eq!(Header::parse(&bytes).ok(), Some(header.clone()));
+        assert_eq!(header.file_len(), 4096 + (3 << 20) + 8192 + 10);
+        for at in 0..HEADER {
+            let mut bad = bytes;
+            bad[at] ^= 1;
+            let refused = Header::parse(&bad).unwrap_err();
+            let right = match at {
+                0..8 => matches!(refused, SnapshotError::Magic),
+                8..12 => matches!(refused, SnapshotError::Version(_)),
+                _ => matches!(refused, SnapshotError::Damaged(_)),
+            };
+            assert!(right, "{at}: {refused}");
+        }
+        let other = Header {
+            build: "0.0.1-\u{1b}[2J".into(),
+            ..header
+        };
+        let refused = Header::parse(&other.to_bytes()).unwrap_err().to_string();
+        assert!(refused.contains("it was taken by build 0.0.1-\u{fffd}[2J"), "{refused}");
+    }
 }

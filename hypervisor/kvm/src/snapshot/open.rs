@@ -97,6 +97,12 @@ impl Snapshot {
         self.header.id
     }
 
+    /// Its file, and those of the snapshots that it builds on.
+    pub fn files(&self) -> impl Iterator<Item = &File> {
+        let chain = std::iter::successors(Some(self), |snapshot| snapshot.parent.as_deref());
+        chain.map(|snapshot| &snapshot.file)
+    }
+
     /// What the guest is called.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -96,13 +96,7 @@ impl VcpuState {
             ..kvm_xcr::default()
         };
         fd.set_xcrs(&xcrs).map_err(Error::kvm("KVM_SET_XCRS"))?;
-        let xsave = kvm_xsave {
-            region: *self.xsave,
-            ..kvm_xsave::default()
-        };
-        // SAFETY: the guest's CPUID table has none of the features that are switched on dynamically, so that the kernel
-        // reads no more than the structure has.
-        unsafe { fd.set_xsave(&xsave) }.map_err(Error::kvm("KVM_SET_XSAVE"))?;
+        self.put_xsave(fd)?;
         fd.set_debug_regs(&self.debug)
             .map_err(Error::kvm("KVM_SET_DEBUGREGS"))?;
         let wanted = self.msrs.iter().map(|(index, data)| (*index, *data));
@@ -126,6 +120,39 @@ impl VcpuState {
             vcpu.share(set);
         }
         Ok(())
+    }
+
+    /// Gives a vCPU back what code in ring 3 can change, and what its exits and exceptions do. It had this state before,
+    /// and nothing else has changed it since. RIP is to be this.
+    pub(crate) fn put_back_ring_3(&self, vcpu: &mut KvmVcpu, rip: u64) -> Result<(), Error> {
+        let shared = vcpu.shared_registers();
+        (shared.regs, shared.sregs, shared.events) = (self.regs, self.sregs, self.events);
+        shared.regs.rip = rip;
+        for set in [SyncReg::Register, SyncReg::SystemRegister, SyncReg::VcpuEvents] {
+            vcpu.share(set);
+        }
+        self.put_xsave(vcpu.fd())
+    }
+
+    /// Of the same vCPU later, when its counter is this.
+    pub(crate) const fn with_tsc(mut self, tsc: u64) -> Self {
+        self.tsc = tsc;
+        self
+    }
+
+    /// RIP.
+    pub(crate) const fn rip(&self) -> u64 {
+        self.regs.rip
+    }
+
+    fn put_xsave(&self, fd: &VcpuFd) -> Result<(), Error> {
+        let xsave = kvm_xsave {
+            region: *self.xsave,
+            ..kvm_xsave::default()
+        };
+        // SAFETY: the guest's CPUID table has none of the features that are switched on dynamically, so that the kernel
+        // reads no more than the structure has.
+        unsafe { fd.set_xsave(&xsave) }.map_err(Error::kvm("KVM_SET_XSAVE"))
     }
 
     /// The counter, where it can be set: a software KVM lets the guest read that of the host.

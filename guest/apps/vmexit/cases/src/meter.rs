@@ -105,19 +105,20 @@ impl<'a> Meter<'a> {
     #[inline(always)]
     pub fn record<C: Clock>(&mut self, mut sample: impl FnMut() -> Result<u64, &'static str>) -> Done {
         let start = C::now();
-        for round in 0..self.warm_up + self.samples.len() {
+        let mut rounds = 0;
+        while self.taken < self.samples.len() {
             let ticks = sample()?;
-            if round >= self.warm_up {
+            if rounds >= self.warm_up {
                 self.samples[self.taken] = ticks;
                 self.taken += 1;
             }
-            let late = C::now().wrapping_sub(start) > self.budget;
-            if late && self.taken >= LEAST {
-                break;
-            }
-            if late && round < self.warm_up {
+            rounds += 1;
+            if C::now().wrapping_sub(start) > self.budget {
+                if self.taken >= LEAST {
+                    break;
+                }
                 // What is warm by now has to be warm enough.
-                self.warm_up = round + 1;
+                self.warm_up = self.warm_up.min(rounds);
             }
         }
         Ok(())

@@ -3,6 +3,8 @@
 use alloc::alloc::{Layout, alloc};
 use core::arch::x86_64::__cpuid;
 
+use chiton_guest::host;
+use chiton_guest::shared::measure::place;
 use vmexit_cases::memory::{PAGE, WARM_PAGES, chase, first_touch};
 use vmexit_cases::{Clock, Done, Meter};
 
@@ -14,9 +16,11 @@ const LARGE: usize = 2 << 20;
 /// How many pages a repeat of the first touch takes, which it does not give back: pages are new only once.
 const FRESH: usize = 512;
 
-pub fn all<C: Clock>() -> [Case; 8] {
+pub fn all<C: Clock>() -> [Case; 10] {
     [
         Case::any("first_touch", |meter, _| touch::<C>(meter)),
+        Case::any("write_protected", |meter, options| write_protected::<C>(meter, options)),
+        Case::any("write_read_only", |meter, options| write_read_only::<C>(meter, options)),
         Case::any("walk_heap_warm", |meter, _| walk_heap::<C>(meter)),
         Case::any("walk_4k_warm", |m, o| walk::<C>(m, o, 0, true)),
         Case::any("walk_4k_cold", |m, o| walk::<C>(m, o, 0, false)),
@@ -43,6 +47,38 @@ fn touch<C: Clock>(meter: &mut Meter<'_>) -> Done {
     // The allocator has written to the first page behind it, and to none within.
     // SAFETY: the pages were allocated, and are used for nothing else.
     unsafe { first_touch::<C>(meter, start, FRESH) }
+}
+
+/// The first write to each of some pages, since the host has protected them.
+fn write_protected<C: Clock>(meter: &mut Meter<'_>, options: &Options) -> Done {
+    const PAGES: usize = 64;
+    options.has_places()?;
+    let start = keep(PAGES, PAGE)?;
+    // SAFETY: the pages were allocated.
+    unsafe { start.write_bytes(1, PAGES * PAGE) };
+    let mut page = 0;
+    meter.each_after::<C, _>(
+        || {
+            if page == 0 {
+                host::ring(place::port(place::PROTECT), 0);
+            }
+            let at = start.wrapping_add(page * PAGE);
+            page = (page + 1) % PAGES;
+            at
+        },
+        // SAFETY: the pages were allocated, and are used for nothing else.
+        |at| unsafe { at.write_volatile(1) },
+    )
+}
+
+/// A write to a page that is there, and may not be written: the host's program takes it.
+fn write_read_only<C: Clock>(meter: &mut Meter<'_>, options: &Options) -> Done {
+    if options.read_only == 0 {
+        return Err("the host of this machine maps no page that may not be written");
+    }
+    let at = options.read_only as *mut u32;
+    // SAFETY: the host has said that a page is there, which nothing is kept in.
+    meter.each::<C>(|| unsafe { at.write_volatile(0) })
 }
 
 fn walk_heap<C: Clock>(meter: &mut Meter<'_>) -> Done {

@@ -52,7 +52,10 @@ pub fn all<C: Clock>() -> [Case; 32] {
             o.has_places()?;
             out::<C>(m, place::WILDCARD, 0)
         }),
-        Case::any("pci-io-datamatch", |m, _| out::<C>(m, place::DATAMATCH, place::DATA)),
+        Case::any("pci-io-datamatch", |m, o| {
+            o.has_places()?;
+            out::<C>(m, place::DATAMATCH, place::DATA)
+        }),
         Case::any("coalesced_mmio", |m, o| {
             o.has_places()?;
             write::<C, u32>(m, place::COALESCED, 0)

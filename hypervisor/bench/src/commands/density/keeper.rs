@@ -22,8 +22,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// How long processes that are told to end may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is tried until what goes wrong is the end of it.
+const ROUNDS: u32 = 5;
 /// So many instances are named on a command line.
-const AT_A_TIME: usize = 250;
+const AT_A_TIME: usize = 100;
 
 /// The keeper, as the program that measures has it.
 #[derive(Debug)]
@@ -93,15 +95,18 @@ pub(crate) fn keep(args: &KeeperArgs) -> Result<ExitCode> {
     let chiton = Chiton::find(Some(&args.chiton), args.home.clone())?;
     let mut ids = Vec::new();
     // One may just be being started: who starts it may live a little longer.
-    loop {
+    for round in 1.. {
         let found = instances(&chiton)?;
-        let running = Processes::of(chiton.home())?;
-        if found.is_empty() && running.instances.is_empty() {
+        if found.is_empty() && Processes::of(chiton.home())?.instances.is_empty() {
             break;
         }
-        remove(&chiton, &found)?;
+        // One that cannot be removed must not keep the others.
+        let removed = remove(&chiton, &found);
         ids.extend(found);
-        end_processes(&chiton)?;
+        let ended = end_processes(&chiton);
+        if round >= ROUNDS {
+            removed.and(ended)?;
+        }
     }
     if args.place.exists() {
         fs::remove_dir_all(&args.place).map_err(TrialError::file("remove", &args.place))?;

@@ -168,7 +168,8 @@ impl Bench<'_> {
                     return Ok((times, true));
                 }
                 let began = Instant::now();
-                self.start_one()?;
+                // After a failure nobody starts another.
+                self.start_one().inspect_err(|_| next.store(more, Ordering::Relaxed))?;
                 times.push(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
                 self.live.begin(&format!("{} or more run", already + times.len()));
             }

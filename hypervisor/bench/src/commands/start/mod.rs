@@ -2,6 +2,7 @@
 
 mod show;
 mod variants;
+mod warm;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -10,11 +11,12 @@ use chiton_bench::{
     output::{Live, Output},
     run::{Case, Kind, Machine, PHASE, Run, Samples, Unit},
     timeline::{Recorder, Waterfall},
-    trial::{self, Chiton, Interrupt, Place, Program},
+    trial::{self, Chiton, Interrupt, Place},
 };
 use variants::{Bed, VARIANTS, Variant};
 
-/// From exec to the end of the guest hello, phase by phase: without a jail, in a jail, from an image.
+/// From exec to the end of the guest hello, phase by phase: without a jail, in a jail, from an image; from a snapshot;
+/// and a call of a warm pool.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// How often each kind of start is measured.
@@ -37,7 +39,7 @@ pub(crate) struct Args {
 const WARM: u32 = 3;
 
 /// Into so many repeats the runs are divided.
-const REPEATS: usize = 5;
+const REPEATS: usize = 6;
 
 /// One kind of start, and what was seen of it.
 #[derive(Debug)]
@@ -72,27 +74,20 @@ fn measure(bed: &Bed, runs: u32, interrupt: &Interrupt, live: &Live) -> trial::R
     let mut recorder = Recorder::new()?;
     let mut all = Vec::new();
     for variant in VARIANTS {
-        let made = (variant.prepare)(bed).and_then(|command| {
-            // One that does not work here must not end the measurement.
-            let mut program = Program::new(variant.name, command);
-            program.try_out(variants::SAID)?;
-            Ok(program.into_command())
-        });
+        let made = (variant.prepare)(bed);
         interrupt.check()?;
-        let (command, starts) = match made {
-            Ok(mut command) => {
-                recorder.listen_to(&mut command);
-                (Some(command), Ok(Vec::new()))
-            }
+        // One that does not work here must not end the measurement.
+        let (way, starts) = match made {
+            Ok(way) => (Some(way), Ok(Vec::new())),
             Err(error) => (None, Err(error.to_string())),
         };
-        all.push((command, Measured { variant, starts }));
+        all.push((way, Measured { variant, starts }));
     }
     for round in 0..runs + WARM {
         live.begin(&format!("round {round} of {}", runs + WARM));
-        for (command, measured) in &mut all {
-            if let (Some(command), Ok(starts)) = (command, &mut measured.starts) {
-                let waterfall = recorder.record(command);
+        for (way, measured) in &mut all {
+            if let (Some(way), Ok(starts)) = (way, &mut measured.starts) {
+                let waterfall = way(&mut recorder);
                 interrupt.check()?;
                 let waterfall = waterfall?;
                 if round >= WARM {
@@ -116,9 +111,7 @@ fn cases(measured: &Measured) -> Result<Vec<Case>> {
     };
     let case = |name: &str, what: &str, of: &dyn Fn(&Waterfall) -> Option<u64>| -> Result<Case> {
         let values: Vec<u64> = starts.iter().filter_map(of).collect();
-        let repeats = values.chunks(values.len().div_ceil(REPEATS).max(1));
-        let repeats = repeats.map(|chunk| Samples::of(chunk.iter().copied()));
-        let repeats = repeats.collect::<Result<_>>()?;
+        let repeats = Samples::repeats(&values, REPEATS)?;
         Ok(Case::measured(name, group, what, Unit::Nanoseconds, repeats))
     };
     let mut cases = vec![case(show::WHOLE, what, &|start| Some(start.total()))?];
@@ -197,6 +190,11 @@ const PHASES: &[(&str, &str)] = &[
     ),
     ("remove cgroups", "remove the control groups"),
     ("end record", "write down the end, or remove the instance"),
+    ("request in", "the request is copied into the guest, with a new seed"),
+    ("run", "KVM_RUN: entry, guest, exit"),
+    ("reply out", "the reply is checked and copied"),
+    ("reset", "memory, registers and devices are put back"),
+    ("pool", "a machine is taken from the pool, and given back"),
     (
         "exit",
         "the kernel takes down the process that was started, and this program hears of it",
@@ -232,7 +230,7 @@ mod tests {
             ]
         );
         assert_eq!(cases[0].repeats().len(), REPEATS);
-        assert_eq!((cases[0].repeats()[0].min, cases[1].repeats()[4].max), (18, 34));
+        assert_eq!((cases[0].repeats()[0].min, cases[1].repeats()[5].max), (18, 34));
         let shown = show::group(&cases.iter().collect::<Vec<_>>());
         assert!(shown.lines().any(|line| line.starts_with("device loop ")), "{shown}");
     }

@@ -6,7 +6,7 @@ use chiton_bench::{
 };
 
 /// The name of the case for the whole start.
-pub(super) const WHOLE: &str = "exec to exit";
+pub(super) const WHOLE: &str = "in all";
 /// The name of the case for what comes before the guest.
 pub(super) const FIRST: &str = "exec to the first instruction";
 

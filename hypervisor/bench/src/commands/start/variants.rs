@@ -2,17 +2,24 @@
 
 use std::{path::PathBuf, process::Command};
 
-use chiton_bench::trial::{self, Chiton, Place, Result};
+use chiton_bench::{
+    timeline::{Recorder, Waterfall},
+    trial::{self, Chiton, Place, Program, Result},
+};
+
+use super::warm;
 
 /// What the guest says if it works.
-pub(super) const SAID: &str = "Hello from ring";
+const SAID: &str = "Hello from ring";
+
+/// Starts once, and tells the phases.
+pub(super) type Way = Box<dyn FnMut(&mut Recorder) -> Result<Waterfall>>;
 
 /// What is measured with.
 pub(super) struct Bed {
     pub(super) chiton: Chiton,
     pub(super) guest: PathBuf,
     /// A folder for what else is needed.
-    #[expect(dead_code, reason = "it is held: it vanishes when this is dropped")]
     pub(super) place: Place,
 }
 
@@ -23,8 +30,8 @@ pub(super) struct Variant {
     pub(super) name: &'static str,
     /// What it is, in one sentence.
     pub(super) what: &'static str,
-    /// Makes what is made once, and returns what is to be run; an error is why this kind is skipped.
-    pub(super) prepare: fn(&Bed) -> Result<Command>,
+    /// Makes what is made once, and makes sure that it works; an error is why this kind is skipped.
+    pub(super) prepare: fn(&Bed) -> Result<Way>,
 }
 
 /// All of them, in the order in which they are shown.
@@ -32,12 +39,12 @@ pub(super) const VARIANTS: &[Variant] = &[
     Variant {
         name: "unjailed",
         what: "chiton run --no-jail hello",
-        prepare: |bed| Ok(bed.run(&["run", "--no-jail"])),
+        prepare: |bed| process(bed.run(&["run", "--no-jail"]), SAID),
     },
     Variant {
         name: "jailed",
         what: "chiton run --rm hello: the whole jail, but the root is an empty folder, and there are no limits",
-        prepare: |bed| Ok(bed.run(&["run", "--rm"])),
+        prepare: |bed| process(bed.run(&["run", "--rm"]), SAID),
     },
     Variant {
         name: "image",
@@ -47,10 +54,36 @@ pub(super) const VARIANTS: &[Variant] = &[
             trial::answer(build.arg(&bed.guest))?;
             let limits = ["--memory-max", "64M", "--pids-max", "64", "--cpu-max", "2"];
             let words = [&["run", "--rm"], &limits[..], &[IMAGE]].concat();
-            Ok(bed.chiton.command(&words))
+            process(bed.chiton.command(&words), SAID)
         },
     },
+    Variant {
+        name: "snapshot",
+        what: "chiton run --no-jail --from: the guest cat goes on from where it waits for input, of which there is no more",
+        prepare: |bed| process(warm::from_snapshot(bed, &["run", "--no-jail"])?, ""),
+    },
+    Variant {
+        name: "snapshot, jailed",
+        what: "chiton run --rm --from: the same in the whole jail",
+        prepare: |bed| process(warm::from_snapshot(bed, &["run", "--rm"])?, ""),
+    },
+    Variant {
+        name: "warm pool",
+        what: "a call of the guest function in a pool of this process: the machine stands, and is put back afterwards",
+        prepare: warm::pool,
+    },
 ];
+
+/// A program that tells its phases, and says this if it works.
+fn process(command: Command, said: &str) -> Result<Way> {
+    let mut program = Program::new("chiton", command);
+    program.try_out(said)?;
+    let mut command = program.into_command();
+    Ok(Box::new(move |recorder| {
+        recorder.listen_to(&mut command);
+        recorder.record(&mut command)
+    }))
+}
 
 /// The name of the image.
 const IMAGE: &str = "hello:bench";

@@ -41,7 +41,7 @@ pub(crate) struct Args {
 }
 
 /// Into so many repeats the runs are divided.
-const REPEATS: usize = 5;
+const REPEATS: usize = 6;
 
 /// Measures and shows.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -80,9 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let all = interleaved(&mut programs, args.runs as usize, &interrupt, &live)?;
     drop(live);
     for ((peer, notes), times) in found.into_iter().zip(all) {
-        let repeats = times.chunks(times.len().div_ceil(REPEATS));
-        let repeats = repeats.map(|chunk| Samples::of(chunk.iter().copied()));
-        let repeats = repeats.collect::<Result<_>>()?;
+        let repeats = Samples::repeats(&times, REPEATS)?;
         let mut case = Case::measured(peer.name, peer.group, peer.what, Unit::Nanoseconds, repeats);
         notes.into_iter().for_each(|note| case.note(note));
         run.cases.push(case);

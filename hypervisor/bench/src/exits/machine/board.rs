@@ -112,8 +112,10 @@ impl Board for LabBoard {
     fn mmio_write(&mut self, _address: u64, _data: &[u8]) {}
 
     fn kick(&mut self, device: usize) {
-        if device == place::INTERRUPT {
-            self.shared.host.interrupt();
+        match device {
+            place::INTERRUPT => self.shared.host.interrupt(),
+            place::PROTECT => self.shared.host.protect(),
+            _ => {}
         }
     }
 

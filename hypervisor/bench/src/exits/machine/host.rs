@@ -3,6 +3,7 @@
 use std::mem::offset_of;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use chiton_kvm::Ram;
@@ -11,17 +12,22 @@ use chiton_shared::map;
 use chiton_shared::measure::place::{self, Stamps};
 use chiton_shared::memory::GuestMemory;
 use kvm_bindings::{
-    CpuId, KVM_IRQ_ROUTING_MSI, KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_RUNNABLE, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET,
-    KvmIrqRouting, kvm_device_attr, kvm_irq_routing_entry, kvm_mp_state,
+    CpuId, KVM_IRQ_ROUTING_MSI, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY,
+    KVM_MP_STATE_RUNNABLE, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, KvmIrqRouting, kvm_device_attr,
+    kvm_irq_routing_entry, kvm_mp_state, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::MEMORY;
+use super::tables::{READ_ONLY, Walks};
 use crate::exits::ExitsError;
 
 /// The interrupt line of [`place::INTERRUPT`]: the first behind those of the interrupt controller.
 const LINE: u32 = 24;
+/// The slot of the page that may not be written: behind those of the guest's memory.
+const READ_ONLY_SLOT: u32 = 8;
 /// Where messages for the local APIC of processor 0 go (SDM volume 3A, section 12.11.1).
 const MSI_ADDRESS: u32 = 0xfee0_0000;
 /// IA32_APIC_BASE: the usual address, enabled; and the bit of the processor that starts first.
@@ -41,7 +47,9 @@ pub(super) struct Host {
     pub(super) ram: Arc<Ram>,
     irq: EventFd,
     /// Those at which nobody waits.
-    _ignored: EventFd,
+    ignored: EventFd,
+    /// Whether writes are logged.
+    logged: AtomicBool,
 }
 
 impl Host {
@@ -74,9 +82,11 @@ impl Host {
             interrupts,
             ram,
             irq,
-            _ignored: ignored,
+            ignored,
+            logged: AtomicBool::new(false),
         };
         host.make_places()?;
+        host.make_read_only()?;
         host.listen()?;
         Ok(host)
     }
@@ -91,12 +101,12 @@ impl Host {
         };
         for address in both(place::WILDCARD) {
             self.vm
-                .register_ioevent(&self._ignored, &address, NoDatamatch)
+                .register_ioevent(&self.ignored, &address, NoDatamatch)
                 .map_err(ExitsError::call("KVM_IOEVENTFD"))?;
         }
         for address in both(place::DATAMATCH) {
             self.vm
-                .register_ioevent(&self._ignored, &address, place::DATA)
+                .register_ioevent(&self.ignored, &address, place::DATA)
                 .map_err(ExitsError::call("KVM_IOEVENTFD"))?;
         }
         for address in both(place::COALESCED) {
@@ -104,6 +114,50 @@ impl Host {
             let _ = self.vm.register_coalesced_mmio(address, 4);
         }
         Ok(())
+    }
+
+    /// A page of memory that the guest may not write.
+    fn make_read_only(&self) -> Result<(), ExitsError> {
+        let page = Ram::new(map::PAGE)?;
+        let region = |page: &Ram| {
+            let window = page.window(0, map::PAGE as usize)?;
+            Some(kvm_userspace_memory_region {
+                slot: READ_ONLY_SLOT,
+                flags: KVM_MEM_READONLY,
+                guest_phys_addr: READ_ONLY,
+                memory_size: map::PAGE,
+                userspace_addr: window.as_ptr() as u64,
+            })
+        };
+        if let Some(region) = region(&page) {
+            // SAFETY: the page is this process's, and stays so until its end: see below.
+            unsafe { self.vm.set_user_memory_region(region) }
+                .map_err(ExitsError::call("KVM_SET_USER_MEMORY_REGION"))?;
+        }
+        // One for each machine, of which a process has one.
+        std::mem::forget(page);
+        Ok(())
+    }
+
+    /// Protects every page that was written since the last time from being written, until it is.
+    pub(super) fn protect(&self) {
+        let Some(window) = self.ram.window(0, map::PAGE as usize) else {
+            return;
+        };
+        let size = Walks::behind(MEMORY).end();
+        if !self.logged.swap(true, Ordering::Relaxed) {
+            let region = kvm_userspace_memory_region {
+                slot: 0,
+                flags: KVM_MEM_LOG_DIRTY_PAGES,
+                guest_phys_addr: 0,
+                memory_size: size,
+                userspace_addr: window.as_ptr() as u64,
+            };
+            // SAFETY: the same memory as before, which is kept as long as the machine; only the flag is new. A KVM
+            // that does not log shows it by how little the case takes.
+            let _ = unsafe { self.vm.set_user_memory_region(region) };
+        }
+        let _ = self.vm.get_dirty_log(0, size as usize);
     }
 
     /// A thread that waits at [`place::LISTENER`], and counts.

@@ -89,6 +89,7 @@ pub fn run(setup: Setup, path: &Path, mut args: Vec<String>) -> Result<Option<St
     args.extend(walks.iter().flat_map(Walks::arguments));
     args.extend(apic.map(|address| format!("apic={address}")));
     args.push("places=1".into());
+    args.push(format!("readonly={}", Walks::behind(MEMORY).read_only()));
     args.insert(0, "vmexit".into());
     let options = Options {
         processors: setup.processors,

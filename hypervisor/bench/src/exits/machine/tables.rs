@@ -8,7 +8,7 @@
 //!   guest-virtual    1 << 39             the region by 4 KiB
 //!                    2 << 39             the region by 2 MiB
 //!                    3 << 39 + region    the region by 1 GiB: all from 0 on
-//!                    4 << 39             the local APIC
+//!                    4 << 39             the local APIC, and a page behind it that nobody may write
 //! ```
 
 use chiton_kvm::Ram;
@@ -21,6 +21,9 @@ const REGION: u64 = 64 << 20;
 const TOP: u64 = 1 << 39;
 /// Where the local APIC is (SDM volume 3A, section 12.4.1).
 const APIC: u64 = 0xfee0_0000;
+
+/// Where the page is that nobody may write: at an address of no memory and no device.
+pub(super) const READ_ONLY: u64 = 0xe000_0000;
 
 /// Present, writable, for ring 3 too, accessed and dirty (SDM volume 3A, table 5-20).
 const ENTRY: u64 = 0b110_0111;
@@ -60,6 +63,11 @@ impl Walks {
     /// Where the guest finds the local APIC.
     pub(super) const fn apic(self) -> u64 {
         4 * TOP
+    }
+
+    /// Where it finds the page that nobody may write.
+    pub(super) const fn read_only(self) -> u64 {
+        4 * TOP + PAGE
     }
 
     /// What tells the guest.
@@ -126,6 +134,7 @@ impl Walks {
         put(apic, 0, directory | ENTRY);
         put(directory, 0, pages | ENTRY);
         put(pages, 0, APIC | ENTRY | UNCACHED | NO_EXECUTE);
+        put(pages, 1, READ_ONLY | ENTRY | NO_EXECUTE);
         debug_assert!(next <= self.end());
     }
 }

@@ -97,6 +97,16 @@ pub(super) fn make(root: BorrowedFd<'_>, proc: (Proc, Owner), sys: (Sys, Owner))
     Ok(())
 }
 
+/// A `/proc` of the new process namespace over the old one. It goes with the old root: without a place there, the
+/// kernel would wait for all processors before it is gone.
+pub(in crate::jail) fn passing_proc() -> Result<OwnedFd, Errno> {
+    let strict =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let proc = mount::new("proc", &[], strict)?;
+    mount::attach_at(proc.as_fd(), CWD, c"/proc")?;
+    Ok(proc)
+}
+
 fn own(
     root: BorrowedFd<'_>,
     name: &'static str,

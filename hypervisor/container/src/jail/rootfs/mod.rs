@@ -17,7 +17,7 @@ use super::error::{At, Failure, Step};
 use overlay::Layers;
 
 pub use dev::Dev;
-pub(super) use kernel::Owner;
+pub(super) use kernel::{Owner, passing_proc};
 pub use kernel::{Proc, Sys};
 pub use volumes::{Volume, VolumeError};
 

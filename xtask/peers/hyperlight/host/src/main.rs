@@ -1,8 +1,8 @@
 //! Makes a Hyperlight sandbox, calls one function of its guest, says what that said, and ends.
 
-use std::{error::Error, path::PathBuf};
+use std::error::Error;
 
-use hyperlight_host::{GuestBinary, MultiUseSandbox, UninitializedSandbox};
+use hyperlight_host::SandboxBuilder;
 
 /// The guest, beside this program.
 const GUEST: &str = "chiton-peer-hyperlight-guest";
@@ -12,9 +12,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("hyperlight-host 0.18.0");
         return Ok(());
     }
-    let guest: PathBuf = std::env::current_exe()?.with_file_name(GUEST);
-    let binary = GuestBinary::FilePath(guest);
-    let mut sandbox: MultiUseSandbox = UninitializedSandbox::new(binary, None)?.evolve()?;
+    let guest = std::env::current_exe()?.with_file_name(GUEST);
+    let mut sandbox = SandboxBuilder::from_file(guest).build()?;
     let said: String = sandbox.call("Greet", ())?;
     println!("{said}");
     Ok(())

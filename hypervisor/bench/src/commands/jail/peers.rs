@@ -2,28 +2,29 @@
 
 use std::path::Path;
 
-use chiton_bench::peers::{
-    namespaces,
-    oci::{self, Bundle, WithoutUnified},
+use chiton_bench::{
+    peers::{
+        namespaces,
+        oci::{self, Bundle, WithoutUnified},
+    },
+    trial::{Program, TrialError, find},
 };
-
-use super::super::stats::Program;
-use crate::tools;
 
 /// The name of crun in the table.
 pub(super) const CRUN: &str = "crun run /bin/hello";
 /// The name of what is to be taken off crun's time.
 pub(super) const WAY: &str = "  of it at most, nsenter";
 
-/// Those that are there or can be installed, and work; and why the others are missing.
+/// Those that are installed and work; and why the others are missing.
 pub(super) fn installed(bundle: &Bundle, beside: Option<&WithoutUnified>) -> (Vec<Program>, Vec<String>) {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
-    for (name, program, package) in [
-        (CRUN, "crun", "crun"),
-        ("runc run /bin/hello", "runc", "runc"),
-        ("bubblewrap /bin/hello", "bwrap", "bubblewrap"),
+    for (name, program) in [
+        (CRUN, "crun"),
+        ("runc run /bin/hello", "runc"),
+        ("bubblewrap /bin/hello", "bwrap"),
     ] {
-        let made = tools::debian(program, package).and_then(|path| {
+        let path = find(program).ok_or_else(|| TrialError::Missing(format!("{program} is not installed")));
+        let made = path.and_then(|path| {
             let command = if program == "bwrap" {
                 namespaces::bubblewrap(&path, bundle)
             } else {

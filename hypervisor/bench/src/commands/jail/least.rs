@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use crate::error::{Error, Result};
+use chiton_bench::trial::{Result, TrialError};
 
 /// The name of it in the table.
 pub(super) const LEAST: &str = "floor: a jail and a machine, bare";
@@ -23,7 +23,7 @@ const HIERARCHIES: [&str; 7] = ["unified", "cpu", "cpuacct", "memory", "blkio", 
 /// If its folders cannot be made.
 pub(super) fn command(floor: &Path, place: &Path) -> Result<Command> {
     for folder in ["lower/proc", "root"].map(|name| place.join(name)) {
-        fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+        fs::create_dir_all(&folder).map_err(TrialError::file("create", &folder))?;
     }
     let groups = HIERARCHIES
         .map(|name| Path::new(CGROUPS).join(name).join("chiton"))

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, fs, thread, time::Duration};
 
-use chiton_bench::host::{Memory, processes};
-
-use crate::error::Result;
+use chiton_bench::{
+    host::{Memory, processes},
+    trial::Result,
+};
 
 /// How long the kernel gets to take down what the last instances had.
 pub(super) const SETTLE: Duration = Duration::from_secs(2);

@@ -1,0 +1,177 @@
+//! The suite of exits with real guests, on this machine's KVM.
+
+// Clippy knows tests by an attribute that what helps them does not have.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use chiton_bench::run::{Case, Kind, Machine, Outcome, Run, Unit};
+
+/// The guest, if there are one and a KVM; if not, says so, for a test to skip itself.
+fn guest() -> Option<PathBuf> {
+    let folder = std::env::var_os("CHITON_GUESTS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests"),
+        PathBuf::from,
+    );
+    let guest = folder.join("vmexit");
+    for (what, there) in [
+        (guest.display().to_string(), guest.is_file()),
+        (
+            "/dev/kvm".into(),
+            fs::File::options().read(true).write(true).open("/dev/kvm").is_ok(),
+        ),
+    ] {
+        if !there {
+            assert!(std::env::var_os("CHITON_STRICT").is_none(), "{what} is required here");
+            println!("SKIPPED: {what} is not there");
+            return None;
+        }
+    }
+    Some(guest)
+}
+
+fn bench(arguments: &[&str], guest: &Path) -> Output {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_chiton-bench"));
+    bench.args(arguments).arg("--vmexit").arg(guest).output().unwrap()
+}
+
+fn case<'r>(run: &'r Run, name: &str) -> &'r Case {
+    run.cases.iter().find(|case| case.name == name).unwrap()
+}
+
+#[test]
+fn exits_are_measured_and_written_as_the_schema_has_it() {
+    let Some(guest) = guest() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("exits.json");
+    let output = bench(
+        &[
+            "exits",
+            "cpuid",
+            "outl",
+            "cr3_write",
+            "ioctl_floor",
+            "hosted_outl",
+            "--samples",
+            "40",
+            "--repeats",
+            "3",
+            "--warm-up",
+            "5",
+            "--json",
+            json.to_str().unwrap(),
+        ],
+        &guest,
+    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let run = Run::read(&json).unwrap();
+    assert_eq!((run.kind, run.machine, run.level), (Kind::Exits, Machine::Kvm, 1));
+    assert!(run.calibration.as_ref().unwrap().tsc_hz > 100_000_000);
+    let names: Vec<_> = run.cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names, ["cpuid", "cr3_write", "outl", "hosted_outl", "ioctl_floor"]);
+    for case in &run.cases {
+        assert_eq!(case.unit, Unit::Ticks);
+        let counts: Vec<_> = case.repeats().iter().map(|samples| samples.count).collect();
+        assert_eq!(counts, [40; 3], "{}", case.name);
+    }
+    // An OUT that the host's program takes is an exit, of which the kernel counts few more than there were.
+    if let Outcome::Measured(measured) = &case(&run, "outl").outcome
+        && let Some(exits) = measured.per_operation_exits
+    {
+        assert!((1.0..1.5).contains(&exits), "{exits}");
+    }
+}
+
+#[test]
+fn a_guest_that_is_none_is_a_reason_and_no_measurement() {
+    let Some(_) = guest() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("vmexit");
+    fs::write(&file, "no guest at all").unwrap();
+    let output = bench(&["exits", "cpuid"], &file);
+    assert_eq!(output.status.code(), Some(125));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("nothing was measured") && said.contains("cannot be run"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_case_that_is_none_is_refused_by_its_name() {
+    let output = bench(&["exits", "cpuidd"], Path::new("/nonexistent"));
+    assert_eq!(output.status.code(), Some(125));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("there is no case \"cpuidd\""), "{said}");
+}
+
+#[test]
+fn levels_are_laid_side_by_side() {
+    let Some(guest) = guest() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let [native, inner] = ["native.json", "guest.json"].map(|name| folder.path().join(name));
+    let output = bench(
+        &[
+            "nested",
+            "--samples",
+            "20",
+            "--repeats",
+            "1",
+            "--warm-up",
+            "2",
+            "--native",
+            native.to_str().unwrap(),
+            "--guest",
+            inner.to_str().unwrap(),
+        ],
+        &guest,
+    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = String::from_utf8(output.stdout).unwrap();
+    let cpuid = table.lines().find(|line| line.starts_with("Instruction")).unwrap();
+    assert!(cpuid.split_whitespace().nth(3).unwrap().ends_with('x'), "{table}");
+    let (native, inner) = (Run::read(&native).unwrap(), Run::read(&inner).unwrap());
+    assert_eq!((native.machine, native.level), (Machine::Native, 0));
+    assert_eq!((inner.machine, inner.level), (Machine::Kvm, 1));
+}
+
+#[test]
+fn records_from_elsewhere_are_read_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = folder.path().join("records");
+    let json = folder.path().join("vmx.json");
+    let arguments = [
+        "exits",
+        "--machine",
+        "vmx",
+        "--records",
+        records.to_str().unwrap(),
+        "--note",
+        "emulated",
+        "--json",
+        json.to_str().unwrap(),
+    ];
+    let guest = Path::new("/nonexistent");
+    fs::write(&records, "hello\n").unwrap();
+    let refused = bench(&arguments, guest);
+    assert_eq!(refused.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no record of a measuring guest"));
+    assert!(!json.exists());
+    fs::write(
+        &records,
+        "@measure 1 tsc_khz=1000 ring=0 processors=1\n\
+         @begin null repeat=0\n@samples 7\n@end null operations=1 warmup=0 count=1 sum=7\n\
+         @begin cpuid repeat=0\n@samples 107x3\n@end cpuid operations=1 warmup=0 count=3 sum=321\n@done\n",
+    )
+    .unwrap();
+    let output = bench(&arguments, guest);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let run = Run::read(&json).unwrap();
+    assert_eq!(run.machine, Machine::Vmx);
+    assert_eq!(case(&run, "cpuid").repeats()[0].values, [(100, 3)]);
+    assert!(matches!(case(&run, "wbinvd").outcome, Outcome::Skipped { .. }));
+}
