@@ -123,7 +123,7 @@ const EVERY_BYTE: [u8; 256] = {
 };
 
 /// None of them asks what only one of the machines has.
-const RUNS: [Run; 57] = [
+const RUNS: [Run; 55] = [
     run_of(&["hello", "Anna", "Otto"]),
     run_of(&["compute", "1"]),
     run_of(&["exits", "100"]).counted(),
@@ -174,11 +174,9 @@ const RUNS: [Run; 57] = [
     run_of(&["interrupts", "nobody"]),
     run_of(&["interrupts", "deadlines"]),
     run_of(&["interrupts", "burst"]),
-    run_of(&["interrupts", "address"]),
     run_of(&["interrupts", "unmapped"]),
     run_of(&["interrupts", "kernel"]),
     run_of(&["interrupts", "stack"]),
-    run_of(&["interrupts", "gate"]),
     run_of(&["interrupts", "halt"]).endless(),
     run_of(&["preempt", "100", "2000"]),
 ];
@@ -394,12 +392,14 @@ fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left
         processors: runs.iter().map(|run| run.cpus).max().unwrap_or(1),
         ..Hardware::default()
     };
+    // Bochs with two processors takes eight times as long to boot.
+    let limit = LIMIT * if hardware.processors > 1 { 4 } else { 1 };
     let machine = machine.boot_with(image, hardware)?;
     let (named, log) = (machine.named().to_owned(), machine.log().to_owned());
     let console = Mutex::new(Vec::new());
     let mut told = String::new();
     let mut ends = Vec::new();
-    let status = machine.run(Some(LIMIT), Input::Bytes(input), Shared(&console), |line| {
+    let status = machine.run(Some(limit), Input::Bytes(input), Shared(&console), |line| {
         if let Some(end) = End::parse(line) {
             ends.push((end, std::mem::take(&mut told)));
         } else if !line.contains(" on bare metal with ") && !line.ends_with(LOST) && !line.ends_with(PROCESSORS) {

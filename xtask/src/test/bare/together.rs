@@ -69,12 +69,15 @@ pub(super) fn run(chiton: &Path) -> Result<Vec<String>> {
         let console = Mutex::new(Vec::new());
         let mut ends = Vec::new();
         let mut told = Vec::new();
-        let status = machine.run(Some(LIMIT), Input::Nothing, Shared(&console), |line| {
-            match End::parse(line) {
+        let status = machine.run(
+            Some(LIMIT * PROCESSORS as u32 * 2),
+            Input::Nothing,
+            Shared(&console),
+            |line| match End::parse(line) {
                 Some(end) => ends.push(end.status),
                 None => told.push(line.to_owned()),
-            }
-        })?;
+            },
+        )?;
         eprintln!("  {PROCESSORS} guests at once in {named}");
         let console = String::from_utf8_lossy(&console.into_inner().unwrap_or_default()).into_owned();
         for processor in 0..PROCESSORS {
