@@ -48,10 +48,13 @@ pub(crate) fn make(kind: Kind, ramdisk: Option<&[u8]>, name: &str) -> Result<Pat
     let dir = paths::images();
     fs::create_dir_all(&dir).map_err(Error::file("create", &dir))?;
     let image = dir.join(format!("{name}-{}.img", kind.word()));
+    // An emulator that still has the one before open keeps it as it was, and so does whoever shares it by a hard link.
+    drop(fs::remove_file(&image));
     let mut make = Command::new(builder);
     make.arg(kind.word()).args([&kernel, &image]);
     if let Some(ramdisk) = ramdisk {
         let archive = image.with_extension("tar");
+        drop(fs::remove_file(&archive));
         fs::write(&archive, ramdisk).map_err(Error::file("write", &archive))?;
         make.arg(archive);
     }
