@@ -276,7 +276,7 @@ fn main() -> std::io::Result<()> {
     // A packet at page 40 of a guest that asks for port 0 of the host, then one with four bytes.
     let packet = |op: u8, len: u8| {
         let mut script = Vec::new();
-        let header = format::Header {
+        let header = Header {
             src_cid: 3,
             dst_cid: HOST_CID,
             len: len.into(),

@@ -112,7 +112,7 @@ fn a_guest_goes_on_after_a_snapshot_as_if_there_had_been_none() {
     }
     let folder = Folder::new();
     let (live, path) = counter(&folder, &[], &["2"]);
-    assert_eq!(fs::metadata(&path).expect("the file").len() % 4096 != 0, true);
+    assert!(fs::metadata(&path).expect("the file").len() % 4096 != 0);
     let (numbers, run) = end(live);
     assert!(numbers.windows(2).all(|two| two[0] + 1 == two[1]), "{numbers:?}");
     assert_eq!(numbers.first(), Some(&21));
@@ -556,7 +556,7 @@ fn an_instance_in_its_jail_goes_into_a_snapshot_and_on_from_it_in_another_jail()
     record.ok(&["snapshot", "--stop", "first", text(&file)]);
     record.ok(&["wait", "first"]);
     let before = record.ok(&["logs", "first"]);
-    let last = before.lines().filter_map(count).last().expect("a number");
+    let last = before.lines().filter_map(count).next_back().expect("a number");
     for name in ["second", "third"] {
         record.ok(&["run", "--detach", "--name", name, "--from", text(&file)]);
         until(name, &format!("count {}", last + 3));
