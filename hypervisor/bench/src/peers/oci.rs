@@ -63,7 +63,7 @@ pub const PROGRAM: &str = "/bin/hello";
 /// Where a host has cgroup v2 beside v1, which crun refuses.
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
 
-/// A mount namespace without [`UNIFIED`], held by a process.
+/// A mount namespace without the unified hierarchy, held by a process.
 #[derive(Debug)]
 pub struct WithoutUnified(Child);
 

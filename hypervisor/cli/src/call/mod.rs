@@ -133,7 +133,7 @@ fn calls(options: &CallOptions, name: &str, guest: Guest, request: &[u8], verbos
     }
     let status = summary.error.as_ref().map_or(0, status_of);
     if options.json {
-        crate::say(&format!("{}\n", summary.to_json(name, options, took)))?;
+        crate::say(&format!("{}\n", summary.json(name, options, took)))?;
     } else if let Some(reply) = &summary.reply {
         crate::say_bytes(reply)?;
     }

@@ -49,7 +49,7 @@ impl Summary {
         self
     }
 
-    pub(super) fn to_json(&mut self, name: &str, options: &CallOptions, took: Duration) -> Value {
+    pub(super) fn json(&mut self, name: &str, options: &CallOptions, took: Duration) -> Value {
         self.took.sort_unstable();
         let replies = self.took.len();
         // The least value that so many of 1000 do not exceed.
