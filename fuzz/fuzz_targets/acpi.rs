@@ -12,7 +12,12 @@ fuzz_target!(|data: &[u8]| {
     if told & 1 != 0 {
         // Nearly all that is found by chance is refused for its sum.
         let lengths = [(0x24, 0x28), (0x80, 0x84)].map(|(at, length)| (at, length_at(&memory, length)));
-        for (at, length, sum) in [(0, 20, 8), (0, 36, 32), (lengths[0].0, lengths[0].1, 9), (lengths[1].0, lengths[1].1, 9)] {
+        for (at, length, sum) in [
+            (0, 20, 8),
+            (0, 36, 32),
+            (lengths[0].0, lengths[0].1, 9),
+            (lengths[1].0, lengths[1].1, 9),
+        ] {
             if let Some(table) = memory.get_mut(at..at + length).filter(|table| table.len() > sum) {
                 table[sum] = 0;
                 table[sum] = table.iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));

@@ -42,7 +42,9 @@ pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int 
         b"once" => 0,
         b"exits" => number(argument(2).to_bytes()),
         b"image" => {
-            let Some(memory) = kvm::image(argument(2), number(argument(3).to_bytes()), true) else { return 2 };
+            let Some(memory) = kvm::image(argument(2), number(argument(3).to_bytes()), true) else {
+                return 2;
+            };
             guest::build(memory, 0);
             return 0;
         }
