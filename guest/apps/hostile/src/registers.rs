@@ -128,19 +128,23 @@ pub fn ports(attack: &mut Attack) {
     let end = doorbell::kick(map::DEVICE_MAX - 1);
     for _ in 0..attack.rounds {
         let port = doorbell::NOP + attack.random.below(u64::from(end - doorbell::NOP)) as u16;
-        if !STOPPING.contains(&port) {
+        if !stops(port) {
             port_access(port, attack.random.next_u64() as u32, attack.random.below(6));
         }
     }
 }
 
-/// The doorbells by which a processor begins or stops, with the bytes before that reach them.
-const STOPPING: core::ops::Range<u16> = doorbell::START - 3..doorbell::PARK + 4;
+/// Whether an access begins or stops a processor, or asks to be called, which ends a guest that nobody calls: these
+/// doorbells, and the bytes before that reach them.
+fn stops(port: u16) -> bool {
+    (doorbell::START - 3..doorbell::PARK + 4).contains(&port)
+        || (doorbell::CALL - 3..doorbell::CALL + 4).contains(&port)
+}
 
 pub fn foreign_ports(attack: &mut Attack) {
     for _ in 0..attack.rounds {
         let port = attack.random.next_u64() as u16;
-        if !(doorbell::EXIT - 4..doorbell::NOP).contains(&port) && !STOPPING.contains(&port) {
+        if !(doorbell::EXIT - 4..doorbell::NOP).contains(&port) && !stops(port) {
             port_access(port, attack.random.next_u64() as u32, attack.random.below(6));
         }
     }

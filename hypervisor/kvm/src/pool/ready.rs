@@ -11,14 +11,53 @@ use crate::state::VcpuState;
 use crate::state::vcpu::counter;
 use crate::vcpu::KvmVcpu;
 
+/// One moment by two clocks.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    /// The counter that a vCPU's guest reads.
+    counter: u64,
+    /// [`clock::now`].
+    clock: u64,
+}
+
+impl Moment {
+    /// How often it is tried to read both with nothing between.
+    const TRIES: usize = 8;
+    /// This near to each other they are read at the same time, in nanoseconds.
+    const NEAR: u64 = 20_000;
+
+    /// Of the vCPU, which does not run. A thread may lose the processor between one clock and the other, so what
+    /// counts is the try that took the least.
+    fn now(vcpu: &KvmVcpu) -> Result<Self, Error> {
+        let read = || -> Result<_, Error> {
+            let before = clock::now();
+            let counter = counter(vcpu.fd())?;
+            let took = clock::now().saturating_sub(before);
+            let clock = before + took / 2;
+            Ok((took, Self { counter, clock }))
+        };
+        let (mut least, mut best) = read()?;
+        for _ in 1..Self::TRIES {
+            if least < Self::NEAR {
+                break;
+            }
+            let (took, moment) = read()?;
+            if took < least {
+                (least, best) = (took, moment);
+            }
+        }
+        Ok(best)
+    }
+}
+
 /// A processor that waits for a call.
 pub(super) struct Ready {
     /// With the `out` finished.
     state: VcpuState,
     /// RIP as of the exit: still at the `out`, if KVM leaves that for the next entry to finish.
     rip_at_exit: u64,
-    /// When it was taken, by [`clock::now`], and the wall-clock time then, in nanoseconds since 1970.
-    taken: u64,
+    /// When it was taken, and the wall-clock time then, in nanoseconds since 1970.
+    taken: Moment,
     wall_clock_ns: u64,
     tsc_khz: u64,
 }
@@ -31,7 +70,7 @@ impl Ready {
         Ok(Self {
             state: VcpuState::of(vcpu)?,
             rip_at_exit,
-            taken: clock::now(),
+            taken: Moment::now(vcpu)?,
             wall_clock_ns: wall_clock_ns(),
             tsc_khz: vcpu.fd().get_tsc_khz().map_err(Error::kvm("KVM_GET_TSC_KHZ"))?.into(),
         })
@@ -39,21 +78,21 @@ impl Ready {
 
     /// Makes a new vCPU one in this state, with the time that it is now.
     pub(super) fn give_to(&self, vcpu: &mut KvmVcpu) -> Result<(), Error> {
-        self.state.clone().with_tsc(self.tsc_now()).put(vcpu)
+        self.state.clone().with_tsc(self.tsc_at(clock::now())).put(vcpu)
     }
 
-    /// What the guest's time-stamp counter would be now.
-    fn tsc_now(&self) -> u64 {
-        let since = u128::from(clock::now().saturating_sub(self.taken));
+    /// What the guest's time-stamp counter would be at this time, by [`clock::now`].
+    fn tsc_at(&self, clock: u64) -> u64 {
+        let since = u128::from(clock.saturating_sub(self.taken.clock));
         let passed = since * u128::from(self.tsc_khz) / 1_000_000;
-        self.state.tsc().wrapping_add(passed as u64)
+        self.taken.counter.wrapping_add(passed as u64)
     }
 
     /// What added to the counter of a copy makes it go on. Where the host's own counter is not the same on all
     /// processors, KVM begins that of a vCPU anew that comes to another one before it has run.
     pub(super) fn ticks(&self, vcpu: &KvmVcpu) -> Result<u64, Error> {
-        let now = counter(vcpu.fd())?;
-        Ok(self.tsc_now().wrapping_sub(now))
+        let now = Moment::now(vcpu)?;
+        Ok(self.tsc_at(now.clock).wrapping_sub(now.counter))
     }
 
     /// What is different for a machine that is put back or copied, of this number, with its own [`ticks`](Self::ticks).
