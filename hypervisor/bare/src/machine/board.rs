@@ -223,6 +223,9 @@ pub(super) struct BareBoard {
     mailbox: u64,
 }
 
+/// How often a processor that waits looks for news, before it looks at the devices again.
+const PAUSE: usize = 256;
+
 impl BareBoard {
     /// That of processor `number`, whose mailbox is there.
     pub(super) const fn new(main: Arc<Mainboard>, processors: Arc<Processors>, number: u32, mailbox: u64) -> Self {
@@ -241,7 +244,14 @@ impl BareBoard {
             if done() || self.main.stopped() {
                 return;
             }
-            if !more {
+            if more {
+                continue;
+            }
+            // Whoever else wants the devices gets them: their lock is not fair.
+            for _ in 0..PAUSE {
+                if done() || self.main.stopped() {
+                    return;
+                }
                 core::hint::spin_loop();
             }
         }

@@ -31,7 +31,7 @@ use super::Job;
 use super::backend::{Backend, Report};
 use super::board::{BareBoard, Mainboard};
 use super::debug::say;
-use super::smp::doze;
+use super::smp::{doze, pause};
 
 /// The processors of a guest beyond its first.
 pub(super) struct Processors {
@@ -220,7 +220,7 @@ impl Processors {
             if let Some(last) = other.last.lock().take() {
                 return last;
             }
-            core::hint::spin_loop();
+            pause();
         };
         started.map(last).collect()
     }

@@ -173,7 +173,7 @@ impl<W: Work + 'static> Team<W> {
             return false;
         };
         while *member.state.lock() != State::Idle {
-            core::hint::spin_loop();
+            pause();
         }
         *member.state.lock() = State::Busy;
         *member.work.lock() = Some(work);
@@ -198,7 +198,7 @@ impl<W: Work + 'static> Team<W> {
     pub(super) fn wait(&self) {
         for member in &self.members {
             while *member.state.lock() == State::Busy {
-                core::hint::spin_loop();
+                pause();
             }
         }
     }
@@ -224,7 +224,7 @@ impl<W: Work + 'static> Member<W> {
             if state != State::Started || time::ticks() >= until {
                 return state;
             }
-            core::hint::spin_loop();
+            pause();
         }
     }
 
@@ -236,6 +236,14 @@ impl<W: Work + 'static> Member<W> {
             }
             doze(self.memory);
         }
+    }
+}
+
+/// Between two looks at what another processor has under its lock. Locks are not fair: without a pause it may
+/// never get its own.
+pub(super) fn pause() {
+    for _ in 0..100 {
+        core::hint::spin_loop();
     }
 }
 
