@@ -75,7 +75,9 @@ fn snapshot() -> std::io::Result<()> {
     for (name, number, device, queues) in [("console", 3, 3_u32, 2_u32), ("entropy", 4, 4, 1), ("balloon", 5, 5, 4)] {
         let mut state = Writer::new();
         // Kind, status, interrupt, generation, two selectors, the features: VERSION_1.
-        [device, 0b1111, 0, 0, 0, 0].map(|word| state.u32(word));
+        for word in [device, 0b1111, 0, 0, 0, 0] {
+            state.u32(word);
+        }
         state.u64(1 << 32);
         state.flag(false);
         state.u32(0);
@@ -83,7 +85,9 @@ fn snapshot() -> std::io::Result<()> {
         for queue in 0..u64::from(queues) {
             let at = 0x10_0000 + queue * 0x1000;
             state.u16(8);
-            [at, at + 0x100, at + 0x200].map(|address| state.u64(address));
+            for address in [at, at + 0x100, at + 0x200] {
+                state.u64(address);
+            }
             state.flag(true);
             state.u16(9);
             state.u16(0);

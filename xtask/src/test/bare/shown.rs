@@ -22,7 +22,7 @@ const LINES: [&str; 7] = [
 /// What has to be in some line, whatever the backend.
 const EVERYWHERE: [&str; 5] = [
     "exit 0 at 0x",
-    "Queue<H>::kick+0x",
+    "chiton_guest::entry::exit+0x",
     "exit to host  ",
     "doorbell exit  ",
     "read of 0x40000000 in ring 3",
