@@ -237,6 +237,11 @@ impl BareBoard {
         }
     }
 
+    /// Which processor of the guest this is the board of.
+    pub(super) const fn number(&self) -> u32 {
+        self.number
+    }
+
     /// Works on the devices until something is true; at most until the guest is to end.
     fn work_until(&self, done: impl Fn() -> bool) {
         loop {

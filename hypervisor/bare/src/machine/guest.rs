@@ -202,9 +202,9 @@ fn with_memory<B: Backend>(
     }
     if command.show.exits {
         text += &format!("\n{exits}\n");
-        for (number, last) in all.iter().enumerate() {
+        for last in &all {
             if all.len() > 1 {
-                text += &format!("\nprocessor {number}");
+                text += &format!("\nprocessor {}", last.number);
             }
             text += &format!("\n{}\n", last.counts);
         }

@@ -58,6 +58,8 @@ struct Other {
 
 /// What is left of a processor.
 pub(super) struct Last {
+    /// Which it is, of the guest.
+    pub(super) number: u32,
     /// How the guest ended there.
     pub(super) end: End,
     /// Where it was.
@@ -74,6 +76,7 @@ impl Last {
     /// Takes stock of a processor that has come to its end.
     pub(super) fn of<V: Report>(end: End, machine: &mut Machine<V, BareBoard>) -> Result<Self, V::Error> {
         Ok(Self {
+            number: machine.board.number(),
             end,
             registers: machine.vcpu.registers()?,
             why: machine.vcpu.why(),
@@ -215,14 +218,19 @@ impl Processors {
     pub(super) fn end(&self) -> Vec<Result<Last, String>> {
         self.main.end();
         self.look_up_all();
-        let started = self.others.iter().filter(|other| other.has_one.load(Ordering::SeqCst));
-        let last = |other: &Other| loop {
-            if let Some(last) = other.last.lock().take() {
-                return last;
-            }
-            pause();
-        };
-        started.map(last).collect()
+        let mut all = Vec::new();
+        let has_one = |other: &&Other| other.has_one.load(Ordering::SeqCst);
+        // One that is waited for may have been about to start another, so that all are looked at again after it.
+        while let Some(other) = self.others.iter().find(has_one) {
+            all.push(loop {
+                if let Some(last) = other.last.lock().take() {
+                    break last;
+                }
+                pause();
+            });
+            other.has_one.store(false, Ordering::SeqCst);
+        }
+        all
     }
 }
 
