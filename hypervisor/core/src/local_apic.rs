@@ -127,8 +127,9 @@ impl LocalApic {
         self.write(Register::EndOfInterrupt, 0);
     }
 
-    /// Sends something to the processor of this identity. Whether it was sent: without x2APIC there
-    /// is no processor beyond 254, and a broken APIC never says that it is done.
+    /// Sends something to the processor of this identity. Whether it was sent: the last identity means
+    /// all processors, the sender too, and is nobody's; without x2APIC it is 255; and a broken APIC never
+    /// says that it is done.
     ///
     /// # Safety
     ///
@@ -139,6 +140,9 @@ impl LocalApic {
         let command = message.command();
         match self.0 {
             Registers::ModelSpecific => {
+                if to == u32::MAX {
+                    return false;
+                }
                 let value = u64::from(to) << 32 | u64::from(command);
                 // SAFETY: x2APIC is on, so the register exists; what it does is the caller's promise.
                 unsafe { Msr::new(FIRST_X2APIC + Register::Command as u32 / 16).write(value) };
