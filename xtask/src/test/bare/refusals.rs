@@ -15,7 +15,7 @@ const BOTH: [Emulated; 2] = [Emulated::Bochs(Model::SkylakeX), Emulated::Qemu(Pr
 const FAILED: i32 = 125;
 
 /// A guest that cannot be started: the lines of `command`, and a part of the sentence.
-const GUESTS: [(&[&str], &str); 6] = [
+const GUESTS: [(&[&str], &str); 9] = [
     (&["guest=nobody"], "the ramdisk has no guest \"nobody\"; there are "),
     (
         &["guest=hello", "memory=64G"],
@@ -30,7 +30,19 @@ const GUESTS: [(&[&str], &str); 6] = [
         &["guest=sha256", "disk=odd-disk"],
         "the disk \"odd-disk\" is 1000 bytes long, not a multiple of 512: make it so with `truncate -s 1024`",
     ),
+    (
+        &["guest=sha256", "disk=no-disk"],
+        "the ramdisk has no file \"no-disk\" for a disk",
+    ),
     (&["guest=sha256"], "the guest needs a disk: add a line disk=FILE"),
+    (
+        &["guest=fetch"],
+        "the guest needs a network, and there is none on bare metal",
+    ),
+    (
+        &["guest=hello", "cpus=4"],
+        "the guest is to have 4 processors, from the machine's number 0 on, and 1 are in use: give it fewer",
+    ),
 ];
 /// Processors that are not enough, and a part of the sentence.
 const PROCESSORS: [(Emulated, &str); 6] = [
@@ -125,6 +137,7 @@ pub(super) fn run() -> Result<Vec<String>> {
     let files = [
         ("guests/hello".to_owned(), hello.clone()),
         ("guests/sha256".to_owned(), guest("sha256")?),
+        ("guests/fetch".to_owned(), guest("fetch")?),
         ("guests/damaged".to_owned(), hello[..4096].to_owned()),
         ("odd-disk".to_owned(), hello[..1000].to_owned()),
         ("guests/flipped".to_owned(), hello),
