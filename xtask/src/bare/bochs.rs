@@ -38,9 +38,9 @@ const ALLOWS_VMX: [&[u8]; 2] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Model {
-    /// EPT with accessed and dirty bits, VPID, unrestricted guest, VMFUNC.
+    /// EPT with accessed and dirty bits, VPID, unrestricted guest, VMFUNC, #VE.
     Haswell,
-    /// The same with PML, #VE and TSC scaling.
+    /// The same with PML and TSC scaling.
     SkylakeX,
     /// Another revision of the VMCS.
     Tigerlake,
