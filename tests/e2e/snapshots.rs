@@ -425,7 +425,7 @@ fn options_that_contradict_a_snapshot_are_refused_by_name() {
     );
     let run = Chiton::new().args(["run", "--verify"]).guest("hello").run();
     run.assert_status(125);
-    assert!(run.stderr_text().contains("--verify"), "{}", run.stderr_text());
+    run.assert_says("--verify reads a snapshot: name it with --from");
 }
 
 #[test]
@@ -567,5 +567,17 @@ fn an_instance_in_its_jail_goes_into_a_snapshot_and_on_from_it_in_another_jail()
     }
     let refused = record.output(&["snapshot", "first", text(&file)]);
     assert!(!refused.status.success());
+    // What has changed, noted in one jail; and in another one both files, and memory from them.
+    let (full, changed) = (record.folder().path("full.snap"), record.folder().path("changed.snap"));
+    record.ok(&["run", "--detach", "--name", "fourth", "--from", text(&file)]);
+    until("fourth", &format!("count {}", last + 3));
+    record.ok(&["snapshot", "--track", "fourth", text(&full)]);
+    record.ok(&["snapshot", "--incremental", text(&full), "fourth", text(&changed)]);
+    record.ok(&["stop", "fourth"]);
+    record.ok(&["run", "--detach", "--name", "fifth", "--from", text(&changed)]);
+    until("fifth", "generation ");
+    record.ok(&["stop", "fifth"]);
+    let after = record.ok(&["logs", "fifth"]);
+    assert!(after.contains("asked to end") && !after.contains("memory: "), "{after}");
     record.ok(&["prune"]);
 }

@@ -311,10 +311,13 @@ pub(crate) struct RunOptions {
 
 /// An option that does not go with a snapshot.
 #[derive(Debug, thiserror::Error)]
-#[error("{option} does not go with --from: {why}")]
-pub(crate) struct NotResumed {
-    option: &'static str,
-    why: &'static str,
+pub(crate) enum NotResumed {
+    /// Given with one.
+    #[error("{option} does not go with --from: {why}")]
+    Given { option: &'static str, why: &'static str },
+    /// Given without one.
+    #[error("--verify reads a snapshot: name it with --from")]
+    Verify,
 }
 
 impl RunOptions {
@@ -333,15 +336,7 @@ impl RunOptions {
         const HAS: &str = "the guest goes on with what it has";
         const CANNOT: &str = "a snapshot cannot have it, since others outside the guest would have to know";
         if self.from.is_none() {
-            let why = "there is nothing to be read without a snapshot";
-            return if self.verify {
-                Err(NotResumed {
-                    option: "--verify without it",
-                    why,
-                })
-            } else {
-                Ok(())
-            };
+            return if self.verify { Err(NotResumed::Verify) } else { Ok(()) };
         }
         let given = [
             (!self.guest.is_empty(), "a guest, or an argument for it,", HAS),
@@ -365,7 +360,7 @@ impl RunOptions {
             (self.jail.process, "--process", "a process has no snapshot"),
         ];
         match given.into_iter().find(|(given, ..)| *given) {
-            Some((_, option, why)) => Err(NotResumed { option, why }),
+            Some((_, option, why)) => Err(NotResumed::Given { option, why }),
             None => Ok(()),
         }
     }

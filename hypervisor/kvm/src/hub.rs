@@ -860,12 +860,12 @@ impl Hub {
         *lock(&self.stop)
     }
 
-    /// From now on, until [`forget_vcpus`](Self::forget_vcpus), [`stop`](Self::stop) and
-    /// [`pause`](Self::pause) interrupt this thread too.
+    /// From now on, until [`forget_vcpus`](Self::forget_vcpus), [`stop`](Self::stop),
+    /// [`pause`](Self::pause) and who [asks](Self::held) for states interrupt this thread too.
     pub(crate) fn add_vcpu(&self, kick: Kick, number: u32, exits: Arc<ExitCounter>) {
         let mut vcpus = lock(&self.vcpus);
         vcpus.push(Processor { kick, number, exits });
-        if self.stopped() || self.is_paused() {
+        if self.stopped() || self.is_paused() || self.is_asking() {
             kick.kick();
         }
     }

@@ -144,7 +144,8 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         let mut prepared = prepared?;
         let (vm, fd) = made?;
         timeline.mark("prepare memory");
-        prepared.ram.attach(&vm)?;
+        // SAFETY: `prepared` was there before the machine, and is dropped after it; the hub has the memory too.
+        unsafe { prepared.ram.attach(&vm) }?;
         timeline.mark("attach memory");
         let mut vcpu = processors::make_vcpu(fd, 0, &prepared.cpuid, interrupts.is_some())?;
         let tsc_khz = vcpu.fd().get_tsc_khz().map_err(Error::kvm("KVM_GET_TSC_KHZ"))?;

@@ -120,13 +120,15 @@ impl Ram {
         })
     }
 
-    /// From now on, [`take_changes`](Self::take_changes) knows what this process and the guest write.
+    /// From now on, [`take_changes`](Self::take_changes) knows what this process and the guest write. The machine is the
+    /// one that has this memory.
     ///
     /// # Errors
     ///
     /// What KVM says.
     pub(crate) fn watch_changes(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
-        self.attach_with(vm, KVM_MEM_LOG_DIRTY_PAGES)?;
+        // SAFETY: the machine has this memory already; only how it is watched changes.
+        unsafe { self.attach_with(vm, KVM_MEM_LOG_DIRTY_PAGES) }?;
         let words = (self.bytes() / map::PAGE).div_ceil(64) as usize;
         self.touched
             .get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
@@ -239,13 +241,21 @@ impl Ram {
     /// # Errors
     ///
     /// [`Error::Kvm`].
-    pub fn attach(&self, vm: &VmFd) -> Result<(), Error> {
-        self.attach_with(vm, 0)
-            .map_err(Error::kvm("KVM_SET_USER_MEMORY_REGION"))
+    ///
+    /// # Safety
+    ///
+    /// It must be there for as long as a processor of the machine runs: the guest goes on to write to where it was.
+    pub unsafe fn attach(&self, vm: &VmFd) -> Result<(), Error> {
+        // SAFETY: as for this function.
+        unsafe { self.attach_with(vm, 0) }.map_err(Error::kvm("KVM_SET_USER_MEMORY_REGION"))
     }
 
     /// As [`attach`](Self::attach), with flags of KVM's for each piece.
-    pub(crate) fn attach_with(&self, vm: &VmFd, flags: u32) -> Result<(), kvm_ioctls::Error> {
+    ///
+    /// # Safety
+    ///
+    /// The same.
+    pub(crate) unsafe fn attach_with(&self, vm: &VmFd, flags: u32) -> Result<(), kvm_ioctls::Error> {
         for (slot, region) in self.memory.iter().enumerate() {
             let start = region.start_addr();
             let place = region
@@ -258,9 +268,8 @@ impl Ram {
                 memory_size: region.len(),
                 userspace_addr: place as u64,
             };
-            // SAFETY: the range is mapped memory of this process; it stays so while the guest
-            // runs, since `instance::run` keeps the memory longer than the VM; nobody makes Rust
-            // references into it.
+            // SAFETY: the range is mapped memory of this process, and stays so while the guest runs, as the caller
+            // has promised; nobody makes Rust references into it.
             unsafe { vm.set_user_memory_region(region) }?;
         }
         Ok(())

@@ -16,6 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use chiton_guest::random::Random;
+use chiton_guest::shared::processor;
 use chiton_guest::time::{self, Instant};
 use chiton_guest::{entropy, env, processors};
 
@@ -26,8 +27,8 @@ use chiton_guest::println;
 /// How often it counts.
 const TICK: Duration = Duration::from_millis(5);
 
-/// What the other processors have counted.
-static OTHERS: AtomicU64 = AtomicU64::new(0);
+/// What each of the other processors has counted.
+static OTHERS: [AtomicU64; processor::MAX as usize] = [const { AtomicU64::new(0) }; processor::MAX as usize];
 
 fn main() -> Result<(), String> {
     if env::args().nth(1) == Some("wait") {
@@ -37,17 +38,17 @@ fn main() -> Result<(), String> {
     let mut numbers = env::args().skip(1).filter_map(|word| word.parse().ok());
     let (mib, helpers): (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let memory: Vec<u64> = (0..u64::from(mib) * (1 << 20) / 8).map(pattern).collect();
-    for number in 1..=helpers {
-        let work = processors::spawn_on(number, || {
+    for (number, counted) in (1..=helpers).zip(&OTHERS) {
+        let work = processors::spawn_on(number, move || {
             while !env::stop_requested() {
-                OTHERS.fetch_add(1, Ordering::Relaxed);
+                counted.fetch_add(1, Ordering::Relaxed);
                 time::sleep(TICK);
             }
         });
         drop(work.map_err(|error| error.to_string())?);
     }
     let mut random = Random::new();
-    let (mut generation, mut last, mut others) = (0, Instant::now(), 0);
+    let (mut generation, mut last, mut others) = (0, Instant::now(), vec![0; helpers as usize]);
     for count in 0_u64.. {
         if env::stop_requested() {
             break;
@@ -72,16 +73,17 @@ fn main() -> Result<(), String> {
         println!("count {count}");
         time::sleep(TICK);
         if helpers > 0 && count % 100 == 99 {
-            let so_far = OTHERS.load(Ordering::Relaxed);
+            let so_far: Vec<_> = OTHERS.iter().map(|counted| counted.load(Ordering::Relaxed)).collect();
+            let all_count = others.iter().zip(&so_far).all(|(before, now)| before < now);
             println!(
                 "{}",
-                if so_far > others {
+                if all_count {
                     "others count"
                 } else {
-                    "others stand still"
+                    "one of the others stands still"
                 }
             );
-            others = so_far;
+            others = so_far[..helpers as usize].to_vec();
         }
     }
     println!("asked to end");

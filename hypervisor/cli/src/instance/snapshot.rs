@@ -80,7 +80,11 @@ pub(crate) fn snapshot(options: &SnapshotOptions) -> Result<(), Box<dyn Error>> 
         }
     };
     let Answer::Snapshot { memory, written, .. } = answer else {
-        return Err(ClientError::NoControlSocket(options.file.clone()).into());
+        let target = match &options.target {
+            Target::Socket(path) => path.clone(),
+            Target::Instance(name) => name.into(),
+        };
+        return Err(ClientError::NoControlSocket(target).into());
     };
     new.take_its_place(&options.file)?;
     let what = if options.incremental.is_some() {

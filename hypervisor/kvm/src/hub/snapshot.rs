@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::sync::MutexGuard;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chiton_core::devices::NotSaved;
@@ -40,12 +39,6 @@ impl Hub {
             .ok_or(TakeError::Ending)?;
         self.check(facts, take)?;
         let taken = self.held(PATIENCE, |vcpus| {
-            if facts.interrupts.is_some() && !crate::platform::KvmKind::detect().runs_ring_0() {
-                return Err(TakeError::Unsupported(
-                    "the guest has interrupts, and on a software KVM the time-stamp counter, which its timers go by, \
-                     cannot be set when it goes on",
-                ));
-            }
             let devices = self.come_to_rest()?;
             let taken = self.write_snapshot(file, take, facts, &main, &vcpus, &devices)?;
             if take.stop {
@@ -53,18 +46,24 @@ impl Hub {
                 self.stop(StopReason::Snapshot);
             }
             Ok(taken)
-        })?;
-        if !take.stop {
-            // What arrived meanwhile.
+        });
+        if taken.is_err() || !take.stop {
+            // What arrived meanwhile, and what a device that came to rest had still to do.
             self.slots.iter().for_each(super::Slot::come_back);
         }
-        Ok(taken)
+        taken
     }
 
     /// Refuses what needs no stop to be refused.
     fn check(&self, facts: &Facts, take: &Take) -> Result<(), TakeError> {
         if !self.emulated.is_empty() {
             return Err(TakeError::Emulated);
+        }
+        if facts.interrupts.is_some() && !crate::platform::KvmKind::detect().runs_ring_0() {
+            return Err(TakeError::Unsupported(
+                "the guest has interrupts, and on a software KVM the time-stamp counter, which its timers go by, \
+                 cannot be set when it goes on",
+            ));
         }
         if let Some(number) = facts.disks.iter().position(|disk| disk.is_writable_block_device()) {
             return Err(TakeError::BlockDevice(number));
@@ -194,6 +193,5 @@ impl Hub {
         if let Some(interrupts) = &self.interrupts {
             (0..self.slots.len()).for_each(|index| interrupts.raise(index, u64::MAX));
         }
-        debug_assert!(!self.over.load(Ordering::Relaxed));
     }
 }

@@ -299,6 +299,8 @@ impl Pool {
         let mut state = shared.lock();
         while state.idle.len() < shared.options.size {
             if let Some(error) = state.failed.take() {
+                // Whoever asks again has the keeper try again.
+                shared.work.notify_one();
                 return Err(error.into());
             }
             state = shared.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -350,6 +352,8 @@ impl Pool {
         state.spent.push(worker);
         drop(state);
         self.0.work.notify_one();
+        // If it was the last, and no other can be made, whoever waits is told so.
+        self.0.idle.notify_all();
     }
 }
 

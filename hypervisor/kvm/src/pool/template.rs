@@ -133,7 +133,8 @@ impl Template {
         let (devices, preset) = Devices::preset()?;
         let mut prepared = given.plan(&preset, log.level).carry_out()?;
         let vm = kvm.create_vm().map_err(Error::kvm("KVM_CREATE_VM"))?;
-        prepared.ram.attach(&vm)?;
+        // SAFETY: `prepared` outlives the machine, which is dropped before its memory is taken.
+        unsafe { prepared.ram.attach(&vm) }?;
         let fd = vm.create_vcpu(0).map_err(Error::kvm("KVM_CREATE_VCPU"))?;
         let mut vcpu = processors::make_vcpu(fd, 0, &prepared.cpuid, false)?;
         let tsc_khz = vcpu.fd().get_tsc_khz().map_err(Error::kvm("KVM_GET_TSC_KHZ"))?;
@@ -184,7 +185,8 @@ impl Template {
         let ram = Arc::new(self.pristine.copy()?);
         let vm = self.kvm.create_vm().map_err(Error::kvm("KVM_CREATE_VM"))?;
         super::dirty::prepare(&vm)?;
-        ram.attach_with(&vm, kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES)
+        // SAFETY: the board has the memory, and is where the processor is: neither runs without the other.
+        unsafe { ram.attach_with(&vm, kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES) }
             .map_err(Error::kvm("KVM_SET_USER_MEMORY_REGION"))?;
         let fd = vm.create_vcpu(0).map_err(Error::kvm("KVM_CREATE_VCPU"))?;
         let mut vcpu = processors::make_vcpu(fd, 0, &self.cpuid, false)?;

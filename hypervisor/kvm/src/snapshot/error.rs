@@ -72,9 +72,9 @@ pub enum SnapshotError {
         now: u32,
     },
     /// The parent of an incremental one.
-    #[error("its parent {path} cannot be used: {source}")]
+    #[error("its parent {} cannot be used: {source}", path.to_string_lossy().escape_debug())]
     Parent {
-        /// Where it ought to be.
+        /// Where it ought to be, as the file says, which anybody may have written.
         path: PathBuf,
         /// Why.
         source: Box<SnapshotError>,
@@ -152,7 +152,7 @@ pub enum TakeError {
         /// Why.
         why: String,
     },
-    /// Interrupts of several processors.
+    /// This KVM cannot have the guest go on.
     #[error("no snapshot: {0}")]
     Unsupported(&'static str),
     /// Only with what was taken last.
@@ -164,4 +164,22 @@ pub enum TakeError {
     /// KVM does not tell what has changed.
     #[error("no incremental snapshot: this KVM does not tell which pages have changed: {0}")]
     DirtyLog(kvm_ioctls::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_calls_its_parent_does_nothing_to_a_terminal() {
+        let error = SnapshotError::Parent {
+            path: "/a\u{1b}[2J\nb".into(),
+            source: Box::new(SnapshotError::Magic),
+        };
+        let words = error.to_string();
+        assert!(
+            words.starts_with(r"its parent /a\u{1b}[2J\nb cannot be used: "),
+            "{words}"
+        );
+    }
 }

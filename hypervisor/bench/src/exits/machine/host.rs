@@ -75,7 +75,8 @@ impl Host {
             vm.create_irq_chip().map_err(ExitsError::call("KVM_CREATE_IRQCHIP"))?;
             route(&vm, &irq)?;
         }
-        ram.attach(&vm)?;
+        // SAFETY: each processor that is made for this machine has the memory too.
+        unsafe { ram.attach(&vm) }?;
         let host = Self {
             vm,
             cpuid,
