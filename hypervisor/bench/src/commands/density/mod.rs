@@ -25,8 +25,8 @@ use chiton_bench::{
     Result,
     host::Memory,
     output::{Live, Output},
-    run::{Case, Kind, Machine, Run, Samples, Unit},
-    trial::{self, Chiton, Interrupt, Place, TrialError, answer},
+    run::{Case, Kind, Machine, Run, Samples, Unit, write},
+    trial::{self, Chiton, Interrupt, Place, Programs, TrialError, answer},
 };
 use keeper::Keeper;
 pub(crate) use keeper::{KeeperArgs, keep};
@@ -58,13 +58,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MIB")]
     keep_free: Option<u64>,
 
-    /// The program; else the one beside this program, or in PATH.
-    #[arg(long, value_name = "FILE")]
-    chiton: Option<PathBuf>,
-
-    /// The guest `cat`, which waits for input; else the one that `cargo xtask guests` built.
-    #[arg(long, value_name = "FILE")]
-    guest: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
 
     #[command(flatten)]
     output: Output,
@@ -77,8 +72,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let room = Room::new(&memory, args.keep_free.map(|mib| mib << 20))?;
     let target = room.check(args.count)?;
     let place = Place::below(&std::env::temp_dir())?;
-    let chiton = Chiton::find(args.chiton.as_deref(), place.path().join("home"))?;
-    let guest = trial::guest(args.guest.as_deref(), "cat")?;
+    let chiton = args.programs.chiton(place.path().join("home"))?;
+    let guest = args.programs.guest("cat")?;
     let live = args.output.live(target);
     let mut run = Run::begin(Kind::Density, Machine::Kvm, 0);
 
@@ -101,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     run.cases = cases;
     end::check(&mut run.cases, left?, took, count)?;
     if !args.output.is_quiet() {
-        print!("{}", show::all(&run));
+        write("-".as_ref(), &show::all(&run))?;
     }
     args.output.write(&run)?;
     drop(place);
