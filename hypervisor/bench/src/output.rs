@@ -93,6 +93,13 @@ impl Live {
         self.bar.tick();
     }
 
+    /// Says how far something is that is not told case by case.
+    pub fn part(&self, done: usize, all: usize, what: &str) {
+        self.bar.set_length(all as u64);
+        self.bar.set_position(done as u64);
+        self.begin(what);
+    }
+
     /// Shows a case that is done.
     pub fn done(&mut self, case: &Case) {
         if !self.quiet {

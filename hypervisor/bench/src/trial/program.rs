@@ -183,7 +183,7 @@ pub fn interleaved(programs: &mut [Program], runs: usize, interrupt: &Interrupt,
     const WARM: usize = 3;
     let mut all = vec![Vec::with_capacity(runs); programs.len()];
     for round in 0..runs + WARM {
-        live.begin(&format!("round {round} of {}", runs + WARM));
+        live.part(round, runs + WARM, "rounds");
         for (program, samples) in programs.iter_mut().zip(&mut all) {
             let took = program.time();
             interrupt.check()?;

@@ -25,7 +25,7 @@ use chiton_bench::{
     Result,
     host::Memory,
     output::{Live, Output},
-    run::{Case, Kind, Machine, Run, Samples, Unit, write},
+    run::{Case, GROWTH, Kind, Machine, Run, Samples, Unit, write},
     trial::{self, Chiton, Interrupt, Place, Programs, TrialError, answer},
 };
 use keeper::Keeper;
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let chiton = args.programs.chiton(place.path().join("home"))?;
     let guest = args.programs.guest("cat")?;
     let live = args.output.live(target);
-    let mut run = Run::begin(Kind::Density, Machine::Kvm, 0);
+    let mut run = Run::begin(Kind::Density, Machine::Kvm, 1);
 
     let keeper = Keeper::begin(&chiton, place.path())?;
     let bench = Bench {
@@ -166,7 +166,8 @@ impl Bench<'_> {
                 // After a failure nobody starts another.
                 self.start_one().inspect_err(|_| next.store(more, Ordering::Relaxed))?;
                 times.push(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
-                self.live.begin(&format!("{} or more run", already + times.len()));
+                self.live
+                    .part(already + times.len(), already + more, "instances started");
             }
             Ok((times, false))
         };
@@ -207,7 +208,7 @@ fn steps(last: usize) -> Vec<usize> {
 
 /// How long each of those that were started last took, and how many were started in a second.
 fn starts(before: usize, times: &[u64], took: Duration) -> Result<Vec<Case>> {
-    let group = format!("{} instances", before + times.len());
+    let group = format!("{}{GROWTH}", before + times.len());
     let what = format!(
         "`chiton run --detach` of an image, from before exec to the guest's start, the instances {} to {}",
         before + 1,

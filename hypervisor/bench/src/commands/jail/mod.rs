@@ -19,6 +19,7 @@ use chiton_bench::{
     run::Samples,
     stats::Summary,
     trial::{self, Chiton, Interrupt, Place, Program, Programs, TrialError, answer},
+    words::plain,
 };
 use host::Host;
 
@@ -162,7 +163,7 @@ impl Bench<'_> {
         programs.extend(found);
         let medians = self.table(&mut programs)?;
         for why in missing {
-            self.say(&why);
+            self.say(&plain(&why));
         }
         let sum = medians[0] + medians[1];
         let whole = medians[3];
@@ -221,7 +222,7 @@ impl Bench<'_> {
         let mut ids = Vec::new();
         for count in 0..instances {
             self.live
-                .begin(&format!("instances made, run and removed: {count} of {instances}"));
+                .part(count as usize, instances as usize, "instances made, run and removed");
             self.interrupt.check()?;
             ids.push(one()?);
         }
@@ -251,7 +252,7 @@ impl Bench<'_> {
         let stopped = self.args.stopped;
         for count in 0..stopped {
             self.live
-                .begin(&format!("making instances that stay: {count} of {stopped}"));
+                .part(count as usize, stopped as usize, "instances made that stay");
             self.interrupt.check()?;
             answer(full.command(&["create"]).arg(&self.guest))?;
         }

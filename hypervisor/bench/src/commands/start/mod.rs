@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let place = Place::below(&std::env::temp_dir())?;
     let chiton = args.programs.chiton(place.path().join("home"))?;
     let guest = args.programs.guest("hello")?;
-    let mut run = Run::begin(Kind::Start, Machine::Kvm, 0);
+    let mut run = Run::begin(Kind::Start, Machine::Kvm, 1);
     let live = args.output.live(args.runs as usize);
     let measured = measure(&Bed { chiton, guest, place }, args.runs, &interrupt, &live)?;
     drop(live);
@@ -79,7 +79,7 @@ fn measure(bed: &Bed, runs: u32, interrupt: &Interrupt, live: &Live) -> trial::R
         all.push((way, Measured { variant, starts }));
     }
     for round in 0..runs + WARM {
-        live.begin(&format!("round {round} of {}", runs + WARM));
+        live.part(round as usize, (runs + WARM) as usize, "rounds");
         for (way, measured) in &mut all {
             if let (Some(way), Ok(starts)) = (way, &mut measured.starts) {
                 let waterfall = way(&mut recorder);
