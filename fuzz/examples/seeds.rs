@@ -537,7 +537,6 @@ fn measurement() -> std::io::Result<()> {
     save("measurement", "another_version", br#"{"schema":"chiton-bench/2"}"#)
 }
 
-/// A layer with each kind of entry, the documents of an image, and names.
 /// Lines for the control socket, behind a byte for the size of the pieces they come in.
 fn control() -> std::io::Result<()> {
     save(
@@ -579,6 +578,7 @@ fn firmware() -> Vec<u8> {
     [vec![1], memory].concat()
 }
 
+/// A layer with each kind of entry, the documents of an image, and names.
 fn images() -> std::io::Result<()> {
     use tar::EntryType as Kind;
     let mut layer = Vec::new();

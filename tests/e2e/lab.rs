@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chiton_tests::{Folder, PATIENCE, Traces, chiton_path, guest_path, kvm_works};
+use chiton_tests::{Folder, PATIENCE, Traces, chiton_path, guest_path, is_root, kvm_works};
 use serde_json::Value;
 
 /// Where `chiton-bench` measures, and what it finds there.
@@ -16,16 +16,15 @@ struct Lab(Folder);
 impl Lab {
     /// None where it cannot work.
     fn new() -> Option<Self> {
-        // SAFETY: geteuid always succeeds.
-        if unsafe { libc::geteuid() } != 0 {
-            println!("SKIPPED: not root");
-            return None;
+        let program = program();
+        for (what, there) in [("root", is_root()), (&program.to_string_lossy(), program.exists())] {
+            if !there {
+                assert!(std::env::var_os("CHITON_STRICT").is_none(), "{what} is required here");
+                println!("SKIPPED: {what} is required");
+                return None;
+            }
         }
-        let there = program().exists();
-        if !there {
-            println!("SKIPPED: {} is not there", program().display());
-        }
-        (there && kvm_works()).then(|| Self(Folder::new()))
+        kvm_works().then(|| Self(Folder::new()))
     }
 
     /// `chiton-bench` with these arguments.

@@ -66,6 +66,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::DensityKeeper(args) => density::keep(&args),
         Command::Exits(args) => exits::run(&args),
         Command::Nested(args) => nested::run(&args),
-        Command::Machine(args) => Ok(machine::run(&args)),
+        Command::Machine(args) => machine::run(&args),
     }
 }

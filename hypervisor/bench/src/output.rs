@@ -93,6 +93,13 @@ impl Live {
         self.bar.tick();
     }
 
+    /// Says how far something is that is not told case by case.
+    pub fn part(&self, done: usize, all: usize, what: &str) {
+        self.bar.set_length(all as u64);
+        self.bar.set_position(done as u64);
+        self.begin(what);
+    }
+
     /// Shows a case that is done.
     pub fn done(&mut self, case: &Case) {
         if !self.quiet {
@@ -105,17 +112,21 @@ impl Live {
                 self.group = Some(case.group.clone());
             }
             lines += &(table::line(case) + "\n");
-            // The measurement goes on if nobody reads this any more.
-            self.bar.suspend(|| {
-                let _ = std::io::stdout().lock().write_all(lines.as_bytes());
-            });
+            self.print(&lines);
         }
         self.bar.inc(1);
     }
 
-    /// Says something that is no case.
-    pub fn say(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+    /// Writes lines to standard output. The measurement goes on if nobody reads them any more.
+    pub fn print(&self, lines: &str) {
+        self.aside(|| {
+            let _ = std::io::stdout().lock().write_all(lines.as_bytes());
+        });
+    }
+
+    /// Has something be written to the terminal where the bar is not in the way.
+    pub fn aside<R>(&self, write: impl FnOnce() -> R) -> R {
+        self.bar.suspend(write)
     }
 }
 

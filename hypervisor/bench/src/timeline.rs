@@ -161,16 +161,9 @@ impl Recorder {
         let spawned = monotonic();
         let status = command.status();
         let ended = monotonic();
-        let status = status.map_err(|source| TrialError::Start {
-            program: command.get_program().to_string_lossy().into_owned(),
-            source,
-        })?;
+        let status = status.map_err(TrialError::start(command))?;
         if !status.success() {
-            return Err(TrialError::Failed {
-                command: format!("{command:?}"),
-                status,
-                said: String::new(),
-            });
+            return Err(TrialError::failed(command, status, ""));
         }
         let mut text = String::new();
         self.0.rewind().map_err(TrialError::system(failed))?;

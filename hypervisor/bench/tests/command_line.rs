@@ -180,3 +180,23 @@ fn what_is_not_understood_is_an_error_and_help_is_none() {
     assert_eq!(status(&["compare", "a.json", "b.json", "--least", "-1"]), Some(125));
     assert_eq!(status(&["report", "--help"]), Some(0));
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path(), "a.json", &[1000; 6]);
+    for arguments in [
+        &["exits", "--list"][..],
+        &["report", "a.json"],
+        &["report", "a.json", "--csv", "-"],
+        &["compare", "a.json", "a.json"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut bench = Command::new(env!("CARGO_BIN_EXE_chiton-bench"));
+        bench.args(arguments).current_dir(folder.path()).stdout(writer);
+        let output = bench.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}

@@ -57,7 +57,7 @@ pub(super) fn run(samples: u32, repeats: u32) -> Result<()> {
             .arg(&records)
             .arg("--json")
             .arg(&json);
-        command::status(&mut read)?;
+        command::openly(&mut read)?;
         eprintln!("  {} and {}", records.display(), json.display());
     }
     Ok(())

@@ -1,15 +1,15 @@
 //! A guest in its jail, beside others: builds and installs what `chiton-bench jail` measures.
 
-use super::floor;
+use super::{floor, lab};
 use crate::{
     build, command,
     error::{Error, Result},
-    guests, paths, tools,
+    paths, tools,
     ui::Task,
 };
 
-/// Builds, measures and prints.
-pub(super) fn run(runs: usize, instances: usize, stopped: usize) -> Result<()> {
+/// Builds, measures and prints; returns the status.
+pub(super) fn run(runs: usize, instances: usize, stopped: usize) -> Result<i32> {
     if !command::is_root() {
         return Err(Error::Usage(
             "the jails that are compared are those of root: run this as root".into(),
@@ -21,25 +21,18 @@ pub(super) fn run(runs: usize, instances: usize, stopped: usize) -> Result<()> {
             eprintln!("  {program}: {why}");
         }
     }
-    let chiton = build::chiton()?;
-    let guest = guests::resolve("hello")?;
-    let floor = floor::build()?;
-    let walls = walls()?;
-    let mut bench = std::process::Command::new(build::bench()?);
-    bench.arg("jail");
+    let mut words = vec!["jail".to_owned()];
     for (option, file) in [
-        ("--chiton", chiton.as_path()),
-        ("--guest", guest.as_path()),
-        ("--floor", &floor),
-        ("--walls", &walls),
-        ("--place", &paths::target()),
+        ("--floor", floor::build()?),
+        ("--walls", walls()?),
+        ("--place", paths::target()),
     ] {
-        bench.arg(option).arg(file);
+        words.extend([option.to_owned(), file.display().to_string()]);
     }
     for (option, count) in [("--runs", runs), ("--instances", instances), ("--stopped", stopped)] {
-        bench.arg(option).arg(count.to_string());
+        words.extend([option.to_owned(), count.to_string()]);
     }
-    command::openly(&mut bench).map(drop)
+    lab::run(&words, &[])
 }
 
 /// The example of the container layer that leaves out one wall at a time.

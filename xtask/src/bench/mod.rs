@@ -149,7 +149,7 @@ pub(crate) fn run(bench: Bench, theirs: &[String]) -> Result<i32> {
             runs,
             instances,
             stopped,
-        } => jail::run(runs, instances, stopped),
+        } => return jail::run(runs, instances, stopped),
         Bench::Lab(_) | Bench::ExitsBare { .. } => Ok(()),
     }?;
     Ok(0)

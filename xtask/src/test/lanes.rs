@@ -84,8 +84,11 @@ fn reported(
     let left = folder.join(step.name());
     let try_it = || {
         fs::create_dir_all(&folder)?;
-        // Of a run that was interrupted.
-        let _ = fs::remove_file(&left);
+        // Of a run that was interrupted: whoever cannot remove it would take it for this one's.
+        match fs::remove_file(&left) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut command = program?;
         command.args(["test", "--only", &step.name(), "--fuzz-seconds"]);
         command.arg(args.fuzz_seconds.to_string());
@@ -94,6 +97,7 @@ fn reported(
     };
     if let Err(error) = try_it() {
         eprintln!("error: cannot run the step {}: {error}", step.name());
+        return Report::failed(start.elapsed());
     }
     Report::take(&left).unwrap_or_else(|| Report::failed(start.elapsed()))
 }

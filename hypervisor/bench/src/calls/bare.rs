@@ -1,7 +1,9 @@
 //! The floor: a machine made of bare ioctls, whose guest in ring 3 writes a word to each of some pages and rings,
 //! again and again.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::ptr;
 use std::time::Instant;
 
@@ -10,6 +12,7 @@ use kvm_bindings::{
     kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, SyncReg, VcpuExit, VcpuFd, VmFd};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::{Error, nanoseconds};
 
@@ -70,7 +73,7 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    pub(super) fn new(len: usize, flags: i32, file: Option<&OwnedFd>) -> Result<Self, Error> {
+    pub(super) fn new(len: usize, flags: i32, file: Option<&File>) -> Result<Self, Error> {
         let fd = file.map_or(-1, AsRawFd::as_raw_fd);
         // SAFETY: a new mapping at an address that the kernel picks touches no other.
         let start = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) };
@@ -112,7 +115,7 @@ pub(super) struct Machine {
     pub(super) vm: VmFd,
     pub(super) memory: Mapping,
     pub(super) sregs: kvm_sregs,
-    _file: Option<OwnedFd>,
+    _file: Option<File>,
 }
 
 impl Machine {
@@ -120,21 +123,17 @@ impl Machine {
         let kvm = Kvm::new()?;
         let vm = kvm.create_vm()?;
         let file = if how.from_file {
-            // SAFETY: a C string, and no pointer that outlives the call.
-            let fd = unsafe { libc::memfd_create(c"pages".as_ptr(), libc::MFD_CLOEXEC) };
-            if fd < 0 {
-                return Err(std::io::Error::last_os_error().into());
-            }
-            // SAFETY: the descriptor is new, and nobody else's.
-            let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-            std::io::Write::write_all(&mut file, image)?;
-            Some(file.into())
+            let file = memfd_create("pages", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
+            let mut file = File::from(file);
+            file.write_all(image)?;
+            Some(file)
         } else {
             None
         };
         let anonymous = if how.from_file { 0 } else { libc::MAP_ANONYMOUS };
         let memory = Mapping::new(MEMORY, libc::MAP_PRIVATE | anonymous, file.as_ref())?;
         if !how.from_file {
+            let image = &image[..MEMORY];
             // SAFETY: both are of this length, and different memory.
             unsafe { ptr::copy_nonoverlapping(image.as_ptr(), memory.start(), MEMORY) };
         }

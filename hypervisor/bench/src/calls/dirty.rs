@@ -110,7 +110,7 @@ fn rounds_of(way: Way, pages: u32, rounds: usize) -> Result<Vec<u64>, Error> {
         let first = machine.memory.start().wrapping_add(DATA);
         // SAFETY: within guest memory, which nobody writes meanwhile.
         if unsafe { first.cast::<u32>().read_volatile() } != 0 {
-            return Err(std::io::Error::other("on this KVM it does not find what the guest has written").into());
+            return Err(Error::Unseen);
         }
     }
     Ok(times)

@@ -40,6 +40,9 @@ pub enum Error {
     /// So does the system.
     #[error("the system, for the floor: {0}")]
     System(#[from] std::io::Error),
+    /// A way to find written pages does not.
+    #[error("on this KVM it does not find what the guest has written")]
+    Unseen,
 }
 
 /// How much is measured.

@@ -7,7 +7,7 @@ use chiton_bench::exits::catalogue::{self, CASES, Entry};
 use chiton_bench::exits::suite::{Follow, Plan, find_guest};
 use chiton_bench::exits::{ExitsError, bare};
 use chiton_bench::output::{Live, Output};
-use chiton_bench::run::{Case, Kind, Machine, Run};
+use chiton_bench::run::{Case, Kind, Machine, Run, write};
 
 /// Measure what each kind of exit costs.
 #[derive(Debug, clap::Args)]
@@ -78,9 +78,8 @@ impl Measure {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let cases = wanted(&args.cases)?;
     if args.list {
-        for entry in cases {
-            println!("{:<30} {:<14} {}", entry.name, entry.group, entry.what);
-        }
+        let line = |entry: &&Entry| format!("{:<30} {:<14} {}\n", entry.name, entry.group, entry.what);
+        write("-".as_ref(), &cases.iter().map(line).collect::<String>())?;
         return Ok(ExitCode::SUCCESS);
     }
     if let (Some(path), Some(machine)) = (&args.records, args.machine) {

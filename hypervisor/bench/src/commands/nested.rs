@@ -5,7 +5,7 @@ use chiton_bench::Result;
 use chiton_bench::exits::nested::{Pair, WORK, table};
 use chiton_bench::exits::suite::Follow;
 use chiton_bench::exits::{catalogue, native};
-use chiton_bench::run::{Case, Kind, Machine, Outcome, Run};
+use chiton_bench::run::{Case, Kind, Machine, Outcome, Run, write};
 
 use super::exits::Measure;
 
@@ -52,12 +52,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         with: &with,
     };
     let inner = inner.as_ref().map(|(without, with)| Pair { without, with });
-    print!("{}", table(outer, inner));
+    let mut text = table(outer, inner);
     for case in without.cases.iter().chain(&with.cases) {
         if let Outcome::Skipped { reason } = &case.outcome {
-            println!("{}: {reason}", case.name);
+            text += &format!("{}: {reason}\n", case.name);
         }
     }
+    write("-".as_ref(), &text)?;
     Ok(ExitCode::SUCCESS)
 }
 

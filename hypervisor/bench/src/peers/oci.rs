@@ -84,11 +84,8 @@ impl WithoutUnified {
         let mut hold = Command::new("unshare");
         hold.args(["--mount", "sh", "-c"]);
         hold.arg(format!("umount {UNIFIED} && exec sleep infinity"));
-        let child = hold.stdin(Stdio::null()).spawn().map_err(|source| TrialError::Start {
-            program: "unshare".into(),
-            source,
-        })?;
-        let held = Self(child);
+        let child = hold.stdin(Stdio::null()).spawn();
+        let held = Self(child.map_err(TrialError::start(&hold))?);
         let pid = held.0.id().to_string();
         let end = Instant::now() + Duration::from_secs(10);
         while is_mounted(&pid) {

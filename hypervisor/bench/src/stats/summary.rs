@@ -12,6 +12,8 @@ pub struct Summary {
     pub count: u64,
     /// The least.
     pub min: u64,
+    /// What a tenth does not exceed.
+    pub p10: u64,
     /// The median.
     pub p50: u64,
     /// What nine tenths do not exceed.
@@ -40,6 +42,7 @@ impl Summary {
         Some(Self {
             count: histogram.len(),
             min,
+            p10: at(0.1),
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
@@ -109,7 +112,7 @@ mod tests {
             prop_assert_eq!((summary.min, summary.max), (all[0], all[all.len() - 1]));
             let mean = all.iter().sum::<u64>() as f64 / all.len() as f64;
             prop_assert!((summary.mean - mean).abs() <= mean * 1e-12);
-            for (part, value) in [(0.5, summary.p50), (0.9, summary.p90), (0.99, summary.p99), (0.999, summary.p999)] {
+            for (part, value) in [(0.1, summary.p10), (0.5, summary.p50), (0.9, summary.p90), (0.99, summary.p99), (0.999, summary.p999)] {
                 let exact = naive(&all, part);
                 prop_assert!((exact..=exact + exact / 1000).contains(&value), "{} is {}, not {}", part, value, exact);
             }

@@ -5,6 +5,38 @@ use std::{
 
 use super::{Result, TrialError, find};
 
+/// The options of every command that starts guests.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Programs {
+    /// The program `chiton`; else the one beside this program, or in PATH.
+    #[arg(long, value_name = "FILE")]
+    chiton: Option<PathBuf>,
+
+    /// The guest that is started; else the one that `cargo xtask guests` built.
+    #[arg(long, value_name = "FILE")]
+    guest: Option<PathBuf>,
+}
+
+impl Programs {
+    /// The program `chiton`, whose instances and images are kept in `home`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn chiton(&self, home: PathBuf) -> Result<Chiton> {
+        Chiton::find(self.chiton.as_deref(), home)
+    }
+
+    /// The guest, of this name if it is not given.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn guest(&self, name: &str) -> Result<PathBuf> {
+        guest(self.guest.as_deref(), name)
+    }
+}
+
 /// The program `chiton`, and where its instances are while it is measured.
 #[derive(Clone, Debug)]
 pub struct Chiton {

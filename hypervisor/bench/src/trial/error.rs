@@ -1,4 +1,9 @@
-use std::{path::PathBuf, process::ExitStatus};
+use std::{
+    path::PathBuf,
+    process::{Command, ExitStatus},
+};
+
+use super::program::{end_of, line};
 
 /// Why something could not be tried.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +75,22 @@ impl TrialError {
         |source| Self::System {
             doing,
             source: source.into(),
+        }
+    }
+
+    /// This command does not start.
+    pub fn start(command: &Command) -> impl FnOnce(std::io::Error) -> Self {
+        let program = command.get_program().to_string_lossy().into_owned();
+        |source| Self::Start { program, source }
+    }
+
+    /// This command ended with such a status, and said this.
+    #[must_use]
+    pub fn failed(command: &Command, status: ExitStatus, said: &str) -> Self {
+        Self::Failed {
+            command: line(command),
+            status,
+            said: end_of(said),
         }
     }
 

@@ -6,7 +6,7 @@ mod interrupt;
 mod place;
 mod program;
 
-pub use chiton::{Chiton, guest};
+pub use chiton::{Chiton, Programs, guest};
 pub use error::TrialError;
 pub use interrupt::Interrupt;
 pub use place::Place;

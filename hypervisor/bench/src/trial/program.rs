@@ -2,12 +2,16 @@ use std::{
     fs::File,
     io::{Read, Seek},
     path::PathBuf,
-    process::{Command, Stdio},
-    thread,
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{MemfdFlags, memfd_create},
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 
 use super::{Interrupt, Result, TrialError};
 use crate::output::Live;
@@ -17,9 +21,6 @@ const QUOTED: usize = 300;
 
 /// How long a program may take that is not timed.
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// How often one looks whether it has ended.
-const TICK: Duration = Duration::from_millis(1);
 
 /// A program to time.
 #[derive(Debug)]
@@ -79,13 +80,9 @@ impl Program {
         let start = Instant::now();
         let status = self.command.status();
         let took = start.elapsed();
-        let status = status.map_err(|source| start_error(&self.command, source))?;
+        let status = status.map_err(TrialError::start(&self.command))?;
         if !status.success() {
-            return Err(TrialError::Failed {
-                command: self.line(),
-                status,
-                said: String::new(),
-            });
+            return Err(TrialError::failed(&self.command, status, ""));
         }
         Ok(took)
     }
@@ -109,20 +106,14 @@ fn run(command: &mut Command) -> Result<String> {
     let streams = memory.try_clone().and_then(|out| Ok((out, memory.try_clone()?)));
     let (out, errors) = streams.map_err(TrialError::system(failed))?;
     let child = command.stdout(out).stderr(errors).spawn();
-    let mut child = child.map_err(|source| start_error(command, source))?;
-    let began = Instant::now();
-    let status = loop {
-        match child.try_wait().map_err(TrialError::system("wait for a program"))? {
-            Some(status) => break Some(status),
-            None if began.elapsed() > LIMIT => {
-                // Whoever has just ended needs none.
-                let _ = child.kill();
-                let _ = child.wait();
-                break None;
-            }
-            None => thread::sleep(TICK),
-        }
-    };
+    let mut child = child.map_err(TrialError::start(command))?;
+    let status = ended(&mut child);
+    if !matches!(status, Ok(Some(_))) {
+        // Whoever has just ended needs none.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let status = status.map_err(TrialError::system("wait for a program"))?;
     let mut said = Vec::new();
     memory
         .rewind()
@@ -131,11 +122,7 @@ fn run(command: &mut Command) -> Result<String> {
     let said = String::from_utf8_lossy(&said).into_owned();
     match status {
         Some(status) if status.success() => Ok(said),
-        Some(status) => Err(TrialError::Failed {
-            command: line(command),
-            status,
-            said: end_of(&said),
-        }),
+        Some(status) => Err(TrialError::failed(command, status, &said)),
         None => Err(TrialError::Late {
             command: line(command),
             limit: LIMIT,
@@ -144,19 +131,35 @@ fn run(command: &mut Command) -> Result<String> {
     }
 }
 
-fn end_of(said: &str) -> String {
+/// Waits for the end of a program, and for as long as one is waited for: how long it took is told from this.
+fn ended(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    let end = Instant::now() + LIMIT;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        let left = Timespec::try_from(left).map_err(std::io::Error::other)?;
+        match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&left)) {
+            // A signal that asks for the end: the program has it too, or it is told when that is over.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The last words of what a program said.
+pub(super) fn end_of(said: &str) -> String {
     let said = said.trim();
     said[said.ceil_char_boundary(said.len().saturating_sub(QUOTED))..].to_owned()
 }
 
-fn start_error(command: &Command, source: std::io::Error) -> TrialError {
-    TrialError::Start {
-        program: command.get_program().to_string_lossy().into_owned(),
-        source,
-    }
-}
-
-fn line(command: &Command) -> String {
+/// A command line, as a person would write it.
+pub(super) fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     words.join(" ")
@@ -180,7 +183,7 @@ pub fn interleaved(programs: &mut [Program], runs: usize, interrupt: &Interrupt,
     const WARM: usize = 3;
     let mut all = vec![Vec::with_capacity(runs); programs.len()];
     for round in 0..runs + WARM {
-        live.begin(&format!("round {round} of {}", runs + WARM));
+        live.part(round, runs + WARM, "rounds");
         for (program, samples) in programs.iter_mut().zip(&mut all) {
             let took = program.time();
             interrupt.check()?;

@@ -16,6 +16,7 @@ use std::{
 use chiton_bench::{
     Result,
     host::{Left, Processes},
+    run::write,
     trial::{self, Chiton, TrialError, answer},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -40,11 +41,7 @@ impl Keeper {
         command.arg("--place").arg(place).arg("--home").arg(chiton.home());
         command.process_group(0);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let child = child.map_err(|source| TrialError::Start {
-            program: own.display().to_string(),
-            source,
-        })?;
-        Ok(Self(Some(child)))
+        Ok(Self(Some(child.map_err(TrialError::start(&command))?)))
     }
 
     /// Has it remove all; what it could not.
@@ -112,7 +109,7 @@ pub(crate) fn keep(args: &KeeperArgs) -> Result<ExitCode> {
         fs::remove_dir_all(&args.place).map_err(TrialError::file("remove", &args.place))?;
     }
     let left = Left::of(chiton.home(), &ids)?;
-    println!("{}", serde_json::json!(left));
+    write("-".as_ref(), &serde_json::json!(left).to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use chiton_bench::{
     Result,
     host::{Charged, Footprint, Memory, Processes},
-    run::{Case, Samples, Unit},
+    run::{Case, GROWTH, Samples, Unit},
     trial::{self, TrialError},
 };
 
@@ -21,7 +21,7 @@ pub(super) fn at(home: &Path, count: usize, before: &Memory) -> Result<Vec<Case>
         ))
         .into());
     }
-    let group = format!("{count} instances");
+    let group = format!("{count}{GROWTH}");
     let case = |name: &str, what: &str, values: Vec<u64>| -> Result<Case> {
         Ok(Case::measured(
             name,

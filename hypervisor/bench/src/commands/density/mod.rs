@@ -25,8 +25,8 @@ use chiton_bench::{
     Result,
     host::Memory,
     output::{Live, Output},
-    run::{Case, Kind, Machine, Run, Samples, Unit},
-    trial::{self, Chiton, Interrupt, Place, TrialError, answer},
+    run::{Case, GROWTH, Kind, Machine, Run, Samples, Unit, write},
+    trial::{self, Chiton, Interrupt, Place, Programs, TrialError, answer},
 };
 use keeper::Keeper;
 pub(crate) use keeper::{KeeperArgs, keep};
@@ -58,13 +58,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MIB")]
     keep_free: Option<u64>,
 
-    /// The program; else the one beside this program, or in PATH.
-    #[arg(long, value_name = "FILE")]
-    chiton: Option<PathBuf>,
-
-    /// The guest `cat`, which waits for input; else the one that `cargo xtask guests` built.
-    #[arg(long, value_name = "FILE")]
-    guest: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
 
     #[command(flatten)]
     output: Output,
@@ -77,10 +72,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let room = Room::new(&memory, args.keep_free.map(|mib| mib << 20))?;
     let target = room.check(args.count)?;
     let place = Place::below(&std::env::temp_dir())?;
-    let chiton = Chiton::find(args.chiton.as_deref(), place.path().join("home"))?;
-    let guest = trial::guest(args.guest.as_deref(), "cat")?;
+    let chiton = args.programs.chiton(place.path().join("home"))?;
+    let guest = args.programs.guest("cat")?;
     let live = args.output.live(target);
-    let mut run = Run::begin(Kind::Density, Machine::Kvm, 0);
+    let mut run = Run::begin(Kind::Density, Machine::Kvm, 1);
 
     let keeper = Keeper::begin(&chiton, place.path())?;
     let bench = Bench {
@@ -101,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     run.cases = cases;
     end::check(&mut run.cases, left?, took, count)?;
     if !args.output.is_quiet() {
-        print!("{}", show::all(&run));
+        write("-".as_ref(), &show::all(&run))?;
     }
     args.output.write(&run)?;
     drop(place);
@@ -171,7 +166,8 @@ impl Bench<'_> {
                 // After a failure nobody starts another.
                 self.start_one().inspect_err(|_| next.store(more, Ordering::Relaxed))?;
                 times.push(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
-                self.live.begin(&format!("{} or more run", already + times.len()));
+                self.live
+                    .part(already + times.len(), already + more, "instances started");
             }
             Ok((times, false))
         };
@@ -212,7 +208,7 @@ fn steps(last: usize) -> Vec<usize> {
 
 /// How long each of those that were started last took, and how many were started in a second.
 fn starts(before: usize, times: &[u64], took: Duration) -> Result<Vec<Case>> {
-    let group = format!("{} instances", before + times.len());
+    let group = format!("{}{GROWTH}", before + times.len());
     let what = format!(
         "`chiton run --detach` of an image, from before exec to the guest's start, the instances {} to {}",
         before + 1,

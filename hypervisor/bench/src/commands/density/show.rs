@@ -1,7 +1,7 @@
 //! The table: a line for each number of instances.
 
 use chiton_bench::{
-    run::{Case, Outcome, Run, Unit},
+    run::{Case, GROWTH, Outcome, Run, Unit},
     stats::Summary,
 };
 
@@ -51,7 +51,7 @@ pub(super) fn all(run: &Run) -> String {
     }
     text += "\n";
     for group in &groups {
-        let count = group.trim_end_matches(" instances");
+        let count = group.trim_end_matches(GROWTH);
         text += &format!("{count:>10}");
         for (_, name, of) in COLUMNS {
             let case = run.cases.iter().find(|case| case.group == *group && case.name == *name);

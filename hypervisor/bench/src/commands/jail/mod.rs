@@ -12,13 +12,18 @@ use std::{
 };
 
 use chiton_bench::{
+    Error, Result,
     host::Left,
     output::{Live, Output},
     peers::oci::{Bundle, WithoutUnified},
-    trial::{self, Chiton, Interrupt, Place, Program, Result, TrialError, answer},
+    run::Samples,
+    stats::Summary,
+    trial::{self, Chiton, Interrupt, Place, Program, Programs, TrialError, answer},
+    words::plain,
 };
 use host::Host;
 
+/// Nanoseconds in milliseconds.
 const MILLI: f64 = 1e-6;
 /// At most so many times `unshare` and an unjailed start together.
 const GOAL: f64 = 1.3;
@@ -56,17 +61,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER")]
     place: PathBuf,
 
-    /// The program; else the one beside this program, or in PATH.
-    #[arg(long, value_name = "FILE")]
-    chiton: Option<PathBuf>,
-
-    /// The guest `hello`; else the one that `cargo xtask guests` built.
-    #[arg(long, value_name = "FILE")]
-    guest: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
 }
 
 /// Measures and prints.
-pub(crate) fn run(args: &Args) -> chiton_bench::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if !rustix::process::geteuid().is_root() {
         return Err(
             TrialError::Refused("the jails that are compared are those of root: run this as root".into()).into(),
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> chiton_bench::Result<ExitCode> {
     let interrupt = Interrupt::listen()?;
     let live = Output::default().live(0);
     let bench = Bench {
-        guest: trial::guest(args.guest.as_deref(), "hello")?,
+        guest: args.programs.guest("hello")?,
         args,
         place: place.path(),
         interrupt: &interrupt,
@@ -100,23 +100,29 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// `chiton`, with a home apart from the user's.
-    fn home(&self, name: &str) -> Result<Chiton> {
-        Chiton::find(self.args.chiton.as_deref(), self.place.join(name))
+    fn home(&self, name: &str) -> trial::Result<Chiton> {
+        self.args.programs.chiton(self.place.join(name))
+    }
+
+    /// Says a line.
+    fn say(&self, line: &str) {
+        self.live.print(&format!("{line}\n"));
     }
 
     /// Times all of them, prints a row each, and returns their medians in milliseconds.
     fn table(&self, programs: &mut [Program]) -> Result<Vec<f64>> {
         let runs = self.args.runs;
         let samples = trial::interleaved(programs, runs as usize, self.interrupt, self.live)?;
-        println!("exec to exit, ms, {runs} interleaved runs");
-        println!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90");
-        let row = |(program, mut samples): (&Program, Vec<u64>)| {
-            samples.sort_unstable();
-            let [median, low, high] = [0.5, 0.1, 0.9].map(|part| quantile(&samples, part));
-            println!("{:<34} {median:>9.2} {low:>9.2} {high:>9.2}", program.name);
-            median
-        };
-        Ok(programs.iter().zip(samples).map(row).collect())
+        self.say(&format!("exec to exit, ms, {runs} interleaved runs"));
+        self.say(&format!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90"));
+        let mut medians = Vec::new();
+        for (program, samples) in programs.iter().zip(samples) {
+            let summary = Summary::of(&[Samples::of(samples)?]).ok_or(Error::Samples("there are none"))?;
+            let [median, low, high] = [summary.p50, summary.p10, summary.p90].map(|ns| ns as f64 * MILLI);
+            self.say(&format!("{:<34} {median:>9.2} {low:>9.2} {high:>9.2}", program.name));
+            medians.push(median);
+        }
+        Ok(medians)
     }
 
     /// From exec to exit, jailed and not, ours and others'.
@@ -157,52 +163,45 @@ impl Bench<'_> {
         programs.extend(found);
         let medians = self.table(&mut programs)?;
         for why in missing {
-            println!("{why}");
+            self.say(&plain(&why));
         }
         let sum = medians[0] + medians[1];
         let whole = medians[3];
         let ratio = whole / sum;
-        println!(
+        self.say(&format!(
             "the whole jail takes {ratio:.2} times unshare and an unjailed start; goal: at most {GOAL}, {}",
             verdict(ratio <= GOAL)
-        );
-        println!(
+        ));
+        self.say(&format!(
             "it takes {:.2} times what the kernel alone takes for such a jail with a machine in it, which is {:.2} \
              times unshare and an unjailed start",
             whole / medians[4],
             medians[4] / sum,
-        );
+        ));
         let median = |name| {
             let at = programs.iter().position(|program| program.name == name)?;
             Some(medians[at])
         };
         let crun = median(peers::CRUN).map(|crun| crun - median(peers::WAY).unwrap_or(0.0));
-        match crun.map(|crun| whole / crun) {
-            Some(part) => println!(
+        self.say(&match crun.map(|crun| whole / crun) {
+            Some(part) => format!(
                 "it takes {part:.2} of crun; goal: less than {GOAL_CRUN}, {}",
                 verdict(part < GOAL_CRUN)
             ),
-            None => println!("no crun: nothing to say of the goal of less than {GOAL_CRUN} of it"),
-        }
+            None => format!("no crun: nothing to say of the goal of less than {GOAL_CRUN} of it"),
+        });
         Ok(())
     }
 
     /// The example of the container layer that leaves out one wall at a time.
     fn walls(&self) -> Result<()> {
-        println!("\nwhat each wall costs: the whole jail of an ordinary process, with one thing left out");
+        self.say("\nwhat each wall costs: the whole jail of an ordinary process, with one thing left out");
         let mut walls = Command::new(&self.args.walls);
-        let status = walls.arg(self.args.runs.to_string()).status();
-        let command = || self.args.walls.display().to_string();
-        match status.map_err(|source| TrialError::Start {
-            program: command(),
-            source,
-        })? {
+        walls.arg(self.args.runs.to_string());
+        let status = self.live.aside(|| walls.status());
+        match status.map_err(TrialError::start(&walls))? {
             status if status.success() => Ok(()),
-            status => Err(TrialError::Failed {
-                command: command(),
-                status,
-                said: String::new(),
-            }),
+            status => Err(TrialError::failed(&walls, status, "").into()),
         }
     }
 
@@ -210,7 +209,7 @@ impl Bench<'_> {
     fn leaks(&self) -> Result<()> {
         let home = self.home("leaks")?;
         let instances = self.args.instances;
-        let one = || -> Result<String> {
+        let one = || -> trial::Result<String> {
             let id = answer(home.command(&["create"]).arg(&self.guest))?.trim().to_owned();
             answer(&mut home.command(&["start", "--attach", &id]))?;
             answer(&mut home.command(&["rm", &id]))?;
@@ -223,26 +222,26 @@ impl Bench<'_> {
         let mut ids = Vec::new();
         for count in 0..instances {
             self.live
-                .begin(&format!("instances made, run and removed: {count} of {instances}"));
+                .part(count as usize, instances as usize, "instances made, run and removed");
             self.interrupt.check()?;
             ids.push(one()?);
         }
         // Namespaces are taken down by the kernel's own threads, after the last process is gone.
         std::thread::sleep(host::SETTLE);
         let (left_after, host_after) = (Left::of(home.home(), &ids)?, Host::read()?);
-        println!("\n{instances} instances made, run and removed");
-        println!("{:<34} {:>9} {:>9}", "of theirs", "before", "after");
+        self.say(&format!("\n{instances} instances made, run and removed"));
+        self.say(&format!("{:<34} {:>9} {:>9}", "of theirs", "before", "after"));
         for ((name, before), (_, after)) in left.figures().into_iter().zip(left_after.figures()) {
-            println!("{name:<34} {before:>9} {after:>9}");
+            self.say(&format!("{name:<34} {before:>9} {after:>9}"));
         }
-        println!("nothing left behind: {}", verdict(left == left_after));
-        println!(
+        self.say(&format!("nothing left behind: {}", verdict(left == left_after)));
+        self.say(&format!(
             "{:<34} {:>9} {:>9} {:>9}",
             "of the host, and what else it does", "before", "after", "noise"
-        );
+        ));
         let figures = host.figures().into_iter().zip(host_after.figures());
         for (((name, before), (_, after)), noise) in figures.zip(noise) {
-            println!("{name:<34} {before:>9} {after:>9} {noise:>9}");
+            self.say(&format!("{name:<34} {before:>9} {after:>9} {noise:>9}"));
         }
         Ok(())
     }
@@ -253,7 +252,7 @@ impl Bench<'_> {
         let stopped = self.args.stopped;
         for count in 0..stopped {
             self.live
-                .begin(&format!("making instances that stay: {count} of {stopped}"));
+                .part(count as usize, stopped as usize, "instances made that stay");
             self.interrupt.check()?;
             answer(full.command(&["create"]).arg(&self.guest))?;
         }
@@ -266,23 +265,15 @@ impl Bench<'_> {
             Program::new("the first instance", start(&empty)),
             Program::new(&format!("beside {stopped} that are stopped"), start(&full)),
         ];
-        println!();
+        self.say("");
         let medians = self.table(&mut programs)?;
         let ratio = medians[1] / medians[0];
-        println!(
+        self.say(&format!(
             "{ratio:.2} times the first; goal: at most {GOAL_MANY}, {}",
             verdict(ratio <= GOAL_MANY)
-        );
+        ));
         Ok(())
     }
-}
-
-/// The value that this part of sorted samples does not exceed, in milliseconds.
-fn quantile(sorted: &[u64], part: f64) -> f64 {
-    let last = sorted.len().saturating_sub(1);
-    sorted
-        .get((part * last as f64).round() as usize)
-        .map_or(f64::NAN, |nanoseconds| *nanoseconds as f64 * MILLI)
 }
 
 fn verdict(met: bool) -> &'static str {

@@ -6,6 +6,7 @@ use chiton_bench::{
     peers::{
         namespaces,
         oci::{self, Bundle, WithoutUnified},
+        payload::SAID,
     },
     trial::{Program, TrialError, find},
 };
@@ -33,7 +34,7 @@ pub(super) fn installed(bundle: &Bundle, beside: Option<&WithoutUnified>) -> (Ve
             };
             // One that does not work here must not end the measurement.
             let mut program = Program::new(name, command);
-            program.time().map(|_| program)
+            program.try_out(SAID).map(|_| program)
         });
         match made {
             Ok(program) => {

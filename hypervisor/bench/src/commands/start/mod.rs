@@ -4,14 +4,14 @@ mod show;
 mod variants;
 mod warm;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use chiton_bench::{
     Result,
     output::{Live, Output},
-    run::{Case, Kind, Machine, PHASE, Run, Samples, Unit},
+    run::{Case, Kind, Machine, PHASE, Run, Samples, Unit, write},
     timeline::{Recorder, Waterfall},
-    trial::{self, Chiton, Interrupt, Place},
+    trial::{self, Interrupt, Place, Programs},
 };
 use variants::{Bed, VARIANTS, Variant};
 
@@ -23,13 +23,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     runs: u32,
 
-    /// The program; else the one beside this program, or in PATH.
-    #[arg(long, value_name = "FILE")]
-    chiton: Option<PathBuf>,
-
-    /// The guest `hello`; else the one that `cargo xtask guests` built.
-    #[arg(long, value_name = "FILE")]
-    guest: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
 
     #[command(flatten)]
     output: Output,
@@ -53,9 +48,9 @@ struct Measured {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let interrupt = Interrupt::listen()?;
     let place = Place::below(&std::env::temp_dir())?;
-    let chiton = Chiton::find(args.chiton.as_deref(), place.path().join("home"))?;
-    let guest = trial::guest(args.guest.as_deref(), "hello")?;
-    let mut run = Run::begin(Kind::Start, Machine::Kvm, 0);
+    let chiton = args.programs.chiton(place.path().join("home"))?;
+    let guest = args.programs.guest("hello")?;
+    let mut run = Run::begin(Kind::Start, Machine::Kvm, 1);
     let live = args.output.live(args.runs as usize);
     let measured = measure(&Bed { chiton, guest, place }, args.runs, &interrupt, &live)?;
     drop(live);
@@ -63,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         run.cases.extend(cases(measured)?);
     }
     if !args.output.is_quiet() {
-        print!("{}", show::all(&run));
+        write("-".as_ref(), &show::all(&run))?;
     }
     args.output.write(&run)?;
     Ok(ExitCode::SUCCESS)
@@ -84,7 +79,7 @@ fn measure(bed: &Bed, runs: u32, interrupt: &Interrupt, live: &Live) -> trial::R
         all.push((way, Measured { variant, starts }));
     }
     for round in 0..runs + WARM {
-        live.begin(&format!("round {round} of {}", runs + WARM));
+        live.part(round as usize, (runs + WARM) as usize, "rounds");
         for (way, measured) in &mut all {
             if let (Some(way), Ok(starts)) = (way, &mut measured.starts) {
                 let waterfall = way(&mut recorder);

@@ -3,6 +3,7 @@
 use chiton_bench::{
     run::{Case, Outcome, PHASE, Run},
     stats::Summary,
+    words::plain,
 };
 
 /// The name of the case for the whole start.
@@ -34,7 +35,7 @@ pub(super) fn group(cases: &[&Case]) -> String {
     };
     let mut text = format!("{}: {}\n", whole.group, whole.what);
     if let Outcome::Skipped { reason } = &whole.outcome {
-        return text + &format!("  skipped: {reason}\n");
+        return text + &format!("  skipped: {}\n", plain(reason));
     }
     text += &format!(
         "{:<30} {:>9} {:>9} {:>9} {:>9}  share\n",

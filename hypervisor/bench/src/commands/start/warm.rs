@@ -51,10 +51,7 @@ impl Running {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        let child = command.spawn().map_err(|source| TrialError::Start {
-            program: command.get_program().to_string_lossy().into_owned(),
-            source,
-        })?;
+        let child = command.spawn().map_err(TrialError::start(&command))?;
         Ok(Self(child))
     }
 

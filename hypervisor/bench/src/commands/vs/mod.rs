@@ -8,8 +8,8 @@ use chiton_bench::{
     Result,
     output::Output,
     peers::{Bed, PEERS, Peer, Ready},
-    run::{Case, Kind, Machine, Run, Samples, Unit},
-    trial::{self, Chiton, Interrupt, Place, interleaved},
+    run::{Case, Kind, Machine, Run, Samples, Unit, write},
+    trial::{self, Interrupt, Place, Programs, interleaved},
 };
 
 /// Chiton beside other programs that jail a process or run a machine, whichever are installed and work: all in turn, from
@@ -28,13 +28,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
 
-    /// The program; else the one beside this program, or in PATH.
-    #[arg(long, value_name = "FILE")]
-    chiton: Option<PathBuf>,
-
-    /// The guest `hello`; else the one that `cargo xtask guests` built.
-    #[arg(long, value_name = "FILE")]
-    guest: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
 
     #[command(flatten)]
     output: Output,
@@ -47,10 +42,10 @@ const REPEATS: usize = 6;
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let interrupt = Interrupt::listen()?;
     let place = Place::below(&std::env::temp_dir())?;
-    let chiton = Chiton::find(args.chiton.as_deref(), place.path().join("home"))?;
-    let guest = trial::guest(args.guest.as_deref(), "hello")?;
+    let chiton = args.programs.chiton(place.path().join("home"))?;
+    let guest = args.programs.guest("hello")?;
     let bed = Bed::new(&chiton, &guest, place.path(), args.peers.as_deref())?;
-    let mut run = Run::begin(Kind::Vs, Machine::Kvm, 0);
+    let mut run = Run::begin(Kind::Vs, Machine::Kvm, 1);
     let live = args.output.live(PEERS.len());
 
     let wanted = PEERS.iter().filter(|peer| is_wanted(peer, &args.only));
@@ -87,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     run.cases.extend(missing);
     if !args.output.is_quiet() {
-        print!("{}", show::all(&run));
+        write("-".as_ref(), &show::all(&run))?;
     }
     args.output.write(&run)?;
     Ok(ExitCode::SUCCESS)

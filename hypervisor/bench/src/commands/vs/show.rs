@@ -4,6 +4,7 @@ use chiton_bench::{
     peers::PEERS,
     run::{Case, Outcome, Run},
     stats::Summary,
+    words::plain,
 };
 
 /// Each with its times, and how many times as long it takes as what Chiton does alike.
@@ -26,7 +27,7 @@ pub(super) fn all(run: &Run) -> String {
             Outcome::Skipped { reason } => format!("not measured: {reason}"),
             Outcome::Measured(measured) => measured.notes.join("; "),
         };
-        text += &format!("{}: {}. {notes}\n", case.name, case.what);
+        text += &format!("{}: {}. {}\n", case.name, case.what, plain(&notes));
     }
     text
 }
@@ -55,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_shown_with_how_many_times_as_long_as_ours_it_takes() {
-        let mut run = Run::begin(Kind::Vs, Machine::Kvm, 0);
+        let mut run = Run::begin(Kind::Vs, Machine::Kvm, 1);
         run.cases.push(case("chiton, process", 2_000_000));
         run.cases.push(case("crun", 5_000_000));
         let reason = "crun is not installed";
