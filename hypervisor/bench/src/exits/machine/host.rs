@@ -33,6 +33,8 @@ const MSI_ADDRESS: u32 = 0xfee0_0000;
 /// IA32_APIC_BASE: the usual address, enabled; and the bit of the processor that starts first.
 const APIC_BASE: u64 = MSI_ADDRESS as u64 | 1 << 11;
 const BOOTSTRAP: u64 = 1 << 8;
+/// CPUID leaf 8000_0001h, EDX: pages of 1 GiB.
+const PAGES_OF_1G: u32 = 1 << 26;
 /// CPUID leaf 1, ECX: x2APIC, and the TSC-deadline timer, which KVM has and does not list.
 const X2APIC: u32 = 1 << 21;
 const TSC_DEADLINE: u32 = 1 << 24;
@@ -118,6 +120,13 @@ impl Host {
                 .map_err(ExitsError::call("KVM_IOEVENTFD"))?;
         }
         Ok(())
+    }
+
+    /// Whether KVM walks pages of 1 GiB, by its table: a guest's own CPUID is no answer where the hypervisor cannot
+    /// take the instruction from ring 3.
+    pub(super) fn has_pages_of_1g(&self) -> bool {
+        let mut entries = self.cpuid.as_slice().iter();
+        entries.any(|entry| entry.function == 0x8000_0001 && entry.edx & PAGES_OF_1G != 0)
     }
 
     /// A page of memory that the guest may not write.
