@@ -136,7 +136,21 @@ impl Plan {
     fn one(&self, setup: Setup, kind: KvmKind, entries: &[&Entry], follow: &mut impl Follow) -> Result<Told> {
         let mut command = self.command(setup, kind, entries)?;
         let mut child = command.spawn().map_err(ExitsError::system("start a machine"))?;
-        let lines = reader(&mut child)?;
+        let heard = self.hear(&mut child, follow);
+        // Whatever it has said, it has to end.
+        let status = end(child)?;
+        let (records, why) = heard?;
+        let lost = records.open().map(str::to_owned);
+        Ok(Told {
+            lost,
+            why: why.unwrap_or(status),
+            records,
+        })
+    }
+
+    /// What a machine says, until it says nothing more, and its own words on its end.
+    fn hear(&self, child: &mut Child, follow: &mut impl Follow) -> Result<(Records, Option<String>)> {
+        let lines = reader(child)?;
         let mut records = Records::default();
         let mut why = None;
         for number in 1.. {
@@ -169,13 +183,7 @@ impl Plan {
                 follow.begin(case);
             }
         }
-        let status = end(child)?;
-        let lost = records.open().map(str::to_owned);
-        Ok(Told {
-            lost,
-            why: why.unwrap_or(status),
-            records,
-        })
+        Ok((records, why))
     }
 
     fn command(&self, setup: Setup, kind: KvmKind, entries: &[&Entry]) -> Result<Command> {
