@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use chiton_kvm::platform::KvmKind;
+use chiton_shared::measure::REASON_MAX;
 
 use super::catalogue::{Entry, Needs, WITHOUT_AD, of_guest};
 use super::convert::{self, NULL};
@@ -19,6 +20,7 @@ use super::records::{News, Records};
 use super::{ExitsError, calibrate, host_calls};
 use crate::Result;
 use crate::run::{Calibration, Case};
+use crate::words::plain;
 
 /// The longest line of a guest, in bytes.
 const MAX_LINE: u64 = 64 << 10;
@@ -166,7 +168,8 @@ impl Plan {
                 }
             };
             if let Some(words) = line.strip_prefix('!') {
-                why = Some(words.to_owned());
+                // Some of them are the guest's, which may panic with any text.
+                why = Some(plain(words).chars().take(REASON_MAX).collect());
                 continue;
             }
             if let Some(seen) = seen::read(&line) {
