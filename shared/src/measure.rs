@@ -317,7 +317,7 @@ fn samples(text: &str) -> Result<Samples<'_>, RecordError> {
 }
 
 impl fmt::Display for Record<'_> {
-    /// The line, without its end. What does not belong into a reason is left out.
+    /// The line, without its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Write::write_char(f, MARK)?;
         match self {

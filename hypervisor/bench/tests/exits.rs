@@ -87,6 +87,22 @@ fn exits_are_measured_and_written_as_the_schema_has_it() {
 }
 
 #[test]
+fn calls_of_kvm_alone_are_measured_without_any_guest() {
+    let Some(_) = guest() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("host.json");
+    let sizes = ["--samples", "20", "--repeats", "1", "--json", json.to_str().unwrap()];
+    let cases = ["exits", "ioctl_floor", "ioctl_run_immediate"];
+    let output = bench(&[&cases[..], &sizes].concat(), Path::new("/nonexistent"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let run = Run::read(&json).unwrap();
+    assert!(run.calibration.as_ref().unwrap().null_ticks > 0);
+    for name in &cases[1..] {
+        assert_eq!(case(&run, name).repeats()[0].count, 20, "{name}");
+    }
+}
+
+#[test]
 fn a_guest_that_is_none_is_a_reason_and_no_measurement() {
     let Some(_) = guest() else { return };
     let folder = tempfile::tempdir().unwrap();

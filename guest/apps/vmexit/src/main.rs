@@ -8,7 +8,7 @@
 //! | `repeats`, `samples`, `warmup` | how often, and how many samples each time |
 //! | `budget` | how many milliseconds a repeat may take: then it has fewer samples |
 //! | `clock=plain` | readings without fences, for a ring that is interpreted |
-//! | `walk4k`, `walk2m`, `walk1g` | where the host has mapped the region for page walks, by pages of this size |
+//! | `walk4k`, `walk2m`, `walk1g` | where the host has mapped the region for page walks, by pages of this size; 0 if there are none |
 //! | `walklen` | its length in bytes |
 //! | `places` | not 0 if the host has eventfds and zones for the cases |
 //! | `readonly` | where the host has mapped a page that nobody may write |

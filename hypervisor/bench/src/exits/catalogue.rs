@@ -102,7 +102,7 @@ pub const CASES: &[Entry] = &[
     case("xgetbv", "instructions", Any, NONE, "XGETBV of XCR0"),
     case("xsetbv", "instructions", Ring0, "VMX 55 XSETBV, SVM 8Dh XSETBV", "XSETBV of XCR0 as it is"),
     // Registers.
-    classic("mov_from_cr8", "registers", Ring0, CR, "MOV from CR8, the task priority"),
+    classic("mov_from_cr8", "registers", Ring0, "VMX 28 control-register access, SVM 8h CR8 read, unless the TPR is shadowed", "MOV from CR8, the task priority"),
     classic("mov_to_cr8", "registers", Ring0, CR, "MOV to CR8, the task priority"),
     classic("mov_dr", "registers", Ring0, "VMX 29 MOV DR, SVM 27h DR7 read", "MOV from DR7"),
     classic("toggle_cr0_wp", "registers", Ring0, CR, "CR0.WP cleared and set again: two writes"),

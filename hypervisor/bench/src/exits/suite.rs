@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use chiton_kvm::platform::KvmKind;
+use chiton_shared::measure::REASON_MAX;
 
 use super::catalogue::{Entry, Needs, WITHOUT_AD, of_guest};
 use super::convert::{self, NULL};
@@ -19,6 +20,7 @@ use super::records::{News, Records};
 use super::{ExitsError, calibrate, host_calls};
 use crate::Result;
 use crate::run::{Calibration, Case};
+use crate::words::plain;
 
 /// The longest line of a guest, in bytes.
 const MAX_LINE: u64 = 64 << 10;
@@ -107,7 +109,9 @@ impl Plan {
             .filter(|entry| entry.needs == Needs::Host)
             .collect();
         if !of_host.is_empty() {
-            cases.extend(host_calls::measure(self, &of_host, |case| follow.done(case))?);
+            let (null, measured) = host_calls::measure(self, &of_host, |case| follow.done(case))?;
+            null_ticks = null_ticks.or(Some(null));
+            cases.extend(measured);
         }
         let place = |case: &Case| self.cases.iter().position(|entry| entry.name == case.name);
         cases.sort_by_key(place);
@@ -134,7 +138,21 @@ impl Plan {
     fn one(&self, setup: Setup, kind: KvmKind, entries: &[&Entry], follow: &mut impl Follow) -> Result<Told> {
         let mut command = self.command(setup, kind, entries)?;
         let mut child = command.spawn().map_err(ExitsError::system("start a machine"))?;
-        let lines = reader(&mut child)?;
+        let heard = self.hear(&mut child, follow);
+        // Whatever it has said, it has to end.
+        let status = end(child)?;
+        let (records, why) = heard?;
+        let lost = records.open().map(str::to_owned);
+        Ok(Told {
+            lost,
+            why: why.unwrap_or(status),
+            records,
+        })
+    }
+
+    /// What a machine says, until it says nothing more, and its own words on its end.
+    fn hear(&self, child: &mut Child, follow: &mut impl Follow) -> Result<(Records, Option<String>)> {
+        let lines = reader(child)?;
         let mut records = Records::default();
         let mut why = None;
         for number in 1.. {
@@ -150,7 +168,8 @@ impl Plan {
                 }
             };
             if let Some(words) = line.strip_prefix('!') {
-                why = Some(words.to_owned());
+                // Some of them are the guest's, which may panic with any text.
+                why = Some(plain(words).chars().take(REASON_MAX).collect());
                 continue;
             }
             if let Some(seen) = seen::read(&line) {
@@ -167,13 +186,7 @@ impl Plan {
                 follow.begin(case);
             }
         }
-        let status = end(child)?;
-        let lost = records.open().map(str::to_owned);
-        Ok(Told {
-            lost,
-            why: why.unwrap_or(status),
-            records,
-        })
+        Ok((records, why))
     }
 
     fn command(&self, setup: Setup, kind: KvmKind, entries: &[&Entry]) -> Result<Command> {

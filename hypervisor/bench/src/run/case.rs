@@ -123,7 +123,7 @@ pub enum Outcome {
 pub struct Measured {
     /// The samples of each repeat, at least one.
     pub repeats: Vec<Samples>,
-    /// How many exits one operation took, where they were counted.
+    /// How many exits one operation took, where they were counted, in the repeat that had the fewest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_operation_exits: Option<f64>,
     /// What a reader has to know to understand the figures.

@@ -1,7 +1,6 @@
 //! Memory: the first touch of a page, and page walks.
 
 use alloc::alloc::{Layout, alloc};
-use core::arch::x86_64::__cpuid;
 
 use chiton_guest::host;
 use chiton_guest::shared::measure::place;
@@ -91,11 +90,11 @@ fn walk_heap<C: Clock>(meter: &mut Meter<'_>) -> Done {
 fn walk<C: Clock>(meter: &mut Meter<'_>, options: &Options, size: usize, warm: bool) -> Done {
     let start = options.walk[size];
     let pages = options.walk_length as usize / PAGE;
-    if start == 0 || pages < WARM_PAGES {
-        return Err("the host of this machine maps no region by pages of this size");
+    if pages < WARM_PAGES {
+        return Err("the host of this machine maps no region for page walks");
     }
-    if size == 2 && (__cpuid(0x8000_0000).eax < 0x8000_0001 || __cpuid(0x8000_0001).edx >> 26 & 1 == 0) {
-        return Err("this processor's CPUID has no pages of 1 GiB");
+    if start == 0 {
+        return Err("the host of this machine has no pages of this size for its guests");
     }
     let pages = if warm { WARM_PAGES } else { pages };
     // SAFETY: the host has said that memory is there for this, and only this case uses it now.

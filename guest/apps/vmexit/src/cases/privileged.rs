@@ -72,13 +72,16 @@ pub fn all<C: Clock>() -> [Case; 13] {
                 return Err("this processor's CPUID has no XSAVE");
             }
             let supported = __cpuid_count(0xd, 0).eax & 0b111;
-            set_cr4(cr4() | OSXSAVE);
+            let before = cr4();
+            set_cr4(before | OSXSAVE);
             let operation = || {
                 // SAFETY: x87, SSE and AVX, as far as they are there.
                 unsafe { asm!("xsetbv", in("ecx") 0, in("eax") supported, in("edx") 0, options(nostack)) };
             };
-            try_once("XSETBV", operation)?;
-            meter.each::<C>(operation)
+            let done = try_once("XSETBV", operation).and_then(|()| meter.each::<C>(operation));
+            // With it on, each exit after this case may switch XCR0.
+            set_cr4(before);
+            done
         }),
         Case::ring0("toggle_cr0_wp", |meter, _| {
             let cr0: u64;

@@ -33,6 +33,8 @@ const MSI_ADDRESS: u32 = 0xfee0_0000;
 /// IA32_APIC_BASE: the usual address, enabled; and the bit of the processor that starts first.
 const APIC_BASE: u64 = MSI_ADDRESS as u64 | 1 << 11;
 const BOOTSTRAP: u64 = 1 << 8;
+/// CPUID leaf 8000_0001h, EDX: pages of 1 GiB.
+const PAGES_OF_1G: u32 = 1 << 26;
 /// CPUID leaf 1, ECX: x2APIC, and the TSC-deadline timer, which KVM has and does not list.
 const X2APIC: u32 = 1 << 21;
 const TSC_DEADLINE: u32 = 1 << 24;
@@ -93,6 +95,10 @@ impl Host {
     }
 
     /// Eventfds and zones, each at a port and an address.
+    ///
+    /// Those of a length come first: the kernel sorts what it has by an order in which something without a length, right
+    /// behind the end of something that has one, is before or after that depending on which came first
+    /// (`kvm_io_bus_cmp`); in the wrong order its search finds neither, and each write goes to the program.
     fn make_places(&self) -> Result<(), ExitsError> {
         let both = |place| {
             [
@@ -100,11 +106,6 @@ impl Host {
                 IoEventAddress::Mmio(place::address(place)),
             ]
         };
-        for address in both(place::WILDCARD) {
-            self.vm
-                .register_ioevent(&self.ignored, &address, NoDatamatch)
-                .map_err(ExitsError::call("KVM_IOEVENTFD"))?;
-        }
         for address in both(place::DATAMATCH) {
             self.vm
                 .register_ioevent(&self.ignored, &address, place::DATA)
@@ -114,7 +115,19 @@ impl Host {
             // A KVM without has no such zone, and the case shows it: each write comes back.
             let _ = self.vm.register_coalesced_mmio(address, 4);
         }
+        for address in both(place::WILDCARD) {
+            self.vm
+                .register_ioevent(&self.ignored, &address, NoDatamatch)
+                .map_err(ExitsError::call("KVM_IOEVENTFD"))?;
+        }
         Ok(())
+    }
+
+    /// Whether KVM walks pages of 1 GiB, by its table: a guest's own CPUID is no answer where the hypervisor cannot
+    /// take the instruction from ring 3.
+    pub(super) fn has_pages_of_1g(&self) -> bool {
+        let mut entries = self.cpuid.as_slice().iter();
+        entries.any(|entry| entry.function == 0x8000_0001 && entry.edx & PAGES_OF_1G != 0)
     }
 
     /// A page of memory that the guest may not write.
@@ -271,4 +284,75 @@ pub(crate) fn pin(number: usize) {
     let mut one = CpuSet::new();
     one.set(*cpu);
     let _ = sched_setaffinity(None, &one);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use chiton_kvm::platform::{DEV_KVM, open_kvm};
+    use chiton_shared::doorbell;
+    use kvm_bindings::kvm_regs;
+    use kvm_ioctls::VcpuExit;
+
+    use super::*;
+
+    /// The port of the first write that comes to the program, of one to this port with this value and one to EXIT.
+    fn first_to_come(host: &Host, vcpu: &mut VcpuFd, port: u16, value: u32) -> u16 {
+        let mut code = vec![0x66, 0xb8]; // mov eax, value
+        code.extend(value.to_le_bytes());
+        code.push(0xba); // mov dx, port
+        code.extend(port.to_le_bytes());
+        code.extend([0x66, 0xef, 0xba]); // out dx, eax; mov dx, EXIT
+        code.extend(doorbell::EXIT.to_le_bytes());
+        code.push(0xee); // out dx, al
+        host.ram.window(0, code.len()).unwrap().write(0, &code);
+        let registers = kvm_regs {
+            rflags: 2,
+            ..kvm_regs::default()
+        };
+        vcpu.set_regs(&registers).unwrap();
+        match vcpu.run().unwrap() {
+            VcpuExit::IoOut(port, _) => port,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_is_to_take_does_not_come_to_the_program() {
+        if std::fs::File::options().read(true).write(true).open(DEV_KVM).is_err() {
+            assert!(
+                std::env::var_os("CHITON_STRICT").is_none(),
+                "{DEV_KVM} is required here"
+            );
+            println!("SKIPPED: {DEV_KVM} is not there");
+            return;
+        }
+        let kvm = open_kvm(Path::new(DEV_KVM)).unwrap();
+        for interrupts in [false, true] {
+            let ram = Arc::new(Ram::new(Walks::behind(MEMORY).end()).unwrap());
+            let host = Host::new(&kvm, ram, interrupts).unwrap();
+            let mut vcpu = host.vcpu(0).unwrap();
+            // As after a reset, but from the beginning of memory on.
+            let mut system = vcpu.get_sregs().unwrap();
+            (system.cs.base, system.cs.selector) = (0, 0);
+            vcpu.set_sregs(&system).unwrap();
+            let mut first = |place, value| first_to_come(&host, &mut vcpu, place::port(place), value);
+            for (place, value) in [
+                (place::WILDCARD, 7),
+                (place::DATAMATCH, place::DATA),
+                (place::COALESCED, 7),
+                (place::LISTENER, 7),
+            ] {
+                assert_eq!(
+                    first(place, value),
+                    doorbell::EXIT,
+                    "{place}, with interrupts: {interrupts}"
+                );
+            }
+            for (place, value) in [(place::NONE, 7), (place::DATAMATCH, place::DATA + 1)] {
+                assert_eq!(first(place, value), place::port(place));
+            }
+        }
+    }
 }

@@ -84,12 +84,17 @@ pub fn run(setup: Setup, path: &Path, mut args: Vec<String>) -> Result<Option<St
     };
     let image = Image::parse(&file).map_err(|error| refused(&error))?;
     let kvm = platform::open_kvm(Path::new(platform::DEV_KVM))?;
-    let walks = setup.walks.then(|| Walks::behind(MEMORY));
-    let apic = setup.interrupts.then(|| Walks::behind(MEMORY).apic());
-    args.extend(walks.iter().flat_map(Walks::arguments));
-    args.extend(apic.map(|address| format!("apic={address}")));
+    let tables = Walks::behind(MEMORY);
+    let ram = Arc::new(Ram::new(tables.end())?);
+    let host = Arc::new(Host::new(&kvm, Arc::clone(&ram), setup.interrupts)?);
+    if setup.walks {
+        args.extend(tables.arguments(host.has_pages_of_1g()));
+    }
+    if setup.interrupts {
+        args.push(format!("apic={}", tables.apic()));
+    }
     args.push("places=1".into());
-    args.push(format!("readonly={}", Walks::behind(MEMORY).read_only()));
+    args.push(format!("readonly={}", tables.read_only()));
     args.insert(0, "vmexit".into());
     let options = Options {
         processors: setup.processors,
@@ -99,12 +104,9 @@ pub fn run(setup: Setup, path: &Path, mut args: Vec<String>) -> Result<Option<St
         ..Options::new(MEMORY)
     };
     let mut world = World::build(&image, &options).map_err(|error| refused(&error))?;
-    let tables = Walks::behind(MEMORY);
-    let ram = Arc::new(Ram::new(tables.end())?);
     world.write_to(ram.as_ref()).map_err(|error| refused(&error))?;
     tables.write_to(ram.as_ref(), world.system.cr3, setup.large);
 
-    let host = Arc::new(Host::new(&kvm, Arc::clone(&ram), setup.interrupts)?);
     let fd = host.vcpu(0)?;
     world.boot_page.tsc_khz = fd.get_tsc_khz().map_err(ExitsError::call("KVM_GET_TSC_KHZ"))?.into();
     if let Some(page) = ram.window(map::BOOT_PAGE, BootPage::SIZE) {

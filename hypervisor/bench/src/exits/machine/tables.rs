@@ -70,14 +70,15 @@ impl Walks {
         4 * TOP + PAGE
     }
 
-    /// What tells the guest.
-    pub(super) fn arguments(&self) -> Vec<String> {
-        vec![
-            format!("walk4k={}", TOP),
+    /// What tells the guest; of pages of 1 GiB only if there are `huge` ones.
+    pub(super) fn arguments(self, huge: bool) -> Vec<String> {
+        let mut arguments = vec![
+            format!("walk4k={TOP}"),
             format!("walk2m={}", 2 * TOP),
-            format!("walk1g={}", 3 * TOP + self.region),
             format!("walklen={REGION}"),
-        ]
+        ];
+        arguments.extend(huge.then(|| format!("walk1g={}", 3 * TOP + self.region)));
+        arguments
     }
 
     /// Writes tables behind the region, and leads the top table at `cr3` to them. With `large`, the host is asked for

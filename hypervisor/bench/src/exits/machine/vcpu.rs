@@ -64,11 +64,11 @@ impl Vcpu for LabVcpu {
     type Error = Error;
 
     fn run(&mut self) -> Result<Exit<'_>, Error> {
+        // What the kernel has kept is taken whenever there is an occasion, as device models do.
+        while let Ok(Some(_)) = self.inner.fd_mut().coalesced_mmio_read() {}
         if let Some(left) = self.left.take() {
             self.leave_stamps(left);
         }
-        // What the kernel has kept is taken whenever there is an occasion, as device models do.
-        while let Ok(Some(_)) = self.inner.fd_mut().coalesced_mmio_read() {}
         let exit = self.inner.run()?;
         let left = now();
         match exit {
