@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use spin::Mutex;
+
 use super::Physical;
 
 /// Size of a page, in bytes.
@@ -9,6 +11,9 @@ pub const PAGE_SIZE: usize = 4096;
 
 /// How many pages are looked at to find some that lie side by side.
 const TRIED: usize = 64;
+
+/// Who looks for some that lie side by side.
+static SEARCH: Mutex<()> = Mutex::new(());
 
 /// There is no page left for this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,12 +38,14 @@ impl Pages {
     }
 
     /// So many zeroed pages, each behind the one before. Pages are given out one by one, so several
-    /// are taken until some happen to lie so, and the others go back.
+    /// are taken until some happen to lie so, and the others go back. One processor does so at a time: two in step
+    /// would each get every other page.
     ///
     /// # Errors
     ///
     /// [`NoPage`].
     pub fn side_by_side(physical: &'static dyn Physical, what: &'static str, count: usize) -> Result<Self, NoPage> {
+        let _alone = SEARCH.lock();
         let mut taken = Vec::new();
         let mut found = None;
         while found.is_none() && taken.len() < TRIED {
@@ -187,6 +194,40 @@ mod tests {
         assert_eq!(left, [0x5000, 0x6000, 0x9000]);
         drop(pages);
         assert_eq!(physical.0.lock().unwrap().len(), 6);
+    }
+
+    #[test]
+    fn who_looks_at_the_same_time_as_another_finds_some_too() {
+        /// Gives out every page once, to one and the other in turn if they ask at the same time.
+        struct InTurn(Mutex<u64>);
+        // SAFETY: as of `Some`, nothing is read or written.
+        unsafe impl Physical for InTurn {
+            fn allocate(&self) -> Option<u64> {
+                let mut next = self.0.lock().unwrap();
+                *next += PAGE_SIZE as u64;
+                let page = *next;
+                drop(next);
+                std::thread::sleep(std::time::Duration::from_micros(50));
+                Option::Some(page)
+            }
+
+            unsafe fn release(&self, _page: u64) {}
+
+            fn pointer(&self, _physical: u64) -> *mut u8 {
+                panic!("nothing is read or written")
+            }
+        }
+        static PAGES: InTurn = InTurn(Mutex::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..8 {
+                        let pages = Pages::side_by_side(&PAGES, "a test", 3).unwrap();
+                        drop(pages);
+                    }
+                });
+            }
+        });
     }
 
     #[test]
