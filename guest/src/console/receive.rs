@@ -123,6 +123,8 @@ impl<'m, H: Host> Receive<'m, H> {
         if self.current.is_some() || self.ended {
             return Ok(true);
         }
+        // First, so that what comes into the room that is given now is reported too.
+        let _ = self.queue.arm();
         self.give_room()?;
         Ok(self.queue.arm())
     }

@@ -1,6 +1,7 @@
 //! A machine that an emulator runs: two streams, of which one says how it ended.
 
 use std::{
+    collections::VecDeque,
     fs,
     io::{self, BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
@@ -22,6 +23,8 @@ const DEBUGGER: &str = "(0).[";
 const END_OF_INPUT: u8 = 4;
 /// Of the kernel's console: the next byte is input, whatever it is (Control-V).
 const LITERAL: u8 = 0x16;
+/// How many of its last lines are told of a machine that went wrong.
+const LAST_LINES: usize = 5;
 /// How long the emulator may take to end after that line.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -120,6 +123,7 @@ impl Machine {
         let (done, watch) = mpsc::channel::<()>();
         let started = Instant::now();
         let (mut begun, mut status) = (false, None);
+        let mut last = VecDeque::new();
         thread::scope(|scope| {
             scope.spawn(move || relay(from, console));
             if let (Some(limit), Some(pid)) = (limit, pid) {
@@ -151,6 +155,8 @@ impl Machine {
                     break;
                 }
                 if begun {
+                    last.push_back(line.to_owned());
+                    last.drain(..last.len().saturating_sub(LAST_LINES));
                     word(line);
                 }
             }
@@ -159,11 +165,13 @@ impl Machine {
         });
         let late = limit.is_some_and(|limit| started.elapsed() >= limit);
         status.ok_or_else(|| {
-            self.failed(if late {
+            let what = if late {
                 "time is up: the machine was killed"
             } else {
                 "the machine ended without saying how"
-            })
+            };
+            let last = last.make_contiguous().join("\n  ");
+            self.failed(&format!("{what}; the hypervisor's last words:\n  {last}"))
         })
     }
 

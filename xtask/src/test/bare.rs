@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long a machine may take for all of them: far more than it takes, so that only one that hangs is killed.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(300);
 /// How long a guest may run that does not end by itself: under KVM, where a busy machine may let it wait before it
 /// begins, and on bare metal, where only its own time counts.
 const TIMEOUTS: [&str; 2] = ["1s", "100ms"];
@@ -394,7 +394,7 @@ fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left
         ..Hardware::default()
     };
     // Bochs with two processors takes eight times as long to boot.
-    let limit = LIMIT * if hardware.processors > 1 { 4 } else { 1 };
+    let limit = LIMIT * if hardware.processors > 1 { 2 } else { 1 };
     let machine = machine.boot_with(image, hardware)?;
     let (named, log) = (machine.named().to_owned(), machine.log().to_owned());
     let console = Mutex::new(Vec::new());

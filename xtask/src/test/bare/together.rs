@@ -70,7 +70,7 @@ pub(super) fn run(chiton: &Path) -> Result<Vec<String>> {
         let mut ends = Vec::new();
         let mut told = Vec::new();
         let status = machine.run(
-            Some(LIMIT * PROCESSORS as u32 * 2),
+            Some(LIMIT * PROCESSORS as u32),
             Input::Nothing,
             Shared(&console),
             |line| match End::parse(line) {
