@@ -318,7 +318,7 @@ mod tests {
     fn a_driver_that_does_not_sleep_hears_nothing() {
         let machine = Machine::new(8, |_, _| Some(0));
         let mut queue = machine.queue();
-        for _ in 0..1000 {
+        for _ in 0..if cfg!(miri) { 20 } else { 1000 } {
             add(&mut queue);
             assert!(!machine.serve());
             assert!(queue.take().unwrap().is_some());
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn whatever_a_device_writes_into_the_used_ring_is_survived() {
         let mut random = crate::random::Random::seeded(1);
-        for _ in 0..2000 {
+        for _ in 0..if cfg!(miri) { 40 } else { 2000 } {
             let machine = Machine::new(8, |_, _| None);
             let mut queue = machine.queue();
             let mut in_flight = 0;

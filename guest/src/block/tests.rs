@@ -75,7 +75,10 @@ struct Bench {
 
 impl Bench {
     fn new(size: u16, features: u64) -> Self {
-        let data = (0..SECTORS * SECTOR).map(|i| (i / SECTOR) as u8).collect();
+        let data = (0..SECTORS)
+            .map(|i| [i as u8; SECTOR as usize])
+            .collect::<Vec<_>>()
+            .concat();
         let log = Rc::new(RefCell::new(Log { data, ..Log::default() }));
         let shared = Rc::clone(&log);
         let machine = Machine::with_features(size, features, move |chain, memory| {

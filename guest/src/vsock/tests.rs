@@ -222,6 +222,7 @@ fn no_more_is_sent_than_the_host_has_room_for() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "long, and nothing in it that Miri could object to")]
 fn the_host_is_told_of_room_when_half_of_it_is_free_again_or_it_asks() {
     let machine = Machine::new();
     let mut driver = machine.driver();

@@ -266,6 +266,7 @@ fn names_that_are_paths_are_refused_everywhere() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "long, and nothing in it that Miri could object to")]
 fn fids_are_bounded_and_known() {
     let memory = Memory::new();
     let mut driver = Driver::ready(&memory, tree());
