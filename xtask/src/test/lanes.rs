@@ -15,6 +15,9 @@ use crate::paths;
 /// tests and emulators leave; fuzzing uses all, and so fills the end. Cargo locks the folder that it builds into, so
 /// that two of the other steps would only wait for each other.
 const BEHIND: [Step; 3] = [Step::Miri, Step::Loom, Step::Fuzz];
+/// What runs beside the step before it: both wait for an emulator, which keeps one processor busy, and what they need
+/// of the folder that all build into was built by then.
+const BESIDE: (Step, Step) = (Step::Qemu, Step::Bare);
 
 /// Runs the steps, each in a process of its own, and tells of each in the order that was asked for.
 pub(super) fn run(steps: &[Step], args: &Args) -> Vec<Report> {
@@ -22,24 +25,37 @@ pub(super) fn run(steps: &[Step], args: &Args) -> Vec<Report> {
         let is_behind = |step: &Step| BEHIND.contains(step);
         let behind = scope.spawn(move || {
             let chosen = BEHIND.into_iter().filter(|step| steps.contains(step));
-            chosen.map(|step| (step, silently(step, args))).collect::<Vec<_>>()
+            chosen
+                .map(|step| (step, silently(step, args, true)))
+                .collect::<Vec<_>>()
         });
-        let mut ahead = Vec::new();
+        let (first, second) = BESIDE;
+        let both = [first, second].iter().all(|step| steps.contains(step));
+        let mut all = Vec::new();
         for &step in steps.iter().filter(|step| !is_behind(step)) {
+            if both && step == second {
+                continue;
+            }
+            let beside = (both && step == first).then(|| scope.spawn(move || silently(second, args, false)));
             heading(step);
-            ahead.push((step, openly(step, args)));
+            all.push((step, openly(step, args)));
+            if let Some(beside) = beside {
+                all.push((second, told(second, beside.join().expect("it does not panic"))));
+            }
         }
         let behind = behind.join().expect("it does not panic");
-        for (step, (_, output)) in &behind {
-            heading(*step);
-            // There is nobody to tell of an output that cannot be written.
-            let _ = io::stderr().write_all(output);
-        }
-        let behind = behind.into_iter().map(|(step, (report, _))| (step, report));
-        let all: Vec<_> = ahead.into_iter().chain(behind).collect();
+        all.extend(behind.into_iter().map(|(step, outcome)| (step, told(step, outcome))));
         let of = |step: &Step| all.iter().find(|(of, _)| of == step).map(|(_, report)| report.clone());
         steps.iter().filter_map(of).collect()
     })
+}
+
+/// Tells what a step has said meanwhile.
+fn told(step: Step, (report, output): (Report, Vec<u8>)) -> Report {
+    heading(step);
+    // There is nobody to tell of an output that cannot be written.
+    let _ = io::stderr().write_all(&output);
+    report
 }
 
 fn heading(step: Step) {
@@ -53,10 +69,13 @@ fn openly(step: Step, args: &Args) -> Report {
     reported(step, args, program, |command| command.status().map(drop))
 }
 
-/// With its output kept, behind whatever else wants a processor.
-fn silently(step: Step, args: &Args) -> (Report, Vec<u8>) {
+/// With its output kept; behind whatever else wants a processor, if `nicely`.
+fn silently(step: Step, args: &Args, nicely: bool) -> (Report, Vec<u8>) {
     let mut output = Vec::new();
     let program = std::env::current_exe().map(|program| {
+        if !nicely {
+            return Command::new(program);
+        }
         let mut nice = Command::new("nice");
         nice.arg(program);
         nice
