@@ -53,7 +53,7 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 100)]
         samples: u32,
         /// How often each case is repeated.
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 6)]
         repeats: u32,
     },
     /// The same computation in a guest and on the host.
