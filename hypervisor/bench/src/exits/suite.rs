@@ -15,7 +15,7 @@ use chiton_shared::measure::REASON_MAX;
 
 use super::catalogue::{Entry, Needs, of_guest};
 use super::convert::{self, NULL};
-use super::machine::{Setup, seen};
+use super::machine::{Setup, processors, seen};
 use super::records::{News, Records};
 use super::{ExitsError, calibrate, host_calls};
 use crate::Result;
@@ -281,6 +281,12 @@ fn notes(setup: Setup, kind: KvmKind, null: Option<u64>) -> Vec<String> {
             "ring 0 is interpreted by this KVM, instruction by instruction: nothing at all took {null} ticks there, \
              which are taken off"
         ));
+    }
+    if setup.processors > 1 && processors() < 2 {
+        notes.push(
+            "this process may use one processor, which both of the guest's share: it is the scheduler that is measured"
+                .into(),
+        );
     }
     notes
 }
