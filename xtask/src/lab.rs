@@ -18,6 +18,15 @@ pub(crate) fn run(command: &[String]) -> Result<i32> {
     } else {
         command.to_vec()
     };
+    qemu::run(&job(command)?)
+}
+
+/// A machine with `chiton`, all guests, and `chiton-bench` if the command names it.
+///
+/// # Errors
+///
+/// If something does not build.
+pub(crate) fn job(command: Vec<String>) -> Result<Job> {
     let chiton = build::chiton()?;
     let guests = guests::all()?;
     guests::build(&guests)?;
@@ -32,7 +41,7 @@ pub(crate) fn run(command: &[String]) -> Result<i32> {
             .iter()
             .map(|guest| (paths::guests().join(&guest.name), format!("/guests/{}", guest.name))),
     );
-    qemu::run(&Job {
+    Ok(Job {
         command,
         files,
         ..Job::default()

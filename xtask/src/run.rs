@@ -116,7 +116,7 @@ fn job(options: &[String], arguments: &[String], chiton: PathBuf, guest: PathBuf
         .file_name()
         .map_or_else(|| "guest".into(), |name| name.to_string_lossy().into_owned());
     let inside = format!("/guests/{name}");
-    nested::refuse_sockets(options)?;
+    nested::refuse_foreign(options)?;
     let (options, disks) = take_disks(options)?;
     let (options, folders) = nested::take_folders(options)?;
     let mut command = vec!["/bin/chiton".to_owned()];

@@ -88,6 +88,10 @@ pub struct Show {
     pub walk: Vec<u64>,
     /// Guest memory in pages of 4 KiB alone.
     pub small_pages: bool,
+    /// EPT without accessed and dirty flags.
+    pub without_accessed_dirty: bool,
+    /// Guest memory by EPT entries that no processor takes, which are mended one by one.
+    pub misconfigure: bool,
     /// What a file knows that this crate does not: keys that begin with `x-`, for examples.
     pub extra: Vec<(String, String)>,
 }
@@ -180,7 +184,7 @@ pub enum CommandError {
 
 /// The keys, for people.
 const KEYS: &str = "guest, arg, env, memory, ring, disk, input, timeout, on, cpus, log, exits, trace, vmcs, controls, check, \
-                    walk, pages";
+                    walk, pages, ept-ad, misconfigure";
 
 /// Reads a command file.
 ///
@@ -298,8 +302,14 @@ fn set(command: &mut Command, line: usize, key: &str, value: &str) -> Result<(),
             "large" => return store(&mut show.small_pages, false),
             _ => "4k or large",
         },
-        "exits" | "trace" | "vmcs" | "controls" | "check" => {
+        "ept-ad" => match value {
+            "0" => return store(&mut show.without_accessed_dirty, true),
+            "1" => return store(&mut show.without_accessed_dirty, false),
+            _ => "0 or 1",
+        },
+        "misconfigure" | "exits" | "trace" | "vmcs" | "controls" | "check" => {
             let flag = match key {
+                "misconfigure" => &mut show.misconfigure,
                 "exits" => &mut show.exits,
                 "trace" => &mut show.trace,
                 "vmcs" => &mut show.control_structure,
@@ -406,7 +416,8 @@ mod tests {
     fn every_key_is_taken_in() {
         let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\n\
                     input=serial\ntimeout=200ms\non=1\ncpus=2\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
-                    walk=0x200000\nwalk=4096\npages=4k\nx-pml=1\n";
+                    walk=0x200000\nwalk=4096\npages=4k\nept-ad=0\n\
+                    misconfigure=1\nx-pml=1\n";
         let [command] = &parse(text.as_bytes()).unwrap()[..] else {
             panic!("one guest")
         };
@@ -435,6 +446,8 @@ mod tests {
                 check: true,
                 walk: vec![0x20_0000, 4096],
                 small_pages: true,
+                without_accessed_dirty: true,
+                misconfigure: true,
                 extra: vec![("x-pml".into(), "1".into())],
             },
         };

@@ -17,6 +17,11 @@ pub struct Options {
     pub slice: u64,
     /// The largest page that guest memory is mapped in.
     pub largest_page: Size,
+    /// Whether EPT keeps accessed and dirty flags, where the processor can.
+    pub accessed_dirty: bool,
+    /// Whether guest memory is mapped from the beginning, by pages of 4 KiB whose entries no processor takes, each of
+    /// which is mended at the exit that it causes: to see what an EPT misconfiguration costs.
+    pub misconfigure: bool,
     /// Whether the rules of VM entries are checked before each of them, and not only when one
     /// fails.
     pub check: bool,
@@ -38,6 +43,8 @@ impl Default for Options {
         Self {
             slice: 10_000_000,
             largest_page: Size::Huge,
+            accessed_dirty: true,
+            misconfigure: false,
             check: false,
             page_log: false,
             views: false,

@@ -281,13 +281,13 @@ pub(crate) fn ramdisk_with(files: &[(String, Vec<u8>)], command: Option<&[String
     ramdisk.finish()
 }
 
-/// A machine that runs a guest with these arguments.
+/// A machine that runs a guest with these lines of the `command` file and these arguments.
 ///
 /// # Errors
 ///
 /// If something does not build, or the machine does not start.
-pub(crate) fn guest(app: &str, arguments: &[String], machine: Emulated) -> Result<Machine> {
-    let ramdisk = ramdisk(app, &[], &[], arguments, 1)?;
+pub(crate) fn guest(app: &str, set: &[String], arguments: &[String], machine: Emulated) -> Result<Machine> {
+    let ramdisk = ramdisk(app, set, &[], arguments, 1)?;
     machine.boot(&image::make(Kind::Bios, Some(&ramdisk), "guest")?)
 }
 

@@ -11,6 +11,7 @@ mod floor;
 mod jail;
 mod lab;
 mod memory;
+mod nested;
 mod net;
 mod processors;
 mod snapshot;
@@ -53,8 +54,20 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 100)]
         samples: u32,
         /// How often each case is repeated.
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 6)]
         repeats: u32,
+    },
+    /// The same work natively, in a guest, and in a guest of the nested machine: the table of `chiton bench nested`.
+    Nested {
+        /// How often each case is repeated.
+        #[arg(long, default_value_t = 6)]
+        repeats: u32,
+        /// How many samples each repeat has here.
+        #[arg(long, default_value_t = 1000)]
+        samples: u32,
+        /// How many samples each repeat has in the nested machine.
+        #[arg(long, default_value_t = 100)]
+        inner_samples: u32,
     },
     /// The same computation in a guest and on the host.
     Compute {
@@ -140,6 +153,11 @@ pub(crate) fn run(bench: Bench, theirs: &[String]) -> Result<i32> {
         }
         Bench::Snapshot { runs } => snapshot::run(runs),
         Bench::ExitsOverhead { runs, exits } => exits::run(runs, exits),
+        Bench::Nested {
+            repeats,
+            samples,
+            inner_samples,
+        } => return nested::run(repeats, samples, inner_samples),
         Bench::Compute { runs } => compute::run(runs),
         Bench::Processors { runs, processors } => processors::run(runs, processors.unwrap_or_else(processors_here)),
         Bench::Block { runs } => block::run(runs),

@@ -101,6 +101,15 @@ pub(crate) fn emulates() -> bool {
 ///
 /// If parts are missing, or the machine ends, or time is up, before the command has a status.
 pub(crate) fn run(job: &Job) -> Result<i32> {
+    run_into(job, &mut io::stdout())
+}
+
+/// The same, with the command's standard output going there.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_into(job: &Job, output: &mut impl Write) -> Result<i32> {
     let parts = packages::parts()?;
     let place = Place::make()?;
     let mark = mark();
@@ -129,7 +138,7 @@ pub(crate) fn run(job: &Job) -> Result<i32> {
         machine.limit(&out, limit);
     }
     let started = Instant::now();
-    let code = relay::until_mark(&mut out, &mut io::stdout(), &marker);
+    let code = relay::until_mark(&mut out, output, &marker);
     match code {
         Ok(Some(code)) => {
             drop(errors.join());

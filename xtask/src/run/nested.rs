@@ -1,5 +1,5 @@
 //! Options of `chiton run` that name something of this machine, for a guest in the machine that QEMU
-//! runs: folders are copied there, and sockets and pipes are refused.
+//! runs: folders are copied there, and sockets, pipes and snapshots are refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,15 +19,24 @@ pub(super) struct Folders {
     bytes: u64,
 }
 
-/// Refuses what would be a socket or a pipe inside, where nobody of this machine can reach it.
+/// Refuses what would be a socket or a pipe inside, where nobody of this machine can reach it, and a snapshot, which was
+/// written on another processor.
 ///
 /// # Errors
 ///
 /// [`Error::Usage`].
-pub(super) fn refuse_sockets(options: &[String]) -> Result<()> {
+pub(super) fn refuse_foreign(options: &[String]) -> Result<()> {
     for option in options {
         let long = option.split('=').next().unwrap_or_default();
         let name = match long {
+            "--from" => {
+                return Err(Error::Usage(
+                    "--from names a snapshot, which goes on only on the processor and by the program that have written \
+                     it, and the machine that QEMU runs has another processor: use `--in host`, or write the snapshot \
+                     and go on from it there with `cargo xtask lab -- COMMAND`"
+                        .into(),
+                ));
+            }
             "--vsock" | "--control" | "--port" => long,
             _ if option.starts_with("-p") => "--port",
             _ => continue,
@@ -128,17 +137,19 @@ mod tests {
     }
 
     #[test]
-    fn sockets_are_refused_by_name() {
+    fn what_is_of_this_machine_alone_is_refused_by_name() {
         for (line, name) in [
             ("--timeout 5s --vsock a", "--vsock"),
             ("--control=a", "--control"),
             ("-v --port log=a", "--port"),
             ("-plog=a", "--port"),
+            ("-v --from warm.snap", "--from"),
+            ("--from=warm.snap", "--from"),
         ] {
-            let error = refuse_sockets(&words(line)).unwrap_err().to_string();
+            let error = refuse_foreign(&words(line)).unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");
         }
-        assert!(refuse_sockets(&words("--disk --folder -v --balloon=1M")).is_ok());
+        assert!(refuse_foreign(&words("--disk --folder -v --balloon=1M")).is_ok());
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | `walklen` | its length in bytes |
 //! | `places` | not 0 if the host has eventfds and zones for the cases |
 //! | `readonly` | where the host has mapped a page that nobody may write |
+//! | `variant` | what sets this machine apart, such as `without_ad`: names of cases end in `_` and this, but for `null` |
 //! | `apic` | where the host has mapped the registers of the local APIC |
 #![no_std]
 #![no_main]
@@ -23,6 +24,7 @@ mod options;
 mod report;
 mod ring0;
 
+use alloc::borrow::Cow;
 use alloc::vec;
 
 use chiton_guest::shared::measure::{Record, Start};
@@ -69,11 +71,12 @@ fn run_all<C: Clock>(options: &Options) {
 
 /// One case, as often as it is to be repeated, unless something is in its way.
 fn run(case: &Case, options: &Options, room: &mut [u64]) {
+    let name = match options.variant {
+        Some(variant) if case.name != "null" => Cow::Owned(alloc::format!("{}_{variant}", case.name)),
+        _ => Cow::Borrowed(case.name),
+    };
     let skip = |reason| {
-        report::say(&Record::Skip {
-            case: case.name,
-            reason,
-        });
+        report::say(&Record::Skip { case: &name, reason });
     };
     if let Err(reason) = case.possible() {
         return skip(reason);
@@ -81,10 +84,10 @@ fn run(case: &Case, options: &Options, room: &mut [u64]) {
     for repeat in 0..options.repeats {
         let mut meter = Meter::new(room, options.warm_up).within(options.budget * boot::page().tsc_khz);
         // Said before, so that whoever reads knows which case did not come to its end.
-        report::begin(case.name, repeat);
+        report::begin(&name, repeat);
         if let Err(reason) = (case.run)(&mut meter, options) {
             return skip(reason);
         }
-        report::finish(case.name, meter);
+        report::finish(&name, meter);
     }
 }

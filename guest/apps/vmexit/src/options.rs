@@ -29,6 +29,8 @@ pub struct Options {
     pub read_only: u64,
     /// Where the local APIC's registers are mapped; 0 for nowhere.
     pub apic: u64,
+    /// What sets this machine apart, if something does: names of cases end in it.
+    pub variant: Option<&'static str>,
     /// The cases; all, if empty.
     cases: Vec<&'static str>,
 }
@@ -47,6 +49,7 @@ impl Options {
             places: false,
             read_only: 0,
             apic: 0,
+            variant: None,
             cases: Vec::new(),
         };
         for arg in args {
@@ -58,7 +61,7 @@ impl Options {
         Ok(options)
     }
 
-    fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
+    fn set(&mut self, key: &str, value: &'static str) -> Result<(), &'static str> {
         let number = || value.parse::<u64>().map_err(|_| "usage: vmexit [KEY=NUMBER…] [CASE…]");
         match key {
             "repeats" => self.repeats = number()?.clamp(1, 1000) as u32,
@@ -72,6 +75,7 @@ impl Options {
             "walklen" => self.walk_length = number()?,
             "places" => self.places = number()? != 0,
             "readonly" => self.read_only = number()?,
+            "variant" => self.variant = Some(value),
             "apic" => self.apic = number()?,
             _ => return Err("there is no such key: see the head of vmexit's main.rs"),
         }

@@ -19,9 +19,10 @@ pub(crate) struct Args {
     list: bool,
     #[command(flatten)]
     measure: Measure,
-    /// Read the records of a machine that has printed them, instead of measuring here.
+    /// Read the records of a machine that has printed them, instead of measuring here. May be given several times,
+    /// for several guests of the machine: the first is what the others are laid over.
     #[arg(long, value_name = "FILE", requires = "machine")]
-    records: Option<PathBuf>,
+    records: Vec<PathBuf>,
     /// What ran the guest of the records.
     #[arg(long, value_name = "MACHINE", requires = "records")]
     machine: Option<Machine>,
@@ -39,7 +40,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Measure {
     /// How often each case is repeated.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
     /// How many samples each repeat has.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -82,9 +83,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         write("-".as_ref(), &cases.iter().map(line).collect::<String>())?;
         return Ok(ExitCode::SUCCESS);
     }
-    if let (Some(path), Some(machine)) = (&args.records, args.machine) {
+    if let Some(machine) = args.machine {
         let mut run = Run::begin(Kind::Exits, machine, args.level);
-        let (calibration, recorded) = bare::read(path, &cases, &args.note)?;
+        let (calibration, recorded) = bare::read(&args.records, &cases, &args.note)?;
         let mut shown = args.output.live(recorded.len());
         recorded.iter().for_each(|case| shown.done(case));
         drop(shown);

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use crate::run::Samples;
+use crate::run::{Disturbed, Samples};
 
 /// What disturbs a measurement while it is made: begun before, asked after.
 ///
@@ -25,14 +25,17 @@ impl Meanwhile {
 
     /// Tells the samples what happened since [`Meanwhile::begin`], which the same thread called.
     pub fn end(self, samples: &mut Samples) {
-        (samples.steal, samples.migrations) = self.so_far();
+        samples.disturbed(self.so_far());
     }
 
     /// Steal and migrations since [`Meanwhile::begin`], which the same thread called.
     #[must_use]
-    pub fn so_far(&self) -> (Option<u64>, Option<u64>) {
+    pub fn so_far(&self) -> Disturbed {
         let since = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
-        (since(steal(), self.steal), since(migrations(), self.migrations))
+        Disturbed {
+            steal: since(steal(), self.steal),
+            migrations: since(migrations(), self.migrations),
+        }
     }
 }
 

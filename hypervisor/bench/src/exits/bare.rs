@@ -1,6 +1,6 @@
 //! Records that a machine without this program has printed: bare VMX, bare SVM, or KVM somewhere else.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::ExitsError;
 use super::catalogue::{Entry, Needs, of_guest};
@@ -11,13 +11,50 @@ use crate::{Error, Result};
 
 /// How many bytes of a file are read.
 const MAX_FILE: usize = 64 << 20;
+/// Why a case was not recorded that takes a hypervisor which is told to be different.
+const OF_EPT: &str = "no hypervisor below these guests was told to do it: bare VMX alone has EPT, and does \
+                      (`cargo xtask bench exits-bare`)";
 
-/// The cases of a file of records, with these notes made of the first that was measured: they are of all.
+/// The cases of files of records, each of one guest of the same machine, with these notes made of the first that was
+/// measured: they are of all. The first file has the clock, and says of a case that is in none of them why.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, or is not what a measuring guest prints.
-pub fn read(path: &Path, entries: &[&'static Entry], notes: &[String]) -> Result<(Calibration, Vec<Case>)> {
+/// If a file cannot be read, or is not what a measuring guest prints.
+pub fn read(paths: &[PathBuf], entries: &[&'static Entry], notes: &[String]) -> Result<(Calibration, Vec<Case>)> {
+    let all: Result<Vec<_>> = paths.iter().map(|path| records(path)).collect();
+    let mut merged: Option<(Calibration, Vec<Case>)> = None;
+    for records in &all? {
+        let (calibration, of_it) = cases(records, entries)?;
+        let Some((_, merged)) = &mut merged else {
+            merged = Some((calibration, of_it));
+            continue;
+        };
+        for (case, new) in merged.iter_mut().zip(of_it) {
+            if is_about(records, &new.name) {
+                *case = new;
+            }
+        }
+    }
+    let nothing = || ExitsError::Nothing("no file of records was named".into());
+    let (calibration, mut cases) = merged.ok_or_else(nothing)?;
+    let measured = cases.iter_mut().find_map(|case| match &mut case.outcome {
+        Outcome::Measured(measured) => Some(measured),
+        Outcome::Skipped { .. } => None,
+    });
+    if let Some(measured) = measured {
+        measured.notes.extend_from_slice(notes);
+    }
+    Ok((calibration, cases))
+}
+
+/// Whether records say something of a case, be it that the guest was lost there.
+fn is_about(records: &Records, name: &str) -> bool {
+    records.get(name).is_some() || records.open() == Some(name)
+}
+
+/// The records of a file.
+fn records(path: &Path) -> Result<Records> {
     let bytes = std::fs::read(path).map_err(|source| Error::Read {
         path: path.into(),
         source,
@@ -29,19 +66,11 @@ pub fn read(path: &Path, entries: &[&'static Entry], notes: &[String]) -> Result
         });
     }
     // What is no text is no record either.
-    let records = Records::read(&String::from_utf8_lossy(&bytes)).map_err(|source| ExitsError::Records {
+    let read = Records::read(&String::from_utf8_lossy(&bytes)).map_err(|source| ExitsError::Records {
         from: path.display().to_string(),
         source,
     })?;
-    let (calibration, mut cases) = cases(&records, entries)?;
-    let measured = cases.iter_mut().find_map(|case| match &mut case.outcome {
-        Outcome::Measured(measured) => Some(measured),
-        Outcome::Skipped { .. } => None,
-    });
-    if let Some(measured) = measured {
-        measured.notes.extend_from_slice(notes);
-    }
-    Ok((calibration, cases))
+    Ok(read)
 }
 
 /// The cases of records.
@@ -60,6 +89,7 @@ fn cases(records: &Records, entries: &[&'static Entry]) -> Result<(Calibration, 
             // These are cases of the same guest in other machines, which this one was not.
             _ if elsewhere(entry) => Ok(convert::skipped(entry, "it is a case of KVM alone")),
             Some(recorded) => convert::case(entry, recorded, null, &[]),
+            None if matches!(entry.needs, Needs::Bare(_)) => Ok(convert::skipped(entry, OF_EPT)),
             None if records.done => Ok(convert::skipped(entry, "it was not among the cases that the guest ran")),
             None => Ok(convert::skipped(entry, "the records end before it")),
         })
@@ -74,7 +104,7 @@ fn cases(records: &Records, entries: &[&'static Entry]) -> Result<(Calibration, 
 /// Whether a case is of a machine that only KVM makes.
 fn elsewhere(entry: &Entry) -> bool {
     match entry.needs {
-        Needs::Host | Needs::Never | Needs::WalkLarge => true,
+        Needs::Host | Needs::WalkLarge => true,
         // A kick is one wherever there is a device.
         Needs::Hosted => of_guest(entry.name) != entry.name,
         _ => false,
@@ -104,6 +134,32 @@ mod tests {
         assert!(reason("wbinvd").contains("was lost there"));
         assert!(reason("invd").contains("end before it"));
         assert!(reason("ioctl_floor").contains("KVM alone"));
+    }
+
+    #[test]
+    fn files_of_several_guests_of_a_machine_are_one_run_and_each_has_its_own_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let variant = "@measure 1 tsc_khz=1000 ring=0 processors=1\n\
+            @begin null repeat=0\n@samples 30\n@end null operations=1 warmup=0 count=1 sum=30\n\
+            @begin first_touch_without_ad repeat=0\n@samples 530\n\
+            @end first_touch_without_ad operations=1 warmup=0 count=1 sum=530\n\
+            @begin first_touch_misconfigured repeat=0\n";
+        let paths = [write("a", RECORDS), write("b", variant)];
+        let entries: Vec<_> = CASES.iter().collect();
+        let (calibration, cases) = read(&paths, &entries, &["emulated".into()]).unwrap();
+        assert_eq!(calibration.null_ticks, 10);
+        let case = |name: &str| cases.iter().find(|case| case.name == name).unwrap();
+        assert_eq!(case("cpuid").repeats()[0].values, [(100, 1)]);
+        assert_eq!(case("first_touch_without_ad").repeats()[0].values, [(500, 1)]);
+        let reason = |name| format!("{:?}", case(name).outcome);
+        assert!(reason("first_touch_misconfigured").contains("was lost there"));
+        assert!(reason("walk_heap_cold_without_ad").contains("bare VMX alone has EPT"));
+        assert!(reason("vmcall").contains("it hangs"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::suite::Plan;
 use super::{ExitsError, calibrate};
 use crate::Result;
 use crate::environment::Meanwhile;
-use crate::run::Case;
+use crate::run::{Case, Disturbed};
 
 /// A region that is given to a machine and taken away again, in bytes.
 const REGION: usize = 2 << 20;
@@ -76,7 +76,7 @@ pub(super) fn record(
             recorded.skipped = Some(reason.into());
             break;
         }
-        let (steal, migrations) = meanwhile.so_far();
+        let Disturbed { steal, migrations } = meanwhile.so_far();
         recorded.operations = meter.operations();
         recorded.repeats.push(Repeat {
             values: meter.finish().iter().map(|ticks| (*ticks, 1)).collect(),

@@ -14,7 +14,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::catalogue::Entry;
 use super::host_calls::{BUDGET_MS, record};
-use super::machine::pin;
+use super::machine::{pin, processors};
 use super::suite::{Follow, Plan};
 use super::{ExitsError, calibrate, convert};
 use crate::Result;
@@ -205,6 +205,9 @@ fn wake(meter: &mut Meter<'_>) -> Done {
 
 /// As in the guest: the turn goes to the other processor and comes back.
 fn round_robin(meter: &mut Meter<'_>) -> Done {
+    if processors() < 2 {
+        return Err("it needs two processors, and this process may use one");
+    }
     let (turn, over) = (AtomicU64::new(0), AtomicBool::new(false));
     meter.at_most(2000, 50);
     std::thread::scope(|scope| {

@@ -13,9 +13,9 @@ use std::time::Duration;
 use chiton_kvm::platform::KvmKind;
 use chiton_shared::measure::REASON_MAX;
 
-use super::catalogue::{Entry, Needs, WITHOUT_AD, of_guest};
+use super::catalogue::{Entry, Needs, of_guest};
 use super::convert::{self, NULL};
-use super::machine::{Setup, seen};
+use super::machine::{Setup, processors, seen};
 use super::records::{News, Records};
 use super::{ExitsError, calibrate, host_calls};
 use crate::Result;
@@ -97,8 +97,9 @@ impl Plan {
                 pending = rest;
             }
         }
-        for entry in self.cases.iter().filter(|entry| entry.needs == Needs::Never) {
-            let case = convert::skipped(entry, WITHOUT_AD);
+        for entry in &self.cases {
+            let Needs::Bare(why_not) = entry.needs else { continue };
+            let case = convert::skipped(entry, why_not);
             follow.done(&case);
             cases.push(case);
         }
@@ -263,7 +264,7 @@ fn setup(kind: KvmKind, needs: Needs) -> Option<Setup> {
         Needs::Walk => walks,
         Needs::WalkLarge => Setup { large: true, ..walks },
         Needs::Hosted => Setup { hosted: true, ..plain },
-        Needs::Host | Needs::Never => return None,
+        Needs::Host | Needs::Bare(_) => return None,
     })
 }
 
@@ -280,6 +281,12 @@ fn notes(setup: Setup, kind: KvmKind, null: Option<u64>) -> Vec<String> {
             "ring 0 is interpreted by this KVM, instruction by instruction: nothing at all took {null} ticks there, \
              which are taken off"
         ));
+    }
+    if setup.processors > 1 && processors() < 2 {
+        notes.push(
+            "this process may use one processor, which both of the guest's share: it is the scheduler that is measured"
+                .into(),
+        );
     }
     notes
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use case::{Case, Measured, Outcome, Unit};
 pub use file::write;
-pub use samples::{Samples, SamplesBuilder};
+pub use samples::{Disturbed, Samples, SamplesBuilder};
 pub use text::Fact;
 
 use crate::environment::Environment;

@@ -32,6 +32,26 @@ pub struct Samples {
     pub migrations: Option<u64>,
 }
 
+/// What disturbed a measurement while it was made, where that is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disturbed {
+    /// How long the processors waited for the host, in nanoseconds.
+    pub steal: Option<u64>,
+    /// How often the measuring thread moved to another processor.
+    pub migrations: Option<u64>,
+}
+
+impl Disturbed {
+    /// What disturbed several, one after the other: known where it is of each.
+    #[must_use]
+    pub fn by_all(all: &[Self]) -> Self {
+        Self {
+            steal: all.iter().map(|one| one.steal).sum(),
+            migrations: all.iter().map(|one| one.migrations).sum(),
+        }
+    }
+}
+
 impl Samples {
     /// How many different values are kept as they are.
     pub const EXACT: usize = 8192;
@@ -60,6 +80,29 @@ impl Samples {
         let bound = |repeat: usize| values.len() * repeat / count;
         let each = (0..count).map(|repeat| Self::of(values[bound(repeat)..bound(repeat + 1)].iter().copied()));
         each.collect()
+    }
+
+    /// The same of values with what disturbed each: of each repeat it is the sum.
+    ///
+    /// # Errors
+    ///
+    /// As [`Samples::of`].
+    pub fn disturbed_repeats(values: &[(u64, Disturbed)], most: usize) -> Result<Vec<Self>> {
+        let (alone, disturbed): (Vec<_>, Vec<_>) = values.iter().copied().unzip();
+        let mut repeats = Self::repeats(&alone, most)?;
+        let mut rest = &disturbed[..];
+        for repeat in &mut repeats {
+            let (of_it, later) = rest.split_at(repeat.count as usize);
+            repeat.disturbed(Disturbed::by_all(of_it));
+            rest = later;
+        }
+        Ok(repeats)
+    }
+
+    /// Notes what disturbed them.
+    pub const fn disturbed(&mut self, by: Disturbed) {
+        self.steal = by.steal;
+        self.migrations = by.migrations;
     }
 
     /// The mean of all samples.
@@ -184,6 +227,23 @@ mod tests {
         assert_eq!(ends.collect::<Vec<_>>(), [(8, 9), (5, 7)]);
         assert_eq!(Samples::repeats(&[1, 2], 6).unwrap().len(), 2);
         assert!(Samples::repeats(&[], 6).is_err());
+    }
+
+    #[test]
+    fn what_disturbed_the_values_of_a_repeat_is_its_own_and_known_if_it_is_of_all() {
+        let by = |steal, migrations| Disturbed { steal, migrations };
+        let values = [
+            (9, by(Some(1), Some(1))),
+            (8, by(Some(2), Some(0))),
+            (7, by(Some(4), None)),
+            (6, by(Some(8), Some(1))),
+        ];
+        let repeats = Samples::disturbed_repeats(&values, 2).unwrap();
+        let of = |samples: &Samples| (samples.min, samples.steal, samples.migrations);
+        assert_eq!(
+            repeats.iter().map(of).collect::<Vec<_>>(),
+            [(8, Some(3), Some(1)), (6, Some(12), None)]
+        );
     }
 
     #[test]

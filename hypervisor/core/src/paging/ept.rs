@@ -182,6 +182,13 @@ impl<'p> Table<'p, Ept> {
         let bit = SUPPRESS_VE;
         self.change(guest, len, &mut Bit { bit, set: !to_guest })
     }
+
+    /// Takes the right to read away from the pages that a range is mapped by, and leaves that to write: an entry that
+    /// no processor takes (SDM volume 3C, section 30.3.3.1), so that the next access is an exit. Or gives it back,
+    /// which asks for no invalidation: a processor remembers nothing of such an entry (section 30.4.3.4).
+    pub fn misconfigure(&mut self, guest: u64, len: u64, yes: bool) -> Change<'_, 'p, Ept> {
+        self.change(guest, len, &mut Bit { bit: READ, set: !yes })
+    }
 }
 
 impl Format for Ept {

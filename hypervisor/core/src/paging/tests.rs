@@ -469,6 +469,28 @@ fn violations_are_explained_by_the_way_as_it_is() {
 }
 
 #[test]
+fn pages_are_misconfigured_on_purpose_and_mended_one_by_one_without_an_invalidation() {
+    let pages = Pages::new(100);
+    let mut table = Table::new(&pages, ept()).unwrap();
+    table
+        .map(0, 0x4000, page(0x20_0000, Size::Small))
+        .settle(|_| ())
+        .unwrap();
+    let change = table.misconfigure(0x1000, 0x2000, true);
+    // A processor may remember that they could be read.
+    assert_eq!(change.needs(), Invalidation::Context);
+    change.settle(|_| ()).unwrap();
+    let broken = |table: &Table<'_, Ept>| [0, 0x1000, 0x2000, 0x3000].map(|at| table.path(at).broken().is_some());
+    assert_eq!(broken(&table), [false, true, true, false]);
+    assert_eq!(table.translate(0x1000), None);
+    let change = table.misconfigure(0x1000, 0x1000, false);
+    assert_ne!(change.needs(), Invalidation::Context);
+    change.settle(|_| panic!("nothing is remembered of it")).unwrap();
+    assert_eq!(broken(&table), [false, false, true, false]);
+    assert_eq!(table.translate(0x1008), Some((0x20_1008, page(0x20_1000, Size::Small))));
+}
+
+#[test]
 fn every_misconfiguration_is_named_with_its_bits() {
     let pages = Pages::new(100);
     let small = ept().page(page(0x20_0000, Size::Small)).unwrap();

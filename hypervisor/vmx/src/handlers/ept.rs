@@ -4,6 +4,7 @@
 //!   violation ─▶ is memory there?
 //!       yes: map a page, and the guest runs the instruction again
 //!       no:  a device register: decode the instruction ─▶ the run loop ─▶ finish it by hand
+//!   misconfiguration ─▶ made on purpose? mend the entry, and the guest runs the instruction again
 //! ```
 
 use chiton_core::decode::{self, Access, LONGEST};
@@ -113,13 +114,16 @@ pub(super) fn complete(vcpu: &mut VmxVcpu, access: Access) -> Result<Next, Error
     }
 }
 
-/// An entry of EPT that no processor takes: an error of the hypervisor, since no guest can write
-/// there.
-pub(super) fn misconfiguration(vcpu: &mut VmxVcpu) -> Next {
+/// An entry of EPT that no processor takes. Unless it was made so on purpose, and is mended, it is an error of the
+/// hypervisor, since no guest can write there.
+pub(super) fn misconfiguration(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
     let address = vcpu.vmcs.get(fields::GUEST_PHYSICAL_ADDRESS);
+    if vcpu.options.misconfigure && memory::mend(&mut vcpu.space, &vcpu.processor, address)? {
+        return Ok(Next::Resume);
+    }
     let path = vcpu.space.table.path(address);
     vcpu.note(format_args!("{path}"));
-    Next::Broken(Broken::Unknown(Basic::EPT_MISCONFIGURATION.0.into()))
+    Ok(Next::Broken(Broken::Unknown(Basic::EPT_MISCONFIGURATION.0.into())))
 }
 
 fn in_64_bit_mode(vcpu: &VmxVcpu) -> bool {

@@ -69,7 +69,7 @@ pub(crate) fn handle(vcpu: &mut VmxVcpu, reason: Basic) -> Result<Next, Error> {
         Basic::HLT => other::hlt(vcpu),
         Basic::IO_INSTRUCTION => io::begin(vcpu),
         Basic::EPT_VIOLATION => ept::violation(vcpu),
-        Basic::EPT_MISCONFIGURATION => Ok(ept::misconfiguration(vcpu)),
+        Basic::EPT_MISCONFIGURATION => ept::misconfiguration(vcpu),
         Basic::PML_FULL => other::page_log_is_full(vcpu),
         Basic::MONITOR_TRAP_FLAG => Ok(Next::Resume),
         Basic::RDMSR => model_specific::rdmsr(vcpu),

@@ -53,12 +53,82 @@ const MACHINES: [(Emulated, &[&str]); 2] = [
     ),
 ];
 
+/// The status of what could not be run.
+const FAILED: i32 = 125;
+/// A hypervisor that is told to be different with EPT.
+struct OfEpt {
+    machine: Emulated,
+    /// The lines of `command`.
+    lines: &'static [&'static str],
+    /// How it ends.
+    status: i32,
+    /// Parts of lines, and what these lines end with.
+    parts: &'static [(&'static str, &'static str)],
+}
+
+const OF_EPT: [OfEpt; 3] = [
+    OfEpt {
+        machine: Emulated::Bochs(Model::SkylakeX),
+        lines: &["guest=hello", "vmcs=1"],
+        status: 0,
+        // Bit 6 of the EPTP: accessed and dirty flags.
+        parts: &[("  EPT pointer  ", "05e")],
+    },
+    OfEpt {
+        machine: Emulated::Bochs(Model::SkylakeX),
+        lines: &["guest=hello", "ept-ad=0", "misconfigure=1", "exits=1", "vmcs=1"],
+        status: 0,
+        parts: &[("  EPT pointer  ", "01e"), ("EPT misconfiguration  ", "")],
+    },
+    OfEpt {
+        machine: Emulated::Qemu(Processor::Svm),
+        lines: &["guest=hello", "misconfigure=1"],
+        status: FAILED,
+        parts: &[("are of EPT, and this processor has NPT", "take the lines away")],
+    },
+];
+
+/// Runs `hello` where EPT is different; returns what is missing.
+fn of_ept(content: &[u8]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for OfEpt {
+        machine,
+        lines,
+        status: wanted,
+        parts,
+    } in OF_EPT
+    {
+        let lines: Vec<_> = lines.iter().map(|line| (*line).to_owned()).collect();
+        let ramdisk = bare::ramdisk_with(&[("guests/hello".into(), content.to_vec())], Some(&lines))?;
+        let machine = machine.boot(&machine.image("shown", Some(&ramdisk))?)?;
+        let named = machine.named().to_owned();
+        let mut said = Vec::new();
+        let status = machine.run(Some(LIMIT), Input::Nothing, io::sink(), |line| {
+            said.push(line.to_owned())
+        })?;
+        let there = |(part, end): &&(&str, &str)| said.iter().any(|line| line.contains(part) && line.ends_with(end));
+        let missing: Vec<_> = parts.iter().filter(|part| !there(part)).collect();
+        // All memory is mapped from the beginning, so what is not there is touched by nobody.
+        let violates = said.iter().any(|line| line.starts_with("EPT violation  "));
+        if status != wanted || !missing.is_empty() || violates {
+            found.push(format!(
+                "{named} with {lines:?} ends with {status}, and does not show {missing:?}:\n{}",
+                said.join("\n")
+            ));
+        }
+    }
+    Ok(found)
+}
+
 /// Runs `hello` with all of it on both; returns what is missing.
 pub(super) fn run() -> Result<Vec<String>> {
     let path = paths::guests().join("hello");
     let content = fs::read(&path).map_err(Error::file("read", &path))?;
-    let ramdisk = bare::ramdisk_with(&[("guests/hello".into(), content)], Some(&LINES.map(str::to_owned)))?;
-    let mut found = Vec::new();
+    let ramdisk = bare::ramdisk_with(
+        &[("guests/hello".into(), content.clone())],
+        Some(&LINES.map(str::to_owned)),
+    )?;
+    let mut found = of_ept(&content)?;
     for (machine, of_it) in MACHINES {
         let machine = machine.boot(&machine.image("shown", Some(&ramdisk))?)?;
         let named = machine.named().to_owned();

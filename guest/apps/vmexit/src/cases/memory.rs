@@ -1,6 +1,6 @@
 //! Memory: the first touch of a page, and page walks.
 
-use alloc::alloc::{Layout, alloc};
+use alloc::alloc::{Layout, alloc, dealloc};
 
 use chiton_guest::host;
 use chiton_guest::shared::measure::place;
@@ -15,12 +15,13 @@ const LARGE: usize = 2 << 20;
 /// How many pages a repeat of the first touch takes, which it does not give back: pages are new only once.
 const FRESH: usize = 512;
 
-pub fn all<C: Clock>() -> [Case; 10] {
+pub fn all<C: Clock>() -> [Case; 11] {
     [
         Case::any("first_touch", |meter, _| touch::<C>(meter)),
         Case::any("write_protected", |meter, options| write_protected::<C>(meter, options)),
         Case::any("write_read_only", |meter, options| write_read_only::<C>(meter, options)),
         Case::any("walk_heap_warm", |meter, _| walk_heap::<C>(meter)),
+        Case::any("walk_heap_cold", |meter, _| walk_heap_cold::<C>(meter)),
         Case::any("walk_4k_warm", |m, o| walk::<C>(m, o, 0, true)),
         Case::any("walk_4k_cold", |m, o| walk::<C>(m, o, 0, false)),
         Case::any("walk_2m_warm", |m, o| walk::<C>(m, o, 1, true)),
@@ -84,6 +85,18 @@ fn walk_heap<C: Clock>(meter: &mut Meter<'_>) -> Done {
     let start = keep(WARM_PAGES, LARGE)?;
     // SAFETY: as above.
     unsafe { chase::<C>(meter, start, WARM_PAGES) }
+}
+
+/// Through more of the heap than a translation buffer holds; the memory is the same each time.
+fn walk_heap_cold<C: Clock>(meter: &mut Meter<'_>) -> Done {
+    const PAGES: usize = 2048;
+    let layout = Layout::from_size_align(PAGES * PAGE, PAGE).map_err(|_| "no such memory")?;
+    let start = keep(PAGES, PAGE)?;
+    // SAFETY: the pages were allocated, and are used for nothing else.
+    let done = unsafe { chase::<C>(meter, start, PAGES) };
+    // SAFETY: they came from the allocator by this layout, and the chase is over.
+    unsafe { dealloc(start, layout) };
+    done
 }
 
 /// Through the region that the host has mapped three times, by pages of one of the sizes.

@@ -26,6 +26,11 @@ impl Backend for Svm {
         symbols: Symbols<'static>,
         apic: Option<GuestApic>,
     ) -> Result<SvmVcpu, Refused> {
+        if show.without_accessed_dirty || show.misconfigure {
+            return Err(Refused::new(
+                &"ept-ad=0 and misconfigure=1 are of EPT, and this processor has NPT: take the lines away",
+            ));
+        }
         let mut options = Options {
             check: show.check,
             apic,

@@ -31,6 +31,8 @@ impl Backend for Vmx {
     ) -> Result<VmxVcpu, Refused> {
         let mut options = Options {
             check: show.check,
+            accessed_dirty: !show.without_accessed_dirty,
+            misconfigure: show.misconfigure,
             apic,
             ..Options::default()
         };

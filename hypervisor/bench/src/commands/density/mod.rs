@@ -23,9 +23,10 @@ use std::{
 
 use chiton_bench::{
     Result,
+    environment::Meanwhile,
     host::Memory,
     output::{Live, Output},
-    run::{Case, GROWTH, Kind, Machine, Run, Samples, Unit, write},
+    run::{Case, Disturbed, GROWTH, Kind, Machine, Run, Samples, Unit, write},
     trial::{self, Chiton, Interrupt, Place, Programs, TrialError, answer},
 };
 use keeper::Keeper;
@@ -126,7 +127,12 @@ impl Bench<'_> {
         let mut count = 0;
         for next in steps(target) {
             let began = Instant::now();
-            let (times, full) = self.start(count, next - count)?;
+            let meanwhile = Meanwhile::begin();
+            let (times, migrations, full) = self.start(count, next - count)?;
+            let disturbed = Disturbed {
+                migrations,
+                ..meanwhile.so_far()
+            };
             if let (true, Count::Exactly(asked)) = (full, asked) {
                 return Err(self
                     .room
@@ -137,7 +143,7 @@ impl Bench<'_> {
                 break;
             }
             let took = began.elapsed();
-            cases.extend(starts(count, &times, took)?);
+            cases.extend(starts(count, &times, took, disturbed)?);
             count += times.len();
             thread::sleep(SETTLE);
             self.interrupt.check()?;
@@ -151,16 +157,17 @@ impl Bench<'_> {
         Ok((cases, count))
     }
 
-    /// Starts more, or as many as there is room for. Returns how long each took, in nanoseconds, and whether
-    /// there was room for fewer.
-    fn start(&self, already: usize, more: usize) -> trial::Result<(Vec<u64>, bool)> {
+    /// Starts more, or as many as there is room for. Returns how long each took, in nanoseconds, how often the threads
+    /// that start them moved, and whether there was room for fewer.
+    fn start(&self, already: usize, more: usize) -> trial::Result<(Vec<u64>, Option<u64>, bool)> {
         let next = AtomicUsize::new(0);
-        let one_after_the_other = || -> trial::Result<(Vec<u64>, bool)> {
+        let one_after_the_other = || -> trial::Result<(Vec<u64>, Disturbed, bool)> {
+            let meanwhile = Meanwhile::begin();
             let mut times = Vec::new();
             while next.fetch_add(1, Ordering::Relaxed) < more {
                 self.interrupt.check()?;
                 if !self.room.has_some(&Memory::read()?) {
-                    return Ok((times, true));
+                    return Ok((times, meanwhile.so_far(), true));
                 }
                 let began = Instant::now();
                 // After a failure nobody starts another.
@@ -169,19 +176,20 @@ impl Bench<'_> {
                 self.live
                     .part(already + times.len(), already + more, "instances started");
             }
-            Ok((times, false))
+            Ok((times, meanwhile.so_far(), false))
         };
         thread::scope(|scope| {
             let jobs: Vec<_> = (0..self.jobs).map(|_| scope.spawn(one_after_the_other)).collect();
-            let (mut all, mut full) = (Vec::new(), false);
+            let (mut all, mut disturbed, mut full) = (Vec::new(), Vec::new(), false);
             for job in jobs {
-                let (times, no_room) = job
+                let (times, by, no_room) = job
                     .join()
                     .map_err(|_| TrialError::Found("a thread that starts instances panicked".into()))??;
                 all.extend(times);
+                disturbed.push(by);
                 full |= no_room;
             }
-            Ok((all, full))
+            Ok((all, Disturbed::by_all(&disturbed).migrations, full))
         })
     }
 
@@ -207,14 +215,15 @@ fn steps(last: usize) -> Vec<usize> {
 }
 
 /// How long each of those that were started last took, and how many were started in a second.
-fn starts(before: usize, times: &[u64], took: Duration) -> Result<Vec<Case>> {
+fn starts(before: usize, times: &[u64], took: Duration, disturbed: Disturbed) -> Result<Vec<Case>> {
     let group = format!("{}{GROWTH}", before + times.len());
     let what = format!(
         "`chiton run --detach` of an image, from before exec to the guest's start, the instances {} to {}",
         before + 1,
         before + times.len()
     );
-    let samples = Samples::of(times.iter().copied())?;
+    let mut samples = Samples::of(times.iter().copied())?;
+    samples.disturbed(disturbed);
     let mut case = Case::measured(show::START, &group, &what, Unit::Nanoseconds, vec![samples]);
     let rate = times.len() as f64 / took.as_secs_f64();
     case.note(format!("{rate:.1} starts a second"));
@@ -224,6 +233,20 @@ fn starts(before: usize, times: &[u64], took: Duration) -> Result<Vec<Case>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_disturbed_the_starts_is_written_down_with_them() {
+        let by = Disturbed {
+            steal: Some(5),
+            migrations: Some(1),
+        };
+        let cases = starts(0, &[2, 1], Duration::from_secs(1), by).unwrap();
+        let samples = &cases[0].repeats()[0];
+        assert_eq!(
+            (samples.count, samples.steal, samples.migrations),
+            (2, Some(5), Some(1))
+        );
+    }
 
     #[test]
     fn one_looks_at_round_numbers_and_at_the_last() {

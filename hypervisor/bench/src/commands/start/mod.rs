@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use chiton_bench::{
     Result,
+    environment::Meanwhile,
     output::{Live, Output},
-    run::{Case, Kind, Machine, PHASE, Run, Samples, Unit, write},
+    run::{Case, Disturbed, Kind, Machine, PHASE, Run, Samples, Unit, write},
     timeline::{Recorder, Waterfall},
     trial::{self, Interrupt, Place, Programs},
 };
@@ -41,8 +42,11 @@ const REPEATS: usize = 6;
 struct Measured {
     variant: &'static Variant,
     /// Or why there is nothing.
-    starts: std::result::Result<Vec<Waterfall>, String>,
+    starts: std::result::Result<Vec<Start>, String>,
 }
+
+/// One start, and what disturbed it.
+type Start = (Waterfall, Disturbed);
 
 /// Measures and shows.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -82,11 +86,13 @@ fn measure(bed: &Bed, runs: u32, interrupt: &Interrupt, live: &Live) -> trial::R
         live.part(round as usize, (runs + WARM) as usize, "rounds");
         for (way, measured) in &mut all {
             if let (Some(way), Ok(starts)) = (way, &mut measured.starts) {
+                let meanwhile = Meanwhile::begin();
                 let waterfall = way(&mut recorder);
+                let disturbed = meanwhile.so_far();
                 interrupt.check()?;
                 let waterfall = waterfall?;
                 if round >= WARM {
-                    starts.push(waterfall);
+                    starts.push((waterfall, disturbed));
                 }
             }
         }
@@ -105,17 +111,19 @@ fn cases(measured: &Measured) -> Result<Vec<Case>> {
         }
     };
     let case = |name: &str, what: &str, of: &dyn Fn(&Waterfall) -> Option<u64>| -> Result<Case> {
-        let values: Vec<u64> = starts.iter().filter_map(of).collect();
-        let repeats = Samples::repeats(&values, REPEATS)?;
+        let values = starts
+            .iter()
+            .filter_map(|(start, disturbed)| Some((of(start)?, *disturbed)));
+        let repeats = Samples::disturbed_repeats(&values.collect::<Vec<_>>(), REPEATS)?;
         Ok(Case::measured(name, group, what, Unit::Nanoseconds, repeats))
     };
     let mut cases = vec![case(show::WHOLE, what, &|start| Some(start.total()))?];
-    if starts.iter().any(|start| start.to_first_instruction().is_some()) {
+    if starts.iter().any(|(start, _)| start.to_first_instruction().is_some()) {
         let first = "from before exec to the guest's first instruction";
         cases.push(case(show::FIRST, first, &Waterfall::to_first_instruction)?);
     }
     let mut names: Vec<&str> = Vec::new();
-    for (name, _) in starts.iter().flat_map(|start| &start.phases) {
+    for (name, _) in starts.iter().flat_map(|(start, _)| &start.phases) {
         if !names.contains(&name.as_str()) {
             names.push(name);
         }
@@ -200,7 +208,7 @@ const PHASES: &[(&str, &str)] = &[
 mod tests {
     use super::*;
 
-    fn measured(starts: std::result::Result<Vec<Waterfall>, String>) -> Measured {
+    fn measured(starts: std::result::Result<Vec<Start>, String>) -> Measured {
         Measured {
             variant: &VARIANTS[0],
             starts,
@@ -209,8 +217,13 @@ mod tests {
 
     #[test]
     fn a_kind_of_start_has_a_case_for_the_whole_and_for_each_phase() {
-        let start = |exec, loop_| Waterfall {
-            phases: vec![("exec".into(), exec), ("device loop".into(), loop_), ("exit".into(), 3)],
+        let start = |exec, loop_| {
+            let phases = vec![("exec".into(), exec), ("device loop".into(), loop_), ("exit".into(), 3)];
+            let disturbed = Disturbed {
+                steal: Some(1),
+                migrations: Some(2),
+            };
+            (Waterfall { phases }, disturbed)
         };
         let cases = cases(&measured(Ok((0..20).map(|n| start(10 + n, 5)).collect()))).unwrap();
         let names: Vec<_> = cases.iter().map(|case| case.name.as_str()).collect();
@@ -226,6 +239,14 @@ mod tests {
         );
         assert_eq!(cases[0].repeats().len(), REPEATS);
         assert_eq!((cases[0].repeats()[0].min, cases[1].repeats()[5].max), (18, 34));
+        // Four of the starts are in the first of the repeats of each case, or three.
+        for case in &cases {
+            let first = &case.repeats()[0];
+            assert_eq!(
+                (first.steal, first.migrations),
+                (Some(first.count), Some(2 * first.count))
+            );
+        }
         let shown = show::group(&cases.iter().collect::<Vec<_>>());
         assert!(shown.lines().any(|line| line.starts_with("device loop ")), "{shown}");
     }

@@ -2,8 +2,8 @@
 
 use std::mem::offset_of;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use chiton_kvm::Ram;
@@ -273,11 +273,25 @@ fn same_clock(vcpu: &VcpuFd) {
     let _ = unsafe { libc::ioctl(vcpu.as_raw_fd(), KVM_SET_DEVICE_ATTR, &raw const attribute) };
 }
 
-/// Keeps the calling thread on one of the processors that it may use, if there are so many. Where that is not
+/// The processors that this program may use, as it was started: a thread that is pinned hands its one on to those that
+/// it starts, so this is asked once, before any is.
+fn allowed() -> &'static [usize] {
+    static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
+    ALLOWED.get_or_init(|| {
+        let allowed = sched_getaffinity(None).unwrap_or_default();
+        (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect()
+    })
+}
+
+/// How many processors this program may use.
+pub(crate) fn processors() -> usize {
+    allowed().len()
+}
+
+/// Keeps the calling thread on one of the processors that the program may use, if there are so many. Where that is not
 /// possible it stays free, and its migrations are recorded.
 pub(crate) fn pin(number: usize) {
-    let Ok(allowed) = sched_getaffinity(None) else { return };
-    let all: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+    let all = allowed();
     let Some(cpu) = all.get(number).or(all.last()) else {
         return;
     };
@@ -296,6 +310,23 @@ mod tests {
     use kvm_ioctls::VcpuExit;
 
     use super::*;
+
+    #[test]
+    fn a_thread_that_a_pinned_one_starts_has_a_processor_of_its_own() {
+        fn pinned(number: usize) -> Vec<usize> {
+            pin(number);
+            let set = sched_getaffinity(None).unwrap();
+            (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+        }
+        let (one, other) = std::thread::spawn(|| {
+            let one = pinned(0);
+            (one, std::thread::spawn(|| pinned(1)).join().unwrap())
+        })
+        .join()
+        .unwrap();
+        assert_eq!(one, allowed()[..1]);
+        assert_eq!(other, [*allowed().get(1).unwrap_or(&allowed()[0])]);
+    }
 
     /// The port of the first write that comes to the program, of one to this port with this value and one to EXIT.
     fn first_to_come(host: &Host, vcpu: &mut VcpuFd, port: u16, value: u32) -> u16 {

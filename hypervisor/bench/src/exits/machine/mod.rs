@@ -33,7 +33,7 @@ use chiton_shared::memory::GuestMemory;
 
 use super::ExitsError;
 use board::LabBoard;
-pub(crate) use host::pin;
+pub(crate) use host::{pin, processors};
 
 use host::Host;
 use tables::Walks;

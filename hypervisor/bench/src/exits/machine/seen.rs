@@ -8,6 +8,7 @@ use chiton_kvm::KernelStats;
 
 use crate::environment::Meanwhile;
 use crate::exits::records::Seen;
+use crate::run::Disturbed;
 
 /// With what the line begins.
 const WORD: &str = "#seen";
@@ -34,7 +35,7 @@ impl Before {
         let grown = |now: Option<u64>| Some(now?.saturating_sub(self.exits?));
         // The exit by which the end was said is not one of the case.
         let exits = grown(exits(stats)).map(|exits| exits.saturating_sub(self.lines + 1));
-        let (steal, migrations) = self.meanwhile.so_far();
+        let Disturbed { steal, migrations } = self.meanwhile.so_far();
         let mut line = WORD.to_owned();
         for (key, value) in [("exits", exits), ("migrations", migrations), ("steal", steal)] {
             if let Some(value) = value {
