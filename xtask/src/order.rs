@@ -1,4 +1,4 @@
-//! `cargo xtask order`: which functions of `chiton` run when a guest does, in the order of their first calls.
+//! `cargo xtask order`: which functions of `chiton` run when a guest does or goes on from a snapshot, in the order of their first calls.
 //!
 //! What runs together is then linked together (`hypervisor/cli/order.ld`), so that a start touches a tenth of the
 //! pages that it would touch otherwise. Functions go by name: the list is as good as new after most changes, and
@@ -8,6 +8,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    ffi::OsString,
     fs::{self, File},
     io,
     os::unix::{fs::FileExt, process::CommandExt},
@@ -16,6 +17,7 @@ use std::{
 };
 
 use crate::{
+    bench::snapshot,
     build::{self, STATIC_TARGET, cargo},
     command,
     error::{Error, Result},
@@ -60,10 +62,25 @@ pub(crate) fn run() -> Result<()> {
     let text = fs::read_to_string(&map).map_err(Error::file("read", &map))?;
     let functions = in_map(&text);
 
+    let place = snapshot::Place::new()?;
+    let file = place.0.join("snapshot");
+    snapshot::take(
+        &chiton,
+        &guests::resolve("counter")?,
+        24,
+        &place.0.join("c.sock"),
+        &file,
+    )?;
+    let memory = ["--memory", "24M"].map(OsString::from);
+    let runs = [
+        [&memory[..], &[guests::resolve("hello")?.into()]].concat(),
+        [&memory[..], &[guests::resolve("cat")?.into()]].concat(),
+        vec!["--from".into(), file.into()],
+    ];
     let (mut order, mut known) = (Vec::new(), HashSet::new());
-    for guest in ["hello", "cat"] {
+    for words in runs {
         let mut run = build::without_jail(&chiton);
-        run.args(["run", "--memory", "24M"]).arg(guests::resolve(guest)?);
+        run.arg("run").args(words);
         let called = watch(run.stdin(Stdio::null()).stdout(Stdio::null()), &chiton, &functions);
         let called = called.map_err(|source| Error::Start {
             program: chiton.display().to_string(),

@@ -12,12 +12,16 @@
 //!                   the same as once, in a jail made in the folder PLACE and in these new control groups
 //! ```
 //!
+//! With `CHITON_TIMELINE=N` in its environment it says in the descriptor N when the guest's first instruction comes, as
+//! `chiton` does.
+//!
 //! No Rust runtime, no allocation, no clean-up: the process ends and the kernel takes all back.
 #![no_main]
 
 mod guest;
 mod jail;
 mod kvm;
+mod timeline;
 
 use core::ffi::{CStr, c_char, c_int};
 
@@ -81,6 +85,7 @@ fn run(kvm: i32, exits: u32) -> Option<u32> {
 /// Runs the guest in a machine's memory.
 fn go(mut machine: Machine) -> Option<u32> {
     machine.enter(guest::CODE, guest::PAGE_TABLES, guest::TSS)?;
+    timeline::first_instruction();
     let mut seen = 0;
     while machine.run()? == guest::NOP {
         seen += 1;

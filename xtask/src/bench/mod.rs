@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: what Chiton costs, next to the least that it could cost.
 //!
 //! Everything that is compared runs interleaved, one after the other in each round, so that a
-//! machine that gets slower for a while does so for all.
+//! machine that gets slower for a while does so for all. Starts run with real-time priority where that is allowed, so
+//! that what else the machine does takes no time from them.
 
 mod block;
 mod compute;
@@ -14,7 +15,7 @@ mod memory;
 mod nested;
 mod net;
 mod processors;
-mod snapshot;
+pub(crate) mod snapshot;
 mod start;
 mod stats;
 mod virtio;
@@ -33,7 +34,7 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 200)]
         runs: usize,
     },
-    /// From exec to exit of a guest that goes on from a snapshot, by the size of its memory.
+    /// From exec to the first instruction of a guest that goes on from a snapshot, and to exit, by the size of its memory.
     Snapshot {
         /// How often each program runs.
         #[arg(long, default_value_t = 100)]

@@ -33,6 +33,7 @@ pub(super) fn run(runs: usize) -> Result<()> {
         }),
     ];
     programs.extend(peers());
+    let mut programs: Vec<_> = programs.into_iter().map(Program::urgent).collect();
     let samples = interleaved("from exec to exit", &mut programs, runs)?;
     print(&programs, &samples, runs);
     size_and_memory(&chiton, &cat)

@@ -67,7 +67,7 @@ pub(super) fn count() -> usize {
     WAYS.len() * PAGES.len()
 }
 
-pub(super) fn measure(plan: Plan, add: &mut impl FnMut(Case)) -> crate::Result<()> {
+pub(super) fn measure(plan: Plan<'_>, add: &mut impl FnMut(Case)) -> crate::Result<()> {
     for (way, name, what) in WAYS {
         for pages in PAGES {
             let name = format!("{name}, {pages} written");

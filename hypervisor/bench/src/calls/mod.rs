@@ -2,13 +2,14 @@
 //!
 //! | group | what |
 //! |---|---|
-//! | call | a whole call: in pristine state, with the state kept, and the least that any hypervisor on KVM takes |
+//! | call | a whole call: in pristine state, with the state kept, and the least that any hypervisor on KVM takes; Hyperlight's |
 //! | parts | where the time of a pristine call goes |
 //! | rate | calls in a second, on one thread and on all processors |
 //! | dirty | ways to find the pages that a call has written, and to put them back |
 
 mod bare;
 mod dirty;
+mod hyperlight;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -47,20 +48,22 @@ pub enum Error {
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct Plan<'p> {
     /// Repeats of each case.
     pub repeats: usize,
     /// Calls in each.
     pub calls: usize,
     /// Whether to measure the ways to find written pages too.
     pub dirty: bool,
+    /// A folder where Hyperlight's program is looked for before PATH.
+    pub peers: Option<&'p Path>,
 }
 
-impl Plan {
+impl Plan<'_> {
     /// How many cases there are.
     #[must_use]
     pub fn cases(&self) -> usize {
-        13 + if self.dirty { dirty::count() } else { 0 }
+        14 + if self.dirty { dirty::count() } else { 0 }
     }
 }
 
@@ -69,7 +72,7 @@ impl Plan {
 /// # Errors
 ///
 /// [`crate::Error`].
-pub fn measure(plan: Plan, guest: &Path, live: &mut Live) -> crate::Result<Vec<Case>> {
+pub fn measure(plan: Plan<'_>, guest: &Path, live: &mut Live) -> crate::Result<Vec<Case>> {
     let mut cases = Vec::new();
     let mut add = |case: Case| {
         live.done(&case);
@@ -126,6 +129,7 @@ pub fn measure(plan: Plan, guest: &Path, live: &mut Live) -> crate::Result<Vec<C
         let repeats = repeats(plan, || whole_calls(&pool, request, plan.calls))?;
         add(Case::measured(name, "call", what, Unit::Nanoseconds, repeats));
     }
+    add(hyperlight::measure(plan, &pool(false, false)?, plan.peers)?);
     for case in parts(&pool(false, true)?, plan)? {
         add(case);
     }
@@ -153,7 +157,7 @@ pub fn measure(plan: Plan, guest: &Path, live: &mut Live) -> crate::Result<Vec<C
 }
 
 /// Takes samples of one case, repeat by repeat.
-fn repeats(plan: Plan, mut take: impl FnMut() -> Result<Vec<u64>, Error>) -> crate::Result<Vec<Samples>> {
+fn repeats(plan: Plan<'_>, mut take: impl FnMut() -> Result<Vec<u64>, Error>) -> crate::Result<Vec<Samples>> {
     // What the first calls find out is not known to those after them: caches, pages that are written.
     take()?;
     let mut all = Vec::with_capacity(plan.repeats);
@@ -180,7 +184,7 @@ fn whole_calls(pool: &Pool, request: &[u8], calls: usize) -> Result<Vec<u64>, Er
 }
 
 /// A pristine call, cut up. The guest's own part is in ticks, which it counts itself.
-fn parts(pool: &Pool, plan: Plan) -> crate::Result<Vec<Case>> {
+fn parts(pool: &Pool, plan: Plan<'_>) -> crate::Result<Vec<Case>> {
     type Part = (&'static str, &'static str, Unit, fn(&Phases, u64) -> u64);
     const PARTS: [Part; 5] = [
         (

@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Measure too how the pages that a call has written can be found.
     #[arg(long)]
     dirty: bool,
+    /// A folder where Hyperlight's program is looked for before PATH.
+    #[arg(long, value_name = "FOLDER")]
+    peers: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -31,6 +34,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         repeats: args.repeats as usize,
         calls: args.calls as usize,
         dirty: args.dirty,
+        peers: args.peers.as_deref(),
     };
     let guest = guest(args.guest.as_deref(), "function")?;
     let mut run = Run::begin(Kind::Calls, Machine::Kvm, 1);
