@@ -88,6 +88,8 @@ pub struct Show {
     pub walk: Vec<u64>,
     /// Guest memory in pages of 4 KiB alone.
     pub small_pages: bool,
+    /// Interrupts of the guest's APIC by exits alone, though the processor could deliver them.
+    pub without_virtual_apic: bool,
     /// What a file knows that this crate does not: keys that begin with `x-`, for examples.
     pub extra: Vec<(String, String)>,
 }
@@ -180,7 +182,7 @@ pub enum CommandError {
 
 /// The keys, for people.
 const KEYS: &str = "guest, arg, env, memory, ring, disk, input, timeout, on, cpus, log, exits, trace, vmcs, controls, check, \
-                    walk, pages";
+                    walk, pages, virtual-apic";
 
 /// Reads a command file.
 ///
@@ -298,6 +300,11 @@ fn set(command: &mut Command, line: usize, key: &str, value: &str) -> Result<(),
             "large" => return store(&mut show.small_pages, false),
             _ => "4k or large",
         },
+        "virtual-apic" => match value {
+            "0" => return store(&mut show.without_virtual_apic, true),
+            "1" => return store(&mut show.without_virtual_apic, false),
+            _ => "0 or 1",
+        },
         "exits" | "trace" | "vmcs" | "controls" | "check" => {
             let flag = match key {
                 "exits" => &mut show.exits,
@@ -406,7 +413,7 @@ mod tests {
     fn every_key_is_taken_in() {
         let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\n\
                     input=serial\ntimeout=200ms\non=1\ncpus=2\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
-                    walk=0x200000\nwalk=4096\npages=4k\nx-pml=1\n";
+                    walk=0x200000\nwalk=4096\npages=4k\nvirtual-apic=0\nx-pml=1\n";
         let [command] = &parse(text.as_bytes()).unwrap()[..] else {
             panic!("one guest")
         };
@@ -435,6 +442,7 @@ mod tests {
                 check: true,
                 walk: vec![0x20_0000, 4096],
                 small_pages: true,
+                without_virtual_apic: true,
                 extra: vec![("x-pml".into(), "1".into())],
             },
         };

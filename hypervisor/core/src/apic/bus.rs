@@ -84,6 +84,20 @@ impl Bus {
         }
     }
 
+    /// Takes all bits of the interrupt-request register.
+    pub(super) fn take(&self, processor: u32) -> Vectors {
+        let mut vectors = [0; 8];
+        if let Some(requests) = self.of(processor) {
+            for (to, from) in vectors.iter_mut().zip(&requests.vectors) {
+                // Most are 0 most of the time, and a look is cheaper than a change.
+                if from.load(Ordering::Relaxed) != 0 {
+                    *to = from.swap(0, Ordering::Acquire);
+                }
+            }
+        }
+        vectors
+    }
+
     pub(super) fn highest(&self, processor: u32) -> Option<u8> {
         highest(&self.requests(processor))
     }

@@ -12,11 +12,13 @@
 //! |---|---|
 //! | `bus` | what others do to a processor: requests, from any processor of the machine |
 //! | `registers` | RDMSR and WRMSR of the guest |
+//! | `page` | the same where the processor keeps registers for the guest, and delivers by itself |
 //!
 //! What only its own processor touches is in [`GuestApic`]. It is as a guest of KVM here finds it: in
 //! x2APIC mode, switched on, the timer waiting for a deadline. Its identity is the processor's number.
 
 mod bus;
+pub mod page;
 mod registers;
 #[cfg(test)]
 mod tests;
@@ -104,13 +106,7 @@ impl GuestApic {
 
     /// What the processor is to be given at this time of the machine's counter.
     pub fn pending(&mut self, now: u64) -> Pending {
-        if self.due().is_some_and(|due| due <= now) {
-            self.deadline = 0;
-            self.bus.set_due(self.number, 0);
-            if self.timer & MASKED == 0 {
-                self.request(self.timer as u8);
-            }
-        }
+        self.expire(now);
         match self.bus.highest(self.number) {
             // What waits for the end of another interrupt is looked at again when that comes.
             Some(vector) if self.is_on() && class(vector) > class(highest(&self.in_service).unwrap_or(0)) => {
@@ -121,6 +117,17 @@ impl GuestApic {
                 }
             }
             _ => Pending::Nothing,
+        }
+    }
+
+    /// The timer comes, if it is due.
+    fn expire(&mut self, now: u64) {
+        if self.due().is_some_and(|due| due <= now) {
+            self.deadline = 0;
+            self.bus.set_due(self.number, 0);
+            if self.timer & MASKED == 0 {
+                self.request(self.timer as u8);
+            }
         }
     }
 
@@ -154,7 +161,9 @@ impl GuestApic {
         self.task_priority = priority;
     }
 
-    const fn is_on(&self) -> bool {
+    /// Whether it is switched on, as by the spurious-vector register.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
         self.spurious & SOFTWARE_ENABLED != 0
     }
 

@@ -7,24 +7,26 @@ const APIC_BASE: u32 = 0x1b;
 /// The timer's deadline.
 const DEADLINE: u32 = 0x6e0;
 
+/// The first number that is a register's of x2APIC mode.
+pub(super) const FIRST: u32 = 0x800;
 const IDENTITY: u32 = 0x802;
 const VERSION: u32 = 0x803;
-const TASK_PRIORITY: u32 = 0x808;
-const PROCESSOR_PRIORITY: u32 = 0x80a;
-const END_OF_INTERRUPT: u32 = 0x80b;
+pub(super) const TASK_PRIORITY: u32 = 0x808;
+pub(super) const PROCESSOR_PRIORITY: u32 = 0x80a;
+pub(super) const END_OF_INTERRUPT: u32 = 0x80b;
 const LOGICAL_DESTINATION: u32 = 0x80d;
-const SPURIOUS_VECTOR: u32 = 0x80f;
-const IN_SERVICE: u32 = 0x810;
+pub(super) const SPURIOUS_VECTOR: u32 = 0x80f;
+pub(super) const IN_SERVICE: u32 = 0x810;
 const TRIGGER_MODE: u32 = 0x818;
-const INTERRUPT_REQUEST: u32 = 0x820;
-const ERROR: u32 = 0x828;
+pub(super) const INTERRUPT_REQUEST: u32 = 0x820;
+pub(super) const ERROR: u32 = 0x828;
 const COMMAND: u32 = 0x830;
 const TIMER_ENTRY: u32 = 0x832;
 const OTHER_ENTRIES: u32 = 0x833;
 const INITIAL_COUNT: u32 = 0x838;
-const CURRENT_COUNT: u32 = 0x839;
+pub(super) const CURRENT_COUNT: u32 = 0x839;
 const DIVIDE: u32 = 0x83e;
-const SELF_INTERRUPT: u32 = 0x83f;
+pub(super) const SELF_INTERRUPT: u32 = 0x83f;
 
 /// The usual address, enabled, in x2APIC mode (SDM volume 3A, figure 12-26).
 const BASE: u64 = 0xfee0_0000 | 1 << 11 | 1 << 10;

@@ -32,6 +32,7 @@ impl Backend for Vmx {
         let mut options = Options {
             check: show.check,
             apic,
+            virtual_apic: !show.without_virtual_apic,
             ..Options::default()
         };
         if show.small_pages {
