@@ -13,6 +13,7 @@ mod monitor_trap_flag;
 mod page_log;
 mod stage;
 mod tsc;
+mod virtual_apic;
 mod virtualization_exception;
 
 use core::fmt::{self, Write};
@@ -98,6 +99,11 @@ pub const ALL: &[Example] = &[
         name: "fpu",
         about: "floating-point registers of two guests that share a processor",
         run: fpu::run,
+    },
+    Example {
+        name: "virtual-apic",
+        about: "a guest's local APIC without exits: APIC-register virtualization, virtual-interrupt delivery",
+        run: virtual_apic::run,
     },
     Example {
         name: "mtf",

@@ -7,7 +7,17 @@ use crate::{
 };
 
 /// The comparison with the entry checker first.
-const EXAMPLES: [&str; 8] = ["prove", "page-log", "eptp-switching", "ve", "hook", "tsc", "fpu", "mtf"];
+const EXAMPLES: [&str; 9] = [
+    "prove",
+    "page-log",
+    "eptp-switching",
+    "ve",
+    "hook",
+    "tsc",
+    "fpu",
+    "virtual-apic",
+    "mtf",
+];
 
 /// What each ends with.
 const VERDICTS: [&str; 2] = [SHOWN, ": skipped: "];
