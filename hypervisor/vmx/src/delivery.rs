@@ -34,6 +34,7 @@ impl VmxVcpu {
     /// processor halts, and nothing ends that.
     pub(crate) fn prepare_interrupts(&mut self) -> Result<bool, Error> {
         self.hear_task_priority();
+        self.prepare_nmi()?;
         let virtual_apic = self.has_virtual_apic();
         let Some(apic) = &mut self.apic else { return Ok(true) };
         // SAFETY: every processor in 64-bit mode has a time-stamp counter.
@@ -59,7 +60,7 @@ impl VmxVcpu {
             return Ok(false);
         }
         self.end_slice_by_timer(now)?;
-        self.set_window(window)?;
+        self.set_primary(primary::INTERRUPT_WINDOW_EXITING, window)?;
         if self.virtual_apic.is_some() && self.vmcs.get(fields::TPR_THRESHOLD) != threshold {
             self.vmcs.set(fields::TPR_THRESHOLD, threshold)?;
         }
@@ -91,9 +92,9 @@ impl VmxVcpu {
         Ok(())
     }
 
-    /// Whether the guest exits as soon as it takes interrupts.
-    fn set_window(&mut self, on: bool) -> Result<(), Error> {
-        let bit = primary::INTERRUPT_WINDOW_EXITING as u32;
+    /// Switches one of the primary controls on or off.
+    pub(crate) fn set_primary(&mut self, control: u64, on: bool) -> Result<(), Error> {
+        let bit = control as u32;
         let before = self.vmcs.get(fields::PRIMARY_CONTROLS);
         let after = if on { before | bit } else { before & !bit };
         if after != before {

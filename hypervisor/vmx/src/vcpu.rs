@@ -93,7 +93,7 @@ impl VmxVcpu {
     fn new(processor: Rc<Processor>, ram: GuestRam, mut options: Options) -> Result<Self, Error> {
         let physical = processor.physical;
         let capabilities = &processor.capabilities;
-        let controls = Controls::choose(capabilities, extras(&options, capabilities))?;
+        let controls = Controls::choose(capabilities, extras(&options, capabilities), options.apic.is_some())?;
         let vpid = if controls.secondary.has(secondary::ENABLE_VPID) {
             processor.vpid()
         } else {
@@ -274,6 +274,9 @@ impl VmxVcpu {
         self.registers.rsp = vmcs.get(fields::GUEST_RSP);
         self.registers.rflags = vmcs.get(fields::GUEST_RFLAGS);
         self.event = Injection::under_way(vmcs);
+        if self.event.is_some_and(Injection::is_nmi) {
+            self.unblock_nmi()?;
+        }
         Ok(Entered::Exited(reason.basic()))
     }
 

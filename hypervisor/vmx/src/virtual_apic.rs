@@ -97,7 +97,7 @@ impl VmxVcpu {
         let offset = self.vmcs.get(fields::EXIT_QUALIFICATION) as u16 & 0xff0;
         if let (Some(apic), Some(page)) = (&mut self.apic, &self.virtual_apic) {
             // The processor has refused what no register takes.
-            let _ = apic.write(register_at(offset), RegisterPage::read(page, offset.into()));
+            let _ = apic.write(register_at(offset), RegisterPage::read(page, offset.into()), 0);
             apic.write_page(page);
         }
         Next::Resume

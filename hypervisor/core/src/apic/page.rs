@@ -73,7 +73,7 @@ impl GuestApic {
     /// changes with time. Elsewhere in the page there is nothing, and a read has to exit.
     pub fn in_page(&self) -> impl Iterator<Item = u32> {
         let registers = FIRST..FIRST + 0x100;
-        registers.filter(|register| *register != CURRENT_COUNT && self.read(*register).is_ok())
+        registers.filter(|register| *register != CURRENT_COUNT && self.read(*register, 0).is_ok())
     }
 
     /// Puts into the page what the processor does not change there by itself: once the guest has
@@ -82,7 +82,7 @@ impl GuestApic {
         for register in FIRST..=SELF_INTERRUPT {
             if register != CURRENT_COUNT
                 && !is_processors(register)
-                && let Ok(value) = self.read(register)
+                && let Ok(value) = self.read(register, 0)
             {
                 page.write(offset(register), value);
             }
@@ -276,11 +276,11 @@ mod tests {
                         handing.bus.send(0, vector);
                     }
                     Step::SendSelf(vector) => {
-                        plain.write(SELF_INTERRUPT, vector.into()).unwrap();
+                        plain.write(SELF_INTERRUPT, vector.into(), 0).unwrap();
                         processor.send_self(vector);
                     }
                     Step::Priority(priority) => {
-                        plain.write(TASK_PRIORITY, priority.into()).unwrap();
+                        plain.write(TASK_PRIORITY, priority.into(), 0).unwrap();
                         processor.set_priority(priority);
                     }
                     Step::Deliver => {
@@ -295,7 +295,7 @@ mod tests {
                         prop_assert_eq!(processor.deliver(), delivered);
                     }
                     Step::End => {
-                        plain.write(END_OF_INTERRUPT, 0).unwrap();
+                        plain.write(END_OF_INTERRUPT, 0, 0).unwrap();
                         processor.end();
                     }
                 }
@@ -304,7 +304,7 @@ mod tests {
                 for register in plain.in_page() {
                     prop_assert_eq!(
                         processor.page.read(offset(register)),
-                        plain.read(register).unwrap(),
+                        plain.read(register, 0).unwrap(),
                         "register {:#x}",
                         register
                     );
@@ -328,8 +328,8 @@ mod tests {
     #[test]
     fn a_register_that_is_written_is_found_in_the_page() {
         let (mut apic, page) = (alone(), Words(RefCell::new([0; 256])));
-        apic.write(0x830, 0x0000_0007_0000_0031).unwrap();
-        apic.write(SPURIOUS_VECTOR, 0x3f).unwrap();
+        apic.write(0x830, 0x0000_0007_0000_0031, 0).unwrap();
+        apic.write(SPURIOUS_VECTOR, 0x3f, 0).unwrap();
         // What is the processor's is left alone.
         page.write(0x80, 0x50);
         apic.write_page(&page);
@@ -342,17 +342,17 @@ mod tests {
     #[test]
     fn what_comes_while_the_apic_is_off_waits_outside_the_page() {
         let (mut apic, page) = (alone(), Words(RefCell::new([0; 256])));
-        apic.write(SPURIOUS_VECTOR, 0xff).unwrap();
+        apic.write(SPURIOUS_VECTOR, 0xff, 0).unwrap();
         apic.bus.send(0, 0x41);
         assert_eq!((apic.hand_over(&page, 0), page.read(0x220)), (None, 0));
-        apic.write(SPURIOUS_VECTOR, 0x1ff).unwrap();
+        apic.write(SPURIOUS_VECTOR, 0x1ff, 0).unwrap();
         assert_eq!((apic.hand_over(&page, 0), page.read(0x220)), (Some(0x41), 2));
     }
 
     #[test]
     fn the_timer_comes_by_the_page_too() {
         let (mut apic, page) = (alone(), Words(RefCell::new([0; 256])));
-        apic.write(0x6e0, 1000).unwrap();
+        apic.write(0x6e0, 1000, 0).unwrap();
         assert_eq!(apic.hand_over(&page, 999), None);
         assert_eq!(apic.hand_over(&page, 1000), Some(0x20));
         assert_eq!((page.read(0x210), apic.due()), (1, None));

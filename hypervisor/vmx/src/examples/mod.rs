@@ -10,6 +10,7 @@ mod eptp_switching;
 mod fpu;
 mod hook;
 mod monitor_trap_flag;
+mod nmi;
 mod page_log;
 mod stage;
 mod tsc;
@@ -104,6 +105,11 @@ pub const ALL: &[Example] = &[
         name: "virtual-apic",
         about: "a guest's local APIC without exits: APIC-register virtualization, virtual-interrupt delivery",
         run: virtual_apic::run,
+    },
+    Example {
+        name: "nmi",
+        about: "a guest's processor sends itself NMIs: virtual NMIs, NMI-window exiting",
+        run: nmi::run,
     },
     Example {
         name: "mtf",

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// The comparison with the entry checker first.
-const EXAMPLES: [&str; 9] = [
+const EXAMPLES: [&str; 10] = [
     "prove",
     "page-log",
     "eptp-switching",
@@ -16,6 +16,7 @@ const EXAMPLES: [&str; 9] = [
     "tsc",
     "fpu",
     "virtual-apic",
+    "nmi",
     "mtf",
 ];
 
