@@ -92,6 +92,8 @@ pub struct Show {
     pub without_accessed_dirty: bool,
     /// Guest memory by EPT entries that no processor takes, which are mended one by one.
     pub misconfigure: bool,
+    /// Interrupts of the guest's APIC by exits alone, though the processor could deliver them.
+    pub without_virtual_apic: bool,
     /// What a file knows that this crate does not: keys that begin with `x-`, for examples.
     pub extra: Vec<(String, String)>,
 }
@@ -184,7 +186,7 @@ pub enum CommandError {
 
 /// The keys, for people.
 const KEYS: &str = "guest, arg, env, memory, ring, disk, input, timeout, on, cpus, log, exits, trace, vmcs, controls, check, \
-                    walk, pages, ept-ad, misconfigure";
+                    walk, pages, ept-ad, misconfigure, virtual-apic";
 
 /// Reads a command file.
 ///
@@ -307,6 +309,11 @@ fn set(command: &mut Command, line: usize, key: &str, value: &str) -> Result<(),
             "1" => return store(&mut show.without_accessed_dirty, false),
             _ => "0 or 1",
         },
+        "virtual-apic" => match value {
+            "0" => return store(&mut show.without_virtual_apic, true),
+            "1" => return store(&mut show.without_virtual_apic, false),
+            _ => "0 or 1",
+        },
         "misconfigure" | "exits" | "trace" | "vmcs" | "controls" | "check" => {
             let flag = match key {
                 "misconfigure" => &mut show.misconfigure,
@@ -417,7 +424,7 @@ mod tests {
         let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\n\
                     input=serial\ntimeout=200ms\non=1\ncpus=2\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
                     walk=0x200000\nwalk=4096\npages=4k\nept-ad=0\n\
-                    misconfigure=1\nx-pml=1\n";
+                    misconfigure=1\nvirtual-apic=0\nx-pml=1\n";
         let [command] = &parse(text.as_bytes()).unwrap()[..] else {
             panic!("one guest")
         };
@@ -448,6 +455,7 @@ mod tests {
                 small_pages: true,
                 without_accessed_dirty: true,
                 misconfigure: true,
+                without_virtual_apic: true,
                 extra: vec![("x-pml".into(), "1".into())],
             },
         };

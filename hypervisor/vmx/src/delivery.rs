@@ -11,11 +11,12 @@
 //!   the timer is due in a while             ─▶ the preemption timer: exit then
 //! ```
 //!
-//! Where the processor has no TPR shadow each write of CR8 is an exit, which is looked at as all are.
+//! Where the processor has a virtual APIC it is told what is pending, and does the rest (`virtual_apic`).
+//! Where it has no TPR shadow each write of CR8 is an exit, which is looked at as all are.
 
 use core::arch::x86_64::_rdtsc;
 
-use chiton_core::apic::Pending;
+use chiton_core::apic::{GuestApic, Pending};
 use chiton_core::vmx::controls::primary;
 use chiton_core::vmx::{VmcsFields, VmcsWrite, fields};
 use x86_64::registers::rflags::RFlags;
@@ -33,9 +34,14 @@ impl VmxVcpu {
     /// processor halts, and nothing ends that.
     pub(crate) fn prepare_interrupts(&mut self) -> Result<bool, Error> {
         self.hear_task_priority();
+        self.prepare_nmi()?;
+        let virtual_apic = self.has_virtual_apic();
         let Some(apic) = &mut self.apic else { return Ok(true) };
         // SAFETY: every processor in 64-bit mode has a time-stamp counter.
         let now = unsafe { _rdtsc() };
+        if virtual_apic {
+            return self.prepare_virtual_interrupts(now);
+        }
         let pending = apic.pending(now);
         let takes = self.registers.rflags & RFlags::INTERRUPT_FLAG.bits() != 0;
         let blocked = self.vmcs.get(fields::GUEST_INTERRUPTIBILITY_STATE) & BLOCKED != 0;
@@ -53,20 +59,42 @@ impl VmxVcpu {
         if self.halted {
             return Ok(false);
         }
-        if let Some(due) = apic.due() {
-            let capabilities = &self.processor.capabilities;
-            timer::arm_at_most(&mut self.vmcs, capabilities, due.saturating_sub(now))?;
-        }
-        self.set_window(window)?;
+        self.end_slice_by_timer(now)?;
+        self.set_primary(primary::INTERRUPT_WINDOW_EXITING, window)?;
         if self.virtual_apic.is_some() && self.vmcs.get(fields::TPR_THRESHOLD) != threshold {
             self.vmcs.set(fields::TPR_THRESHOLD, threshold)?;
         }
         Ok(true)
     }
 
-    /// Whether the guest exits as soon as it takes interrupts.
-    fn set_window(&mut self, on: bool) -> Result<(), Error> {
-        let bit = primary::INTERRUPT_WINDOW_EXITING as u32;
+    /// The same, where the processor delivers: it is told what there is, and looks by itself when the
+    /// guest takes it.
+    fn prepare_virtual_interrupts(&mut self, now: u64) -> Result<bool, Error> {
+        let recognised = self.hand_over_interrupts(now)?;
+        if self.halted {
+            // What ends the halt is what would be delivered behind it.
+            let takes = self.registers.rflags & RFlags::INTERRUPT_FLAG.bits() != 0;
+            if !(recognised && takes) {
+                return Ok(false);
+            }
+            self.halted = false;
+        }
+        self.end_slice_by_timer(now)?;
+        Ok(true)
+    }
+
+    /// When the guest's timer is due the slice ends.
+    fn end_slice_by_timer(&mut self, now: u64) -> Result<(), Error> {
+        if let Some(due) = self.apic.as_ref().and_then(GuestApic::due) {
+            let capabilities = &self.processor.capabilities;
+            timer::arm_at_most(&mut self.vmcs, capabilities, due.saturating_sub(now))?;
+        }
+        Ok(())
+    }
+
+    /// Switches one of the primary controls on or off.
+    pub(crate) fn set_primary(&mut self, control: u64, on: bool) -> Result<(), Error> {
+        let bit = control as u32;
         let before = self.vmcs.get(fields::PRIMARY_CONTROLS);
         let after = if on { before | bit } else { before & !bit };
         if after != before {
@@ -95,5 +123,6 @@ impl VmxVcpu {
             Some(page) => page.write_u64(TASK_PRIORITY, priority),
             None => self.cr8 = priority >> 4,
         }
+        self.tell_virtual_apic();
     }
 }

@@ -55,6 +55,15 @@ impl Injection {
         Self::with_code(GP, 0)
     }
 
+    /// An NMI, another processor's doing.
+    pub(crate) const fn nmi() -> Self {
+        Self {
+            event: Event::new(Kind::Nmi, 2, false),
+            error_code: 0,
+            length: 0,
+        }
+    }
+
     /// An interrupt, of the guest's own APIC.
     pub(crate) const fn interrupt(vector: u8) -> Self {
         Self {
@@ -130,11 +139,7 @@ mod tests {
 
     use super::*;
 
-    const NMI: Injection = Injection {
-        event: Event::new(Kind::Nmi, 2, false),
-        error_code: 0,
-        length: 0,
-    };
+    const NMI: Injection = Injection::nmi();
 
     #[test]
     fn two_exceptions_become_what_the_processor_makes_of_them() {

@@ -20,6 +20,8 @@
 //! | `handlers` | what becomes of each exit | 27, 29, appendix C |
 //! | `inject` | events, those interrupted by an exit too | 28.6, 29.2.4 |
 //! | `delivery` | interrupts of the guest's own APIC: when it takes one | 28.6, 28.7.5, 28.7.7 |
+//! | `nmi` | NMIs of the guest's own, and their blocking | 28.7.6, 29.2.3 |
+//! | `virtual_apic` | the same where the processor has that APIC | 31 |
 //! | `timer` | time slices | 27.5.1 |
 //! | `memory` | guest memory, mapped on demand | 30.3 |
 //! | `invalidate` | INVEPT and INVVPID, where and why | 30.4 |
@@ -44,6 +46,7 @@ mod instructions;
 mod invalidate;
 mod memory;
 mod msr;
+mod nmi;
 mod options;
 mod page_log;
 mod prove;
@@ -52,6 +55,7 @@ mod timer;
 mod trace;
 mod vcpu;
 mod views;
+mod virtual_apic;
 mod vmcs;
 
 pub use enable::Vmx;

@@ -34,6 +34,8 @@ pub struct Options {
     pub virtualization_exceptions: Option<u64>,
     /// The local APIC of the guest's processor; `None` for a guest without interrupts.
     pub apic: Option<GuestApic>,
+    /// Whether the processor has the registers of that APIC and delivers its interrupts, where it can.
+    pub virtual_apic: bool,
     /// Sees each exit, before it is handled.
     pub trace: Option<Tracer>,
 }
@@ -50,6 +52,7 @@ impl Default for Options {
             views: false,
             virtualization_exceptions: None,
             apic: None,
+            virtual_apic: true,
             trace: None,
         }
     }

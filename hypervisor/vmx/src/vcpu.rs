@@ -17,7 +17,7 @@ use chiton_core::vmx::check::{self, Findings, Violation};
 use chiton_core::vmx::controls::secondary;
 use chiton_core::vmx::exit::{Basic, Reason};
 use chiton_core::vmx::report;
-use chiton_core::vmx::{VmcsFields, VmcsRead, VmcsWrite, fields};
+use chiton_core::vmx::{Capabilities, VmcsFields, VmcsRead, VmcsWrite, fields};
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
@@ -32,7 +32,7 @@ use crate::setup::msr_lists::MsrLists;
 use crate::setup::{self, controls::Controls};
 use crate::views::Views;
 use crate::vmcs::{self, Vmcs};
-use crate::{Error, Options, Vmx, entry, instructions, invalidate, memory, timer, trace};
+use crate::{Error, Options, Vmx, entry, instructions, invalidate, memory, timer, trace, virtual_apic};
 
 /// Exceptions that exit. #DB and #AC: a guest whose handler raises them again keeps the processor
 /// busy for ever, with no instruction boundary at which anything could interrupt it. #MC: it is the
@@ -53,8 +53,8 @@ pub struct VmxVcpu {
     pub(crate) space: Space<Ept>,
     pub(crate) real: RealControlRegisters,
     pub(crate) msr_lists: MsrLists,
-    bitmaps: Bitmaps,
-    /// The virtual-APIC page, where the processor keeps CR8 for the guest.
+    pub(crate) bitmaps: Bitmaps,
+    /// The virtual-APIC page, where the processor keeps CR8 for the guest, or most of its APIC.
     pub(crate) virtual_apic: Option<Pages>,
     /// CR8 where the processor does not.
     pub(crate) cr8: u64,
@@ -93,7 +93,7 @@ impl VmxVcpu {
     fn new(processor: Rc<Processor>, ram: GuestRam, mut options: Options) -> Result<Self, Error> {
         let physical = processor.physical;
         let capabilities = &processor.capabilities;
-        let controls = Controls::choose(capabilities, extras(&options))?;
+        let controls = Controls::choose(capabilities, extras(&options, capabilities), options.apic.is_some())?;
         let vpid = if controls.secondary.has(secondary::ENABLE_VPID) {
             processor.vpid()
         } else {
@@ -166,6 +166,9 @@ impl VmxVcpu {
             vmcs.set(fields::VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS, host)?;
         }
         timer::arm(vmcs, &self.processor.capabilities, self.options.slice)?;
+        if self.has_virtual_apic() {
+            self.set_up_virtual_apic()?;
+        }
         self.forget_linear()
     }
 
@@ -271,6 +274,9 @@ impl VmxVcpu {
         self.registers.rsp = vmcs.get(fields::GUEST_RSP);
         self.registers.rflags = vmcs.get(fields::GUEST_RFLAGS);
         self.event = Injection::under_way(vmcs);
+        if self.event.is_some_and(Injection::is_nmi) {
+            self.unblock_nmi()?;
+        }
         Ok(Entered::Exited(reason.basic()))
     }
 
@@ -426,7 +432,7 @@ impl Vcpu for VmxVcpu {
 }
 
 /// The secondary controls that options ask for, where the processor has them.
-const fn extras(options: &Options) -> u64 {
+const fn extras(options: &Options, capabilities: &Capabilities) -> u64 {
     let mut extras = 0;
     if options.page_log {
         extras |= secondary::ENABLE_PML;
@@ -436,6 +442,9 @@ const fn extras(options: &Options) -> u64 {
     }
     if options.virtualization_exceptions.is_some() {
         extras |= secondary::EPT_VIOLATION_VE;
+    }
+    if options.virtual_apic && options.apic.is_some() {
+        extras |= virtual_apic::controls(capabilities);
     }
     extras
 }

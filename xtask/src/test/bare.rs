@@ -59,6 +59,8 @@ struct Run {
     endless: bool,
     /// Whether its status alone is compared: what it does to devices depends on when they work.
     status_only: bool,
+    /// Whether its APIC is one by exits alone, where the processor could have it.
+    by_exits: bool,
     /// How many processors it has.
     cpus: u32,
 }
@@ -71,6 +73,7 @@ const fn run_of(words: &'static [&'static str]) -> Run {
         input: None,
         endless: false,
         status_only: false,
+        by_exits: false,
         cpus: 1,
     }
 }
@@ -99,6 +102,11 @@ impl Run {
         self
     }
 
+    const fn by_exits(mut self) -> Self {
+        self.by_exits = true;
+        self
+    }
+
     const fn on_cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self
@@ -123,7 +131,7 @@ const EVERY_BYTE: [u8; 256] = {
 };
 
 /// None of them asks what only one of the machines has.
-const RUNS: [Run; 55] = [
+const RUNS: [Run; 57] = [
     run_of(&["hello", "Anna", "Otto"]),
     run_of(&["compute", "1"]),
     run_of(&["exits", "100"]).counted(),
@@ -180,6 +188,8 @@ const RUNS: [Run; 55] = [
     run_of(&["interrupts", "stack"]),
     run_of(&["interrupts", "halt"]).endless(),
     run_of(&["preempt", "100", "2000"]),
+    run_of(&["interrupts", "handler"]).by_exits(),
+    run_of(&["preempt", "100", "2000"]).by_exits(),
 ];
 /// These need ring 0, which not every KVM has: bare machines are compared with each other, and with how they have to
 /// end.
@@ -338,6 +348,7 @@ fn ramdisk_of(runs: &[Run]) -> Result<Vec<u8>> {
         lines.extend(run.words[1..].iter().map(|argument| format!("arg={argument}")));
         lines.extend(run.disk.then(|| format!("disk={DISK}")));
         lines.extend(run.exits.then(|| "exits=1".into()));
+        lines.extend(run.by_exits.then(|| "virtual-apic=0".into()));
         lines.extend(run.input.map(|_| "input=serial".into()));
         lines.extend(run.endless.then(|| format!("timeout={}", TIMEOUTS[1])));
         lines.push(format!("cpus={}", run.cpus));

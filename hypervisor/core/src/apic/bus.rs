@@ -3,7 +3,7 @@
 
 use alloc::boxed::Box;
 use core::fmt;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::{Vectors, highest};
 
@@ -21,6 +21,8 @@ pub struct Bus {
 struct Requests {
     /// Interrupts that have not been delivered: the interrupt-request register.
     vectors: [AtomicU32; 8],
+    /// An NMI. Several that come before it is taken are one.
+    nmi: AtomicBool,
     /// When its timer is due, in ticks of the machine's counter; 0 for never.
     due: AtomicU64,
 }
@@ -48,11 +50,30 @@ impl Bus {
         }
     }
 
+    /// Sends a processor an NMI.
+    pub(super) fn send_nmi(&self, processor: u32) {
+        if let Some(requests) = self.of(processor) {
+            requests.nmi.store(true, Ordering::Release);
+            (self.wake)(processor);
+        }
+    }
+
+    pub(super) fn has_nmi(&self, processor: u32) -> bool {
+        self.of(processor)
+            .is_some_and(|requests| requests.nmi.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn accept_nmi(&self, processor: u32) {
+        if let Some(requests) = self.of(processor) {
+            requests.nmi.swap(false, Ordering::Acquire);
+        }
+    }
+
     /// Whether there is something for a processor at this time: it should not sleep.
     #[must_use]
     pub fn calls(&self, processor: u32, now: u64) -> bool {
         let due = self.due(processor);
-        due != 0 && due <= now || self.highest(processor).is_some()
+        due != 0 && due <= now || self.highest(processor).is_some() || self.has_nmi(processor)
     }
 
     /// When a processor's timer is due, in ticks of the machine's counter; 0 for never.
@@ -82,6 +103,20 @@ impl Bus {
         if let Some(requests) = self.of(processor) {
             requests.vectors[usize::from(vector / 32)].fetch_and(!(1 << (vector % 32)), Ordering::Acquire);
         }
+    }
+
+    /// Takes all bits of the interrupt-request register.
+    pub(super) fn take(&self, processor: u32) -> Vectors {
+        let mut vectors = [0; 8];
+        if let Some(requests) = self.of(processor) {
+            for (to, from) in vectors.iter_mut().zip(&requests.vectors) {
+                // Most are 0 most of the time, and a look is cheaper than a change.
+                if from.load(Ordering::Relaxed) != 0 {
+                    *to = from.swap(0, Ordering::Acquire);
+                }
+            }
+        }
+        vectors
     }
 
     pub(super) fn highest(&self, processor: u32) -> Option<u8> {

@@ -12,31 +12,31 @@
 //! |---|---|
 //! | `bus` | what others do to a processor: requests, from any processor of the machine |
 //! | `registers` | RDMSR and WRMSR of the guest |
+//! | `timer` | its three modes |
+//! | `page` | the same where the processor keeps registers for the guest, and delivers by itself |
 //!
 //! What only its own processor touches is in [`GuestApic`]. It is as a guest of KVM here finds it: in
-//! x2APIC mode, switched on, the timer waiting for a deadline. Its identity is the processor's number.
+//! x2APIC mode, switched on, the timer waiting for a deadline; it may have it count instead. Its identity is the processor's number.
 
 mod bus;
+pub mod page;
 mod registers;
 #[cfg(test)]
 mod tests;
+mod timer;
 
 use alloc::sync::Arc;
 
-use chiton_shared::interrupts::{SPURIOUS, TIMER};
+use chiton_shared::interrupts::SPURIOUS;
 
 pub use bus::{Bus, Waker};
 pub use registers::Refused;
+use timer::Timer;
 
 /// Of the spurious-vector register: the APIC is on.
 const SOFTWARE_ENABLED: u32 = 1 << 8;
 /// Of an entry of the local vector table: no interrupt.
 const MASKED: u32 = 1 << 16;
-/// Of the timer's entry: what it waits for.
-const TIMER_MODE: u32 = 0b11 << 17;
-/// It waits for a deadline (SDM volume 3A, section 12.5.4.1).
-const TSC_DEADLINE_MODE: u32 = 0b10 << 17;
-
 /// A bit for each vector.
 pub(crate) type Vectors = [u32; 8];
 
@@ -50,15 +50,10 @@ pub struct GuestApic {
     /// The task-priority register.
     task_priority: u8,
     spurious: u32,
-    /// The timer's entry of the local vector table.
-    timer: u32,
+    timer: Timer,
     /// The entries of thermal sensor, performance counters, LINT0, LINT1 and error: kept, and never
     /// used, as nothing is connected.
     others: [u32; 5],
-    /// What the timer was set to, in ticks of the guest's own counter; 0 for nothing.
-    deadline: u64,
-    /// How far the guest's counter is ahead of the machine's.
-    offset: u64,
     command: u64,
     error: u32,
     /// Errors since the error register was written last.
@@ -86,10 +81,8 @@ impl GuestApic {
             in_service: [0; 8],
             task_priority: 0,
             spurious: SOFTWARE_ENABLED | SPURIOUS as u32,
-            timer: TSC_DEADLINE_MODE | TIMER as u32,
+            timer: Timer::new(),
             others: [MASKED; 5],
-            deadline: 0,
-            offset: 0,
             command: 0,
             error: 0,
             errors: 0,
@@ -104,13 +97,7 @@ impl GuestApic {
 
     /// What the processor is to be given at this time of the machine's counter.
     pub fn pending(&mut self, now: u64) -> Pending {
-        if self.due().is_some_and(|due| due <= now) {
-            self.deadline = 0;
-            self.bus.set_due(self.number, 0);
-            if self.timer & MASKED == 0 {
-                self.request(self.timer as u8);
-            }
-        }
+        self.expire(now);
         match self.bus.highest(self.number) {
             // What waits for the end of another interrupt is looked at again when that comes.
             Some(vector) if self.is_on() && class(vector) > class(highest(&self.in_service).unwrap_or(0)) => {
@@ -122,6 +109,23 @@ impl GuestApic {
             }
             _ => Pending::Nothing,
         }
+    }
+
+    /// The timer comes, if it is due.
+    fn expire(&mut self, now: u64) {
+        let due = self.bus.due(self.number);
+        if due != 0 && due <= now {
+            let next = self.timer.come(due, now);
+            self.set_due(next);
+            if let Some(vector) = self.timer.vector() {
+                self.request(vector);
+            }
+        }
+    }
+
+    fn set_due(&self, due: Option<u64>) {
+        // The machine's 0 would be none.
+        self.bus.set_due(self.number, due.map_or(0, |due| due.max(1)));
     }
 
     /// The processor has taken this interrupt.
@@ -136,11 +140,24 @@ impl GuestApic {
         Some(self.bus.due(self.number)).filter(|due| *due != 0)
     }
 
-    /// The guest's counter is so far ahead of the machine's from now on; a deadline is one of the
-    /// guest's.
-    pub fn set_offset(&mut self, offset: u64) {
-        self.offset = offset;
-        self.publish();
+    /// The guest's counter is so far ahead of the machine's, which is at `now`, from now on; a deadline
+    /// is one of the guest's.
+    pub fn set_offset(&mut self, offset: u64, now: u64) {
+        self.expire(now);
+        if let Some(due) = self.timer.set_offset(offset, now) {
+            self.set_due(Some(due));
+        }
+    }
+
+    /// Whether the processor is to be given an NMI, another's doing.
+    #[must_use]
+    pub fn has_nmi(&self) -> bool {
+        self.bus.has_nmi(self.number)
+    }
+
+    /// The processor has taken the NMI.
+    pub fn accept_nmi(&self) {
+        self.bus.accept_nmi(self.number);
     }
 
     /// The task priority, as CR8 has it.
@@ -154,7 +171,9 @@ impl GuestApic {
         self.task_priority = priority;
     }
 
-    const fn is_on(&self) -> bool {
+    /// Whether it is switched on, as by the spurious-vector register.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
         self.spurious & SOFTWARE_ENABLED != 0
     }
 
@@ -184,15 +203,6 @@ impl GuestApic {
         } else {
             self.bus.request(self.number, vector);
         }
-    }
-
-    /// Tells the bus when the timer is due. A deadline of the machine's 0 would be none.
-    fn publish(&self) {
-        let due = match self.deadline {
-            0 => 0,
-            deadline => deadline.wrapping_sub(self.offset).max(1),
-        };
-        self.bus.set_due(self.number, due);
     }
 }
 

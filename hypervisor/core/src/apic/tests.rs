@@ -2,6 +2,7 @@ use alloc::boxed::Box;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
+use chiton_shared::interrupts::TIMER;
 use proptest::prelude::*;
 
 use super::*;
@@ -10,6 +11,10 @@ const EOI: u32 = 0x80b;
 const TPR: u32 = 0x808;
 const ICR: u32 = 0x830;
 const DEADLINE: u32 = 0x6e0;
+const LVT_TIMER: u32 = 0x832;
+const INITIAL: u32 = 0x838;
+const CURRENT: u32 = 0x839;
+const DIVIDE: u32 = 0x83e;
 
 fn alone() -> GuestApic {
     GuestApic::new(0, Arc::new(Bus::new(1, Box::new(|_| ()))))
@@ -33,11 +38,11 @@ fn the_higher_of_two_interrupts_comes_first_and_the_other_after_its_end() {
     apic.bus.send(0, 0x42);
     assert_eq!(deliver(&mut apic, 0), Some(0x42));
     assert_eq!(apic.pending(0), Pending::Nothing);
-    assert_eq!(apic.read(0x80a), Ok(0x40), "the priority is the class of what runs");
+    assert_eq!(apic.read(0x80a, 0), Ok(0x40), "the priority is the class of what runs");
     apic.bus.send(0, 0x51);
     assert_eq!(deliver(&mut apic, 0), Some(0x51), "a higher class interrupts it");
-    apic.write(EOI, 0).unwrap();
-    apic.write(EOI, 0).unwrap();
+    apic.write(EOI, 0, 0).unwrap();
+    apic.write(EOI, 0, 0).unwrap();
     assert_eq!(deliver(&mut apic, 0), Some(0x31));
 }
 
@@ -57,16 +62,16 @@ fn what_comes_while_its_handler_runs_comes_once_more() {
     assert_eq!(deliver(&mut apic, 0), Some(0x30));
     apic.bus.send(0, 0x30);
     apic.bus.send(0, 0x30);
-    apic.write(EOI, 0).unwrap();
+    apic.write(EOI, 0, 0).unwrap();
     assert_eq!(deliver(&mut apic, 0), Some(0x30));
-    apic.write(EOI, 0).unwrap();
+    apic.write(EOI, 0, 0).unwrap();
     assert_eq!(deliver(&mut apic, 0), None);
 }
 
 #[test]
 fn the_task_priority_holds_back_its_own_class_and_those_below() {
     let mut apic = alone();
-    apic.write(TPR, 0x45).unwrap();
+    apic.write(TPR, 0x45, 0).unwrap();
     apic.bus.send(0, 0x4f);
     assert_eq!(apic.pending(0), Pending::Held(0x4f));
     apic.set_task_priority(0x30);
@@ -76,34 +81,170 @@ fn the_task_priority_holds_back_its_own_class_and_those_below() {
 #[test]
 fn the_timer_comes_once_at_its_deadline_and_not_before() {
     let mut apic = alone();
-    apic.write(DEADLINE, 1000).unwrap();
-    assert_eq!((apic.due(), apic.read(DEADLINE)), (Some(1000), Ok(1000)));
+    apic.write(DEADLINE, 1000, 0).unwrap();
+    assert_eq!((apic.due(), apic.read(DEADLINE, 0)), (Some(1000), Ok(1000)));
     assert_eq!(deliver(&mut apic, 999), None);
     assert!(!apic.bus.calls(0, 999) && apic.bus.calls(0, 1000));
     assert_eq!(deliver(&mut apic, 1000), Some(TIMER));
-    assert_eq!((apic.due(), apic.read(DEADLINE)), (None, Ok(0)));
-    apic.write(EOI, 0).unwrap();
+    assert_eq!((apic.due(), apic.read(DEADLINE, 0)), (None, Ok(0)));
+    apic.write(EOI, 0, 0).unwrap();
     assert_eq!(deliver(&mut apic, u64::MAX), None);
-    apic.write(DEADLINE, 5).unwrap();
-    apic.write(DEADLINE, 0).unwrap();
+    apic.write(DEADLINE, 5, 0).unwrap();
+    apic.write(DEADLINE, 0, 0).unwrap();
     assert_eq!(deliver(&mut apic, 10), None, "0 disarms it");
 }
 
 #[test]
 fn a_deadline_is_by_the_guests_own_counter() {
     let mut apic = alone();
-    apic.set_offset(100_u64.wrapping_neg());
-    apic.write(DEADLINE, 50).unwrap();
+    apic.set_offset(100_u64.wrapping_neg(), 0);
+    apic.write(DEADLINE, 50, 120).unwrap();
     assert_eq!(apic.due(), Some(150));
-    apic.set_offset(10);
+    apic.set_offset(10, 20);
     assert_eq!(apic.due(), Some(40));
+}
+
+#[test]
+fn a_deadline_in_the_past_of_a_counter_that_was_set_far_forward_is_due_at_once() {
+    let mut apic = alone();
+    let far = 1 << 62;
+    apic.set_offset(far, 1000);
+    apic.write(DEADLINE, 5, 1000).unwrap();
+    assert_eq!(deliver(&mut apic, 1000), Some(TIMER));
+    apic.write(EOI, 0, 0).unwrap();
+    apic.write(DEADLINE, far + 1500, 1000).unwrap();
+    assert_eq!(apic.due(), Some(1500));
+    // Set forward while it waits, the counter is beyond the deadline.
+    apic.set_offset(u64::MAX / 2 + far, 1100);
+    assert_eq!(deliver(&mut apic, 1100), Some(TIMER));
+    apic.write(EOI, 0, 0).unwrap();
+    apic.write(DEADLINE, u64::MAX, 1200).unwrap();
+    assert_eq!(deliver(&mut apic, 1 << 60), None, "and one in its future is not");
+}
+
+#[test]
+fn a_deadline_that_has_come_is_not_lost_when_the_counter_is_set_back() {
+    let mut apic = alone();
+    apic.write(DEADLINE, 1000, 0).unwrap();
+    apic.set_offset(5000_u64.wrapping_neg(), 1000);
+    assert_eq!(deliver(&mut apic, 1000), Some(TIMER));
+}
+
+#[test]
+fn a_timer_that_counts_once_comes_once() {
+    let mut apic = alone();
+    apic.write(LVT_TIMER, 0x44, 0).unwrap();
+    apic.write(DIVIDE, 0b0011, 0).unwrap();
+    apic.write(INITIAL, 1000, 500).unwrap();
+    assert_eq!(apic.due(), Some(500 + 16 * 1000));
+    assert_eq!(apic.read(CURRENT, 500), Ok(1000));
+    assert_eq!(apic.read(CURRENT, 500 + 16 * 250), Ok(750));
+    assert_eq!(deliver(&mut apic, 16_499), None);
+    assert_eq!(deliver(&mut apic, 16_500), Some(0x44));
+    assert_eq!((apic.read(CURRENT, 16_600), apic.due()), (Ok(0), None));
+    assert_eq!(apic.read(INITIAL, 16_600), Ok(1000));
+    assert_eq!(apic.write(DEADLINE, 17_000, 16_600), Ok(()));
+    assert_eq!(
+        (apic.due(), apic.read(DEADLINE, 0)),
+        (None, Ok(0)),
+        "it heeds no deadlines"
+    );
+}
+
+#[test]
+fn a_timer_that_counts_again_and_again_keeps_its_beat() {
+    let mut apic = alone();
+    apic.write(LVT_TIMER, 1 << 17 | 0x44, 0).unwrap();
+    apic.write(DIVIDE, 0b1011, 0).unwrap();
+    apic.write(INITIAL, 100_000, 0).unwrap();
+    for (now, next) in [(100_000, 200_000), (200_700, 300_000), (950_000, 1_000_000)] {
+        assert_eq!(deliver(&mut apic, now), Some(0x44), "those that were missed are one");
+        apic.write(EOI, 0, now).unwrap();
+        assert_eq!(deliver(&mut apic, now), None);
+        assert_eq!(apic.due(), Some(next));
+    }
+    assert_eq!(apic.read(CURRENT, 960_000), Ok(40_000));
+    apic.write(INITIAL, 0, 960_000).unwrap();
+    assert_eq!((apic.due(), apic.read(CURRENT, 970_000)), (None, Ok(0)));
+    apic.write(INITIAL, 1, 0).unwrap();
+    assert_eq!(
+        apic.due(),
+        Some(20_000),
+        "a beat leaves the guest time for something else"
+    );
+}
+
+#[test]
+fn the_clock_is_divided_as_the_manual_has_it() {
+    let divisors = [
+        (0b0000, 2),
+        (0b0001, 4),
+        (0b0010, 8),
+        (0b0011, 16),
+        (0b1000, 32),
+        (0b1001, 64),
+        (0b1010, 128),
+        (0b1011, 1),
+    ];
+    for (bits, divisor) in divisors {
+        let mut apic = alone();
+        apic.write(LVT_TIMER, 0x44, 0).unwrap();
+        apic.write(DIVIDE, bits, 0).unwrap();
+        apic.write(INITIAL, 1000, 0).unwrap();
+        assert_eq!((apic.due(), apic.read(DIVIDE, 0)), (Some(1000 * divisor), Ok(bits)));
+        // Half of it is left, of which each lasts twice as long now.
+        apic.write(DIVIDE, 0, 500 * divisor).unwrap();
+        assert_eq!(apic.due(), Some(500 * divisor + 1000));
+    }
+    assert_eq!(alone().write(DIVIDE, 0b100, 0), Err(Refused));
+}
+
+#[test]
+fn a_change_between_deadlines_and_counting_disarms_the_timer() {
+    let mut apic = alone();
+    apic.write(INITIAL, 1000, 0).unwrap();
+    assert_eq!((apic.due(), apic.read(INITIAL, 0)), (None, Ok(0)), "it counts nothing");
+    apic.write(DEADLINE, 1000, 0).unwrap();
+    apic.write(LVT_TIMER, 0x44, 0).unwrap();
+    assert_eq!(apic.due(), None);
+    apic.write(INITIAL, 1000, 0).unwrap();
+    apic.write(LVT_TIMER, 1 << 17 | 0x44, 0).unwrap();
+    assert!(apic.due().is_some(), "from once to again and again it goes on");
+    apic.write(LVT_TIMER, 2 << 17 | 0x44, 0).unwrap();
+    assert_eq!((apic.due(), apic.read(INITIAL, 0)), (None, Ok(0)));
+    apic.write(LVT_TIMER, 3 << 17 | 0x44, 0).unwrap();
+    apic.write(INITIAL, 1000, 0).unwrap();
+    apic.write(DEADLINE, 1000, 0).unwrap();
+    assert_eq!(deliver(&mut apic, u64::MAX), None, "a reserved mode never comes");
+}
+
+#[test]
+fn an_nmi_reaches_those_it_names_whatever_their_apic_holds_back() {
+    let bus = Arc::new(Bus::new(3, Box::new(|_| ())));
+    let mut apics: [GuestApic; 3] = core::array::from_fn(|n| GuestApic::new(n as u32, Arc::clone(&bus)));
+    const NMI: u64 = 0b100 << 8;
+    apics[2].write(TPR, 0xff, 0).unwrap();
+    apics[2].write(0x80f, 0xff, 0).unwrap();
+    apics[0].write(ICR, NMI | 2 << 32, 0).unwrap();
+    assert_eq!(apics.each_ref().map(GuestApic::has_nmi), [false, false, true]);
+    assert!(bus.calls(2, 0), "it ends a halt");
+    apics[2].accept_nmi();
+    assert!(!apics[2].has_nmi() && !bus.calls(2, 0));
+    apics[0].write(ICR, NMI | 3 << 18, 0).unwrap();
+    assert_eq!(apics.each_ref().map(GuestApic::has_nmi), [false, true, true]);
+    for shorthand in [1, 2] {
+        apics[0].write(ICR, NMI | shorthand << 18, 0).unwrap();
+    }
+    assert!(!apics[0].has_nmi(), "not by a shorthand that has the sender in it");
+    apics[0].write(ICR, NMI, 0).unwrap();
+    assert!(apics[0].has_nmi(), "but by its number");
 }
 
 #[test]
 fn a_masked_timer_comes_to_its_deadline_and_interrupts_nobody() {
     let mut apic = alone();
-    apic.write(0x832, u64::from(TSC_DEADLINE_MODE | MASKED | 0x20)).unwrap();
-    apic.write(DEADLINE, 1).unwrap();
+    apic.write(0x832, u64::from(2 << 17 | MASKED | 0x20), 0).unwrap();
+    apic.write(DEADLINE, 1, 0).unwrap();
     assert_eq!(deliver(&mut apic, 2), None);
     assert_eq!(apic.due(), None);
 }
@@ -116,7 +257,7 @@ fn a_command_reaches_those_it_names() {
     let mut apic = GuestApic::new(2, Arc::clone(&bus));
     let mut reached = |command: u64| {
         woken.lock().unwrap().clear();
-        apic.write(ICR, command | 0x21).unwrap();
+        apic.write(ICR, command | 0x21, 0).unwrap();
         let mut to: Vec<u32> = (0..20).filter(|n| bus.highest(*n) == Some(0x21)).collect();
         (0..20).for_each(|n| bus.withdraw(n, 0x21));
         let woken = woken.lock().unwrap().clone();
@@ -144,36 +285,36 @@ fn a_command_reaches_those_it_names() {
 #[test]
 fn vectors_that_are_exceptions_are_not_sent_and_noted() {
     let mut apic = alone();
-    apic.write(0x83f, 15).unwrap();
-    assert_eq!((deliver(&mut apic, 0), apic.read(0x828)), (None, Ok(0)));
-    apic.write(0x828, 0).unwrap();
-    assert_eq!(apic.read(0x828), Ok(1 << 5));
-    apic.write(0x83f, 16).unwrap();
+    apic.write(0x83f, 15, 0).unwrap();
+    assert_eq!((deliver(&mut apic, 0), apic.read(0x828, 0)), (None, Ok(0)));
+    apic.write(0x828, 0, 0).unwrap();
+    assert_eq!(apic.read(0x828, 0), Ok(1 << 5));
+    apic.write(0x83f, 16, 0).unwrap();
     assert_eq!(deliver(&mut apic, 0), Some(16));
 }
 
 #[test]
 fn an_apic_that_is_off_delivers_nothing() {
     let mut apic = alone();
-    apic.write(0x80f, 0xff).unwrap();
+    apic.write(0x80f, 0xff, 0).unwrap();
     apic.bus.send(0, 0x40);
     assert_eq!(apic.pending(0), Pending::Nothing);
-    assert_eq!(apic.read(0x832).unwrap() as u32 & MASKED, MASKED);
-    apic.write(0x80f, 0x1ff).unwrap();
+    assert_eq!(apic.read(0x832, 0).unwrap() as u32 & MASKED, MASKED);
+    apic.write(0x80f, 0x1ff, 0).unwrap();
     assert_eq!(apic.pending(0), Pending::Deliver(0x40));
 }
 
 #[test]
 fn registers_are_as_the_manual_has_them() {
     let mut apic = GuestApic::new(17, Arc::new(Bus::new(18, Box::new(|_| ()))));
-    assert_eq!(apic.read(0x802), Ok(17));
-    assert_eq!(apic.read(0x80d), Ok(0x0001_0002));
-    assert_eq!(apic.read(0x1b), Ok(0xfee0_0c00));
-    assert_eq!(apic.write(0x1b, 0xfee0_0c00), Ok(()));
+    assert_eq!(apic.read(0x802, 0), Ok(17));
+    assert_eq!(apic.read(0x80d, 0), Ok(0x0001_0002));
+    assert_eq!(apic.read(0x1b, 0), Ok(0xfee0_0c00));
+    assert_eq!(apic.write(0x1b, 0xfee0_0c00, 0), Ok(()));
     apic.bus.send(17, 0x47);
-    assert_eq!(apic.read(0x822), Ok(1 << 7));
+    assert_eq!(apic.read(0x822, 0), Ok(1 << 7));
     apic.accept(0x47);
-    assert_eq!((apic.read(0x822), apic.read(0x812)), (Ok(0), Ok(1 << 7)));
+    assert_eq!((apic.read(0x822, 0), apic.read(0x812, 0)), (Ok(0), Ok(1 << 7)));
     for (register, value) in [
         (0x1b, 0xfee0_0800),
         (0x802, 0),
@@ -189,14 +330,14 @@ fn registers_are_as_the_manual_has_them() {
         (0x831, 0),
         (0x832, 1 << 19),
         (0x838, 1 << 32),
-        (0x839, 0),
+        (CURRENT, 0),
         (0x83f, 0x100),
         (0x840, 0),
     ] {
-        assert_eq!(apic.write(register, value), Err(Refused), "{register:#x}");
+        assert_eq!(apic.write(register, value, 0), Err(Refused), "{register:#x}");
     }
     for register in [EOI, 0x80c, 0x80e, 0x831, 0x83f, 0x840, 0x8ff] {
-        assert_eq!(apic.read(register), Err(Refused), "{register:#x}");
+        assert_eq!(apic.read(register, 0), Err(Refused), "{register:#x}");
     }
 }
 
@@ -235,7 +376,7 @@ proptest! {
                     requested.insert(vector);
                 }
                 Step::Priority(value) => {
-                    apic.write(TPR, value.into()).unwrap();
+                    apic.write(TPR, value.into(), 0).unwrap();
                     priority = value;
                 }
                 Step::Deliver => {
@@ -248,18 +389,18 @@ proptest! {
                     }
                 }
                 Step::End => {
-                    apic.write(EOI, 0).unwrap();
+                    apic.write(EOI, 0, 0).unwrap();
                     serviced.pop_last();
                 }
             }
         }
         // Nothing is lost.
-        apic.write(TPR, 0).unwrap();
-        serviced.iter().for_each(|_| apic.write(EOI, 0).unwrap());
+        apic.write(TPR, 0, 0).unwrap();
+        serviced.iter().for_each(|_| apic.write(EOI, 0, 0).unwrap());
         let mut rest = Vec::new();
         while let Some(vector) = deliver(&mut apic, 0) {
             rest.push(vector);
-            apic.write(EOI, 0).unwrap();
+            apic.write(EOI, 0, 0).unwrap();
         }
         prop_assert_eq!(rest, requested.into_iter().rev().collect::<Vec<_>>());
     }
@@ -271,9 +412,10 @@ proptest! {
     ) {
         let mut apic = alone();
         for (register, value, shift) in writes {
-            let _ = apic.write(register, value >> shift);
-            let _ = apic.read(register);
-            let _ = deliver(&mut apic, value);
+            let _ = apic.write(register, value >> shift, value);
+            let _ = apic.read(register, value.rotate_left(shift));
+            let _ = deliver(&mut apic, value.wrapping_mul(shift.into()));
+            apic.set_offset(value >> shift, value);
         }
     }
 }

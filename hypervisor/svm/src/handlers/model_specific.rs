@@ -54,7 +54,7 @@ fn get(vcpu: &SvmVcpu, register: u32) -> Option<u64> {
         TSC => Some(now().wrapping_add(vcpu.vmcb.get(fields::TSC_OFFSET))),
         PAT => Some(vcpu.vmcb.get(fields::G_PAT)),
         EFER => Some(vcpu.vmcb.get(fields::EFER) & !EFER_SVME),
-        _ if GuestApic::has(register) => vcpu.apic.as_ref()?.read(register).ok(),
+        _ if GuestApic::has(register) => vcpu.apic.as_ref()?.read(register, now()).ok(),
         _ => None,
     }
 }
@@ -64,10 +64,11 @@ fn get(vcpu: &SvmVcpu, register: u32) -> Option<u64> {
 fn set(vcpu: &mut SvmVcpu, register: u32, value: u64) -> bool {
     match register {
         TSC => {
-            let offset = value.wrapping_sub(now());
+            let now = now();
+            let offset = value.wrapping_sub(now);
             vcpu.vmcb.set(fields::TSC_OFFSET, offset);
             if let Some(apic) = &mut vcpu.apic {
-                apic.set_offset(offset);
+                apic.set_offset(offset, now);
             }
             true
         }
@@ -75,7 +76,7 @@ fn set(vcpu: &mut SvmVcpu, register: u32, value: u64) -> bool {
             let taken = vcpu
                 .apic
                 .as_mut()
-                .is_some_and(|apic| apic.write(register, value).is_ok());
+                .is_some_and(|apic| apic.write(register, value, now()).is_ok());
             vcpu.tell_task_priority();
             taken
         }

@@ -10,9 +10,11 @@ mod eptp_switching;
 mod fpu;
 mod hook;
 mod monitor_trap_flag;
+mod nmi;
 mod page_log;
 mod stage;
 mod tsc;
+mod virtual_apic;
 mod virtualization_exception;
 
 use core::fmt::{self, Write};
@@ -98,6 +100,16 @@ pub const ALL: &[Example] = &[
         name: "fpu",
         about: "floating-point registers of two guests that share a processor",
         run: fpu::run,
+    },
+    Example {
+        name: "virtual-apic",
+        about: "a guest's local APIC without exits: APIC-register virtualization, virtual-interrupt delivery",
+        run: virtual_apic::run,
+    },
+    Example {
+        name: "nmi",
+        about: "a guest's processor sends itself NMIs: virtual NMIs, NMI-window exiting",
+        run: nmi::run,
     },
     Example {
         name: "mtf",

@@ -8,20 +8,20 @@ use chiton_shared::memory::GuestMemory;
 use crate::{Error, Options, Vmx, VmxVcpu};
 
 /// Where the code lies.
-pub(super) const CODE: u64 = 0x1_0000;
+const CODE: u64 = 0x1_0000;
 /// The end of the stack.
 const STACK: u64 = 0x2_0000;
 /// The global descriptor table.
 const GDT: u64 = 0x2_1000;
 /// The interrupt descriptor table.
-pub(super) const IDT: u64 = 0x2_2000;
+const IDT: u64 = 0x2_2000;
 /// From here on the pages are the example's.
 pub(super) const PAGES: u64 = 0x10_0000;
 
 /// Flat 32-bit code and data of ring 0 (SDM volume 3A, section 3.4.5): null, code, data.
 const DESCRIPTORS: [u64; 3] = [0, 0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
 /// The selector of the code segment.
-pub(super) const CODE_SELECTOR: u16 = 8;
+const CODE_SELECTOR: u16 = 8;
 const DATA_SELECTOR: u16 = 16;
 
 /// Declares a function `program`, which gives the bytes of a guest's program. The first word is a name
@@ -129,6 +129,16 @@ impl Stage {
         };
         vcpu.set_registers(&registers, &system)?;
         Ok(Self { vcpu, ram })
+    }
+
+    /// Has a vector lead to the code at this offset of the program, with interrupts off.
+    pub(super) fn set_gate(&self, vector: u8, offset: u64) {
+        let handler = CODE + offset;
+        // An interrupt gate of 32 bits (SDM volume 3A, figure 7-2).
+        let gate = handler & 0xffff | u64::from(CODE_SELECTOR) << 16 | 0x8e00 << 32 | handler >> 16 << 48;
+        if let Some(window) = self.ram.window(IDT + u64::from(vector) * 8, 8) {
+            window.write(0, &gate.to_le_bytes());
+        }
     }
 
     /// Lets the guest run until it does something.

@@ -13,14 +13,14 @@ use chiton_core::vmx::controls::secondary;
 use chiton_core::vmx::exit::Basic;
 use chiton_shared::memory::GuestMemory;
 
-use super::stage::{CODE, CODE_SELECTOR, Did, IDT, PAGES, Stage, program};
+use super::stage::{Did, PAGES, Stage, program};
 use super::{Verdict, say};
 use crate::{Error, Options, Vmx, memory};
 
 /// The vector of #VE.
-const VE: u64 = 20;
+const VE: u8 = 20;
 /// Where the handler begins in the program.
-const HANDLER: u64 = CODE + 0x40;
+const HANDLER: u64 = 0x40;
 /// The information area, a page of the guest's (SDM volume 3C, table 27-1).
 const AREA: u64 = PAGES + 0x1000;
 /// The page that is not there.
@@ -49,12 +49,9 @@ pub(super) fn run(vmx: &Vmx, ram: GuestRam, words: &mut dyn Write) -> Result<Ver
         ..Options::default()
     };
     let mut stage = Stage::new(vmx, ram, program(), options)?;
-    // An interrupt gate of 32 bits (SDM volume 3A, figure 7-2).
-    let gate = HANDLER & 0xffff | u64::from(CODE_SELECTOR) << 16 | 0x8e00 << 32 | HANDLER >> 16 << 48;
-    for (address, bytes) in [(IDT + VE * 8, gate.to_le_bytes()), (AREA, [0; 8])] {
-        if let Some(window) = ram.window(address, 8) {
-            window.write(0, &bytes);
-        }
+    stage.set_gate(VE, HANDLER);
+    if let Some(window) = ram.window(AREA, 8) {
+        window.write(0, &[0; 8]);
     }
     stage.vcpu.map_all(2 << 20)?;
     stage.vcpu.give_violations_to_guest(MISSING, 0x1000)?;

@@ -58,11 +58,13 @@ pub(crate) enum Pending {
 
 /// Deals with an exit.
 pub(crate) fn handle(vcpu: &mut VmxVcpu, reason: Basic) -> Result<Next, Error> {
+    vcpu.keep_nmis_blocked(reason)?;
     match reason {
         Basic::EXCEPTION_OR_NMI => events::exception_or_nmi(vcpu),
         Basic::EXTERNAL_INTERRUPT => Ok(events::external_interrupt(vcpu)),
         // The next entry looks what there is to deliver.
-        Basic::INTERRUPT_WINDOW | Basic::TPR_BELOW_THRESHOLD => Ok(Next::Resume),
+        Basic::INTERRUPT_WINDOW | Basic::NMI_WINDOW | Basic::TPR_BELOW_THRESHOLD => Ok(Next::Resume),
+        Basic::APIC_WRITE => Ok(vcpu.wrote_page()),
         Basic::PREEMPTION_TIMER_EXPIRED => events::slice_is_over(vcpu),
         Basic::TRIPLE_FAULT => Ok(Next::Shutdown),
         Basic::CPUID => cpuid::cpuid(vcpu),

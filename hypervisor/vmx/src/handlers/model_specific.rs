@@ -48,11 +48,10 @@ pub(super) fn wrmsr(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
 /// The guest's value; `None` if it has no such register.
 fn read(vcpu: &VmxVcpu, register: u32) -> Option<u64> {
     match register {
-        // SAFETY: every processor in 64-bit mode has a time-stamp counter.
-        TSC => Some(unsafe { _rdtsc() }.wrapping_add(vcpu.vmcs.get(fields::TSC_OFFSET))),
+        TSC => Some(now().wrapping_add(vcpu.vmcs.get(fields::TSC_OFFSET))),
         msr::PAT => Some(vcpu.vmcs.get(fields::GUEST_PAT)),
         msr::EFER => Some(vcpu.vmcs.get(fields::GUEST_EFER)),
-        _ if GuestApic::has(register) => vcpu.apic.as_ref()?.read(register).ok(),
+        _ if GuestApic::has(register) => vcpu.apic.as_ref()?.read(register, now()).ok(),
         _ => vcpu.msr_lists.get(register),
     }
 }
@@ -62,18 +61,17 @@ fn read(vcpu: &VmxVcpu, register: u32) -> Option<u64> {
 fn write(vcpu: &mut VmxVcpu, register: u32, value: u64) -> Result<bool, Error> {
     match register {
         TSC => {
-            // SAFETY: as above.
-            let now = unsafe { _rdtsc() };
+            let now = now();
             let offset = value.wrapping_sub(now);
             vcpu.vmcs.set(fields::TSC_OFFSET, offset)?;
             if let Some(apic) = &mut vcpu.apic {
-                apic.set_offset(offset);
+                apic.set_offset(offset, now);
             }
         }
         _ if GuestApic::has(register) => {
             vcpu.hear_task_priority();
             let Some(apic) = &mut vcpu.apic else { return Ok(false) };
-            let taken = apic.write(register, value).is_ok();
+            let taken = apic.write(register, value, now()).is_ok();
             vcpu.tell_task_priority();
             return Ok(taken);
         }
@@ -105,6 +103,12 @@ fn write_efer(vcpu: &mut VmxVcpu, value: u64) -> Result<bool, Error> {
     // forget.
     vcpu.forget_linear()?;
     Ok(true)
+}
+
+/// The machine's counter.
+fn now() -> u64 {
+    // SAFETY: every processor in 64-bit mode has a time-stamp counter.
+    unsafe { _rdtsc() }
 }
 
 /// Whether bits 48 to 63 are those of bit 47.

@@ -34,21 +34,27 @@ impl Bitmaps {
             registers: filled("the MSR bitmap")?,
         };
         for register in GUESTS_OWN {
-            bitmaps.pass(register);
+            for kind in [Self::READ, Self::WRITE] {
+                bitmaps.set(kind, register, false);
+            }
         }
         Ok(bitmaps)
     }
 
-    /// Lets reads and writes of a register pass. The page holds four parts of 1024 bytes: reads of
-    /// the low registers, of the high ones, writes of the low, of the high.
-    fn pass(&self, register: u32) {
-        let part = usize::from(register >= 0xc000_0000);
-        let bit = (register & 0x1fff) as usize;
-        for part in [part, part + 2] {
-            let offset = part * 1024 + bit / 64 * 8;
-            let word = self.registers.read_u64(offset);
-            self.registers.write_u64(offset, word & !(1 << (bit % 64)));
-        }
+    /// Accesses of one kind: the page holds four parts of 1024 bytes, reads of the low registers, of the
+    /// high ones, writes of the low, of the high.
+    pub(crate) const READ: usize = 0;
+    /// The other kind.
+    pub(crate) const WRITE: usize = 2;
+
+    /// Whether accesses of a kind to a register exit.
+    pub(crate) fn set(&self, kind: usize, register: u32, exits: bool) {
+        let part = kind + usize::from(register >= 0xc000_0000);
+        let number = (register & 0x1fff) as usize;
+        let offset = part * 1024 + number / 64 * 8;
+        let (word, bit) = (self.registers.read_u64(offset), 1 << (number % 64));
+        let after = if exits { word | bit } else { word & !bit };
+        self.registers.write_u64(offset, after);
     }
 
     pub(crate) fn write(&self, vmcs: &mut impl VmcsWrite) -> Result<(), NoSuchField> {

@@ -75,12 +75,12 @@ pub struct Controls {
 
 impl Controls {
     /// What a guest here needs, as far as this processor has it. `more` of the secondary ones are
-    /// wanted where it can.
+    /// wanted where it can; NMIs of its own, if it has an APIC to send them with.
     ///
     /// # Errors
     ///
     /// When the processor does not let a control be as it has to.
-    pub fn choose(capabilities: &Capabilities, more: u64) -> Result<Self, Refused> {
+    pub fn choose(capabilities: &Capabilities, more: u64, nmis: bool) -> Result<Self, Refused> {
         let choose = |group, wanted: Wanted| wanted.choose(group, capabilities);
         let mut primary = choose(Group::Primary, PRIMARY)?;
         if !primary.has(primary::USE_TPR_SHADOW) {
@@ -88,8 +88,9 @@ impl Controls {
             primary = choose(Group::Primary, Wanted { required, ..PRIMARY })?;
         }
         let optional = SECONDARY.optional | more;
+        let pin = PIN.required | if nmis { pin::VIRTUAL_NMIS } else { 0 };
         Ok(Self {
-            pin: choose(Group::Pin, PIN)?,
+            pin: choose(Group::Pin, Wanted { required: pin, ..PIN })?,
             primary,
             secondary: choose(Group::Secondary, Wanted { optional, ..SECONDARY })?,
             exit: choose(Group::Exit, EXIT)?,

@@ -7,7 +7,18 @@ use crate::{
 };
 
 /// The comparison with the entry checker first.
-const EXAMPLES: [&str; 8] = ["prove", "page-log", "eptp-switching", "ve", "hook", "tsc", "fpu", "mtf"];
+const EXAMPLES: [&str; 10] = [
+    "prove",
+    "page-log",
+    "eptp-switching",
+    "ve",
+    "hook",
+    "tsc",
+    "fpu",
+    "virtual-apic",
+    "nmi",
+    "mtf",
+];
 
 /// What each ends with.
 const VERDICTS: [&str; 2] = [SHOWN, ": skipped: "];

@@ -34,6 +34,7 @@ impl Backend for Vmx {
             accessed_dirty: !show.without_accessed_dirty,
             misconfigure: show.misconfigure,
             apic,
+            virtual_apic: !show.without_virtual_apic,
             ..Options::default()
         };
         if show.small_pages {
