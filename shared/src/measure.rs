@@ -62,7 +62,9 @@ pub mod place {
     #[repr(C)]
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Stamps {
-        /// When the exit was back in its program.
+        /// When the exit came to the host's kernel; 0 if nobody has looked.
+        pub exited: u64,
+        /// When it was back in its program.
         pub left: u64,
         /// When it was about to enter the guest again.
         pub entered: u64,

@@ -12,6 +12,8 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+# Not every kernel has it, and few ask for it.
+mount -t tracefs tracefs /sys/kernel/tracing 2> /dev/null
 ln -s /proc/self/fd /dev/fd
 ip link set lo up
 

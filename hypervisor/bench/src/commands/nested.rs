@@ -53,9 +53,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     let inner = inner.as_ref().map(|(without, with)| Pair { without, with });
     let mut text = table(outer, inner);
-    for case in without.cases.iter().chain(&with.cases) {
-        if let Outcome::Skipped { reason } = &case.outcome {
-            text += &format!("{}: {reason}\n", case.name);
+    let inside = inner.iter().flat_map(|pair| [pair.without, pair.with]);
+    let runs = [("here", &without), ("here", &with)]
+        .into_iter()
+        .chain(inside.map(|run| ("inside", run)));
+    for (place, run) in runs {
+        for case in &run.cases {
+            if let Outcome::Skipped { reason } = &case.outcome {
+                text += &format!("{}, {place}: {reason}\n", case.name);
+            }
         }
     }
     write("-".as_ref(), &text)?;

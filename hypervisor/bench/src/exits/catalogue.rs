@@ -37,6 +37,8 @@ pub enum Needs {
     Walk,
     /// The same, in memory that the host gives by large pages: the case of the guest is that without `_on_2m`.
     WalkLarge,
+    /// A guest of any ring, whose exits the host's kernel traces.
+    Traced,
     /// A guest of the library, with its devices.
     Hosted,
     /// No guest: what the host's program asks of KVM.
@@ -70,7 +72,7 @@ const fn classic(
     }
 }
 
-use Needs::{Any, AnyPair, Bare, Host, Hosted, Interrupts, Pair, Ring0, Walk, WalkLarge};
+use Needs::{Any, AnyPair, Bare, Host, Hosted, Interrupts, Pair, Ring0, Traced, Walk, WalkLarge};
 
 const NONE: &str = "";
 const IO: &str = "VMX 30 I/O instruction, SVM 7Bh IOIO";
@@ -153,6 +155,8 @@ pub const CASES: &[Entry] = &[
     case("mmio_write_8", "device memory", Any, MISCONFIG, "A 64-bit write to device memory"),
     // A round trip to the host's program, in its parts.
     case("phase_out", "round trip", Any, IO, "From before OUT to the moment when KVM_RUN has returned"),
+    case("phase_to_kernel", "round trip", Traced, IO, "From before OUT to the moment when the kernel has left the guest, by its tracepoint"),
+    case("phase_to_program", "round trip", Traced, NONE, "From there to the moment when KVM_RUN has returned"),
     case("phase_dispatch", "round trip", Any, NONE, "From there through the run loop to the next KVM_RUN"),
     case("phase_back", "round trip", Any, NONE, "From there to behind OUT in the guest"),
     case("ioeventfd_kick", "round trip", Any, IO, "From OUT to an ioeventfd until the guest sees that a thread of the host has woken"),

@@ -9,7 +9,9 @@ use crate::stats::subtract_null;
 /// The case that measures nothing.
 pub const NULL: &str = "null";
 /// Cases whose samples are not the distance of two readings by one clock, from which nothing is taken off.
-const AS_THEY_ARE: [&str; 6] = [
+const AS_THEY_ARE: [&str; 8] = [
+    "phase_to_kernel",
+    "phase_to_program",
     "phase_out",
     "phase_dispatch",
     "phase_back",

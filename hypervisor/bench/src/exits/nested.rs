@@ -14,6 +14,12 @@ pub const WORK: [(&str, &str, &str); 8] = [
         "walk_4k_warm",
         "a load that the processor need not walk for",
     ),
+    ("I/O", "virtio_kick", "16 random bytes: of the kernel, or by virtio"),
+    (
+        "Context switch",
+        "ipi_halt",
+        "until another processor that sleeps is seen to run",
+    ),
     (
         "Memory access, walked",
         "walk_4k_cold",
@@ -22,12 +28,6 @@ pub const WORK: [(&str, &str, &str); 8] = [
     ("Memory access, large", "walk_2m_cold", "the same, by pages of 2 MiB"),
     ("First touch", "first_touch", "the first write to a page"),
     ("Instruction", "cpuid", "CPUID"),
-    ("I/O", "virtio_kick", "16 random bytes: of the kernel, or by virtio"),
-    (
-        "Context switch",
-        "ipi_halt",
-        "until another processor that sleeps is seen to run",
-    ),
     (
         "Turn and back",
         "ple_round_robin",

@@ -15,7 +15,7 @@ use chiton_shared::measure::REASON_MAX;
 
 use super::catalogue::{Entry, Needs, of_guest};
 use super::convert::{self, NULL};
-use super::machine::{Setup, processors, seen};
+use super::machine::{Setup, processors, seen, trace};
 use super::records::{News, Records};
 use super::{ExitsError, calibrate, host_calls};
 use crate::Result;
@@ -141,7 +141,11 @@ impl Plan {
         let mut child = command.spawn().map_err(ExitsError::system("start a machine"))?;
         let heard = self.hear(&mut child, follow);
         // Whatever it has said, it has to end.
+        let process = child.id();
         let status = end(child)?;
+        if setup.traced {
+            trace::remove(process);
+        }
         let (records, why) = heard?;
         let lost = records.open().map(str::to_owned);
         Ok(Told {
@@ -203,6 +207,7 @@ impl Plan {
             ("--interrupts", setup.interrupts),
             ("--walks", setup.walks),
             ("--hosted", setup.hosted),
+            ("--traced", setup.traced),
             ("--large", setup.large),
         ] {
             command.args(on.then_some(flag));
@@ -244,6 +249,7 @@ fn setup(kind: KvmKind, needs: Needs) -> Option<Setup> {
         interrupts: false,
         walks: false,
         hosted: false,
+        traced: false,
         large: false,
     };
     let ring0 = Setup { ring: 0, ..plain };
@@ -263,6 +269,7 @@ fn setup(kind: KvmKind, needs: Needs) -> Option<Setup> {
         Needs::AnyPair => Setup { processors: 2, ..plain },
         Needs::Walk => walks,
         Needs::WalkLarge => Setup { large: true, ..walks },
+        Needs::Traced => Setup { traced: true, ..plain },
         Needs::Hosted => Setup { hosted: true, ..plain },
         Needs::Host | Needs::Bare(_) => return None,
     })
@@ -281,6 +288,9 @@ fn notes(setup: Setup, kind: KvmKind, null: Option<u64>) -> Vec<String> {
             "ring 0 is interpreted by this KVM, instruction by instruction: nothing at all took {null} ticks there, \
              which are taken off"
         ));
+    }
+    if setup.traced {
+        notes.push("with tracepoints of the kernel switched on, which take their time too".into());
     }
     if setup.processors > 1 && processors() < 2 {
         notes.push(

@@ -19,7 +19,7 @@ const ELCR: u16 = 0x4d0;
 /// How much a string instruction moves, in bytes.
 const STRING: usize = 64;
 
-pub fn all<C: Clock>() -> [Case; 32] {
+pub fn all<C: Clock>() -> [Case; 34] {
     [
         // Any ring: doorbells are open to ring 3.
         Case::any("outb", |m, _| m.each::<C>(|| outb(doorbell::NOP, 0))),
@@ -63,6 +63,12 @@ pub fn all<C: Clock>() -> [Case; 32] {
         Case::any("coalesced_pio", |m, o| {
             o.has_places()?;
             out::<C>(m, place::COALESCED, 0)
+        }),
+        Case::any("phase_to_kernel", |m, _| {
+            kernel_phase::<C>(m, |p| p.host.exited.wrapping_sub(p.before))
+        }),
+        Case::any("phase_to_program", |m, _| {
+            kernel_phase::<C>(m, |p| p.host.left.wrapping_sub(p.host.exited))
         }),
         Case::any("phase_out", |m, _| {
             phase::<C>(m, |p| p.host.left.wrapping_sub(p.before))
@@ -137,8 +143,27 @@ struct Phases {
     after: u64,
 }
 
+/// One of the parts of an exit to the host's program, on a host that traces its kernel.
+fn kernel_phase<C: Clock>(meter: &mut Meter<'_>, part: fn(&Phases) -> u64) -> Done {
+    checked_phase::<C>(meter, |phases| {
+        let Phases { before, host, .. } = phases;
+        if host.exited == 0 {
+            return Err("the host of this machine leaves no time-stamps of its kernel");
+        }
+        if !(*before <= host.exited && host.exited <= host.left) {
+            return Err("the time-stamp counters of guest and kernel are not the same");
+        }
+        Ok(part(phases))
+    })
+}
+
 /// One of the parts of an exit to the host's program.
 fn phase<C: Clock>(meter: &mut Meter<'_>, part: fn(&Phases) -> u64) -> Done {
+    checked_phase::<C>(meter, |phases| Ok(part(phases)))
+}
+
+/// The same, of what may not be a part.
+fn checked_phase<C: Clock>(meter: &mut Meter<'_>, part: impl Fn(&Phases) -> Result<u64, &'static str>) -> Done {
     const NO_STAMPS: &str = "the host of this machine leaves no time-stamps of its own";
     const OTHER_CLOCK: &str = "the time-stamp counters of guest and host are not the same";
     let stamps = (map::MAILBOX + doorbell::MAILBOX_TEXT_OFFSET as u64) as *mut Stamps;
@@ -156,7 +181,7 @@ fn phase<C: Clock>(meter: &mut Meter<'_>, part: fn(&Phases) -> u64) -> Done {
         if !(before <= host.left && host.left <= host.entered && host.entered <= after) {
             return Err(OTHER_CLOCK);
         }
-        Ok(part(&Phases { before, host, after }))
+        part(&Phases { before, host, after })
     })
 }
 

@@ -5,6 +5,7 @@
 //! ```text
 //!   vcpu    KVM_RUN, and when it came back      tables  the region for page walks
 //!   board   doorbells; lines of the log go out  host    eventfds, coalesced zones, interrupts
+//!   trace   when an exit came to the kernel
 //! ```
 //!
 //! It is a process of its own, so that whatever happens in it, this machine can be ended: see [`suite`](super::suite).
@@ -13,6 +14,7 @@ mod board;
 mod host;
 pub(crate) mod seen;
 mod tables;
+pub(crate) mod trace;
 mod vcpu;
 
 use std::os::fd::AsFd;
@@ -37,6 +39,7 @@ pub(crate) use host::{pin, processors};
 
 use host::Host;
 use tables::Walks;
+use trace::Trace;
 use vcpu::LabVcpu;
 
 /// Memory of the guest itself, in bytes.
@@ -60,6 +63,9 @@ pub struct Setup {
     /// A machine of the library, with its devices, and none of the rest.
     #[arg(long)]
     pub hosted: bool,
+    /// The kernel traces its exits.
+    #[arg(long)]
+    pub traced: bool,
     /// The region is in large pages of the host.
     #[arg(long)]
     pub large: bool,
@@ -114,6 +120,7 @@ pub fn run(setup: Setup, path: &Path, mut args: Vec<String>) -> Result<Option<St
     }
     let stats = KernelStats::open(&fd).ok();
     let mut vcpu = LabVcpu::new(fd, host.apic_base(0), Arc::clone(&ram))?;
+    vcpu.trace = setup.traced.then(Trace::begin).transpose()?;
     vcpu.set_registers(&world.registers, &world.system)?;
     let states = world.processor_registers().collect();
     let board = LabBoard::first(host, states, stats);

@@ -13,6 +13,7 @@ use chiton_shared::measure::place::{self, Stamps};
 use chiton_shared::memory::GuestMemory;
 use kvm_ioctls::VcpuFd;
 
+use super::trace::Trace;
 use crate::exits::ExitsError;
 
 /// The ACPI timer of QEMU's machines, which vmexit.c reads; it counts at this rate (ACPI 6.5, section 4.8.3.3).
@@ -26,6 +27,8 @@ pub(super) struct LabVcpu {
     begun: Instant,
     /// When the exit came back to which the guest wants to know it.
     left: Option<u64>,
+    /// What says when it came to the kernel, if that is wanted.
+    pub(super) trace: Option<Trace>,
 }
 
 impl LabVcpu {
@@ -37,6 +40,7 @@ impl LabVcpu {
             ram,
             begun: Instant::now(),
             left: None,
+            trace: None,
         })
     }
 
@@ -46,9 +50,11 @@ impl LabVcpu {
     }
 
     /// Leaves the stamps for the guest, the last thing before it goes on.
-    fn leave_stamps(&self, left: u64) {
+    fn leave_stamps(&mut self, left: u64) {
+        let exited = self.trace.as_mut().and_then(Trace::last_exit).unwrap_or(0);
         let text = map::MAILBOX + MAILBOX_TEXT_OFFSET as u64;
         if let Some(window) = self.ram.window(text, size_of::<Stamps>()) {
+            window.write(offset_of!(Stamps, exited), &exited.to_le_bytes());
             window.write(offset_of!(Stamps, left), &left.to_le_bytes());
             window.write(offset_of!(Stamps, entered), &now().to_le_bytes());
         }
