@@ -76,10 +76,8 @@ fn folder(process: u32) -> PathBuf {
 
 /// Removes the instance of a process that has ended, if it had one.
 pub(crate) fn remove(process: u32) {
-    match fs::remove_dir(folder(process)) {
-        // Most have none; and if it stays, the next one that is made removes it.
-        Ok(()) | Err(_) => {}
-    }
+    // Most have none; and if it stays, the next one that is made removes it.
+    let _ = fs::remove_dir(folder(process));
 }
 
 /// Removes what is left of processes whose starter was killed too.
