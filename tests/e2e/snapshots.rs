@@ -142,6 +142,64 @@ fn clones_go_on_from_the_same_moment_each_with_its_own_generation_and_random_num
     end(live);
 }
 
+/// How much of a process's mappings of a file is in memory, and what its part of that is, in KiB.
+fn mapped(process: u32, file: &Path) -> (u64, u64) {
+    let maps = fs::read_to_string(format!("/proc/{process}/smaps")).expect("it runs");
+    let (mut of_file, mut resident, mut part) = (false, 0, 0);
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        match first {
+            "Rss:" if of_file => resident += second.parse::<u64>().expect("KiB"),
+            "Pss:" if of_file => part += second.parse::<u64>().expect("KiB"),
+            // Each mapping begins with its addresses and ends with its file.
+            _ if !first.ends_with(':') => of_file = line.ends_with(text(file)),
+            _ => {}
+        }
+    }
+    (resident, part)
+}
+
+#[test]
+fn clones_have_the_pages_in_common_that_none_of_them_has_changed() {
+    if !kvm_works() {
+        return;
+    }
+    const PATTERN_KIB: u64 = 8 << 10;
+    let folder = Folder::new();
+    let (live, path) = counter(&folder, &["--memory", "32M"], &["8"]);
+    end(live);
+    let path = fs::canonicalize(path).expect("the file");
+    let how_many = few(&[(); 10], 3).len();
+    let clone = |_| Chiton::new().args(["run", "--from", text(&path)]).spawn();
+    let mut all: Vec<_> = (0..how_many).map(clone).collect();
+    // Each has read all that it had filled before it says its first number.
+    let mut outputs = Vec::new();
+    for clone in &mut all {
+        let mut lines = BufReader::new(clone.stdout.take().expect("a pipe")).lines();
+        let first = lines
+            .by_ref()
+            .map(|line| line.expect("text"))
+            .find(|line| count(line).is_some());
+        assert!(first.is_some());
+        outputs.push(lines);
+    }
+    let memory: Vec<_> = all.iter().map(|clone| mapped(clone.id(), &path)).collect();
+    for (clone, output) in all.into_iter().zip(outputs) {
+        signal(&clone, libc::SIGTERM);
+        output.for_each(drop);
+        finish(clone).assert_status(143);
+    }
+    // Half of it may be its own: the stack, the heap's lists, what else a guest writes.
+    for (resident, part) in memory {
+        assert!(
+            resident >= PATTERN_KIB,
+            "{resident} KiB are in memory, of {PATTERN_KIB} that it reads"
+        );
+        assert!(part < resident / 2, "of {resident} KiB, {part} are a clone's own");
+    }
+}
+
 #[test]
 fn several_processors_go_on_all_of_them() {
     if !kvm_works() {

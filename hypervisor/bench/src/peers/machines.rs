@@ -45,7 +45,7 @@ pub const FIRECRACKER: Peer = Peer {
 pub const SOLO5: Peer = Peer {
     name: "Solo5 hvt",
     group: MACHINES,
-    what: "solo5-hvt with Solo5's own test_hello",
+    what: "solo5-hvt with 4 MiB and Solo5's own test_hello",
     against: ours::UNJAILED.name,
     prepare: solo5,
 };
@@ -111,7 +111,7 @@ fn solo5(bed: &Bed<'_>) -> Result<Ready> {
         version: first_line(&program),
         program: Program::new("Solo5", {
             let mut command = Command::new(&program);
-            command.arg("--mem=2").arg(guest).arg("Hello_Solo5");
+            command.arg("--mem=4").arg(guest).arg("Hello_Solo5");
             command
         }),
         expected: "SUCCESS",

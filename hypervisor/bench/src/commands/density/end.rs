@@ -11,12 +11,18 @@ use chiton_bench::{
 
 use super::show;
 
-/// Adds how long it took to remove all.
+/// Adds how long it took to remove all, and why there were no more of them, if it is known.
 ///
 /// # Errors
 ///
 /// If something is left.
-pub(super) fn check(cases: &mut Vec<Case>, left: Left, took: Duration, count: usize) -> Result<()> {
+pub(super) fn check(
+    cases: &mut Vec<Case>,
+    left: Left,
+    took: Duration,
+    count: usize,
+    full: Option<String>,
+) -> Result<()> {
     if left != Left::default() {
         let figures = left.figures().map(|(name, count)| format!("{count} {name}"));
         return Err(TrialError::Found(format!("instances left something behind: {}", figures.join(", "))).into());
@@ -27,6 +33,9 @@ pub(super) fn check(cases: &mut Vec<Case>, left: Left, took: Duration, count: us
     let mut case = Case::measured(show::REMOVE, show::END, what, Unit::Nanoseconds, vec![samples]);
     let zero = left.figures().map(|(name, count)| format!("{count} {name}"));
     case.note(format!("left behind: {}", zero.join(", ")));
+    if let Some(why) = full {
+        case.note(format!("{count} fit, and no more: {why}"));
+    }
     cases.push(case);
     Ok(())
 }
@@ -42,14 +51,16 @@ mod tests {
             mounts: 1,
             ..Left::default()
         };
-        let said = check(&mut cases, left, Duration::from_secs(1), 3)
+        let said = check(&mut cases, left, Duration::from_secs(1), 3, None)
             .unwrap_err()
             .to_string();
         assert_eq!(
             said,
             "instances left something behind: 1 mounts, 0 cgroups, 0 processes, 0 files and folders of the home"
         );
-        check(&mut cases, Left::default(), Duration::from_secs(3), 3).unwrap();
+        let full = Some("there is no room".to_owned());
+        check(&mut cases, Left::default(), Duration::from_secs(3), 3, full).unwrap();
+        assert_eq!(cases[0].notes()[1], "3 fit, and no more: there is no room");
         assert_eq!(cases[0].repeats()[0].max, 1_000_000_000);
     }
 }

@@ -43,7 +43,7 @@ const IMAGE: &str = "idle:bench";
 /// all are removed, and it is made sure that nothing is left.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How many; `max` is until memory is as low as --keep-free says.
+    /// How many; `max` is until no more fit, of which the last line tells why.
     #[arg(value_name = "N|max")]
     count: Count,
 
@@ -93,15 +93,33 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let left = keeper.end();
     let took = began.elapsed();
     drop(live);
-    let (cases, count) = measured?;
+    let Grown { cases, count, full } = measured?;
     run.cases = cases;
-    end::check(&mut run.cases, left?, took, count)?;
+    end::check(&mut run.cases, left?, took, count, full)?;
     if !args.output.is_quiet() {
         write("-".as_ref(), &show::all(&run))?;
     }
     args.output.write(&run)?;
     drop(place);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What came of it.
+struct Grown {
+    cases: Vec<Case>,
+    /// How many there were in the end.
+    count: usize,
+    /// Why there were no more, if as many as possible were asked for.
+    full: Option<String>,
+}
+
+/// Why there are no more.
+#[derive(Debug)]
+enum Full {
+    /// So little memory is left.
+    Memory(Memory),
+    /// The next one does not start.
+    Refused(TrialError),
 }
 
 /// What is measured with.
@@ -114,8 +132,8 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Starts instances, and looks at them now and then. How many there were in the end is returned too.
-    fn measure(&self, guest: &PathBuf, asked: Count, target: usize, watch: Duration) -> Result<(Vec<Case>, usize)> {
+    /// Starts instances, and looks at them now and then.
+    fn measure(&self, guest: &PathBuf, asked: Count, target: usize, watch: Duration) -> Result<Grown> {
         let mut build = self.chiton.command(&["image", "build", "-t", IMAGE, "--guest"]);
         answer(build.arg(guest))?;
         // What is made once is no part of what one more takes: parents of groups, the store's files in memory.
@@ -125,6 +143,7 @@ impl Bench<'_> {
         let before = Memory::read()?;
         let mut cases = Vec::new();
         let mut count = 0;
+        let mut why = None;
         for next in steps(target) {
             let began = Instant::now();
             let meanwhile = Meanwhile::begin();
@@ -133,12 +152,20 @@ impl Bench<'_> {
                 migrations,
                 ..meanwhile.so_far()
             };
-            if let (true, Count::Exactly(asked)) = (full, asked) {
-                return Err(self
-                    .room
-                    .full(count + times.len(), asked, &before, &Memory::read()?)
-                    .into());
+            if let (Some(full), Count::Exactly(asked)) = (&full, asked) {
+                return Err(match full {
+                    Full::Memory(now) => self.room.full(count + times.len(), asked, &before, now),
+                    Full::Refused(error) => TrialError::Found(format!(
+                        "{asked} instances do not fit: with {}, the next one does not start: {error}",
+                        count + times.len()
+                    )),
+                }
+                .into());
             }
+            why = full.map(|full| match full {
+                Full::Memory(now) => self.room.no_memory(&now),
+                Full::Refused(error) => format!("the next one does not start: {error}"),
+            });
             if times.is_empty() {
                 break;
             }
@@ -149,45 +176,56 @@ impl Bench<'_> {
             self.interrupt.check()?;
             self.live.begin(&format!("looking at {count}"));
             cases.extend(look::at(self.chiton.home(), count, &before)?);
-            if full {
+            if why.is_some() {
                 break;
             }
         }
         cases.extend(idle::watch(self, watch, count)?);
-        Ok((cases, count))
+        let full = match asked {
+            Count::Max => Some(why.unwrap_or_else(|| self.room.no_more())),
+            Count::Exactly(_) => None,
+        };
+        Ok(Grown { cases, count, full })
     }
 
     /// Starts more, or as many as there is room for. Returns how long each took, in nanoseconds, how often the threads
-    /// that start them moved, and whether there was room for fewer.
-    fn start(&self, already: usize, more: usize) -> trial::Result<(Vec<u64>, Option<u64>, bool)> {
+    /// that start them moved, and why there was room for fewer.
+    fn start(&self, already: usize, more: usize) -> trial::Result<(Vec<u64>, Option<u64>, Option<Full>)> {
         let next = AtomicUsize::new(0);
-        let one_after_the_other = || -> trial::Result<(Vec<u64>, Disturbed, bool)> {
+        let one_after_the_other = || -> trial::Result<(Vec<u64>, Disturbed, Option<Full>)> {
             let meanwhile = Meanwhile::begin();
             let mut times = Vec::new();
             while next.fetch_add(1, Ordering::Relaxed) < more {
                 self.interrupt.check()?;
-                if !self.room.has_some(&Memory::read()?) {
-                    return Ok((times, meanwhile.so_far(), true));
+                let now = Memory::read()?;
+                if !self.room.has_some(&now) {
+                    return Ok((times, meanwhile.so_far(), Some(Full::Memory(now))));
                 }
                 let began = Instant::now();
-                // After a failure nobody starts another.
-                self.start_one().inspect_err(|_| next.store(more, Ordering::Relaxed))?;
+                if let Err(error) = self.start_one() {
+                    // After a failure nobody starts another. A first one that does not start is no matter of room.
+                    next.store(more, Ordering::Relaxed);
+                    if already + times.len() == 0 {
+                        return Err(error);
+                    }
+                    return Ok((times, meanwhile.so_far(), Some(Full::Refused(error))));
+                }
                 times.push(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
                 self.live
                     .part(already + times.len(), already + more, "instances started");
             }
-            Ok((times, meanwhile.so_far(), false))
+            Ok((times, meanwhile.so_far(), None))
         };
         thread::scope(|scope| {
             let jobs: Vec<_> = (0..self.jobs).map(|_| scope.spawn(one_after_the_other)).collect();
-            let (mut all, mut disturbed, mut full) = (Vec::new(), Vec::new(), false);
+            let (mut all, mut disturbed, mut full) = (Vec::new(), Vec::new(), None);
             for job in jobs {
                 let (times, by, no_room) = job
                     .join()
                     .map_err(|_| TrialError::Found("a thread that starts instances panicked".into()))??;
                 all.extend(times);
                 disturbed.push(by);
-                full |= no_room;
+                full = full.or(no_room);
             }
             Ok((all, Disturbed::by_all(&disturbed).migrations, full))
         })

@@ -53,6 +53,8 @@ pub(super) struct Room {
     available: u64,
     /// How many more threads there can be.
     numbers: u64,
+    /// What they would be short of first.
+    short_of: &'static str,
 }
 
 impl Room {
@@ -69,12 +71,21 @@ impl Room {
 
     fn of(memory: &Memory, keep_free: u64, numbers: u64) -> Self {
         let numbers = numbers.saturating_sub(FREE_NUMBERS);
-        let by_memory = memory.available.saturating_sub(keep_free) / LEAST;
+        let limits = [
+            (memory.available.saturating_sub(keep_free) / LEAST, "MiB of memory"),
+            (
+                numbers / THREADS,
+                "numbers of threads (kernel.pid_max, kernel.threads-max)",
+            ),
+            (RANGES, "ranges of ids for jails of root"),
+        ];
+        let (most, short_of) = limits.into_iter().min().unwrap_or_default();
         Self {
             keep_free,
-            most: by_memory.min(numbers / THREADS).min(RANGES),
+            most,
             available: memory.available,
             numbers,
+            short_of,
         }
     }
 
@@ -110,15 +121,27 @@ impl Room {
         now.available > self.keep_free
     }
 
+    /// Why there is none when memory has run out.
+    pub(super) fn no_memory(&self, now: &Memory) -> String {
+        format!(
+            "{} MiB of memory are available, and {} stay free (--keep-free)",
+            now.available >> 20,
+            self.keep_free >> 20
+        )
+    }
+
+    /// Why there are no more than there can be at most.
+    pub(super) fn no_more(&self) -> String {
+        format!("there are no more {}", self.short_of)
+    }
+
     /// Why there were fewer than were asked for.
     pub(super) fn full(&self, count: usize, asked: usize, before: &Memory, now: &Memory) -> TrialError {
         let each = before.available.saturating_sub(now.available) / count.max(1) as u64;
         TrialError::Refused(format!(
-            "{asked} instances do not fit: with {count}, of about {} KiB each, {} MiB are available, and {} stay free \
-             (--keep-free)",
+            "{asked} instances do not fit: with {count}, of about {} KiB each, {}",
             each >> 10,
-            now.available >> 20,
-            self.keep_free >> 20
+            self.no_memory(now)
         ))
     }
 }
@@ -170,6 +193,12 @@ mod tests {
         assert_eq!(Room::of(&memory(1 << 50), 0, 2400).most, 100);
         assert_eq!(Room::of(&memory(1 << 50), 0, u64::MAX).most, RANGES);
         assert_eq!(Room::of(&memory(1 << 50), 0, 10).most, 0);
+        let said = Room::of(&memory(1 << 50), 0, u64::MAX).no_more();
+        assert_eq!(said, "there are no more ranges of ids for jails of root");
+        assert_eq!(
+            Room::of(&memory(1 << 20), 0, u64::MAX).no_more(),
+            "there are no more MiB of memory"
+        );
     }
 
     #[test]
@@ -178,7 +207,7 @@ mod tests {
         assert!(room.has_some(&memory(61 << 20)) && !room.has_some(&memory(60 << 20)));
         let said = room.full(10, 40, &memory(100 << 20), &memory(60 << 20)).to_string();
         assert!(
-            said.contains("with 10, of about 4096 KiB each, 60 MiB are available"),
+            said.contains("with 10, of about 4096 KiB each, 60 MiB of memory are available"),
             "{said}"
         );
     }
