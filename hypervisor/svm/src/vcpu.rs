@@ -12,6 +12,7 @@ use chiton_core::fpu::Fpu;
 use chiton_core::paging::{self, Access, Nested, Npt, Rights};
 use chiton_core::physical::GuestRam;
 use chiton_core::space::{Accessor, Space};
+use chiton_core::svm::controls::Controls;
 use chiton_core::svm::event::Event;
 use chiton_core::svm::exit::Code;
 use chiton_core::svm::features::Features;
@@ -141,6 +142,12 @@ impl SvmVcpu {
             user: ring == 3,
         };
         paging::walk(&self.space.ram, &self.space.table, cr3, linear, access)
+    }
+
+    /// What was wanted of the processor, what it allows, and what the VMCB asks for.
+    #[must_use]
+    pub fn controls(&self) -> Controls<'_> {
+        setup::wanted(self.processor.features, &self.vmcb)
     }
 
     /// The rules of VMRUN that the VMCB breaks.

@@ -47,8 +47,8 @@ impl Backend for Svm {
         self.vcpu(memory, options).map_err(|error| Refused::new(&error))
     }
 
-    fn controls(&self, _vcpu: &SvmVcpu) -> String {
-        self.features().to_string()
+    fn controls(&self, vcpu: &SvmVcpu) -> String {
+        vcpu.controls().to_string()
     }
 
     fn example(&self, name: &str, memory: GuestRam) -> Result<bool, Refused> {
