@@ -9,6 +9,7 @@ pub mod control;
 pub mod cpuid;
 pub mod decode;
 pub mod devices;
+pub mod examples;
 pub mod exceptions;
 pub mod exits;
 pub mod explain;

@@ -133,15 +133,17 @@ impl<F: Format> Space<F> {
     }
 
     /// Reads at a linear address, as far as it is mapped to memory, whatever its rights: how many
-    /// bytes there are.
-    pub fn fetch(&self, cr3: u64, address: u64, data: &mut [u8]) -> usize {
+    /// bytes there are. Without page tables, of which CR3 has the root, it is a physical one.
+    pub fn fetch(&self, cr3: Option<u64>, address: u64, data: &mut [u8]) -> usize {
         let mut done = 0;
         while done < data.len() {
             let at = address.wrapping_add(done as u64);
             let len = in_page(at, data.len() - done);
-            let window = walk(&self.ram, cr3, at)
-                .physical()
-                .and_then(|p| self.ram.window(p, len));
+            let physical = match cr3 {
+                Some(cr3) => walk(&self.ram, cr3, at).physical(),
+                None => Some(at),
+            };
+            let window = physical.and_then(|p| self.ram.window(p, len));
             let Some(window) = window else { break };
             window.read(0, &mut data[done..done + len]);
             done += len;

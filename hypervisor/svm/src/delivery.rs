@@ -36,6 +36,7 @@ impl SvmVcpu {
     /// processor halts, and nothing ends that.
     pub(crate) fn prepare_interrupts(&mut self) -> bool {
         self.hear_task_priority();
+        self.prepare_nmi();
         let Some(apic) = &mut self.apic else { return true };
         // SAFETY: every processor in 64-bit mode has a time-stamp counter.
         let pending = apic.pending(unsafe { _rdtsc() });

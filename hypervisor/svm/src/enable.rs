@@ -102,12 +102,6 @@ impl Svm {
             processor: Rc::new(processor),
         })
     }
-
-    /// What this processor's SVM can do.
-    #[must_use]
-    pub fn features(&self) -> Features {
-        self.processor.features
-    }
 }
 
 impl Processor {

@@ -14,8 +14,10 @@
 //! | `setup` | what stands in a VMCB before the guest runs |
 //! | `entry` | the way into the guest and back, in assembly |
 //! | `delivery` | interrupts of the guest's own APIC: when it takes one |
+//! | `nmi` | NMIs of the guest's own |
 //! | `timer`, `interrupts` | time slices, by an interrupt of the machine |
 //! | `vcpu`, `handlers` | the loop round the guest, and what becomes of each exit |
+//! | `examples` | what a guest finds, each in a small guest of its own |
 //! | `prove` | the rules of VMRUN and the processor, compared in thousands of cases |
 //! | `options`, `trace`, `report` | what one can ask for, and what one is told |
 //!
@@ -29,8 +31,10 @@ mod delivery;
 mod enable;
 mod entry;
 mod error;
+pub mod examples;
 mod handlers;
 mod interrupts;
+mod nmi;
 mod options;
 mod prove;
 mod report;

@@ -4,9 +4,10 @@
 use chiton_core::control::CR4_BOTH;
 use chiton_core::paging::Pat;
 use chiton_core::physical::{Pages, Physical};
-use chiton_core::svm::features::EFER_SVME;
+use chiton_core::svm::controls::Controls;
+use chiton_core::svm::features::{EFER_SVME, Features};
 use chiton_core::svm::intercept::{IOPM_PAGES, MSRPM_PAGES, msrpm_bits, vector3, vector4, vector5};
-use chiton_core::svm::{VmcbFields, VmcbWrite, fields};
+use chiton_core::svm::{VmcbFields, VmcbRead, VmcbWrite, fields};
 use chiton_core::vcpu::{SystemRegisters, Table};
 
 use crate::Error;
@@ -132,6 +133,18 @@ pub(crate) fn controls(vmcb: &mut impl VmcbWrite, maps: &Maps, asid: u32, n_cr3:
     // As after a reset (APM volume 2, section 14.1.3).
     vmcb.set(fields::DR6, 0xffff_0ff0);
     vmcb.set(fields::DR7, 0x400);
+}
+
+/// What is wanted of the processor, beside a VMCB. Without its optional features instructions are decoded here, all
+/// translations are forgotten instead of one guest's, and all of the VMCB is read at each entry.
+pub(crate) const fn wanted(features: Features, vmcb: &dyn VmcbRead) -> Controls<'_> {
+    Controls {
+        features,
+        required: Features::NESTED_PAGING,
+        optional: Features::NRIP_SAVE | Features::CLEAN_BITS | Features::FLUSH_BY_ASID | Features::DECODE_ASSISTS,
+        exits: [VECTOR_3, VECTOR_4, VECTOR_5],
+        vmcb,
+    }
 }
 
 /// Writes the system registers, which decide the mode.

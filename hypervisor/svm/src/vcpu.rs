@@ -12,15 +12,18 @@ use chiton_core::fpu::Fpu;
 use chiton_core::paging::{self, Access, Nested, Npt, Rights};
 use chiton_core::physical::GuestRam;
 use chiton_core::space::{Accessor, Space};
+use chiton_core::svm::controls::Controls;
 use chiton_core::svm::event::Event;
 use chiton_core::svm::exit::Code;
 use chiton_core::svm::features::Features;
 use chiton_core::svm::information::Summary;
+use chiton_core::svm::intercept::vector3;
 use chiton_core::svm::{VmcbFields, VmcbRead, VmcbWrite, check, clean, fields, tlb};
 use chiton_core::vcpu::{Exit, Registers, SystemRegisters, Vcpu};
 
 use crate::enable::Processor;
 use crate::handlers::{self, Next, Pending};
+use crate::nmi::Nmis;
 use crate::setup::{self, DB, Maps};
 use crate::vmcb::Vmcb;
 use crate::{Error, Options, Report, Svm, entry, trace};
@@ -45,11 +48,12 @@ pub struct SvmVcpu {
     pub(crate) space: Space<Npt>,
     _maps: Maps,
     asid: u32,
-    /// The local APIC, if the guest has interrupts; what `cpuid` answers then; and whether `hlt` waits
-    /// for one.
+    /// The local APIC, if the guest has interrupts; what `cpuid` answers then; whether `hlt` waits for
+    /// one; and whether an NMI can be delivered.
     pub(crate) apic: Option<GuestApic>,
     pub(crate) cpuid: Option<GuestCpuid>,
     pub(crate) halted: bool,
+    pub(crate) nmis: Nmis,
     /// Whether the processor has to forget the guest's translations before it goes on.
     forget: bool,
     /// What the next entry delivers.
@@ -99,6 +103,7 @@ impl SvmVcpu {
             cpuid: apic.as_ref().map(|apic| processor.cpuid.of_processor(apic.number())),
             apic,
             halted: false,
+            nmis: Nmis::default(),
             forget: true,
             event: Event::default(),
             pending: Pending::Nothing,
@@ -137,6 +142,12 @@ impl SvmVcpu {
             user: ring == 3,
         };
         paging::walk(&self.space.ram, &self.space.table, cr3, linear, access)
+    }
+
+    /// What was wanted of the processor, what it allows, and what the VMCB asks for.
+    #[must_use]
+    pub fn controls(&self) -> Controls<'_> {
+        setup::wanted(self.processor.features, &self.vmcb)
     }
 
     /// The rules of VMRUN that the VMCB breaks.
@@ -318,6 +329,8 @@ impl Vcpu for SvmVcpu {
         self.registers = *registers;
         self.event = Event::default();
         self.halted = false;
+        self.nmis = Nmis::Open;
+        self.exits &= !vector3::IRET;
         self.pending = Pending::Nothing;
         self.cr4 = system.cr4;
         setup::write(&mut self.vmcb, system);

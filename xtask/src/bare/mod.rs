@@ -194,11 +194,6 @@ pub(crate) fn svm(args: &RunArgs, arguments: &[String]) -> Result<i32> {
             "Bochs emulates no SVM worth the name: leave `--in bochs` away, and it runs in QEMU".into(),
         ));
     }
-    if args.example.is_some() {
-        return Err(Error::Usage(
-            "the examples are of VMX: run them with `cargo xtask vmx`".into(),
-        ));
-    }
     run(args, arguments, Place::Qemu, Processor::Svm)
 }
 

@@ -156,20 +156,20 @@ fn a_timer_that_counts_again_and_again_keeps_its_beat() {
     let mut apic = alone();
     apic.write(LVT_TIMER, 1 << 17 | 0x44, 0).unwrap();
     apic.write(DIVIDE, 0b1011, 0).unwrap();
-    apic.write(INITIAL, 100_000, 0).unwrap();
-    for (now, next) in [(100_000, 200_000), (200_700, 300_000), (950_000, 1_000_000)] {
+    apic.write(INITIAL, 1_000_000, 0).unwrap();
+    for (now, next) in [(1_000_000, 2_000_000), (2_000_700, 3_000_000), (9_500_000, 10_000_000)] {
         assert_eq!(deliver(&mut apic, now), Some(0x44), "those that were missed are one");
         apic.write(EOI, 0, now).unwrap();
         assert_eq!(deliver(&mut apic, now), None);
         assert_eq!(apic.due(), Some(next));
     }
-    assert_eq!(apic.read(CURRENT, 960_000), Ok(40_000));
-    apic.write(INITIAL, 0, 960_000).unwrap();
-    assert_eq!((apic.due(), apic.read(CURRENT, 970_000)), (None, Ok(0)));
+    assert_eq!(apic.read(CURRENT, 9_600_000), Ok(400_000));
+    apic.write(INITIAL, 0, 9_600_000).unwrap();
+    assert_eq!((apic.due(), apic.read(CURRENT, 9_700_000)), (None, Ok(0)));
     apic.write(INITIAL, 1, 0).unwrap();
     assert_eq!(
         apic.due(),
-        Some(20_000),
+        Some(500_000),
         "a beat leaves the guest time for something else"
     );
 }

@@ -24,8 +24,9 @@ const ONE_SHOT: u32 = 0b00 << 17;
 const PERIODIC: u32 = 0b01 << 17;
 const TSC_DEADLINE: u32 = 0b10 << 17;
 
-/// The shortest period, in ticks of the clock: one that is shorter would leave the guest no time between two interrupts.
-const SHORTEST_PERIOD: u64 = 20_000;
+/// The shortest period, in ticks of the machine's counter: a quarter of a millisecond at 2 GHz. One that is shorter than
+/// an exit would leave the guest no time between two interrupts.
+const SHORTEST_PERIOD: u64 = 500_000;
 
 /// The timer.
 #[derive(Debug)]

@@ -1,8 +1,6 @@
 //! What this processor's SVM can do: CPUID leaf 0x8000_000A (APM volume 3, appendix E), and the
 //! registers by which it is switched on (APM volume 2, sections 15.4 and 15.30).
 
-use core::fmt;
-
 /// EFER.
 pub const EFER: u32 = 0xc000_0080;
 /// EFER.SVME: SVM's instructions exist (APM volume 2, section 3.1.7).
@@ -110,16 +108,5 @@ impl Features {
     #[must_use]
     pub const fn has(self, feature: u32) -> bool {
         self.bits & feature != 0
-    }
-}
-
-impl fmt::Display for Features {
-    /// One line a feature: its name, and whether it is there.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "SVM revision {}, {} ASIDs", self.revision, self.asids)?;
-        for (feature, name) in Self::ALL {
-            writeln!(f, "  {name:<22} {}", if self.has(*feature) { "yes" } else { "no" })?;
-        }
-        Ok(())
     }
 }

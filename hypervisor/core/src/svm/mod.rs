@@ -14,6 +14,7 @@
 //! | [`check`] | the rules that VMRUN checks, each with what breaks it |
 //! | [`cases`] | ways to break a VMCB, by which a processor's verdict is compared with the rules |
 //! | [`dump`] | a VMCB for people |
+//! | [`controls`] | what was wanted, is allowed, and was chosen, as a table |
 //! | [`clean`], [`tlb`] | what a processor may keep of a VMCB, and of the guest's translations |
 //!
 //! The backend that executes SVM is `chiton-svm`. The twin of this folder is [`vmx`](super::vmx).
@@ -25,6 +26,7 @@
 pub mod cases;
 pub mod check;
 pub mod clean;
+pub mod controls;
 pub mod dump;
 pub mod event;
 pub mod exit;

@@ -12,7 +12,7 @@ use x86_64::registers::control::{Cr0Flags, EferFlags};
 
 use super::{Next, instructions};
 use crate::SvmVcpu;
-use crate::setup::{GP, VECTOR_3};
+use crate::setup::GP;
 
 /// The second bytes of the opcodes.
 const MOV_FROM: u8 = 0x20;
@@ -20,9 +20,9 @@ const MOV_TO: u8 = 0x22;
 
 /// Has writes of CR0 exit again, after an LMSW that did not.
 pub(super) fn watch(vcpu: &mut SvmVcpu) {
-    if vcpu.exits != VECTOR_3 {
-        vcpu.exits = VECTOR_3;
-        vcpu.vmcb.set(fields::INTERCEPT_3, VECTOR_3);
+    if vcpu.exits & vector3::CR0_SELECTIVE == 0 {
+        vcpu.exits |= vector3::CR0_SELECTIVE;
+        vcpu.vmcb.set(fields::INTERCEPT_3, vcpu.exits);
     }
 }
 
@@ -55,7 +55,7 @@ pub(super) fn write_cr4(vcpu: &mut SvmVcpu) -> Next {
 /// so that the processor may carry it out: writes of CR0 exit no more before the next exit of another kind.
 pub(super) fn write_cr0(vcpu: &mut SvmVcpu) -> Next {
     let Some((register, next)) = instructions::general_register(vcpu, MOV_TO) else {
-        vcpu.exits = VECTOR_3 & !vector3::CR0_SELECTIVE;
+        vcpu.exits &= !vector3::CR0_SELECTIVE;
         vcpu.vmcb.set(fields::INTERCEPT_3, vcpu.exits);
         return Next::Resume;
     };

@@ -5,7 +5,7 @@ use chiton_core::svm::event::Event;
 use chiton_core::svm::features::Features;
 use chiton_core::svm::{VmcbFields, VmcbWrite, fields};
 use chiton_core::vcpu::Broken;
-use x86_64::registers::control::Cr4Flags;
+use x86_64::registers::control::{Cr0Flags, Cr4Flags};
 
 use super::Next;
 use crate::SvmVcpu;
@@ -44,7 +44,9 @@ pub(super) fn at_rip(vcpu: &SvmVcpu) -> ([u8; LONGEST], usize) {
     };
     let mut bytes = [0; LONGEST];
     let address = base.wrapping_add(vcpu.registers.rip);
-    let len = vcpu.space.fetch(vcpu.vmcb.get(fields::CR3), address, &mut bytes);
+    let paging = vcpu.vmcb.get(fields::CR0) & Cr0Flags::PAGING.bits() != 0;
+    let cr3 = paging.then(|| vcpu.vmcb.get(fields::CR3));
+    let len = vcpu.space.fetch(cr3, address, &mut bytes);
     (bytes, len)
 }
 

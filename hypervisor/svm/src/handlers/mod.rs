@@ -73,6 +73,7 @@ pub(crate) fn handle(vcpu: &mut SvmVcpu, code: Code) -> Result<Next, Error> {
             Code::NMI => Next::Resume,
             // The next entry delivers what there is.
             Code::VINTR => Next::Resume,
+            Code::IRET => vcpu.begins_iret(),
             Code::SHUTDOWN => Next::Shutdown,
             Code::CPUID => instructions::cpuid(vcpu),
             Code::HLT => instructions::hlt(vcpu),

@@ -2,13 +2,15 @@
 
 use core::fmt::Write;
 
+use chiton_core::examples::Verdict;
+use chiton_core::examples::stage::{Did, PAGES};
 use chiton_core::paging::{Page, Rights, Size};
 use chiton_core::physical::GuestRam;
 use chiton_core::vmx::controls::secondary;
+use chiton_core::{program, say};
 use chiton_shared::memory::GuestMemory;
 
-use super::stage::{Did, PAGES, Stage, program};
-use super::{Verdict, say};
+use super::stage;
 use crate::views::EPTP_SWITCHING;
 use crate::{Error, Options, Vmx};
 
@@ -43,7 +45,7 @@ pub(super) fn run(vmx: &Vmx, memory: GuestRam, words: &mut dyn Write) -> Result<
         views: true,
         ..Options::default()
     };
-    let mut stage = Stage::new(vmx, memory, program(), options)?;
+    let mut stage = stage(vmx, memory, program(), options)?;
     // What the guest knows as its page is another one in the second view: the one behind it.
     for (address, value) in [(PAGES, 0x1111_u32), (PAGES + 0x1000, 0x2222)] {
         if let Some(window) = memory.window(address, 4) {

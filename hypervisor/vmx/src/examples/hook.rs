@@ -2,12 +2,14 @@
 
 use core::fmt::Write;
 
+use chiton_core::examples::Verdict;
+use chiton_core::examples::stage::{Did, PAGES};
 use chiton_core::physical::GuestRam;
 use chiton_core::vmx::exit::Basic;
+use chiton_core::{program, say};
 use chiton_shared::memory::GuestMemory;
 
-use super::stage::{Did, PAGES, Stage, program};
-use super::{Verdict, say};
+use super::stage;
 use crate::{Error, Options, Vmx};
 
 /// `mov eax, 1; ret`, which the guest believes to call.
@@ -31,7 +33,7 @@ pub(super) fn run(vmx: &Vmx, memory: GuestRam, words: &mut dyn Write) -> Result<
     if !vmx.capabilities().ept_vpid.execute_only() {
         return Ok(Verdict::Skipped("this processor has no execute-only pages"));
     }
-    let mut stage = Stage::new(vmx, memory, program(), Options::default())?;
+    let mut stage = stage(vmx, memory, program(), Options::default())?;
     if let Some(window) = memory.window(PAGES, ORIGINAL.len()) {
         window.write(0, &ORIGINAL);
     }

@@ -1,60 +1,27 @@
 //! What VMX can do beyond running a guest, each a small example with a guest of its own.
 //!
-//! The guests are a few instructions of 32-bit code. They run in protected mode without paging, which
-//! is what an unrestricted guest may do: so their linear addresses are guest-physical, and every page
-//! that is spoken of is one of EPT. They talk by `out`, and end by `hlt`.
-//!
-//! Each example says what happens, checks it, and has a [`Verdict`].
+//! The guests are those of [`chiton_core::examples`], or others on the same stage: protected mode without
+//! paging, which is what an unrestricted guest may do.
 
 mod eptp_switching;
-mod fpu;
 mod hook;
 mod monitor_trap_flag;
-mod nmi;
 mod page_log;
-mod stage;
 mod tsc;
 mod virtual_apic;
 mod virtualization_exception;
 
-use core::fmt::{self, Write};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt::Write;
 
+use chiton_core::apic::{Bus, GuestApic};
+use chiton_core::examples::stage::Stage;
+use chiton_core::examples::{self, Verdict};
+use chiton_core::paging::Size;
 use chiton_core::physical::GuestRam;
 
-use crate::{Error, Vmx};
-
-/// How an example went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// What was seen is what the SDM says.
-    AsTheManualSays,
-    /// It is not.
-    Otherwise,
-    /// This processor does not have it.
-    Skipped(&'static str),
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AsTheManualSays => f.write_str("as the manual says"),
-            Self::Otherwise => f.write_str("NOT as the manual says"),
-            Self::Skipped(why) => write!(f, "skipped: {why}"),
-        }
-    }
-}
-
-impl Verdict {
-    /// Whether something was seen that the SDM does not say.
-    #[must_use]
-    pub const fn is_failure(&self) -> bool {
-        matches!(self, Self::Otherwise)
-    }
-
-    pub(crate) const fn of(good: bool) -> Self {
-        if good { Self::AsTheManualSays } else { Self::Otherwise }
-    }
-}
+use crate::{Error, Options, Vmx, VmxVcpu};
 
 /// An example.
 #[derive(Clone, Copy)]
@@ -99,7 +66,7 @@ pub const ALL: &[Example] = &[
     Example {
         name: "fpu",
         about: "floating-point registers of two guests that share a processor",
-        run: fpu::run,
+        run: fpu,
     },
     Example {
         name: "virtual-apic",
@@ -109,7 +76,12 @@ pub const ALL: &[Example] = &[
     Example {
         name: "nmi",
         about: "a guest's processor sends itself NMIs: virtual NMIs, NMI-window exiting",
-        run: nmi::run,
+        run: nmi,
+    },
+    Example {
+        name: "timer",
+        about: "a guest's local APIC counts: once, and again and again",
+        run: timer,
     },
     Example {
         name: "mtf",
@@ -140,10 +112,33 @@ impl Example {
     }
 }
 
-/// Says a line. Whoever listens does not fail.
-macro_rules! say {
-    ($words:expr, $($line:tt)*) => {
-        let _ = core::fmt::Write::write_fmt($words, format_args!("{}\n", format_args!($($line)*)));
+/// A guest on its stage. EPT maps pages of 4 KiB alone.
+fn stage(vmx: &Vmx, ram: GuestRam, program: &[u8], options: Options) -> Result<Stage<VmxVcpu>, Error> {
+    let options = Options {
+        largest_page: Size::Small,
+        ..options
     };
+    Stage::new(vmx.vcpu(ram, options)?, ram, program)
 }
-pub(crate) use say;
+
+/// The options of a guest with a local APIC, and no other processor.
+fn with_apic() -> Options {
+    let bus = Arc::new(Bus::new(1, Box::new(|_| ())));
+    Options {
+        apic: Some(GuestApic::new(0, bus)),
+        check: true,
+        ..Options::default()
+    }
+}
+
+fn fpu(vmx: &Vmx, ram: GuestRam, words: &mut dyn Write) -> Result<Verdict, Error> {
+    examples::fpu::run(|| vmx.vcpu(ram, Options::default()), ram, words)
+}
+
+fn nmi(vmx: &Vmx, ram: GuestRam, words: &mut dyn Write) -> Result<Verdict, Error> {
+    examples::nmi::run(vmx.vcpu(ram, with_apic())?, ram, words)
+}
+
+fn timer(vmx: &Vmx, ram: GuestRam, words: &mut dyn Write) -> Result<Verdict, Error> {
+    examples::timer::run(vmx.vcpu(ram, with_apic())?, ram, words)
+}

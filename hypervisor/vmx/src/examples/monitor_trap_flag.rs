@@ -4,12 +4,14 @@
 
 use core::fmt::Write;
 
+use chiton_core::examples::Verdict;
+use chiton_core::examples::stage::Did;
 use chiton_core::physical::GuestRam;
 use chiton_core::vmx::controls::primary;
 use chiton_core::vmx::exit::Basic;
+use chiton_core::{program, say};
 
-use super::stage::{Did, Stage, program};
-use super::{Verdict, say};
+use super::stage;
 use crate::{Error, Options, Vmx};
 
 /// How many instructions the guest has before its `hlt`.
@@ -22,7 +24,7 @@ pub(super) fn run(vmx: &Vmx, memory: GuestRam, words: &mut dyn Write) -> Result<
     if vmx.capabilities().primary.may & primary::MONITOR_TRAP_FLAG == 0 {
         return Ok(Verdict::Skipped("this processor has no monitor trap flag"));
     }
-    let mut stage = Stage::new(vmx, memory, program(), Options::default())?;
+    let mut stage = stage(vmx, memory, program(), Options::default())?;
     stage.vcpu.step_by_step(true)?;
     let did = stage.go()?;
     let steps = stage.vcpu.counts().of(Basic::MONITOR_TRAP_FLAG);

@@ -2,11 +2,13 @@
 
 use core::fmt::Write;
 
+use chiton_core::examples::Verdict;
+use chiton_core::examples::stage::{Did, PAGES};
 use chiton_core::physical::GuestRam;
 use chiton_core::vmx::controls::secondary;
+use chiton_core::{program, say};
 
-use super::stage::{Did, PAGES, Stage, program};
-use super::{Verdict, say};
+use super::stage;
 use crate::{Error, Options, Vmx};
 
 // Page 5, page 3, page 5 again, page 9; page 4 is read only.
@@ -28,7 +30,7 @@ pub(super) fn run(vmx: &Vmx, memory: GuestRam, words: &mut dyn Write) -> Result<
         page_log: true,
         ..Options::default()
     };
-    let mut stage = Stage::new(vmx, memory, program(), options)?;
+    let mut stage = stage(vmx, memory, program(), options)?;
     let did = stage.go()?;
     let logged = stage.vcpu.written_pages()?;
     say!(

@@ -10,12 +10,14 @@
 use core::arch::x86_64::_rdtsc;
 use core::fmt::Write;
 
+use chiton_core::examples::Verdict;
+use chiton_core::examples::stage::{Did, Stage};
 use chiton_core::physical::GuestRam;
 use chiton_core::vmx::controls::secondary;
+use chiton_core::{program, say};
 
-use super::stage::{Did, Stage, program};
-use super::{Verdict, say};
-use crate::{Error, Options, Vmx};
+use super::stage;
+use crate::{Error, Options, Vmx, VmxVcpu};
 
 /// The multiplier that changes nothing: 1, with 48 bits behind the point.
 const ONE: u64 = 1 << 48;
@@ -31,8 +33,8 @@ program! {
 }
 
 pub(super) fn run(vmx: &Vmx, memory: GuestRam, words: &mut dyn Write) -> Result<Verdict, Error> {
-    let mut stage = Stage::new(vmx, memory, program(), Options::default())?;
-    let read = |stage: &mut Stage| -> Result<(u64, u64), Error> {
+    let mut stage = stage(vmx, memory, program(), Options::default())?;
+    let read = |stage: &mut Stage<VmxVcpu>| -> Result<(u64, u64), Error> {
         // SAFETY: every processor with VMX has the counter.
         let host = unsafe { _rdtsc() };
         let (Did::Out(0x10, low), Did::Out(0x11, high)) = (stage.go()?, stage.go()?) else {

@@ -7,16 +7,15 @@
 //!   self-IPI of vector 15 ─▶ none has it: the error register says so
 //! ```
 
-use alloc::boxed::Box;
-use alloc::sync::Arc;
 use core::fmt::Write;
 
-use chiton_core::apic::{Bus, GuestApic};
+use chiton_core::examples::Verdict;
+use chiton_core::examples::stage::{Did, PAGES};
 use chiton_core::physical::GuestRam;
 use chiton_core::vmx::exit::Basic;
+use chiton_core::{program, say};
 
-use super::stage::{Did, PAGES, Stage, program};
-use super::{Verdict, say};
+use super::{stage, with_apic};
 use crate::{Error, Options, Vmx, virtual_apic};
 
 /// The vector that the guest sends itself.
@@ -74,14 +73,11 @@ pub(super) fn run(vmx: &Vmx, ram: GuestRam, words: &mut dyn Write) -> Result<Ver
         if virtual_apic && virtual_apic::controls(vmx.capabilities()) == 0 {
             return Ok(Verdict::Skipped("this processor has no virtual APIC, or not all of it"));
         }
-        let bus = Arc::new(Bus::new(1, Box::new(|_| ())));
         let options = Options {
             virtual_apic,
-            apic: Some(GuestApic::new(0, bus)),
-            check: true,
-            ..Options::default()
+            ..with_apic()
         };
-        let mut stage = Stage::new(vmx, ram, program(), options)?;
+        let mut stage = stage(vmx, ram, program(), options)?;
         stage.set_gate(VECTOR, HANDLER);
         let found = [stage.go()?, stage.go()?, stage.go()?, stage.go()?];
         good &= found == EXPECTED;

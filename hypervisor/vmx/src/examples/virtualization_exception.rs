@@ -8,13 +8,15 @@
 
 use core::fmt::Write;
 
+use chiton_core::examples::Verdict;
+use chiton_core::examples::stage::{Did, PAGES};
 use chiton_core::physical::GuestRam;
 use chiton_core::vmx::controls::secondary;
 use chiton_core::vmx::exit::Basic;
+use chiton_core::{program, say};
 use chiton_shared::memory::GuestMemory;
 
-use super::stage::{Did, PAGES, Stage, program};
-use super::{Verdict, say};
+use super::stage;
 use crate::{Error, Options, Vmx, memory};
 
 /// The vector of #VE.
@@ -48,7 +50,7 @@ pub(super) fn run(vmx: &Vmx, ram: GuestRam, words: &mut dyn Write) -> Result<Ver
         virtualization_exceptions: Some(AREA),
         ..Options::default()
     };
-    let mut stage = Stage::new(vmx, ram, program(), options)?;
+    let mut stage = stage(vmx, ram, program(), options)?;
     stage.set_gate(VE, HANDLER);
     if let Some(window) = ram.window(AREA, 8) {
         window.write(0, &[0; 8]);

@@ -49,7 +49,8 @@ fn device_register(vcpu: &mut VmxVcpu, violation: &Violation) -> Result<Next, Er
     let address = violation.guest;
     let cr3 = vcpu.vmcs.get(fields::GUEST_CR3);
     let mut bytes = [0; LONGEST];
-    let len = vcpu.space.fetch(cr3, vcpu.registers.rip, &mut bytes);
+    // Nothing else than 64-bit mode is gone on with, which has page tables.
+    let len = vcpu.space.fetch(Some(cr3), vcpu.registers.rip, &mut bytes);
     let bytes = &bytes[..len];
     // A fetch, a page table, or the delivery of an event: no instruction moves data there.
     if violation.access.execute || violation.purpose != Purpose::Page || vcpu.event.is_some() {

@@ -16,7 +16,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
+use chiton_core::examples::Verdict;
 use chiton_core::physical::{GuestRam, Pages};
+use chiton_core::say;
 use chiton_core::vcpu::{Registers, Segment, SystemRegisters, Table, Vcpu};
 use chiton_core::vmx::check::cases::{Case, To, cases, sweep};
 use chiton_core::vmx::check::{Outcome, Violation, check, outcome};
@@ -30,7 +32,6 @@ use x86_64::instructions::interrupts;
 
 use known::{KNOWN, Known};
 
-use crate::examples::{Verdict, say};
 use crate::{Error, Options, Vmx, VmxVcpu, entry};
 
 /// What the processor made of a case.

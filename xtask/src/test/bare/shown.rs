@@ -47,7 +47,7 @@ const MACHINES: [(Emulated, &[&str]); 2] = [
             "#VMEXIT  ",
             "VMCB, control area",
             "VMCB, state-save area",
-            "NP   ",
+            "NP                                      required  0 or 1   1",
             "NPT PML4 ",
         ],
     ),

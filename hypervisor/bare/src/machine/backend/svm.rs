@@ -9,7 +9,7 @@ use chiton_core::loader::Symbols;
 use chiton_core::paging::Size;
 use chiton_core::physical::GuestRam;
 use chiton_core::svm::dump::Dump;
-use chiton_svm::{Options, Svm, SvmVcpu};
+use chiton_svm::{Options, Svm, SvmVcpu, examples};
 
 use super::{Backend, Refused, Report, place};
 use crate::machine::debug::{Words, say};
@@ -47,20 +47,20 @@ impl Backend for Svm {
         self.vcpu(memory, options).map_err(|error| Refused::new(&error))
     }
 
-    fn controls(&self, _vcpu: &SvmVcpu) -> String {
-        self.features().to_string()
+    fn controls(&self, vcpu: &SvmVcpu) -> String {
+        vcpu.controls().to_string()
     }
 
     fn example(&self, name: &str, memory: GuestRam) -> Result<bool, Refused> {
-        if name != "prove" {
+        let verdict = examples::run(name, self, memory, &mut Words).map_err(|error| Refused::new(&error))?;
+        let Some(verdict) = verdict else {
             return Err(Refused::new(&format_args!(
-                "there is no example {name:?} of SVM; there is prove"
+                "there is no example {name:?} of SVM; there are {}",
+                examples::NAMES.join(", ")
             )));
-        }
-        let good = chiton_svm::prove(self, memory, &mut Words).map_err(|error| Refused::new(&error))?;
-        let not = if good { "" } else { "NOT " };
-        say!("prove: {not}as the manual says, but for what is known of the emulator");
-        Ok(good)
+        };
+        say!("{name}: {verdict}");
+        Ok(!verdict.is_failure())
     }
 }
 

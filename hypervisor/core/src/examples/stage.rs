@@ -1,11 +1,9 @@
 //! Where the guests of the examples run: flat 32-bit segments, no paging, a stack.
 
-use chiton_core::paging::Size;
-use chiton_core::physical::GuestRam;
-use chiton_core::vcpu::{Exit, Registers, Segment, SystemRegisters, Table, Vcpu};
 use chiton_shared::memory::GuestMemory;
 
-use crate::{Error, Options, Vmx, VmxVcpu};
+use crate::physical::GuestRam;
+use crate::vcpu::{Exit, Registers, Segment, SystemRegisters, Table, Vcpu};
 
 /// Where the code lies.
 const CODE: u64 = 0x1_0000;
@@ -16,7 +14,7 @@ const GDT: u64 = 0x2_1000;
 /// The interrupt descriptor table.
 const IDT: u64 = 0x2_2000;
 /// From here on the pages are the example's.
-pub(super) const PAGES: u64 = 0x10_0000;
+pub const PAGES: u64 = 0x10_0000;
 
 /// Flat 32-bit code and data of ring 0 (SDM volume 3A, section 3.4.5): null, code, data.
 const DESCRIPTORS: [u64; 3] = [0, 0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
@@ -26,10 +24,13 @@ const DATA_SELECTOR: u16 = 16;
 
 /// Declares a function `program`, which gives the bytes of a guest's program. The first word is a name
 /// for the assembler; the program follows, in assembly.
+#[macro_export]
 macro_rules! program {
     ($name:literal, $($line:literal),* $(,)?) => {
         core::arch::global_asm!(
             concat!(".pushsection .rodata.", $name, ",\"a\""),
+            // The code that refers to them may be another crate's.
+            concat!(".globl ", $name, "_begin, ", $name, "_end"),
             concat!($name, "_begin:"),
             ".code32",
             $($line,)*
@@ -53,11 +54,10 @@ macro_rules! program {
         }
     };
 }
-pub(super) use program;
 
 /// What a guest did last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Did {
+pub enum Did {
     /// `out` of EAX to a port.
     Out(u16, u32),
     /// `hlt`.
@@ -69,19 +69,20 @@ pub(super) enum Did {
 }
 
 /// A guest on its stage.
-pub(super) struct Stage {
-    pub(super) vcpu: VmxVcpu,
-    pub(super) ram: GuestRam,
+pub struct Stage<V> {
+    /// Its processor.
+    pub vcpu: V,
+    /// Its memory.
+    pub ram: GuestRam,
 }
 
-impl Stage {
-    /// Puts a program into memory and a vCPU before it. EPT maps pages of 4 KiB alone.
-    pub(super) fn new(vmx: &Vmx, ram: GuestRam, program: &[u8], options: Options) -> Result<Self, Error> {
-        let options = Options {
-            largest_page: Size::Small,
-            ..options
-        };
-        let mut vcpu = vmx.vcpu(ram, options)?;
+impl<V: Vcpu> Stage<V> {
+    /// Puts a program into memory and a vCPU of this memory before it.
+    ///
+    /// # Errors
+    ///
+    /// When the backend does not take the registers.
+    pub fn new(mut vcpu: V, ram: GuestRam, program: &[u8]) -> Result<Self, V::Error> {
         let stage = |address, bytes: &[u8]| {
             if let Some(window) = ram.window(address, bytes.len()) {
                 window.write(0, bytes);
@@ -132,7 +133,7 @@ impl Stage {
     }
 
     /// Has a vector lead to the code at this offset of the program, with interrupts off.
-    pub(super) fn set_gate(&self, vector: u8, offset: u64) {
+    pub fn set_gate(&self, vector: u8, offset: u64) {
         let handler = CODE + offset;
         // An interrupt gate of 32 bits (SDM volume 3A, figure 7-2).
         let gate = handler & 0xffff | u64::from(CODE_SELECTOR) << 16 | 0x8e00 << 32 | handler >> 16 << 48;
@@ -142,7 +143,11 @@ impl Stage {
     }
 
     /// Lets the guest run until it does something.
-    pub(super) fn go(&mut self) -> Result<Did, Error> {
+    ///
+    /// # Errors
+    ///
+    /// When the backend fails.
+    pub fn go(&mut self) -> Result<Did, V::Error> {
         Ok(match self.vcpu.run()? {
             Exit::Out { port, data } => {
                 let mut value = [0; 4];
@@ -156,8 +161,23 @@ impl Stage {
         })
     }
 
-    /// Reads 32 bits of guest memory.
-    pub(super) fn read(&self, address: u64) -> u32 {
+    /// The same, however many slices it takes.
+    ///
+    /// # Errors
+    ///
+    /// When the backend fails.
+    pub fn act(&mut self) -> Result<Did, V::Error> {
+        loop {
+            match self.go()? {
+                Did::Slice => {}
+                did => return Ok(did),
+            }
+        }
+    }
+
+    /// Reads 32 bits of guest memory; 0 where there is none.
+    #[must_use]
+    pub fn read(&self, address: u64) -> u32 {
         self.ram.window(address, 4).map_or(0, |window| window.read_u32(0))
     }
 }

@@ -5,14 +5,17 @@
 //! register of each kind: SSE, the upper half of one of AVX, x87. The hypervisor writes another number
 //! there for each.
 
+use core::arch::x86_64::__cpuid_count;
 use core::fmt::Write;
 
-use chiton_core::physical::GuestRam;
 use chiton_shared::memory::GuestMemory;
 
-use super::stage::{Did, PAGES, Stage, program};
-use super::{Verdict, say};
-use crate::{Error, Options, Vmx};
+use super::Verdict;
+use super::stage::{Did, PAGES, Stage};
+use crate::cpuid::GuestCpuid;
+use crate::physical::GuestRam;
+use crate::vcpu::Vcpu;
+use crate::{program, say};
 
 /// What each takes.
 const NUMBERS: [u32; 2] = [0x1111_1111, 0x2222_2222];
@@ -41,23 +44,32 @@ program! {
     "hlt",
 }
 
-pub(super) fn run(vmx: &Vmx, memory: GuestRam, words: &mut dyn Write) -> Result<Verdict, Error> {
-    if !vmx.processor.cpuid.avx() {
+/// Runs two guests in turn, each on a processor that `new` makes of this memory.
+///
+/// # Errors
+///
+/// When the backend fails.
+pub fn run<V: Vcpu>(
+    new: impl Fn() -> Result<V, V::Error>,
+    memory: GuestRam,
+    words: &mut dyn Write,
+) -> Result<Verdict, V::Error> {
+    if !GuestCpuid::of(__cpuid_count).avx() {
         return Ok(Verdict::Skipped("this processor has no AVX"));
     }
-    let new = || Stage::new(vmx, memory, program(), Options::default());
-    let mut guests = [new()?, new()?];
+    let staged = || Stage::new(new()?, memory, program());
+    let mut guests = [staged()?, staged()?];
     let mut good = true;
     for (guest, number) in guests.iter_mut().zip(NUMBERS) {
         if let Some(window) = memory.window(PAGES, 4) {
             window.write(0, &number.to_le_bytes());
         }
-        let begins = guest.go()?;
-        good &= begins == Did::Out(0x10, 0) && matches!(guest.go()?, Did::Out(0x11, _));
+        let begins = guest.act()?;
+        good &= begins == Did::Out(0x10, 0) && matches!(guest.act()?, Did::Out(0x11, _));
         say!(words, "a guest begins with {begins:x?} in XMM0, and takes {number:#x}");
     }
     for (guest, number) in guests.iter_mut().zip(NUMBERS) {
-        let found = [guest.go()?, guest.go()?, guest.go()?];
+        let found = [guest.act()?, guest.act()?, guest.act()?];
         good &= found == [Did::Out(0x12, number); 3];
         say!(
             words,

@@ -1,0 +1,42 @@
+//! What a backend does for a guest, each shown by a small example with a guest of its own; the same as on
+//! VMX ([`chiton_core::examples`]).
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt::Write;
+
+use chiton_core::apic::{Bus, GuestApic};
+use chiton_core::examples::{self, Verdict};
+use chiton_core::physical::GuestRam;
+
+use crate::{Error, Options, Svm};
+
+/// Their names.
+pub const NAMES: [&str; 4] = ["prove", "fpu", "nmi", "timer"];
+
+/// Runs the example of this name in this memory, of which nobody needs what it holds; says what happens.
+/// `None` if there is no example of this name.
+///
+/// # Errors
+///
+/// [`Error`] when SVM itself fails.
+pub fn run(name: &str, svm: &Svm, ram: GuestRam, words: &mut dyn Write) -> Result<Option<Verdict>, Error> {
+    let verdict = match name {
+        "prove" => Verdict::of(crate::prove(svm, ram, words)?),
+        "fpu" => examples::fpu::run(|| svm.vcpu(ram, Options::default()), ram, words)?,
+        "nmi" => examples::nmi::run(svm.vcpu(ram, with_apic())?, ram, words)?,
+        "timer" => examples::timer::run(svm.vcpu(ram, with_apic())?, ram, words)?,
+        _ => return Ok(None),
+    };
+    Ok(Some(verdict))
+}
+
+/// The options of a guest with a local APIC, and no other processor.
+fn with_apic() -> Options {
+    let bus = Arc::new(Bus::new(1, Box::new(|_| ())));
+    Options {
+        apic: Some(GuestApic::new(0, bus)),
+        check: true,
+        ..Options::default()
+    }
+}
