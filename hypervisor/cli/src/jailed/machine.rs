@@ -487,6 +487,11 @@ impl Payload for Machine {
         }
     }
 
+    /// That of a machine does; a network is taken down by its folder, after it.
+    fn ends_with_its_output(&self) -> bool {
+        !self.options.jail.process && !self.options.jail.has_address()
+    }
+
     fn take_down(&mut self, instance: &Instance) -> Result<(), Self::Error> {
         phases::mark("guest");
         let made = std::mem::take(&mut self.made);

@@ -78,7 +78,7 @@ fn spec(name: &str) -> Spec {
 
 fn run(instance: &Instance, script: &mut Script) -> Result<Exit, InstanceError> {
     let live = instance.claim()?;
-    let outputs = Outputs::open(instance, None)?;
+    let outputs = Outputs::new(None);
     Supervisor::new(instance.clone(), live, outputs)?.run(script, |_| {})
 }
 
@@ -139,7 +139,7 @@ fn what_was_stopped_by_hand_is_not_started_again() {
     let restart = RestartPolicy::Always { unless_stopped: false };
     let instance = home.create(Spec { restart, ..spec("a") }).unwrap();
     let live = instance.claim().unwrap();
-    let supervisor = Supervisor::new(instance.clone(), live, Outputs::open(&instance, None).unwrap()).unwrap();
+    let supervisor = Supervisor::new(instance.clone(), live, Outputs::new(None)).unwrap();
     let exit = supervisor.run(&mut Script::new("exit 0"), |instance| {
         instance.mark(Mark::Stop, true).unwrap()
     });
@@ -172,7 +172,7 @@ fn who_is_attached_sees_output_and_gives_input() {
     };
     let other = Cell::new(None);
     let live = instance.claim().unwrap();
-    let supervisor = Supervisor::new(instance.clone(), live, Outputs::open(&instance, None).unwrap()).unwrap();
+    let supervisor = Supervisor::new(instance.clone(), live, Outputs::new(None)).unwrap();
     let exit = supervisor.run(&mut script, |instance| {
         let mut stream = Outputs::attach(instance).unwrap();
         other.set(Some(std::thread::spawn(move || {
@@ -201,7 +201,7 @@ fn a_start_that_fails_leaves_the_instance_as_it_was() {
     let (_folder, home) = home();
     let instance = home.create(spec("a")).unwrap();
     let live = instance.claim().unwrap();
-    let supervisor = Supervisor::new(instance.clone(), live, Outputs::open(&instance, None).unwrap()).unwrap();
+    let supervisor = Supervisor::new(instance.clone(), live, Outputs::new(None)).unwrap();
     assert!(supervisor.run(&mut Never, |_| panic!("it never ran")).is_err());
     assert_eq!(instance.status().unwrap(), Status::Created);
     assert!(!instance.is_live());
