@@ -17,7 +17,11 @@ use super::*;
 struct Script {
     text: &'static str,
     stdin: bool,
+    /// Whether it keeps its outputs open until it ends.
+    ends_with_its_output: bool,
     taken_down: u32,
+    /// What was on the list when it was taken down.
+    listed: usize,
 }
 
 impl Script {
@@ -25,7 +29,9 @@ impl Script {
         Self {
             text,
             stdin: false,
+            ends_with_its_output: false,
             taken_down: 0,
+            listed: 0,
         }
     }
 }
@@ -60,8 +66,13 @@ impl Payload for Script {
         })
     }
 
-    fn take_down(&mut self, _: &Instance) -> Result<(), InstanceError> {
+    fn ends_with_its_output(&self) -> bool {
+        self.ends_with_its_output
+    }
+
+    fn take_down(&mut self, instance: &Instance) -> Result<(), InstanceError> {
         self.taken_down += 1;
+        self.listed = instance.home().list()?.len();
         Ok(())
     }
 }
@@ -159,6 +170,36 @@ fn one_that_is_to_be_removed_leaves_nothing() {
     assert!(home.list().unwrap().is_empty());
     for folder in ["names", "live", "instances"] {
         assert_eq!(fs::read_dir(home.path().join(folder)).unwrap().count(), 0, "{folder}");
+    }
+}
+
+#[test]
+fn the_record_of_one_that_has_closed_its_outputs_goes_before_it_and_it_does_not_go_on() {
+    // One that is no machine may close its outputs and go on; the others end with them, and their status is their own.
+    for (text, ends_with_its_output, remove, expected) in [
+        ("exit 3", true, true, (3, None)),
+        (
+            "exec >&- 2>&-; sleep 1000",
+            true,
+            true,
+            (128 + 9, Some(Killer::Signal(9))),
+        ),
+        ("exec >&- 2>&-; exit 4", false, true, (4, None)),
+        ("exit 5", true, false, (5, None)),
+    ] {
+        let (_folder, home) = home();
+        let instance = home.create(Spec { remove, ..spec("a") }).unwrap();
+        let mut script = Script {
+            ends_with_its_output,
+            ..Script::new(text)
+        };
+        let exit = run(&instance, &mut script).unwrap();
+        assert_eq!((exit.code, exit.killer), expected, "{text}");
+        let early = ends_with_its_output && remove;
+        assert_eq!(script.listed, usize::from(!early), "{text}");
+        assert_eq!(home.list().unwrap().len(), usize::from(!remove), "{text}");
+        let removed = kinds(&home).contains(&EventKind::Remove);
+        assert_eq!((removed, instance.is_live()), (remove, false), "{text}");
     }
 }
 
