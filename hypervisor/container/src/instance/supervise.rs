@@ -296,7 +296,9 @@ impl Supervisor {
                 }
             }
             if ends_with_its_output && last == [true; 2] && ended.is_none() && self.removal.is_none() {
-                self.part(&child)?;
+                last = [false; 2];
+                // What goes wrong now is told when it is tried again, at the end.
+                let _ = self.part(&child);
             }
             if ended.is_none() && ready.ended {
                 ended = Some((reap(&child.pidfd)?, Instant::now()));

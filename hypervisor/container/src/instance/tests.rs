@@ -179,7 +179,7 @@ fn the_record_of_one_that_has_closed_its_outputs_goes_before_it_and_it_does_not_
     for (text, ends_with_its_output, remove, expected) in [
         ("exit 3", true, true, (3, None)),
         (
-            "exec >&- 2>&-; sleep 1000",
+            "exec >&- 2>&-; exec sleep 1000",
             true,
             true,
             (128 + 9, Some(Killer::Signal(9))),
