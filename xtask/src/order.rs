@@ -4,6 +4,8 @@
 //! pages that it would touch otherwise. Functions go by name: the list is as good as new after most changes, and
 //! what it does not know, or no longer, costs nothing but its place.
 //!
+//! A jailed start comes last, if root asks: its functions lie behind those of every start.
+//!
 //! How: the linker tells where each function is (`-Map`). Each gets a breakpoint, which is taken out at its first hit.
 
 use std::{
@@ -30,6 +32,9 @@ const BREAKPOINT: u8 = 0xcc;
 
 /// Where a pointer to the next instruction is in `user_regs_struct`.
 const RIP: usize = 16 * 8;
+
+/// What the image is called whose start is watched.
+const IMAGE: &str = "hello:order";
 
 /// By place: what the linker script calls the function there.
 type Functions = BTreeMap<u64, String>;
@@ -62,6 +67,7 @@ pub(crate) fn run() -> Result<()> {
     let text = fs::read_to_string(&map).map_err(Error::file("read", &map))?;
     let functions = in_map(&text);
 
+    let (hello, cat) = (guests::resolve("hello")?, guests::resolve("cat")?);
     let place = snapshot::Place::new()?;
     let file = place.0.join("snapshot");
     snapshot::take(
@@ -72,15 +78,32 @@ pub(crate) fn run() -> Result<()> {
         &file,
     )?;
     let memory = ["--memory", "24M"].map(OsString::from);
-    let runs = [
-        [&memory[..], &[guests::resolve("hello")?.into()]].concat(),
-        [&memory[..], &[guests::resolve("cat")?.into()]].concat(),
+    let unjailed = [
+        [&memory[..], &[hello.clone().into()]].concat(),
+        [&memory[..], &[cat.into()]].concat(),
         vec!["--from".into(), file.into()],
     ];
-    let (mut order, mut known) = (Vec::new(), HashSet::new());
-    for words in runs {
+    let mut runs = Vec::from(unjailed.map(|words| {
         let mut run = build::without_jail(&chiton);
         run.arg("run").args(words);
+        run
+    }));
+    // Behind them what only a jail takes, which is made as root.
+    if command::is_root() {
+        let jailed = |words: &[&str]| {
+            let mut run = Command::new(&chiton);
+            run.args(words).env("CHITON_HOME", place.0.join("home"));
+            run.env_remove("CHITON_JAIL");
+            run
+        };
+        let mut image = jailed(&["image", "build", "-t", IMAGE, "--guest"]);
+        command::quietly(&Task::start("making an image"), image.arg(&hello))?;
+        let limits = ["--memory-max", "64M", "--pids-max", "64", "--cpu-max", "2"];
+        runs.push(jailed(&[&["run", "--rm"], &limits[..], &[IMAGE]].concat()));
+    }
+
+    let (mut order, mut known) = (Vec::new(), HashSet::new());
+    for mut run in runs {
         let called = watch(run.stdin(Stdio::null()).stdout(Stdio::null()), &chiton, &functions);
         let called = called.map_err(|source| Error::Start {
             program: chiton.display().to_string(),
@@ -177,7 +200,7 @@ fn watch(program: &mut Command, path: &Path, functions: &Functions) -> io::Resul
         match (&planted, signal) {
             // It has become the program.
             (None, _) => {
-                let options = libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL;
+                let options = libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_EXITKILL;
                 request(libc::PTRACE_SETOPTIONS, process, 0, options as usize)?;
                 planted = Some(plant(process, path, functions)?);
                 signal = 0;
@@ -192,7 +215,7 @@ fn watch(program: &mut Command, path: &Path, functions: &Functions) -> io::Resul
                 }
                 signal = 0;
             }
-            // A thread begins.
+            // A thread begins, or a copy of the process, which has breakpoints of its own.
             (_, libc::SIGSTOP | libc::SIGTRAP) => signal = 0,
             _ => {}
         }

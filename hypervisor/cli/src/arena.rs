@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const SIZE: usize = 256 << 10;
 
 /// A start of a small guest takes as much.
-const USED: usize = 64 << 10;
+#[cfg(own_entry)]
+pub(crate) const USED: usize = 112 << 10;
 
 /// The allocator: `N` bytes, then the system's.
 #[repr(C, align(4096))]
@@ -54,14 +55,6 @@ impl<const N: usize> Arena<N> {
                 Err(now) => used = now,
             }
         }
-    }
-
-    /// Has the kernel provide the pages that any command uses, at once: one by one, as they are touched, takes
-    /// three times as long. Without (Linux before 5.14), that is how they come.
-    pub(crate) fn provide(&self) {
-        let base = self.bytes.get();
-        // SAFETY: the pages are the arena's, and no byte of them changes.
-        let _ = unsafe { libc::madvise(base.cast(), USED.min(N), libc::MADV_POPULATE_WRITE) };
     }
 
     /// Takes the end of a block back, from `keep` of its `size` bytes on, if it is the last block.

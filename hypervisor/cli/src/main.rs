@@ -5,6 +5,8 @@ mod bench;
 mod call;
 mod control;
 mod doctor;
+#[cfg(own_entry)]
+mod entry;
 mod home;
 mod image;
 mod inspect;
@@ -33,7 +35,6 @@ const FAILED: u8 = 125;
 
 fn main() -> ExitCode {
     let start = Instant::now();
-    ARENA.provide();
     let options = match Options::read() {
         Ok(options) => options,
         Err(error) => {

@@ -410,6 +410,10 @@ fn ended_by(all: &[Last]) -> &Last {
 
 /// Puts the end of a guest into words.
 fn explain(last: &Last, hub: &Hub, world: &World<'_>) -> Ending {
+    // There is nothing to explain, and reading the guest's symbols takes long.
+    if let End::Exit(code) = last.end {
+        return Ending::Exit(code);
+    }
     let symbols = world.image().symbols();
     let view = View::new(world, &symbols, hub.ram.as_ref());
     let backend = Backend {

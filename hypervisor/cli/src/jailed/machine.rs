@@ -125,13 +125,17 @@ impl Machine {
         let made = parts::cgroups().and_then(|parent| Ok(Cgroup::create(&parent, instance.id().short(), &limits)?));
         match made {
             Ok(cgroup) => {
-                self.made.oom = cgroup.oom_watch().ok();
                 self.made.cgroup = Some(cgroup);
                 Ok(())
             }
             Err(error) if wanted => Err(error),
             Err(_) => Ok(()),
         }
+    }
+
+    /// Looks out for want of memory. The cgroup is new: what happened in it before is seen, too.
+    fn watch_memory(&mut self) {
+        self.made.oom = self.made.cgroup.as_ref().and_then(|cgroup| cgroup.oom_watch().ok());
     }
 
     fn placement(&self) -> Result<CgroupPlacement, Box<dyn Error>> {
@@ -409,10 +413,17 @@ impl Machine {
         jail.phase = phases::mark;
         jail.init = Init::Payload;
         jail.filter = Some(inside.filter());
-        Ok(jail.spawn(|| inside.run(streams))?)
+        let begun = jail.begin(|| inside.run(streams))?;
+        self.watch_memory();
+        Ok(begun.stand()?)
     }
 
-    fn spawn_process(&self, jail: &mut Jail, opened: &Opened, streams: [RawFd; 3]) -> Result<Jailed, Box<dyn Error>> {
+    fn spawn_process(
+        &mut self,
+        jail: &mut Jail,
+        opened: &Opened,
+        streams: [RawFd; 3],
+    ) -> Result<Jailed, Box<dyn Error>> {
         let Opened::Image {
             command,
             env,
@@ -435,6 +446,7 @@ impl Machine {
             directory => program.directory(CString::new(directory).map_err(nul)?),
         };
         jail.keep = streams.to_vec();
+        self.watch_memory();
         // The program has the streams where programs have them; this process gets its own back.
         let own = [
             super::dup(&std::io::stdin())?,
@@ -473,6 +485,11 @@ impl Payload for Machine {
             Some(Ok(Some(kill))) => Killer::OutOfMemory(kill.to_string()),
             _ => Killer::Signal(signal),
         }
+    }
+
+    /// That of a machine does; a network is taken down by its folder, after it.
+    fn ends_with_its_output(&self) -> bool {
+        !self.options.jail.process && !self.options.jail.has_address()
     }
 
     fn take_down(&mut self, instance: &Instance) -> Result<(), Self::Error> {

@@ -128,7 +128,7 @@ fn run_here(
     started: Box<dyn FnOnce()>,
 ) -> Result<i32, Box<dyn Error>> {
     let live = instance.claim()?;
-    let outputs = Outputs::open(instance, terminal)?.wait_at_most(options.timeout);
+    let outputs = Outputs::new(terminal).wait_at_most(options.timeout);
     // In the background nobody is told why it could not be run but by its record.
     let new = found.is_some() && !options.jail.detach;
     let mut machine = Machine::new(instance, options, found, verbose, began)?;

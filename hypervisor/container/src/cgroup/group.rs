@@ -52,6 +52,8 @@ pub struct Cgroup {
     name: String,
     parent: Parent,
     branches: Vec<Branch>,
+    /// Nothing has been counted in it: this process made it.
+    pub(super) is_new: bool,
 }
 
 /// Those that every cgroup has where the host has them: for limits that come later, and for accounts.
@@ -72,6 +74,7 @@ impl Cgroup {
             name: name.to_owned(),
             parent: parent.clone(),
             branches: Vec::new(),
+            is_new: true,
         };
         // What has been made of it is removed if the rest cannot be.
         match group.make(limits) {
@@ -153,6 +156,7 @@ impl Cgroup {
             name: name.to_owned(),
             parent: parent.clone(),
             branches,
+            is_new: false,
         })
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rustix::fs::{Access, access};
+use rustix::process::geteuid;
 
 use super::controller::{Controller, Version};
 use super::error::{Error, Result};
@@ -113,6 +114,21 @@ impl Parent {
             denied: Vec::new(),
         };
         for hierarchy in &host.hierarchies {
+            // Root has made it at the top before, as in most starts, and may do all there that it could then.
+            let directory = hierarchy.top.join(name);
+            if matches!(place, Place::Auto | Place::Top)
+                && geteuid().is_root()
+                && access(directory.join("cgroup.procs"), Access::WRITE_OK).is_ok()
+            {
+                parent.stems.push(Stem {
+                    version: hierarchy.version,
+                    controllers: hierarchy.controllers.clone(),
+                    top: hierarchy.top.clone(),
+                    base: hierarchy.top.clone(),
+                    directory,
+                });
+                continue;
+            }
             let Some(base) = base(hierarchy, place)? else {
                 parent
                     .denied

@@ -285,16 +285,38 @@ impl Home {
 
     /// Removes an instance whose supervisor this process is.
     pub(super) fn remove_claimed(&self, instance: &Instance, live: Live) -> Result<(), InstanceError> {
-        {
+        let removal = self.begin_removal(instance)?;
+        self.end_removal(instance, removal, live)
+    }
+
+    /// Takes an instance whose supervisor this process is off the list, and empties its folder. Its process may still
+    /// be on its way out.
+    pub(super) fn begin_removal(&self, instance: &Instance) -> Result<Removal, InstanceError> {
+        let folder = self.instances().join(format!("{UNFINISHED}{}", instance.id));
+        let held = {
             let _turn = self.turn()?;
             // From here on it is unfinished business of the next sweep, if this process dies.
-            let old = self.instances().join(format!("{UNFINISHED}{}", instance.id));
-            fs::rename(&instance.dir, &old).map_err(InstanceError::file("rename", &instance.dir))?;
+            fs::rename(&instance.dir, &folder).map_err(InstanceError::file("rename", &instance.dir))?;
             if self.owner(&instance.spec.name)?.is_none() {
                 let path = self.name_path(&instance.spec.name);
                 let _ = fs::remove_file(path);
             }
-            self.spare().keep(&old)?;
+            // Without, whoever tidies up may be quicker than this process.
+            hold(&folder).unwrap_or_default()
+        };
+        let is_empty = !self.spare().is_there() && Spare::empty(&folder).is_ok();
+        Ok(Removal {
+            folder,
+            is_empty,
+            _held: held,
+        })
+    }
+
+    /// Removes what is left of it, or keeps that for the next; its process is gone.
+    pub(super) fn end_removal(&self, instance: &Instance, removal: Removal, live: Live) -> Result<(), InstanceError> {
+        {
+            let _turn = self.turn()?;
+            self.spare().keep(&removal.folder, removal.is_empty)?;
         }
         live.end()?;
         instance.event(EventKind::Remove, String::new())
@@ -403,6 +425,16 @@ impl Home {
     pub fn events_path(&self) -> PathBuf {
         self.path.join("events")
     }
+}
+
+/// What is left of an instance that is being removed.
+#[derive(Debug)]
+pub(super) struct Removal {
+    folder: PathBuf,
+    /// Nothing is in it but what is kept for the next.
+    is_empty: bool,
+    /// Until then nobody else takes it for unfinished.
+    _held: Option<File>,
 }
 
 /// Holds a folder until the file is closed, by a lock that the kernel drops when this process dies; `None` if

@@ -30,7 +30,8 @@ const SOCKET: &str = "attach";
 /// Where output goes and where input comes from.
 #[derive(Debug)]
 pub struct Outputs {
-    log: LogWriter,
+    /// Those of the instance, once it runs.
+    files: Option<Files>,
     /// What log line could not be written is said once.
     log_failed: Option<InstanceError>,
     /// What of the terminal could not be written is the instance's end.
@@ -38,10 +39,33 @@ pub struct Outputs {
     terminal: Option<[Terminal; 2]>,
     /// When whoever does not read is no longer waited for.
     until: Option<Instant>,
-    listener: UnixListener,
     clients: Vec<Client>,
     /// For the instance to read, from those who are attached.
     input: VecDeque<u8>,
+}
+
+/// What there is in the instance's folder.
+#[derive(Debug)]
+struct Files {
+    log: LogWriter,
+    listener: UnixListener,
+}
+
+impl Files {
+    fn open(instance: &Instance) -> Result<Self, InstanceError> {
+        let path = SocketPath::new(instance, SOCKET)?;
+        let path = path.as_ref();
+        // Whoever listened there is dead: this process is the supervisor.
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).map_err(InstanceError::file("listen on", path))?;
+        listener
+            .set_nonblocking(true)
+            .map_err(InstanceError::file("listen on", path))?;
+        Ok(Self {
+            log: instance.log_writer()?,
+            listener,
+        })
+    }
 }
 
 /// Standard output, or standard error, of who started the instance.
@@ -60,24 +84,24 @@ struct Client {
     ended: bool,
 }
 
+/// What came of taking something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// There may be more.
+    Some,
+    /// There will be no more: nobody has the other end.
+    Last,
+    /// Nobody will read more.
+    Lost,
+}
+
 impl Outputs {
-    /// To the instance's log, to those who will be attached, and to `terminal`: standard output and
-    /// standard error of who started it.
-    ///
-    /// # Errors
-    ///
-    /// [`InstanceError::File`].
-    pub fn open(instance: &Instance, terminal: Option<[OwnedFd; 2]>) -> Result<Self, InstanceError> {
-        let path = SocketPath::new(instance, SOCKET)?;
-        let path = path.as_ref();
-        // Whoever listened there is dead: this process is the supervisor.
-        let _ = std::fs::remove_file(path);
-        let listener = UnixListener::bind(path).map_err(InstanceError::file("listen on", path))?;
-        listener
-            .set_nonblocking(true)
-            .map_err(InstanceError::file("listen on", path))?;
-        Ok(Self {
-            log: instance.log_writer()?,
+    /// To the instance's log and to those who will be attached, which [`begin`](Self::begin) opens, and to `terminal`:
+    /// standard output and standard error of who started it.
+    #[must_use]
+    pub fn new(terminal: Option<[OwnedFd; 2]>) -> Self {
+        Self {
+            files: None,
             log_failed: None,
             terminal_failed: None,
             terminal: terminal.map(|fds| {
@@ -88,10 +112,22 @@ impl Outputs {
                 })
             }),
             until: None,
-            listener,
             clients: Vec::new(),
             input: VecDeque::new(),
-        })
+        }
+    }
+
+    /// Opens the log, and listens for who wants to be attached, unless that has been done: not before the instance
+    /// runs, which is not to wait for it.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError::File`].
+    pub(super) fn begin(&mut self, instance: &Instance) -> Result<(), InstanceError> {
+        if self.files.is_none() {
+            self.files = Some(Files::open(instance)?);
+        }
+        Ok(())
     }
 
     /// Waits for so long, from now on, for who does not read at the terminal.
@@ -116,14 +152,14 @@ impl Outputs {
         UnixStream::connect(path.as_ref()).map_err(InstanceError::file("attach to", &instance.dir().join(SOCKET)))
     }
 
-    /// Takes what the instance has written to a stream so far; whether there will be more, and somebody to read it.
-    pub(super) fn take(&mut self, from: &OwnedFd, stream: Stream) -> bool {
+    /// Takes what the instance has written to a stream so far.
+    pub(super) fn take(&mut self, from: &OwnedFd, stream: Stream) -> Taken {
         let mut piece = [0; PIECE];
         match rustix::io::read(from, &mut piece) {
-            Ok(0) => false,
-            Ok(len) => self.put(stream, &piece[..len]),
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => true,
-            Err(_) => false,
+            Ok(0) => Taken::Last,
+            Ok(len) if self.put(stream, &piece[..len]) => Taken::Some,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Taken::Some,
+            Ok(_) | Err(_) => Taken::Lost,
         }
     }
 
@@ -150,8 +186,8 @@ impl Outputs {
     }
 
     fn put(&mut self, stream: Stream, bytes: &[u8]) -> bool {
-        if self.log_failed.is_none() {
-            self.log_failed = self.log.write(stream, bytes).err();
+        if let (None, Some(files)) = (&self.log_failed, &mut self.files) {
+            self.log_failed = files.log.write(stream, bytes).err();
         }
         if let Some(terminal) = &mut self.terminal
             && !terminal[stream as usize].gone
@@ -170,7 +206,8 @@ impl Outputs {
     /// Who is attached, and who wants to be, and who is behind: what to wait for.
     pub(super) fn watched(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let room = self.input.len() < PIECE;
-        let listener = (self.clients.len() < CLIENTS).then(|| (self.listener.as_fd(), PollFlags::IN));
+        let files = self.files.as_ref().filter(|_| self.clients.len() < CLIENTS);
+        let listener = files.map(|files| (files.listener.as_fd(), PollFlags::IN));
         let clients = self.clients.iter().map(move |client| {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::IN, room && !client.ended);
@@ -186,7 +223,8 @@ impl Outputs {
     /// Goes on with all who are attached, and with the terminal; which of its streams lead somewhere.
     pub(super) fn serve(&mut self) -> [bool; 2] {
         if self.clients.len() < CLIENTS
-            && let Ok((stream, _)) = self.listener.accept()
+            && let Some(files) = &self.files
+            && let Ok((stream, _)) = files.listener.accept()
             && stream.set_nonblocking(true).is_ok()
         {
             self.clients.push(Client {
@@ -221,7 +259,7 @@ impl Outputs {
 
     /// Writes what has no line end yet; what of the terminal or the log could not be written.
     pub(super) fn end(&mut self) -> Result<(), InstanceError> {
-        let flushed = self.log.flush();
+        let flushed = self.files.as_mut().map_or(Ok(()), |files| files.log.flush());
         self.terminal_failed
             .take()
             .or(self.log_failed.take())

@@ -34,19 +34,25 @@ impl Spare {
         fs::rename(&self.0, path).is_ok()
     }
 
-    /// Removes a folder with all that is in it, or keeps it without that if there is none yet.
-    pub(super) fn keep(&self, folder: &Path) -> Result<(), InstanceError> {
+    /// Whether one is kept.
+    pub(super) fn is_there(&self) -> bool {
+        self.0.exists()
+    }
+
+    /// Removes what is in a folder, but for that which is of use to the next. What cannot be removed is an error: the
+    /// folder is to be removed then.
+    pub(super) fn empty(folder: &Path) -> Result<(), InstanceError> {
+        let left = leave(folder)?;
+        clear(folder, &KEPT, left.then_some(LEFT))
+    }
+
+    /// Keeps a folder, if it was emptied and there is none yet, or removes it with all that is in it.
+    pub(super) fn keep(&self, folder: &Path, is_empty: bool) -> Result<(), InstanceError> {
         // A full disk has no room even for that, and what is to be removed is to be removed.
-        if !self.0.exists() && self.try_to_keep(folder).is_ok() {
+        if is_empty && !self.is_there() && fs::rename(folder, &self.0).is_ok() {
             return Ok(());
         }
         remove_tree(folder)
-    }
-
-    fn try_to_keep(&self, folder: &Path) -> Result<(), InstanceError> {
-        let left = leave(folder)?;
-        clear(folder, &KEPT, left.then_some(LEFT))?;
-        fs::rename(folder, &self.0).map_err(InstanceError::file("rename a folder to", &self.0))
     }
 }
 
@@ -127,6 +133,11 @@ fn clear(folder: &Path, kept: &[&str], left: Option<&str>) -> Result<(), Instanc
 mod tests {
     use super::*;
 
+    fn keep(spare: &Spare, folder: &Path) {
+        let is_empty = Spare::empty(folder).is_ok();
+        spare.keep(folder, is_empty).unwrap();
+    }
+
     #[test]
     fn what_was_in_a_folder_is_gone_and_one_of_two_is_kept() {
         let home = tempfile::tempdir().unwrap();
@@ -146,7 +157,7 @@ mod tests {
                 fs::write(folder.join(file), "x").unwrap();
             }
             std::os::unix::fs::symlink("/etc", folder.join("link")).unwrap();
-            spare.keep(&folder).unwrap();
+            keep(&spare, &folder);
             assert!(!folder.exists());
         }
         let next = home.path().join("next");
@@ -168,7 +179,7 @@ mod tests {
         let folder = home.path().join("one");
         fs::create_dir(&folder).unwrap();
         std::os::unix::fs::symlink(&outside, folder.join("root")).unwrap();
-        Spare(home.path().join("spare")).keep(&folder).unwrap();
+        keep(&Spare(home.path().join("spare")), &folder);
         assert!(outside.join("work/file").exists());
         assert_eq!(fs::read_dir(home.path().join("spare")).unwrap().count(), 0);
     }
@@ -181,7 +192,7 @@ mod tests {
         // In the way of the folder for what is left.
         fs::write(one.join(LEFT), "x").unwrap();
         let spare = Spare(home.path().join("spare"));
-        spare.keep(&one).unwrap();
+        keep(&spare, &one);
         assert!(!one.exists() && !spare.0.exists());
     }
 
@@ -195,7 +206,7 @@ mod tests {
             fs::create_dir_all(one.join("root/work/work/incompat/volatile")).unwrap();
             fs::write(one.join(DIRTY), "").unwrap();
             fs::create_dir_all(one.join(written)).unwrap();
-            spare.keep(&one).unwrap();
+            keep(&spare, &one);
             assert!(spare.take(&one));
             let left = ["left/upper", "left/work/incompat/volatile"].map(|path| one.join(path).exists());
             assert_eq!(left, [at != 1, at < 2], "{written}");

@@ -8,7 +8,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use super::home::Mark;
+use super::home::{Mark, Removal};
+use super::output::Taken;
 use super::{
     EventKind, Exit, Instance, InstanceError, Killer, Live, Outputs, RestartPolicy, State, Status, Stream, Time,
 };
@@ -64,6 +65,11 @@ pub trait Payload {
         Killer::Signal(signal)
     }
 
+    /// Whether its process keeps both of its outputs open until it ends, so that the end of both is its own.
+    fn ends_with_its_output(&self) -> bool {
+        false
+    }
+
     /// Takes down what was made for a start; called after each end, and after a start that failed.
     ///
     /// # Errors
@@ -80,6 +86,8 @@ pub struct Supervisor {
     outputs: Outputs,
     signals: SignalFd,
     state: State,
+    /// What is left of its record, if that is being removed.
+    removal: Option<Removal>,
 }
 
 impl Supervisor {
@@ -104,6 +112,7 @@ impl Supervisor {
                 supervisor: Some(std::process::id()),
                 ..State::default()
             },
+            removal: None,
         })
     }
 
@@ -117,6 +126,11 @@ impl Supervisor {
         let mut started = Some(started);
         let result = self.run_all(payload, &mut started);
         let written = self.outputs.end();
+        if let Some(removal) = self.removal.take() {
+            self.instance.home().end_removal(&self.instance, removal, self.live)?;
+            written?;
+            return result;
+        }
         if result.is_ok() && self.instance.spec().remove {
             // Its record goes with it.
             self.instance.home().remove_claimed(&self.instance, self.live)?;
@@ -140,6 +154,9 @@ impl Supervisor {
         loop {
             let began = Instant::now();
             let exit = self.run_once(payload, started)?;
+            if self.removal.is_some() {
+                return Ok(exit);
+            }
             // It may have another name or policy by now.
             self.instance.reload()?;
             let policy = self.instance.spec().restart;
@@ -178,8 +195,9 @@ impl Supervisor {
         self.state.pid = Some(child.pid);
         self.state.started = Some(Time::now());
         let recorded = self
-            .instance
-            .set_state(&self.state)
+            .outputs
+            .begin(&self.instance)
+            .and_then(|()| self.instance.set_state(&self.state))
             .and_then(|()| self.instance.event(EventKind::Start, String::new()));
         if let (Ok(()), Some(started)) = (&recorded, started.take()) {
             started(&self.instance);
@@ -188,7 +206,7 @@ impl Supervisor {
         if recorded.is_err() {
             let _ = pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
         }
-        let (code, signal) = self.attend(child)?;
+        let (code, signal) = self.attend(child, payload.ends_with_its_output())?;
         let killer = signal.map(|signal| payload.killer(signal));
         let down = payload.take_down(&self.instance);
         let exit = Exit {
@@ -217,10 +235,23 @@ impl Supervisor {
         self.instance.set_state(&self.state)
     }
 
+    /// Begins to remove the record of one that is at its end, if it is to be removed, while the kernel takes down the
+    /// process: that has nothing to do with it any more.
+    fn part(&mut self, child: &Child) -> Result<(), InstanceError> {
+        self.instance.reload()?;
+        if self.instance.spec().remove && self.instance.spec().restart == RestartPolicy::No {
+            // One that closed its outputs and goes on must not go on unseen. That of one that ends is settled.
+            let _ = pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
+            self.removal = Some(self.instance.home().begin_removal(&self.instance)?);
+        }
+        Ok(())
+    }
+
     /// Passes output, input and signals on until the process has ended; its status, and the signal that
     /// ended it.
-    fn attend(&mut self, mut child: Child) -> Result<(i32, Option<i32>), InstanceError> {
+    fn attend(&mut self, mut child: Child, ends_with_its_output: bool) -> Result<(i32, Option<i32>), InstanceError> {
         const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+        let mut last = [false; 2];
         let mut open = [child.stdout.take(), child.stderr.take()];
         let mut ended: Option<((i32, Option<i32>), Instant)> = None;
         let mut told = false;
@@ -242,7 +273,11 @@ impl Supervisor {
             for (stream, fd) in STREAMS.into_iter().zip(&mut open) {
                 let at = stream as usize;
                 let more = match fd {
-                    Some(from) if lead[at] && ready.streams[at] => self.outputs.take(from, stream),
+                    Some(from) if lead[at] && ready.streams[at] => {
+                        let taken = self.outputs.take(from, stream);
+                        last[at] = taken == Taken::Last;
+                        taken == Taken::Some
+                    }
                     _ => lead[at],
                 };
                 if !more {
@@ -259,6 +294,11 @@ impl Supervisor {
                     // It may have ended meanwhile.
                     let _ = pidfd_send_signal(&child.pidfd, signal);
                 }
+            }
+            if ends_with_its_output && last == [true; 2] && ended.is_none() && self.removal.is_none() {
+                last = [false; 2];
+                // What goes wrong now is told when it is tried again, at the end.
+                let _ = self.part(&child);
             }
             if ended.is_none() && ready.ended {
                 ended = Some((reap(&child.pidfd)?, Instant::now()));

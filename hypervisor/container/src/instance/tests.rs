@@ -17,7 +17,11 @@ use super::*;
 struct Script {
     text: &'static str,
     stdin: bool,
+    /// Whether it keeps its outputs open until it ends.
+    ends_with_its_output: bool,
     taken_down: u32,
+    /// What was on the list when it was taken down.
+    listed: usize,
 }
 
 impl Script {
@@ -25,7 +29,9 @@ impl Script {
         Self {
             text,
             stdin: false,
+            ends_with_its_output: false,
             taken_down: 0,
+            listed: 0,
         }
     }
 }
@@ -60,8 +66,13 @@ impl Payload for Script {
         })
     }
 
-    fn take_down(&mut self, _: &Instance) -> Result<(), InstanceError> {
+    fn ends_with_its_output(&self) -> bool {
+        self.ends_with_its_output
+    }
+
+    fn take_down(&mut self, instance: &Instance) -> Result<(), InstanceError> {
         self.taken_down += 1;
+        self.listed = instance.home().list()?.len();
         Ok(())
     }
 }
@@ -78,7 +89,7 @@ fn spec(name: &str) -> Spec {
 
 fn run(instance: &Instance, script: &mut Script) -> Result<Exit, InstanceError> {
     let live = instance.claim()?;
-    let outputs = Outputs::open(instance, None)?;
+    let outputs = Outputs::new(None);
     Supervisor::new(instance.clone(), live, outputs)?.run(script, |_| {})
 }
 
@@ -139,7 +150,7 @@ fn what_was_stopped_by_hand_is_not_started_again() {
     let restart = RestartPolicy::Always { unless_stopped: false };
     let instance = home.create(Spec { restart, ..spec("a") }).unwrap();
     let live = instance.claim().unwrap();
-    let supervisor = Supervisor::new(instance.clone(), live, Outputs::open(&instance, None).unwrap()).unwrap();
+    let supervisor = Supervisor::new(instance.clone(), live, Outputs::new(None)).unwrap();
     let exit = supervisor.run(&mut Script::new("exit 0"), |instance| {
         instance.mark(Mark::Stop, true).unwrap()
     });
@@ -163,6 +174,36 @@ fn one_that_is_to_be_removed_leaves_nothing() {
 }
 
 #[test]
+fn the_record_of_one_that_has_closed_its_outputs_goes_before_it_and_it_does_not_go_on() {
+    // One that is no machine may close its outputs and go on; the others end with them, and their status is their own.
+    for (text, ends_with_its_output, remove, expected) in [
+        ("exit 3", true, true, (3, None)),
+        (
+            "exec >&- 2>&-; exec sleep 1000",
+            true,
+            true,
+            (128 + 9, Some(Killer::Signal(9))),
+        ),
+        ("exec >&- 2>&-; exit 4", false, true, (4, None)),
+        ("exit 5", true, false, (5, None)),
+    ] {
+        let (_folder, home) = home();
+        let instance = home.create(Spec { remove, ..spec("a") }).unwrap();
+        let mut script = Script {
+            ends_with_its_output,
+            ..Script::new(text)
+        };
+        let exit = run(&instance, &mut script).unwrap();
+        assert_eq!((exit.code, exit.killer), expected, "{text}");
+        let early = ends_with_its_output && remove;
+        assert_eq!(script.listed, usize::from(!early), "{text}");
+        assert_eq!(home.list().unwrap().len(), usize::from(!remove), "{text}");
+        let removed = kinds(&home).contains(&EventKind::Remove);
+        assert_eq!((removed, instance.is_live()), (remove, false), "{text}");
+    }
+}
+
+#[test]
 fn who_is_attached_sees_output_and_gives_input() {
     let (_folder, home) = home();
     let instance = home.create(spec("a")).unwrap();
@@ -172,7 +213,7 @@ fn who_is_attached_sees_output_and_gives_input() {
     };
     let other = Cell::new(None);
     let live = instance.claim().unwrap();
-    let supervisor = Supervisor::new(instance.clone(), live, Outputs::open(&instance, None).unwrap()).unwrap();
+    let supervisor = Supervisor::new(instance.clone(), live, Outputs::new(None)).unwrap();
     let exit = supervisor.run(&mut script, |instance| {
         let mut stream = Outputs::attach(instance).unwrap();
         other.set(Some(std::thread::spawn(move || {
@@ -201,7 +242,7 @@ fn a_start_that_fails_leaves_the_instance_as_it_was() {
     let (_folder, home) = home();
     let instance = home.create(spec("a")).unwrap();
     let live = instance.claim().unwrap();
-    let supervisor = Supervisor::new(instance.clone(), live, Outputs::open(&instance, None).unwrap()).unwrap();
+    let supervisor = Supervisor::new(instance.clone(), live, Outputs::new(None)).unwrap();
     assert!(supervisor.run(&mut Never, |_| panic!("it never ran")).is_err());
     assert_eq!(instance.status().unwrap(), Status::Created);
     assert!(!instance.is_live());

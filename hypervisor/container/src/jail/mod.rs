@@ -3,10 +3,10 @@
 //! ```text
 //!   caller                                   jailed process
 //!     │ compile filter, open what is kept
-//!     ├── clone3: namespaces, cgroup ─────────▶│ waits
-//!     │ id maps, cgroup v1                     │
+//!     ├── clone3: namespaces, cgroup ─────────▶│ cgroup v1; names, clocks, loopback
+//!     │ id maps                                │
 //!     │ views of layers with mapped owners     │
-//!     ├── go ─────────────────────────────────▶│ root of the jail; names, clocks, loopback
+//!     ├── go ─────────────────────────────────▶│ root of the jail
 //!     │                                        │ overlay, /proc, /sys, /dev, volumes
 //!     │                                        │ pivot_root, the old root detached
 //!     │                                        │ capabilities, limits, Landlock, descriptors, seccomp
@@ -179,7 +179,7 @@ impl Jail {
     /// [`Error::Step`] names the step that failed, and nothing is left of the jail; [`Error::Threads`] if
     /// this process has several threads.
     pub fn spawn(&self, payload: impl FnOnce() -> i32) -> Result<Jailed, Error> {
-        self.make(Payload::Function(payload))
+        self.begin(payload)?.stand()
     }
 
     /// Makes the jail and runs a program of its root in it. When this comes back, the program has begun.
@@ -188,11 +188,21 @@ impl Jail {
     ///
     /// As [`Jail::spawn`], and [`Step::Exec`] if there is no such program.
     pub fn spawn_program(&self, program: &Program) -> Result<Jailed, Error> {
-        self.make(Payload::<fn() -> i32>::Program(program))
+        self.make(Payload::<fn() -> i32>::Program(program))?.stand()
     }
 
-    /// The caller's half.
-    fn make<F: FnOnce() -> i32>(&self, payload: Payload<'_, F>) -> Result<Jailed, Error> {
+    /// Begins to make the jail for a function, as [`Jail::spawn`] does, and comes back while it is being made: for a
+    /// caller that has something else to do meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Jail::spawn`].
+    pub fn begin(&self, payload: impl FnOnce() -> i32) -> Result<Begun<'_>, Error> {
+        self.make(Payload::Function(payload))
+    }
+
+    /// The caller's half, up to where there are two processes.
+    fn make<F: FnOnce() -> i32>(&self, payload: Payload<'_, F>) -> Result<Begun<'_>, Error> {
         one_thread()?;
         let plan = Plan {
             filter: self.filter.as_ref().map(Filter::compile),
@@ -212,23 +222,13 @@ impl Jail {
         } else {
             start_among(&joined, flags, cgroup, &inner, &outside, run)?
         };
-        drop(inner);
-        let helped = self.help(pid, &outside, plan.maps_owners).map_err(Error::from);
-        match helped.and_then(|()| listen(&outside)) {
-            Ok(Some(standing)) => Ok(Jailed {
-                pid,
-                pidfd,
-                standing,
-                ended: None,
-            }),
-            Ok(None) => Err(Error::Died(wait(&pidfd).map_err(Error::wait)?)),
-            Err(error) => {
-                // What went wrong is worth more than what goes wrong while it is taken down.
-                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-                let _ = wait(&pidfd);
-                Err(error)
-            }
-        }
+        Ok(Begun {
+            jail: self,
+            maps_owners: plan.maps_owners,
+            outside,
+            pid,
+            pidfd: Some(pidfd),
+        })
     }
 
     /// What only the caller can do for the new process, before it goes on.
@@ -314,12 +314,8 @@ impl Jail {
     fn inside(&self, channel: &Channel, plan: &Plan, is_function: bool) -> Result<Standing, Failure> {
         let new = |kind| self.namespaces.is_new(kind);
 
-        // 1. Before the caller says go, this process is nobody and has nothing to do.
-        let go = channel.receive_descriptors().at(Step::Clone, || "wait for go".into())?;
-        let Some((_, parts)) = go else { exit(NO_JAIL) };
+        // 1. Into its control groups, while it still has nothing to account for.
         (self.phase)("clone");
-
-        // 2. Into its control groups, while it still has nothing to account for.
         if let CgroupPlacement::PerController { tasks, .. } = &self.cgroup {
             for mut group in tasks {
                 group.write_all(b"0").at(Step::Cgroup, || "enter a cgroup".into())?;
@@ -327,15 +323,12 @@ impl Jail {
         }
         (self.phase)("enter cgroups");
 
-        // 3. Root of the jail: all rights over its namespaces, none over the host.
-        if new(Kind::User) || self.namespaces.joins(Kind::User) {
-            idmap::become_root()?;
-        }
-
-        // 4. A session without a terminal, into which nothing can be typed from here.
+        // 2. A session without a terminal, into which nothing can be typed from here.
         rustix::process::setsid().at(Step::Session, || "setsid".into())?;
 
-        // 5. Namespaces that a process makes for itself, and what is set in those that are new.
+        // 3. Namespaces that a process makes for itself, and what is set in those that are new. As yet it is nobody, with
+        // all rights over them: the caller maps its ids meanwhile.
+        idmap::keep_own_files()?;
         if new(Kind::Cgroup) {
             namespaces::unshare(Kind::Cgroup, Step::Cgroup)?;
         }
@@ -352,14 +345,23 @@ impl Jail {
                 open_low_ports().at(Step::Loopback, || LOW_PORTS.into())?;
             }
         }
-        // Who enters another jail's view of mounts, too, is in that jail, which has done it.
+        let namespaces = namespaces::own()?;
+        (self.phase)("namespaces");
+
+        // 4. Root of the jail, when the caller says go: all rights over its namespaces, none over the host.
+        let go = channel.receive_descriptors().at(Step::Clone, || "wait for go".into())?;
+        let Some((_, parts)) = go else { exit(NO_JAIL) };
+        (self.phase)("map ids");
+        if new(Kind::User) || self.namespaces.joins(Kind::User) {
+            idmap::become_root()?;
+        }
+
+        // 5. No user namespace below its own. Who enters another jail's view of mounts, too, is in that jail, which has
+        // done it.
         let closes_users = new(Kind::User) || self.namespaces.joins(Kind::User) && !self.namespaces.joins(Kind::Mount);
         if closes_users && !new(Kind::Mount) {
             namespaces::no_more_users(None)?;
         }
-
-        let namespaces = namespaces::own()?;
-        (self.phase)("namespaces");
 
         // 6. The root, built over the old one while that is still in reach; then in, and the old one away.
         if new(Kind::Mount) {
@@ -546,6 +548,55 @@ fn wait(pidfd: &OwnedFd) -> io::Result<Status> {
             }
             Ok(None) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// A jail that is being made: its process waits for what only the caller can do for it, which is [`Begun::stand`].
+/// If this is dropped, nothing is left of it.
+#[derive(Debug)]
+pub struct Begun<'a> {
+    jail: &'a Jail,
+    maps_owners: bool,
+    outside: Channel,
+    pid: libc::pid_t,
+    /// The process, until somebody else has it.
+    pidfd: Option<OwnedFd>,
+}
+
+impl Begun<'_> {
+    /// Maps the ids, lets the process go on, and comes back when the jail stands and the payload has begun.
+    ///
+    /// # Errors
+    ///
+    /// As [`Jail::spawn`].
+    pub fn stand(mut self) -> Result<Jailed, Error> {
+        let helped = self.jail.help(self.pid, &self.outside, self.maps_owners);
+        if let (Err(_), Some(pidfd)) = (&helped, &self.pidfd) {
+            // It may be waiting still. What it has said is worth more: it may have failed first.
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        }
+        let standing = listen(&self.outside)?;
+        helped?;
+        let pidfd = self.pidfd.take().ok_or(Error::Died(Status::Signalled(libc::SIGKILL)))?;
+        match standing {
+            Some(standing) => Ok(Jailed {
+                pid: self.pid,
+                pidfd,
+                standing,
+                ended: None,
+            }),
+            None => Err(Error::Died(wait(&pidfd).map_err(Error::wait)?)),
+        }
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if let Some(pidfd) = &self.pidfd {
+            // What went wrong is worth more than what goes wrong while it is taken down.
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+            let _ = wait(pidfd);
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::cgroup::file::{self, flat};
 use crate::cgroup::group::Cgroup;
 use crate::cgroup::v1;
 
-/// Watches a cgroup; to be made before what it is to watch starts.
+/// Watches a cgroup; to be made before what it is to watch starts, unless this process made the cgroup: then it knows that
+/// there was nothing before.
 #[derive(Debug)]
 pub struct OomWatch {
     version: Version,
@@ -55,7 +56,10 @@ impl Cgroup {
             .map(|directory| {
                 Ok(Counted {
                     directory: directory.into(),
-                    before: hits(branch.version, directory)?,
+                    before: match self.is_new && directory == branch.path {
+                        true => 0,
+                        false => hits(branch.version, directory)?,
+                    },
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -68,7 +72,10 @@ impl Cgroup {
         };
         Ok(OomWatch {
             version: branch.version,
-            kills: kills(branch.version, &branch.path)?,
+            kills: match self.is_new {
+                true => 0,
+                false => kills(branch.version, &branch.path)?,
+            },
             line,
             news,
             _control: control,

@@ -200,8 +200,12 @@ pub(super) fn become_root() -> Result<(), Failure> {
         rustix::thread::set_thread_groups(&[]).at(Step::BecomeRoot, || "no further groups".into())?;
     }
     become_user(0, 0).at(Step::BecomeRoot, || "user and group 0".into())?;
-    // The kernel gives the files in /proc/self of a process that changed its ids to the host's root,
-    // and some are still to be written. At the end it is not dumpable again.
+    keep_own_files()
+}
+
+/// The kernel gives the files in /proc/self of a process that changed its ids, or entered another's user namespace, to the
+/// host's root, and some are still to be written. At the end it is not dumpable again.
+pub(super) fn keep_own_files() -> Result<(), Failure> {
     let dumpable = rustix::process::DumpableBehavior::Dumpable;
     rustix::process::set_dumpable_behavior(dumpable).at(Step::BecomeRoot, || "its own files in /proc".into())
 }
