@@ -187,7 +187,7 @@ impl Default for DeviceEntry {
     }
 }
 
-/// A split virtqueue that is ready for use.
+/// A virtqueue that is ready for use: split, unless the features of its device have RING_PACKED.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueEntry {

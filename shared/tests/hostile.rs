@@ -426,6 +426,10 @@ fn the_driver_side_refuses_what_the_specification_forbids_it() {
     );
     assert_eq!(driver.free(), 4);
     assert_eq!(areas.driver.load_u16(2), 0);
+    let small = Buffer::readable(0, 1);
+    assert_eq!(driver.add(&[small; 3]), Ok(0));
+    assert_eq!(driver.add(&[small; 2]), Err(DriverError::Full), "room for a part of it");
+    assert_eq!((driver.free(), areas.driver.load_u16(2)), (1, 1));
     for size in [0, 3, 16, 512] {
         assert_eq!(
             DriverQueue::<'_, 8>::new(areas, size, 0).err(),

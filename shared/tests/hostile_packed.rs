@@ -291,6 +291,32 @@ fn the_driver_side_refuses_what_no_device_may_give_back() {
 }
 
 #[test]
+fn a_packed_driver_refuses_what_the_specification_forbids_it() {
+    let ring = Ring::new();
+    let mut driver = ring.driver(0);
+    let table = ring.memory.window(0x400, 64).expect("within memory");
+    let (readable, writable) = (Buffer::readable(0, u32::MAX), Buffer::writable(0, u32::MAX));
+    assert_eq!(driver.add(&[readable; 5]), Err(DriverError::Buffers(5)));
+    assert_eq!(driver.add(&[writable, readable]), Err(DriverError::Order));
+    assert_eq!(
+        driver.add(&[readable, writable]),
+        Err(DriverError::Bytes(0x1_FFFF_FFFE))
+    );
+    assert_eq!(
+        driver.add_indirect(table, 0x400, &[readable]),
+        Err(DriverError::Buffers(1)),
+        "not negotiated"
+    );
+    let flags = || ring.areas().descriptors.load_u16(14);
+    assert_eq!((driver.free(), flags()), (4, 0), "nothing was made available");
+    let small = Buffer::readable(0, 1);
+    assert_eq!(driver.add(&[small; 3]), Ok(0));
+    assert_eq!(driver.add(&[small; 2]), Err(DriverError::Full), "room for a part of it");
+    assert_eq!(driver.free(), 1);
+    assert_eq!(ring.areas().descriptors.load_u16(3 * 16 + 14), 0);
+}
+
+#[test]
 fn a_batch_in_order_comes_back_chain_by_chain() {
     let ring = Ring::new();
     let mut driver = ring.driver(IN_ORDER);

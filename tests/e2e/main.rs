@@ -23,6 +23,7 @@ mod journal;
 mod lab;
 mod net;
 mod networks;
+mod packed;
 mod ports;
 mod processors;
 mod refusals;

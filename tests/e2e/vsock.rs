@@ -46,7 +46,7 @@ fn line(stream: &mut UnixStream) -> String {
 }
 
 /// A connection that the guest has accepted. It listens soon after its start, not at it.
-fn connected(socket: &Path, port: u32) -> UnixStream {
+pub(crate) fn connected(socket: &Path, port: u32) -> UnixStream {
     let start = Instant::now();
     loop {
         let mut stream = client(socket, port);
@@ -71,7 +71,7 @@ fn pattern(len: usize) -> Vec<u8> {
         .collect()
 }
 
-fn call(stream: &mut UnixStream, function: u8, argument: &[u8]) -> Vec<u8> {
+pub(crate) fn call(stream: &mut UnixStream, function: u8, argument: &[u8]) -> Vec<u8> {
     let len = argument.len() as u32 + 1;
     let request = [&len.to_le_bytes(), &[function][..], argument].concat();
     stream.write_all(&request).expect("a request");

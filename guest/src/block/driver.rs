@@ -141,6 +141,12 @@ impl<'m, H: Host> Driver<'m, H> {
         self.read_only
     }
 
+    /// Whether its queue is packed (virtio 1.3 section 2.8), and not split.
+    #[must_use]
+    pub const fn is_packed(&self) -> bool {
+        self.features & feature::RING_PACKED != 0
+    }
+
     /// How many requests can be in flight.
     #[must_use]
     pub fn depth(&self) -> usize {

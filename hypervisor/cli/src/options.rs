@@ -268,6 +268,9 @@ pub(crate) struct RunOptions {
     /// neither the guest nor its other devices, and a guest with much in flight exits less.
     #[arg(long)]
     pub(crate) io_thread: bool,
+    /// Give the guest packed virtqueues, and not split ones.
+    #[arg(long)]
+    pub(crate) packed: bool,
 
     /// An environment variable for the guest. May be given several times.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]

@@ -135,6 +135,7 @@ pub(crate) fn build(
         .open_kvm(devices.kvm)
         .timed(options.exits)
         .io_thread(options.io_thread)
+        .packed_queues(options.packed)
         .end_on_signals()
         .log(Some(level(verbose)), {
             let name = name.to_owned();

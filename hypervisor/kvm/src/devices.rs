@@ -9,9 +9,10 @@ use chiton_core::devices::emulated;
 use chiton_core::devices::entropy::Entropy;
 use chiton_core::devices::net::Net as NetDevice;
 use chiton_core::devices::vsock::Vsock as VsockDevice;
-use chiton_core::devices::{Limits, P9, Preset, Transport, preset_all};
+use chiton_core::devices::{Limits, P9, Preset, Transport, preset_all_in};
 use chiton_core::state::{Reader, StateError};
 use chiton_shared::map;
+use chiton_shared::virtio::ring::Format;
 
 use crate::Error;
 use crate::clock;
@@ -228,9 +229,10 @@ impl Devices {
         self.files.push(files);
     }
 
-    /// Makes every device ready for use; returns what the boot page says of them.
-    pub(crate) fn preset(&mut self) -> Result<Preset, Error> {
-        let mut preset = preset_all(&mut self.transports)?;
+    /// Makes every device ready for use, with queues of this format; returns what the boot page says of
+    /// them.
+    pub(crate) fn preset(&mut self, format: Format) -> Result<Preset, Error> {
+        let mut preset = preset_all_in(format, &mut self.transports)?;
         let behind = preset.devices.len()..;
         let entries = self.emulated.iter().zip(behind).map(|(slot, index)| slot.entry(index));
         preset.devices.extend(entries);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::manifest::Ring;
+use chiton_shared::virtio::ring::Format;
 use kvm_ioctls::Kvm;
 
 use crate::control::{Control, ControlSocket};
@@ -52,6 +53,7 @@ pub struct Guest {
     pub(crate) stop_timeout: Option<Duration>,
     pub(crate) timed: bool,
     pub(crate) io_thread: bool,
+    pub(crate) queue_format: Format,
     pub(crate) end_signals: bool,
     pub(crate) begin_thread: fn(Role) -> std::io::Result<()>,
     pub(crate) log_level: Option<LogLevel>,
@@ -114,6 +116,7 @@ impl Guest {
             stop_timeout: None,
             timed: false,
             io_thread: false,
+            queue_format: Format::Split,
             end_signals: false,
             begin_thread: |_| Ok(()),
             log_level: Some(LogLevel::Warn),
@@ -277,6 +280,14 @@ impl Guest {
     #[must_use]
     pub const fn io_thread(mut self, yes: bool) -> Self {
         self.io_thread = yes;
+        self
+    }
+
+    /// Whether the queues that the boot page tells of are packed, and not split. The guest library
+    /// knows both.
+    #[must_use]
+    pub const fn packed_queues(mut self, yes: bool) -> Self {
+        self.queue_format = if yes { Format::Packed } else { Format::Split };
         self
     }
 

@@ -73,7 +73,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
     let socket_files = devices.take_socket_files();
     let control = guest.control_socket.map(ControlSocket::open).transpose()?;
     let (server, control_file) = control.unzip();
-    let preset = devices.preset()?;
+    let preset = devices.preset(guest.queue_format)?;
     if let Some(snapshot) = &snapshot {
         devices.load(&snapshot.description.devices)?;
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! disk                            its name and size
+//! disk queues                     of which format its queues are
 //! disk discard SECTOR COUNT       the host need not keep these sectors
 //! disk zero SECTOR COUNT          fill them with zeros
 //! disk unmap SECTOR COUNT         the same, and the host need not keep their place
@@ -30,6 +31,10 @@ fn main() -> Result<(), String> {
     let mut disk = Disk::open(0).map_err(|error| error.to_string())?;
     match (what, range) {
         ("", _) => about(&mut disk),
+        ("queues", _) => {
+            println!("{}", if disk.is_packed() { "packed" } else { "split" });
+            Ok(())
+        }
         ("discard", (Some(sector), Some(count))) => disk.discard(sector, count),
         ("zero", (Some(sector), Some(count))) => disk.write_zeroes(sector, count, false),
         ("unmap", (Some(sector), Some(count))) => disk.write_zeroes(sector, count, true),
@@ -46,7 +51,7 @@ fn main() -> Result<(), String> {
             each(sector, count, |sector| disk.write(sector, &[b'w'; SECTOR as usize]));
             disk.flush()
         }
-        _ => return Err("usage: disk [discard|zero|unmap|read|wait|write SECTOR COUNT]".into()),
+        _ => return Err("usage: disk [queues|discard|zero|unmap|read|wait|write SECTOR COUNT]".into()),
     }
     .map_err(|error| format!("{error}"))
 }

@@ -272,7 +272,7 @@ mod tests {
     /// A plain value of each option, and of those that have a letter the letter too.
     const PLAIN: &str = "--from a.snap --verify --memory 64M -m 1G --cpus 4 --disk a.img:ro,direct --net tap=tap0,ip=10.0.0.2/24 \
         -n tap=tap1 --vsock a.sock,cid=7 --folder src:rw -f lib --emulated-disk b.img --emulated-net tap=tap2 \
-        --port log=log.sock --io-thread --env A=b -e C= --timeout 3s -t 500ms --control c.sock --stop-timeout 1m \
+        --port log=log.sock --io-thread --packed --env A=b -e C= --timeout 3s -t 500ms --control c.sock --stop-timeout 1m \
         --exits -x --detach -d --name web --rm --restart always --interactive -i --label a=b -l c --no-jail \
         --network bridge --publish 8080:80 -p 53:53/udp --ip 10.87.0.5 --mac 02:00:00:00:00:01 --mtu 1400 \
         --dns 1.1.1.1 --add-host db:10.0.0.9 --volume /srv:/srv:ro -v /a:/b --process --read-only --hostname h \

@@ -8,6 +8,7 @@ use std::vec::Vec;
 use chiton_shared::boot::{DeviceEntry, QueueEntry};
 use chiton_shared::map;
 use chiton_shared::memory::{GuestMemory, Window};
+use chiton_shared::virtio::feature;
 use chiton_shared::virtio::ring::{Areas, Buffer, DriverQueue, MAX_SIZE, QueueConfig};
 
 use super::{Device, Outcome, Transport, preset_all};
@@ -111,7 +112,7 @@ impl<'m> Rig<'m> {
         Self::with_features(memory, device, u64::MAX)
     }
 
-    /// With these of the features that the device offers.
+    /// With these of the features that the device offers, and split queues.
     pub(crate) fn with_features(memory: &'m Memory, device: impl Device + 'static, features: u64) -> Self {
         let mut transports = [Transport::new(Box::new(device))];
         let preset = preset_all(&mut transports).expect("one device fits");
@@ -120,7 +121,7 @@ impl<'m> Rig<'m> {
         let configs: Vec<_> = table.iter().map(queue_config).collect();
         if features != u64::MAX {
             entry = transport
-                .preset(0, features, &configs, &mut Vec::new())
+                .preset(0, features & !feature::RING_PACKED, &configs, &mut Vec::new())
                 .expect("the same queues");
         }
         let queues = configs

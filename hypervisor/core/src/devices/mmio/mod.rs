@@ -12,7 +12,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use preset::{Preset, PresetError, preset_all};
+pub use preset::{Preset, PresetError, preset_all, preset_all_in};
 pub use registers::{Effect, Ignored};
 
 use alloc::boxed::Box;

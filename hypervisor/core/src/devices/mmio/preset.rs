@@ -11,6 +11,9 @@ use chiton_shared::{doorbell, map};
 use super::Transport;
 use super::registers::is_usable;
 
+/// What a device that is made ready does without.
+const LEFT_OUT: u64 = feature::NOTIFICATION_DATA | feature::RING_RESET | feature::IN_ORDER;
+
 /// Why a device cannot be made ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PresetError {
@@ -52,8 +55,8 @@ impl Transport {
     /// initialization of section 3.1: DRIVER_OK, with the offered ones of `features` negotiated
     /// and every queue ready. The memory of the queues has to be zero.
     ///
-    /// Left out are the features that change the format of a queue or the meaning of a register:
-    /// the boot page tells of split queues, and its reader uses no registers.
+    /// Left out are the features that change the meaning of a register, since the reader of the boot
+    /// page uses none, and the order of what is used. With RING_PACKED the queues are packed.
     ///
     /// `index` is the number of the device, which fixes its registers and doorbell; its queues go
     /// to the end of `table`, which is the boot page's.
@@ -73,7 +76,7 @@ impl Transport {
         if index >= map::DEVICE_MAX {
             return Err(PresetError::TooManyDevices(index));
         }
-        let features = features & self.features() & !(feature::BY_REGISTERS | feature::IN_ORDER);
+        let features = features & self.features() & !LEFT_OUT;
         if features & feature::VERSION_1 == 0 {
             return Err(PresetError::Features(features));
         }
@@ -97,7 +100,7 @@ impl Transport {
         };
         self.device.read_config(0, &mut entry.config);
         for (queue, (config, max)) in queues.iter().zip(self.device.queue_sizes()).enumerate() {
-            if !is_usable(config, Format::Split, *max) {
+            if !is_usable(config, Format::of(features), *max) {
                 return Err(PresetError::Queue { queue, config: *config });
             }
         }
@@ -137,6 +140,19 @@ pub struct Preset {
 ///
 /// Any [`PresetError`].
 pub fn preset_all(transports: &mut [Transport]) -> Result<Preset, PresetError> {
+    preset_all_in(Format::Split, transports)
+}
+
+/// As [`preset_all`], with queues of this format. Each has as much memory as if it were split.
+///
+/// # Errors
+///
+/// As [`preset_all`].
+pub fn preset_all_in(format: Format, transports: &mut [Transport]) -> Result<Preset, PresetError> {
+    let features = match format {
+        Format::Split => !feature::RING_PACKED,
+        Format::Packed => u64::MAX,
+    };
     let mut start = map::QUEUES;
     let mut preset = Preset {
         devices: Vec::with_capacity(transports.len()),
@@ -153,7 +169,7 @@ pub fn preset_all(transports: &mut [Transport]) -> Result<Preset, PresetError> {
             // No two queues share a line of the cache.
             start = end.next_multiple_of(64);
         }
-        let entry = transport.preset(index, u64::MAX, &queues, &mut preset.queues)?;
+        let entry = transport.preset(index, features, &queues, &mut preset.queues)?;
         preset.devices.push(entry);
     }
     Ok(preset)

@@ -2,7 +2,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::vec::Vec;
 
 use chiton_shared::virtio::net::{
-    F_CSUM, F_CTRL_VQ, F_HOST_TSO4, F_HOST_USO, F_MQ, F_MRG_RXBUF, Header, RECEIVE, TRANSMIT, control, flags, gso,
+    F_CSUM, F_CTRL_VQ, F_HOST_TSO4, F_HOST_TSO6, F_HOST_USO, F_MQ, F_MRG_RXBUF, Header, RECEIVE, TRANSMIT, control,
+    flags, gso,
 };
 use chiton_shared::virtio::ring::Buffer;
 use proptest::prelude::*;
@@ -187,6 +188,31 @@ fn offloads_that_were_not_negotiated_are_refused() {
         &frame(60),
     );
     assert_eq!((link.state().output.len(), rig.transport.failures()), (0, 2));
+}
+
+#[test]
+fn each_kind_of_segmentation_counts_only_if_it_was_negotiated() {
+    let kinds = [
+        (F_HOST_TSO4, gso::TCPV4),
+        (F_HOST_TSO6, gso::TCPV6),
+        (F_HOST_USO, gso::UDP_L4),
+    ];
+    for (feature, _) in kinds {
+        let (memory, link) = (Memory::new(), FakeLink::default());
+        let without = !(feature | super::LARGE_RECEIVE);
+        let mut rig = Rig::with_features(&memory, Net::new(link.clone()), without);
+        for (_, gso_type) in kinds {
+            let header = Header {
+                flags: flags::NEEDS_CSUM,
+                gso_type,
+                gso_size: 1000,
+                ..Header::default()
+            };
+            send(&mut rig, header, &frame(60));
+        }
+        assert_eq!((link.state().output.len(), rig.transport.failures()), (2, 1));
+        assert_eq!(link.state().offloads & !without, 0, "the link is told of them, too");
+    }
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::vec;
 use std::vec::Vec;
 
 use chiton_shared::boot::{CONFIG_BYTES, QUEUE_MAX, QueueEntry, queue_address};
-use chiton_shared::virtio::ring::QueueConfig;
 use chiton_shared::virtio::ring::layout::{descriptor_bytes, device_bytes, driver_bytes};
+use chiton_shared::virtio::ring::{Format, QueueConfig};
 use chiton_shared::{doorbell, map};
 
 use super::super::super::testing::WORLD;
-use super::super::{Preset, PresetError, preset_all};
+use super::super::{Preset, PresetError, Transport, preset_all, preset_all_in};
 use super::driver::*;
 use super::registers::{block, console, entropy};
 
@@ -117,4 +117,17 @@ fn a_driver_may_start_over_from_the_registers() {
     assert_eq!(negotiate(&mut transport, VERSION_1), Some(VERSION_1));
     set(&mut transport, QUEUE_SEL, 0);
     assert_eq!(read(&transport, QUEUE_READY), 0);
+}
+
+#[test]
+fn queues_are_packed_if_the_host_will_have_it_so() {
+    let mut transports = [console().0, block(9).0, entropy()];
+    let Preset { devices, queues } = preset_all_in(Format::Packed, &mut transports).unwrap();
+    let mut other = [console().0, block(9).0, entropy()];
+    let split = preset_all(&mut other).unwrap();
+    for (entry, split) in devices.iter().zip(split.devices) {
+        assert_eq!(entry.features, split.features | RING_PACKED);
+    }
+    assert_eq!(queues, split.queues);
+    assert!(transports.iter().all(Transport::is_live));
 }
