@@ -96,7 +96,7 @@ pub(super) enum Taken {
 }
 
 impl Outputs {
-    /// To the instance's log and to those who will be attached, which [`begin`](Self::begin) opens, and to `terminal`:
+    /// To the instance's log and to those who will be attached, which `begin` opens, and to `terminal`:
     /// standard output and standard error of who started it.
     #[must_use]
     pub fn new(terminal: Option<[OwnedFd; 2]>) -> Self {
