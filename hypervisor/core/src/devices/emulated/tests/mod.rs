@@ -89,5 +89,5 @@ fn script(known: &'static [u64]) -> impl Strategy<Value = Vec<Step>> {
         2 => (0_u64..64, value).prop_map(|(place, value)| Step::Memory(place * 8, value)),
         1 => Just(Step::Work),
     ];
-    prop::collection::vec(step, 0..if cfg!(miri) { 8 } else { 200 })
+    prop::collection::vec(step, 0..if cfg!(miri) { 4 } else { 200 })
 }

@@ -14,7 +14,7 @@ use super::driver::*;
 use super::registers::{block, console, entropy};
 
 /// How many things a guest does at most; each takes Miri a good part of a second.
-const ACTS: usize = if cfg!(miri) { 12 } else { 60 };
+const ACTS: usize = if cfg!(miri) { 8 } else { 60 };
 
 /// What a guest can do to a device.
 #[derive(Clone, Debug)]

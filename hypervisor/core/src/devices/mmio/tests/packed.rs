@@ -125,12 +125,14 @@ impl<'m> Packed<'m> {
 
 #[test]
 fn a_packed_driver_reads_a_disk_whatever_else_it_negotiates() {
-    for (more, size) in [
-        (0, 16),
+    let all = [
         (INDIRECT_DESC, 5),
         (EVENT_IDX, 7),
+        (0, 16),
         (INDIRECT_DESC | EVENT_IDX, 16),
-    ] {
+    ];
+    for (more, size) in &all[..if cfg!(miri) { 2 } else { 4 }] {
+        let (more, size) = (*more, *size);
         let (mut transport, _) = block(3);
         let memory = Memory::new();
         let features = negotiate(&mut transport, PACKED | more).expect("features are accepted");
@@ -139,7 +141,7 @@ fn a_packed_driver_reads_a_disk_whatever_else_it_negotiates() {
         set_up_queue(&mut transport, 0, size.into(), ring.parts());
         driver_ok(&mut transport);
         // More requests than the queue has descriptors, so that it wraps.
-        for i in 0..if cfg!(miri) { 18 } else { 40_u64 } {
+        for i in 0..if cfg!(miri) { 8 } else { 40_u64 } {
             memory.write(BUFFERS, &[0, 0, 0, 0, 0, 0, 0, 0, (i % 3) as u8, 0, 0, 0, 0, 0, 0, 0]);
             memory.write(BUFFERS + 0x100, &[0xee; 513]);
             let id = (i % 3) as u16;

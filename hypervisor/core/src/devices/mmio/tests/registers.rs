@@ -119,7 +119,8 @@ fn features_are_offered_by_halves_and_nothing_beyond() {
 
 #[test]
 fn a_driver_from_the_specification_reads_a_disk_whatever_it_negotiates() {
-    for ring in [0, INDIRECT_DESC, EVENT_IDX, INDIRECT_DESC | EVENT_IDX] {
+    let all = [0, INDIRECT_DESC | EVENT_IDX, INDIRECT_DESC, EVENT_IDX];
+    for ring in &all[..if cfg!(miri) { 2 } else { 4 }] {
         let (mut transport, _) = block(3);
         let memory = Memory::new();
         let features = negotiate(&mut transport, VERSION_1 | ring).expect("features are accepted");
