@@ -188,13 +188,13 @@ fn memory_is_put_back_byte_for_byte_whatever_was_called() {
         Just("random".to_owned()),
         Just("fail so".to_owned()),
     ];
-    let cases = if slow() { 2 } else { 12 };
+    let (cases, most) = if slow() { (1, 4) } else { (12, 8) };
     let mut runner = TestRunner::new(ProptestConfig {
         cases,
         failure_persistence: None,
         ..ProptestConfig::default()
     });
-    let some = prop::collection::vec(request, 1..8);
+    let some = prop::collection::vec(request, 1..most);
     let outcome = runner.run(&some, |requests| {
         for request in requests {
             let result = pool.call(request.as_bytes());
