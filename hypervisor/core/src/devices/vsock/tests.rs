@@ -231,6 +231,7 @@ fn bytes_for_the_guest_wait_for_its_credit() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "long, and nothing in it that Miri could object to")]
 fn a_guest_that_sends_more_than_there_is_room_for_loses_the_connection() {
     let memory = Memory::new();
     let mut guest = Guest::new(&memory);
@@ -384,6 +385,7 @@ fn opening_and_closing_without_end_leaves_nothing() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "long, and nothing in it that Miri could object to")]
 fn packets_wait_when_too_many_answers_do() {
     let memory = Memory::new();
     let mut guest = Guest::new(&memory);

@@ -69,6 +69,7 @@ fn host<F: Format>(pages: &Pages, format: F, size: Size) -> Table<'_, F> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "long, and nothing in it that Miri could object to")]
 fn large_pages_save_loads_in_both_dimensions() {
     let pages = Pages::new(100);
     let sizes = [Size::Small, Size::Large, Size::Huge];
@@ -107,6 +108,7 @@ fn every_load_is_shown_with_what_the_processor_sets() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "long, and nothing in it that Miri could object to")]
 fn a_walk_counts_as_a_write_where_flags_are_kept() {
     let pages = Pages::new(100);
     let memory = guest(Size::Small, PRESENT | USER | ACCESSED);
@@ -153,6 +155,7 @@ fn without_flags_none_are_set() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "long, and nothing in it that Miri could object to")]
 fn a_walk_ends_at_the_first_thing_that_stops_it() {
     let pages = Pages::new(100);
     let walk_of = |memory: &Memory, table: &Table<'_, Ept>, access| walk(memory, table, CR3, LINEAR, access);
@@ -274,7 +277,7 @@ fn hostile() -> impl Strategy<Value = Vec<(usize, u64, u64)>> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 1024 },
+        cases: if cfg!(miri) { 1 } else { 1024 },
         failure_persistence: None,
         ..Default::default()
     })]
