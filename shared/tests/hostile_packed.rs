@@ -294,8 +294,9 @@ fn the_driver_side_refuses_what_no_device_may_give_back() {
 fn a_packed_driver_refuses_what_the_specification_forbids_it() {
     let ring = Ring::new();
     let mut driver = ring.driver(0);
-    let table = ring.memory.window(0x400, 64).expect("within memory");
+    let table = ring.memory.window(TABLE, 64).expect("within memory");
     let (readable, writable) = (Buffer::readable(0, u32::MAX), Buffer::writable(0, u32::MAX));
+    assert_eq!(driver.add(&[]), Err(DriverError::Buffers(0)));
     assert_eq!(driver.add(&[readable; 5]), Err(DriverError::Buffers(5)));
     assert_eq!(driver.add(&[writable, readable]), Err(DriverError::Order));
     assert_eq!(
@@ -303,7 +304,7 @@ fn a_packed_driver_refuses_what_the_specification_forbids_it() {
         Err(DriverError::Bytes(0x1_FFFF_FFFE))
     );
     assert_eq!(
-        driver.add_indirect(table, 0x400, &[readable]),
+        driver.add_indirect(table, TABLE, &[readable]),
         Err(DriverError::Buffers(1)),
         "not negotiated"
     );
@@ -314,6 +315,10 @@ fn a_packed_driver_refuses_what_the_specification_forbids_it() {
     assert_eq!(driver.add(&[small; 2]), Err(DriverError::Full), "room for a part of it");
     assert_eq!(driver.free(), 1);
     assert_eq!(ring.areas().descriptors.load_u16(3 * 16 + 14), 0);
+    for size in [0, 5, 257] {
+        let refused = DriverQueue::<'_, 4>::new(ring.areas(), size, RING_PACKED).err();
+        assert_eq!(refused, Some(DriverError::Size(size)));
+    }
 }
 
 #[test]
@@ -358,30 +363,4 @@ fn a_split_batch_in_order_comes_back_chain_by_chain() {
     areas.device.store_u16(2, 3);
     assert_eq!(driver.take(), Ok(Some((3, 3))));
     assert_eq!(driver.take(), Err(DriverError::Device { id: 1 }));
-}
-
-#[test]
-fn the_driver_side_refuses_what_the_specification_forbids_it() {
-    let ring = Ring::new();
-    let mut driver = ring.driver(0);
-    let table = ring.memory.window(TABLE, 64).expect("within memory");
-    let (readable, writable) = (Buffer::readable(0, u32::MAX), Buffer::writable(0, u32::MAX));
-    assert_eq!(driver.add(&[]), Err(DriverError::Buffers(0)));
-    assert_eq!(driver.add(&[readable; 5]), Err(DriverError::Buffers(5)));
-    assert_eq!(driver.add(&[writable, readable]), Err(DriverError::Order));
-    assert_eq!(
-        driver.add(&[readable, writable]),
-        Err(DriverError::Bytes(0x1_FFFF_FFFE))
-    );
-    assert_eq!(
-        driver.add_indirect(table, TABLE, &[readable]),
-        Err(DriverError::Buffers(1)),
-        "not negotiated"
-    );
-    assert_eq!(driver.free(), 4);
-    assert_eq!(ring.areas().descriptors.load_u16(14), 0, "nothing was made available");
-    for size in [0, 5, 257] {
-        let refused = DriverQueue::<'_, 4>::new(ring.areas(), size, RING_PACKED).err();
-        assert_eq!(refused, Some(DriverError::Size(size)));
-    }
 }

@@ -1,11 +1,9 @@
 //! What a backend does for a guest, each shown by a small example with a guest of its own; the same as on
 //! VMX ([`chiton_core::examples`]).
 
-use alloc::boxed::Box;
-use alloc::sync::Arc;
 use core::fmt::Write;
 
-use chiton_core::apic::{Bus, GuestApic};
+use chiton_core::apic::GuestApic;
 use chiton_core::examples::{self, Verdict};
 use chiton_core::physical::GuestRam;
 
@@ -33,9 +31,8 @@ pub fn run(name: &str, svm: &Svm, ram: GuestRam, words: &mut dyn Write) -> Resul
 
 /// The options of a guest with a local APIC, and no other processor.
 fn with_apic() -> Options {
-    let bus = Arc::new(Bus::new(1, Box::new(|_| ())));
     Options {
-        apic: Some(GuestApic::new(0, bus)),
+        apic: Some(GuestApic::alone()),
         check: true,
         ..Options::default()
     }

@@ -25,6 +25,7 @@ mod registers;
 mod tests;
 mod timer;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use chiton_shared::interrupts::SPURIOUS;
@@ -87,6 +88,12 @@ impl GuestApic {
             error: 0,
             errors: 0,
         }
+    }
+
+    /// That of a guest's only processor, which nobody has to wake.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self::new(0, Arc::new(Bus::new(1, Box::new(|_| ()))))
     }
 
     /// The number of its processor.

@@ -118,14 +118,13 @@ impl GuestApic {
 
 #[cfg(test)]
 mod tests {
-    use alloc::boxed::Box;
-    use alloc::sync::Arc;
     use core::cell::RefCell;
 
     use proptest::prelude::*;
 
     use super::super::registers::SPURIOUS_VECTOR;
-    use super::super::{Bus, Pending, set};
+    use super::super::tests::{Step, steps};
+    use super::super::{Pending, set};
     use super::*;
 
     struct Words(RefCell<[u64; 256]>);
@@ -237,37 +236,12 @@ mod tests {
         }
     }
 
-    fn alone() -> GuestApic {
-        GuestApic::new(0, Arc::new(Bus::new(1, Box::new(|_| ()))))
-    }
-
-    /// What happens to a processor.
-    #[derive(Clone, Debug)]
-    enum Step {
-        Send(u8),
-        SendSelf(u8),
-        Priority(u8),
-        Deliver,
-        End,
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            (0x20_u8..0x60).prop_map(Step::Send),
-            (0x20_u8..0x60).prop_map(Step::SendSelf),
-            (0_u8..0x60).prop_map(Step::Priority),
-            Just(Step::Deliver),
-            Just(Step::End),
-        ];
-        proptest::collection::vec(step, 0..200)
-    }
-
     proptest! {
         /// The two ways to have an APIC: by exits alone, and by the page.
         #[test]
         #[cfg_attr(miri, ignore = "hundreds of rounds, in safe code")]
         fn a_guest_finds_the_same_whoever_delivers(steps in steps()) {
-            let (mut plain, mut handing, mut processor) = (alone(), alone(), Processor::new());
+            let (mut plain, mut handing, mut processor) = (GuestApic::alone(), GuestApic::alone(), Processor::new());
             handing.write_page(&processor.page);
             for step in steps {
                 match step {
@@ -315,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_page_has_no_register_that_cannot_be_read() {
-        let apic = alone();
+        let apic = GuestApic::alone();
         let there: Vec<_> = apic.in_page().collect();
         for register in [0x802, 0x803, 0x808, 0x80a, 0x80f, 0x817, 0x827, 0x830, 0x837, 0x83e] {
             assert!(there.contains(&register), "{register:#x}");
@@ -327,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_register_that_is_written_is_found_in_the_page() {
-        let (mut apic, page) = (alone(), Words(RefCell::new([0; 256])));
+        let (mut apic, page) = (GuestApic::alone(), Words(RefCell::new([0; 256])));
         apic.write(0x830, 0x0000_0007_0000_0031, 0).unwrap();
         apic.write(SPURIOUS_VECTOR, 0x3f, 0).unwrap();
         // What is the processor's is left alone.
@@ -341,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_comes_while_the_apic_is_off_waits_outside_the_page() {
-        let (mut apic, page) = (alone(), Words(RefCell::new([0; 256])));
+        let (mut apic, page) = (GuestApic::alone(), Words(RefCell::new([0; 256])));
         apic.write(SPURIOUS_VECTOR, 0xff, 0).unwrap();
         apic.bus.send(0, 0x41);
         assert_eq!((apic.hand_over(&page, 0), page.read(0x220)), (None, 0));
@@ -351,7 +325,7 @@ mod tests {
 
     #[test]
     fn the_timer_comes_by_the_page_too() {
-        let (mut apic, page) = (alone(), Words(RefCell::new([0; 256])));
+        let (mut apic, page) = (GuestApic::alone(), Words(RefCell::new([0; 256])));
         apic.write(0x6e0, 1000, 0).unwrap();
         assert_eq!(apic.hand_over(&page, 999), None);
         assert_eq!(apic.hand_over(&page, 1000), Some(0x20));

@@ -1,4 +1,3 @@
-use alloc::boxed::Box;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
@@ -16,10 +15,6 @@ const INITIAL: u32 = 0x838;
 const CURRENT: u32 = 0x839;
 const DIVIDE: u32 = 0x83e;
 
-fn alone() -> GuestApic {
-    GuestApic::new(0, Arc::new(Bus::new(1, Box::new(|_| ()))))
-}
-
 /// Delivers what is pending; which it was.
 fn deliver(apic: &mut GuestApic, now: u64) -> Option<u8> {
     match apic.pending(now) {
@@ -33,7 +28,7 @@ fn deliver(apic: &mut GuestApic, now: u64) -> Option<u8> {
 
 #[test]
 fn the_higher_of_two_interrupts_comes_first_and_the_other_after_its_end() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     apic.bus.send(0, 0x31);
     apic.bus.send(0, 0x42);
     assert_eq!(deliver(&mut apic, 0), Some(0x42));
@@ -48,7 +43,7 @@ fn the_higher_of_two_interrupts_comes_first_and_the_other_after_its_end() {
 
 #[test]
 fn an_interrupt_of_the_same_class_waits_though_its_vector_is_higher() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     apic.bus.send(0, 0x30);
     assert_eq!(deliver(&mut apic, 0), Some(0x30));
     apic.bus.send(0, 0x3f);
@@ -57,7 +52,7 @@ fn an_interrupt_of_the_same_class_waits_though_its_vector_is_higher() {
 
 #[test]
 fn what_comes_while_its_handler_runs_comes_once_more() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     apic.bus.send(0, 0x30);
     assert_eq!(deliver(&mut apic, 0), Some(0x30));
     apic.bus.send(0, 0x30);
@@ -70,7 +65,7 @@ fn what_comes_while_its_handler_runs_comes_once_more() {
 
 #[test]
 fn the_task_priority_holds_back_its_own_class_and_those_below() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     apic.write(TPR, 0x45, 0).unwrap();
     apic.bus.send(0, 0x4f);
     assert_eq!(apic.pending(0), Pending::Held(0x4f));
@@ -80,7 +75,7 @@ fn the_task_priority_holds_back_its_own_class_and_those_below() {
 
 #[test]
 fn the_timer_comes_once_at_its_deadline_and_not_before() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     apic.write(DEADLINE, 1000, 0).unwrap();
     assert_eq!((apic.due(), apic.read(DEADLINE, 0)), (Some(1000), Ok(1000)));
     assert_eq!(deliver(&mut apic, 999), None);
@@ -96,7 +91,7 @@ fn the_timer_comes_once_at_its_deadline_and_not_before() {
 
 #[test]
 fn a_deadline_is_by_the_guests_own_counter() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     apic.set_offset(100_u64.wrapping_neg(), 0);
     apic.write(DEADLINE, 50, 120).unwrap();
     assert_eq!(apic.due(), Some(150));
@@ -106,7 +101,7 @@ fn a_deadline_is_by_the_guests_own_counter() {
 
 #[test]
 fn a_deadline_in_the_past_of_a_counter_that_was_set_far_forward_is_due_at_once() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     let far = 1 << 62;
     apic.set_offset(far, 1000);
     apic.write(DEADLINE, 5, 1000).unwrap();
@@ -124,7 +119,7 @@ fn a_deadline_in_the_past_of_a_counter_that_was_set_far_forward_is_due_at_once()
 
 #[test]
 fn a_deadline_that_has_come_is_not_lost_when_the_counter_is_set_back() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     apic.write(DEADLINE, 1000, 0).unwrap();
     apic.set_offset(5000_u64.wrapping_neg(), 1000);
     assert_eq!(deliver(&mut apic, 1000), Some(TIMER));
@@ -132,7 +127,7 @@ fn a_deadline_that_has_come_is_not_lost_when_the_counter_is_set_back() {
 
 #[test]
 fn a_timer_that_counts_once_comes_once() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     apic.write(LVT_TIMER, 0x44, 0).unwrap();
     apic.write(DIVIDE, 0b0011, 0).unwrap();
     apic.write(INITIAL, 1000, 500).unwrap();
@@ -153,7 +148,7 @@ fn a_timer_that_counts_once_comes_once() {
 
 #[test]
 fn a_timer_that_counts_again_and_again_keeps_its_beat() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     apic.write(LVT_TIMER, 1 << 17 | 0x44, 0).unwrap();
     apic.write(DIVIDE, 0b1011, 0).unwrap();
     apic.write(INITIAL, 1_000_000, 0).unwrap();
@@ -187,7 +182,7 @@ fn the_clock_is_divided_as_the_manual_has_it() {
         (0b1011, 1),
     ];
     for (bits, divisor) in divisors {
-        let mut apic = alone();
+        let mut apic = GuestApic::alone();
         apic.write(LVT_TIMER, 0x44, 0).unwrap();
         apic.write(DIVIDE, bits, 0).unwrap();
         apic.write(INITIAL, 1000, 0).unwrap();
@@ -196,12 +191,12 @@ fn the_clock_is_divided_as_the_manual_has_it() {
         apic.write(DIVIDE, 0, 500 * divisor).unwrap();
         assert_eq!(apic.due(), Some(500 * divisor + 1000));
     }
-    assert_eq!(alone().write(DIVIDE, 0b100, 0), Err(Refused));
+    assert_eq!(GuestApic::alone().write(DIVIDE, 0b100, 0), Err(Refused));
 }
 
 #[test]
 fn a_change_between_deadlines_and_counting_disarms_the_timer() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     apic.write(INITIAL, 1000, 0).unwrap();
     assert_eq!((apic.due(), apic.read(INITIAL, 0)), (None, Ok(0)), "it counts nothing");
     apic.write(DEADLINE, 1000, 0).unwrap();
@@ -242,7 +237,7 @@ fn an_nmi_reaches_those_it_names_whatever_their_apic_holds_back() {
 
 #[test]
 fn a_masked_timer_comes_to_its_deadline_and_interrupts_nobody() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     apic.write(0x832, u64::from(2 << 17 | MASKED | 0x20), 0).unwrap();
     apic.write(DEADLINE, 1, 0).unwrap();
     assert_eq!(deliver(&mut apic, 2), None);
@@ -284,7 +279,7 @@ fn a_command_reaches_those_it_names() {
 
 #[test]
 fn vectors_that_are_exceptions_are_not_sent_and_noted() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     apic.write(0x83f, 15, 0).unwrap();
     assert_eq!((deliver(&mut apic, 0), apic.read(0x828, 0)), (None, Ok(0)));
     apic.write(0x828, 0, 0).unwrap();
@@ -295,7 +290,7 @@ fn vectors_that_are_exceptions_are_not_sent_and_noted() {
 
 #[test]
 fn an_apic_that_is_off_delivers_nothing() {
-    let mut apic = alone();
+    let mut apic = GuestApic::alone();
     apic.write(0x80f, 0xff, 0).unwrap();
     apic.bus.send(0, 0x40);
     assert_eq!(apic.pending(0), Pending::Nothing);
@@ -343,17 +338,19 @@ fn registers_are_as_the_manual_has_them() {
 
 /// What happens to a processor.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Send(u8),
+    SendSelf(u8),
     Priority(u8),
     Deliver,
     End,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         // Few classes, so that they meet.
         (0x20_u8..0x60).prop_map(Step::Send),
+        (0x20_u8..0x60).prop_map(Step::SendSelf),
         (0_u8..0x60).prop_map(Step::Priority),
         Just(Step::Deliver),
         Just(Step::End),
@@ -366,13 +363,17 @@ proptest! {
     #[test]
     #[cfg_attr(miri, ignore = "hundreds of rounds, in safe code")]
     fn it_does_what_two_sets_do(steps in steps()) {
-        let mut apic = alone();
+        let mut apic = GuestApic::alone();
         let (mut requested, mut serviced) = (BTreeSet::new(), BTreeSet::new());
         let mut priority = 0;
         for step in steps {
             match step {
                 Step::Send(vector) => {
                     apic.bus.send(0, vector);
+                    requested.insert(vector);
+                }
+                Step::SendSelf(vector) => {
+                    apic.write(registers::SELF_INTERRUPT, vector.into(), 0).unwrap();
                     requested.insert(vector);
                 }
                 Step::Priority(value) => {
@@ -410,7 +411,7 @@ proptest! {
     fn whatever_a_guest_writes_is_answered(
         writes in proptest::collection::vec((0x800_u32..0x850, any::<u64>(), 0_u32..64), 0..100),
     ) {
-        let mut apic = alone();
+        let mut apic = GuestApic::alone();
         for (register, value, shift) in writes {
             let _ = apic.write(register, value >> shift, value);
             let _ = apic.read(register, value.rotate_left(shift));

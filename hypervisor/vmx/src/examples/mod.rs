@@ -11,11 +11,9 @@ mod tsc;
 mod virtual_apic;
 mod virtualization_exception;
 
-use alloc::boxed::Box;
-use alloc::sync::Arc;
 use core::fmt::Write;
 
-use chiton_core::apic::{Bus, GuestApic};
+use chiton_core::apic::GuestApic;
 use chiton_core::examples::stage::Stage;
 use chiton_core::examples::{self, Verdict};
 use chiton_core::paging::Size;
@@ -123,9 +121,8 @@ fn stage(vmx: &Vmx, ram: GuestRam, program: &[u8], options: Options) -> Result<S
 
 /// The options of a guest with a local APIC, and no other processor.
 fn with_apic() -> Options {
-    let bus = Arc::new(Bus::new(1, Box::new(|_| ())));
     Options {
-        apic: Some(GuestApic::new(0, bus)),
+        apic: Some(GuestApic::alone()),
         check: true,
         ..Options::default()
     }
