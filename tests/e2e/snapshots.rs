@@ -476,6 +476,7 @@ fn options_that_contradict_a_snapshot_are_refused_by_name() {
     ] {
         assert_refused(&path, &options, &format!("{} does not go with --from", options[0]));
     }
+    assert_refused(&path, &["--packed"], "--packed does not go with --from");
     assert_refused(
         &path,
         &["hello"],

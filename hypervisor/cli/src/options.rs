@@ -348,6 +348,7 @@ impl RunOptions {
             (self.balloon.is_some(), "--balloon", HAS),
             (!self.env.is_empty(), "--env", HAS),
             (self.ring.is_some(), "--ring", HAS),
+            (self.packed, "--packed", HAS),
             (!self.net.is_empty(), "--net", CANNOT),
             (self.vsock.is_some(), "--vsock", CANNOT),
             (!self.folder.is_empty(), "--folder", CANNOT),
