@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     Result, csv, html,
-    run::{Case, Run, write},
+    run::{Case, Run, check_place, write},
     table,
 };
 
@@ -29,8 +29,12 @@ pub struct Output {
 
 impl Output {
     /// Begins to show a run of so many cases.
-    #[must_use]
-    pub fn live(&self, cases: usize) -> Live {
+    ///
+    /// # Errors
+    ///
+    /// If there is no place for one of the files that are to be written at its end.
+    pub fn live(&self, cases: usize) -> Result<Live> {
+        [&self.json, &self.csv, &self.html].into_iter().flatten().try_for_each(|path| check_place(path))?;
         let bar = if std::io::stderr().is_terminal() {
             ProgressBar::new(cases as u64)
         } else {
@@ -39,12 +43,12 @@ impl Output {
         if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
             bar.set_style(style);
         }
-        Live {
+        Ok(Live {
             bar,
             quiet: self.is_quiet(),
             headed: false,
             group: None,
-        }
+        })
     }
 
     /// Writes the files that were asked for.

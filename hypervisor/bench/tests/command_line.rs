@@ -172,6 +172,18 @@ fn a_page_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
+fn what_could_not_be_written_is_not_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("there")).unwrap();
+    for (option, path) in [("--json", "no/such.json"), ("--csv", "no/such.csv"), ("--html", "there")] {
+        let arguments = ["exits", "cpuid", "--vmexit", "/nonexistent", option, path];
+        refused(&arguments, folder.path(), &format!("cannot write {path}"));
+    }
+    let nested = ["nested", "--vmexit", "/nonexistent", "--native", "no/such.json"];
+    refused(&nested, folder.path(), "cannot write no/such.json");
+}
+
+#[test]
 fn what_is_not_understood_is_an_error_and_help_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let status = |arguments: &[&str]| bench(arguments, folder.path()).status.code();

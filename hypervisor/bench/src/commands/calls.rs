@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     let guest = guest(args.guest.as_deref(), "function")?;
     let mut run = Run::begin(Kind::Calls, Machine::Kvm, 1);
-    let mut live = args.output.live(plan.cases());
+    let mut live = args.output.live(plan.cases())?;
     run.cases = measure(plan, &guest, &mut live)?;
     drop(live);
     args.output.write(&run)?;

@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if let Some(machine) = args.machine {
         let mut run = Run::begin(Kind::Exits, machine, args.level);
         let (calibration, recorded) = bare::read(&args.records, &cases, &args.note)?;
-        let mut shown = args.output.live(recorded.len());
+        let mut shown = args.output.live(recorded.len())?;
         recorded.iter().for_each(|case| shown.done(case));
         drop(shown);
         run.calibration = Some(calibration);
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let plan = args.measure.plan(cases)?;
     let mut run = Run::begin(Kind::Exits, Machine::Kvm, args.level);
-    let mut shown = Shown(args.output.live(plan.cases.len()));
+    let mut shown = Shown(args.output.live(plan.cases.len())?);
     let (calibration, measured) = plan.run(&mut shown)?;
     drop(shown);
     run.calibration = Some(calibration);

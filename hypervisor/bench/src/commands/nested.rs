@@ -5,7 +5,7 @@ use chiton_bench::Result;
 use chiton_bench::exits::nested::{Pair, WORK, table};
 use chiton_bench::exits::suite::Follow;
 use chiton_bench::exits::{catalogue, native};
-use chiton_bench::run::{Case, Kind, Machine, Outcome, Run, write};
+use chiton_bench::run::{Case, Kind, Machine, Outcome, Run, check_place, write};
 
 use super::exits::Measure;
 
@@ -32,6 +32,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let cases: Vec<_> = WORK.iter().filter_map(|(_, case, _)| catalogue::find(case)).collect();
     let plan = args.measure.plan(cases)?;
+    [&args.native, &args.guest].into_iter().flatten().try_for_each(|path| check_place(path))?;
     let inner = match (&args.inner_native, &args.inner_guest) {
         (Some(without), Some(with)) => Some((Run::read(without)?, Run::read(with)?)),
         _ => None,

@@ -121,6 +121,28 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
     })
 }
 
+/// Whether there is a place for a file, before it takes minutes to find out what goes into it; `-` is standard output.
+///
+/// # Errors
+///
+/// If its folder is not there, or it is a folder itself.
+pub fn check_place(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let source = match std::fs::metadata(folder) {
+        Err(source) => source,
+        Ok(there) if !there.is_dir() => ErrorKind::NotADirectory.into(),
+        Ok(_) if path.is_dir() => ErrorKind::IsADirectory.into(),
+        Ok(_) => return Ok(()),
+    };
+    Err(Error::Write {
+        path: path.into(),
+        source,
+    })
+}
+
 /// The start of a text, for a sentence.
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(64)]

@@ -14,7 +14,7 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 pub use case::{Case, Measured, Outcome, Unit};
-pub use file::write;
+pub use file::{check_place, write};
 pub use samples::{Disturbed, Samples, SamplesBuilder};
 pub use text::Fact;
 

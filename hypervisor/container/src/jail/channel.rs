@@ -133,9 +133,11 @@ impl Channel {
     /// Waits outside for the next word from inside.
     pub(super) fn word(&self) -> Result<Word, Errno> {
         let mut bytes = [0; MESSAGE];
-        // The jail's process may have died with a message of ours unread.
-        let length = match rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut bytes)) {
-            Err(Errno::CONNRESET) => 0,
+        let mut read = || rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut bytes));
+        let length = match read() {
+            // The jail's process has ended with a message of ours unread. That is told once, ahead of
+            // what it had said before.
+            Err(Errno::CONNRESET) => read()?,
             other => other?,
         };
         Ok(match &bytes[..length] {
@@ -182,6 +184,17 @@ mod tests {
         inside.failed(&failure);
         assert_eq!(outside.word().unwrap(), Word::Failed(failure));
         drop(inside);
+        assert_eq!(outside.word().unwrap(), Word::End);
+    }
+
+    #[test]
+    fn what_was_said_before_an_end_that_left_ours_unread_arrives() {
+        let (outside, inside) = Channel::pair().unwrap();
+        let failure = Failure::new(Step::Cgroup, "enter a cgroup", Errno::NOSPC);
+        outside.send_descriptors(0, &[]).unwrap();
+        inside.failed(&failure);
+        drop(inside);
+        assert_eq!(outside.word().unwrap(), Word::Failed(failure));
         assert_eq!(outside.word().unwrap(), Word::End);
     }
 

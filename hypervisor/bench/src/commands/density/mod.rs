@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let place = Place::below(&std::env::temp_dir())?;
     let chiton = args.programs.chiton(place.path().join("home"))?;
     let guest = args.programs.guest("cat")?;
-    let live = args.output.live(target);
+    let live = args.output.live(target)?;
     let mut run = Run::begin(Kind::Density, Machine::Kvm, 1);
 
     let keeper = Keeper::begin(&chiton, place.path())?;

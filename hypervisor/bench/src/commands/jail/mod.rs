@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let place = Place::below(&args.place)?;
     let interrupt = Interrupt::listen()?;
-    let live = Output::default().live(0);
+    let live = Output::default().live(0)?;
     let bench = Bench {
         guest: args.programs.guest("hello")?,
         args,

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let chiton = args.programs.chiton(place.path().join("home"))?;
     let guest = args.programs.guest("hello")?;
     let mut run = Run::begin(Kind::Start, Machine::Kvm, 1);
-    let live = args.output.live(args.runs as usize);
+    let live = args.output.live(args.runs as usize)?;
     let measured = measure(&Bed { chiton, guest, place }, args.runs, &interrupt, &live)?;
     drop(live);
     for measured in &measured {

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let guest = args.programs.guest("hello")?;
     let bed = Bed::new(&chiton, &guest, place.path(), args.peers.as_deref())?;
     let mut run = Run::begin(Kind::Vs, Machine::Kvm, 1);
-    let live = args.output.live(PEERS.len());
+    let live = args.output.live(PEERS.len())?;
 
     let wanted = PEERS.iter().filter(|peer| is_wanted(peer, &args.only));
     let (mut found, mut programs, mut missing) = (Vec::new(), Vec::new(), Vec::new());
