@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-use chiton_tests::{Chiton, Folder, Running, disk_is_free, finish, finish_unread, kvm_works, signal};
+use chiton_tests::{Chiton, Folder, Running, disk_is_free, finish, finish_unread, kvm_works, signal, signal_late};
 
 /// A `cat` that has shown that it runs.
 fn running_cat(chiton: Chiton) -> Running {
@@ -68,8 +68,7 @@ fn a_signal_ends_a_guest_that_never_comes_out() {
         return;
     }
     let child = Chiton::new().args(["run"]).guest("fault").args(["loop"]).spawn();
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    signal(&child, libc::SIGINT);
+    signal_late(&child, libc::SIGINT, std::time::Duration::from_millis(300));
     finish(child).assert_status(130);
 }
 
@@ -83,8 +82,7 @@ fn a_signal_ends_a_guest_whose_output_nobody_reads() {
         .guest("hostile")
         .args(["flood", "1", "1000000000"])
         .spawn();
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    signal(&child, libc::SIGTERM);
+    signal_late(&child, libc::SIGTERM, std::time::Duration::from_millis(300));
     // Only now is its output read, so it had filled the pipe.
     finish(child).assert_status(143);
 }

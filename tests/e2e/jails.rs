@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 
-use chiton_tests::{Chiton, Folder, Run, finish, finish_unread, kvm_works};
+use chiton_tests::{Chiton, Folder, Run, finish, finish_unread, kvm_works, signal_late};
 
 /// Where instances are recorded, and files that guests are given.
 struct Place(Folder);
@@ -179,8 +179,7 @@ fn what_becomes_of_its_output_is_a_jailed_guests_own_affair() {
         finish_unread(child).assert_status(124);
     }
     let child = run(&[], "hostile", &["flood", "1", "1000000000"]).spawn();
-    std::thread::sleep(std::time::Duration::from_millis(200));
-    chiton_tests::signal(&child, libc::SIGTERM);
+    signal_late(&child, libc::SIGTERM, std::time::Duration::from_millis(200));
     finish_unread(child).assert_status(143);
     // One that reads late.
     let child = run(&[], "fill", &[".", "300000"]).spawn();

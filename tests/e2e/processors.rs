@@ -1,6 +1,6 @@
 //! Guests on more than one processor.
 
-use chiton_tests::{Chiton, few, finish, kvm_works, signal};
+use chiton_tests::{Chiton, few, finish, kvm_works, signal_late};
 
 #[test]
 fn work_is_shared_among_all_processors() {
@@ -119,7 +119,6 @@ fn a_processor_that_spins_ends_with_the_guest() {
     };
     spinning().run().assert_status(124);
     let child = spinning().spawn();
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    signal(&child, libc::SIGTERM);
+    signal_late(&child, libc::SIGTERM, std::time::Duration::from_millis(500));
     finish(child).assert_status(143);
 }

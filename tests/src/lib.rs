@@ -568,6 +568,34 @@ pub fn signal(child: &Child, signal: i32) {
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "the child exists");
 }
 
+/// Sends a signal as soon as the child has arranged for it, but not within this time. Before that it would die of it,
+/// as any program does, and a loaded machine may take long to start one.
+///
+/// # Panics
+///
+/// If the child ends, or has not arranged for it within [`PATIENCE`].
+#[track_caller]
+pub fn signal_late(child: &Child, number: i32, time: Duration) {
+    std::thread::sleep(time);
+    let begun = Instant::now();
+    while !heeds(child, number) {
+        assert!(begun.elapsed() < PATIENCE, "the child does not heed signal {number}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    signal(child, number);
+}
+
+/// Whether it has blocked a signal, in order to read it, or has a handler (`proc_pid_status(5)`).
+fn heeds(child: &Child, number: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("the child's status");
+    let masks = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigBlk:").or(line.strip_prefix("SigCgt:")));
+    masks
+        .map(|mask| u64::from_str_radix(mask.trim(), 16).expect("a mask"))
+        .any(|mask| mask >> (number - 1) & 1 == 1)
+}
+
 /// Whether the tests run as root.
 #[must_use]
 pub fn is_root() -> bool {

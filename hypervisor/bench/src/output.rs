@@ -34,7 +34,10 @@ impl Output {
     ///
     /// If there is no place for one of the files that are to be written at its end.
     pub fn live(&self, cases: usize) -> Result<Live> {
-        [&self.json, &self.csv, &self.html].into_iter().flatten().try_for_each(|path| check_place(path))?;
+        [&self.json, &self.csv, &self.html]
+            .into_iter()
+            .flatten()
+            .try_for_each(|path| check_place(path))?;
         let bar = if std::io::stderr().is_terminal() {
             ProgressBar::new(cases as u64)
         } else {

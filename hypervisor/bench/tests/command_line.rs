@@ -175,7 +175,11 @@ fn a_page_that_cannot_be_written_is_an_error() {
 fn what_could_not_be_written_is_not_measured() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("there")).unwrap();
-    for (option, path) in [("--json", "no/such.json"), ("--csv", "no/such.csv"), ("--html", "there")] {
+    for (option, path) in [
+        ("--json", "no/such.json"),
+        ("--csv", "no/such.csv"),
+        ("--html", "there"),
+    ] {
         let arguments = ["exits", "cpuid", "--vmexit", "/nonexistent", option, path];
         refused(&arguments, folder.path(), &format!("cannot write {path}"));
     }

@@ -32,7 +32,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let cases: Vec<_> = WORK.iter().filter_map(|(_, case, _)| catalogue::find(case)).collect();
     let plan = args.measure.plan(cases)?;
-    [&args.native, &args.guest].into_iter().flatten().try_for_each(|path| check_place(path))?;
+    [&args.native, &args.guest]
+        .into_iter()
+        .flatten()
+        .try_for_each(|path| check_place(path))?;
     let inner = match (&args.inner_native, &args.inner_guest) {
         (Some(without), Some(with)) => Some((Run::read(without)?, Run::read(with)?)),
         _ => None,
