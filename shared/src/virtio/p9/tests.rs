@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 use std::vec::Vec;
 
-const CASES: u32 = if cfg!(miri) { 4 } else { 512 };
+const CASES: u32 = 512;
 
 fn requests<'a>(n: u32, long: u64, name: &'a [u8], data: &'a [u8]) -> Vec<Request<'a>> {
     let names = Names::new(&[name, b"x", name]).unwrap();

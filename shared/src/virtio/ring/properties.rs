@@ -329,7 +329,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-const STEPS: usize = if cfg!(miri) { 100 } else { 600 };
+const STEPS: usize = if cfg!(miri) { 60 } else { 600 };
 
 proptest! {
     #![proptest_config(config())]
