@@ -56,9 +56,10 @@ impl Cgroup {
             .map(|directory| {
                 Ok(Counted {
                     directory: directory.into(),
-                    before: match self.is_new && directory == branch.path {
-                        true => 0,
-                        false => hits(branch.version, directory)?,
+                    before: if self.is_new && directory == branch.path {
+                        0
+                    } else {
+                        hits(branch.version, directory)?
                     },
                 })
             })
@@ -72,9 +73,10 @@ impl Cgroup {
         };
         Ok(OomWatch {
             version: branch.version,
-            kills: match self.is_new {
-                true => 0,
-                false => kills(branch.version, &branch.path)?,
+            kills: if self.is_new {
+                0
+            } else {
+                kills(branch.version, &branch.path)?
             },
             line,
             news,
