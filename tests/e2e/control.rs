@@ -330,7 +330,14 @@ fn statistics_name_processors_devices_and_exits() {
     ] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
-    let json = live.chiton("stats", &["--json"]).stdout_text();
+    // It waits for its next task soon after it has said that it is ready.
+    let start = Instant::now();
+    let json = loop {
+        let json = live.chiton("stats", &["--json"]).stdout_text();
+        if json.contains(r#""doorbell wait":"#) || start.elapsed() > PATIENCE {
+            break json;
+        }
+    };
     assert_eq!(json.lines().count(), 1);
     for words in [
         r#"{"state":{"#,
