@@ -461,8 +461,8 @@ fn packed() -> Vec<u8> {
 /// The initialization of section 3.1, by registers, up to a kick.
 fn negotiation() -> Vec<u8> {
     use Register::{
-        DriverFeatures, DriverFeaturesSel, QueueDescLow, QueueDeviceLow, QueueDriverLow, QueueNotify, QueueReady,
-        QueueSel, QueueSize, Status,
+        DriverFeatures, DriverFeaturesSel, QueueDescLow, QueueDeviceLow, QueueDriverLow, QueueNotify, QueueProcessor,
+        QueueReady, QueueSel, QueueSize, Status,
     };
     let writes = [
         (Status, 1),
@@ -478,6 +478,8 @@ fn negotiation() -> Vec<u8> {
         (QueueReady, 1),
         (Status, 15),
         (QueueNotify, 1),
+        (QueueProcessor, 0x2_0001),
+        (QueueProcessor, 0x3_0000),
     ];
     let mut script = vec![1];
     for (register, value) in writes {

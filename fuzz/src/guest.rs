@@ -10,6 +10,8 @@ use chiton_shared::virtio::status;
 use crate::memory::Memory;
 use crate::script::Script;
 
+/// How many processors the guest has.
+const PROCESSORS: u32 = 3;
 /// How much memory there is from [`map::QUEUES`] on, in bytes.
 const QUEUES: usize = 0x10000;
 /// What the host built, which no device may write.
@@ -75,7 +77,8 @@ impl Guest {
     pub fn new(device: impl Device + 'static, image: &[u8]) -> Self {
         let mut transports = [Transport::new(Box::new(device))];
         let table = preset_all(&mut transports).expect("one device fits").queues;
-        let [transport] = transports;
+        let [mut transport] = transports;
+        transport.interrupts(PROCESSORS);
         let ram = Ram {
             world: Memory::filled(&[UNTOUCHED; WORLD_BYTES]),
             queues: Memory::new(QUEUES),
@@ -181,6 +184,7 @@ impl Guest {
             u32::from_le_bytes(value)
         };
         let now = read(Register::Status);
+        assert!((0..self.table.len()).all(|queue| self.transport.processor_of(queue) < PROCESSORS));
         assert_eq!(self.transport.broken().is_some(), now & status::DEVICE_NEEDS_RESET != 0);
         assert!(now & status::DRIVER_OK == 0 || now & status::FEATURES_OK != 0);
         assert!(!self.transport.is_live() || now & status::DRIVER_OK != 0);

@@ -4,7 +4,7 @@ use core::arch::asm;
 use core::time::Duration;
 
 use chiton_shared::doorbell::{self, LogLevel, MAILBOX_TEXT};
-use chiton_shared::virtio::mmio::{CONFIG, Register};
+use chiton_shared::virtio::mmio::{CONFIG, Register, aim};
 use chiton_shared::virtio::status;
 
 use crate::interrupts::{self, Idle};
@@ -19,6 +19,18 @@ pub trait Host {
     /// Sleeps until a queue that is armed has news, or for `ns` nanoseconds ([`u64::MAX`]: for
     /// ever). The host works on all queues first, so nobody need kick before waiting.
     fn wait(&self, ns: u64);
+
+    /// Sends the interrupt of a queue of the device whose registers are at `registers` to the processor that
+    /// calls. True if that can [halt](Self::halt) for it.
+    fn bind(&self, _registers: u64, _queue: u16) -> bool {
+        false
+    }
+
+    /// Stops the processor until an interrupt comes, for `ns` nanoseconds at most. Nobody works on the
+    /// queues: kick before.
+    fn halt(&self, ns: u64) {
+        self.wait(ns);
+    }
 
     /// Whether the device whose registers are at `registers` has stopped at an error.
     fn needs_reset(&self, registers: u64) -> bool;
@@ -50,12 +62,8 @@ impl Host for Doorbells {
             None => self.sleep(ns),
             // Others are to run meanwhile.
             Some(_) if preempt::is_active() => self.sleep(0),
-            // The interrupts of queues come to the first processor.
-            Some(Idle::Halt) if processors::current() == 0 => {
-                let until = match ns {
-                    u64::MAX => 0,
-                    ns => time::stamp_of(time::Instant::now() + Duration::from_nanos(ns)),
-                };
+            Some(Idle::Halt) if interrupts::hears_all_queues() => {
+                let until = until(ns);
                 self.sleep(0);
                 interrupts::halt_until(until);
             }
@@ -63,6 +71,27 @@ impl Host for Doorbells {
                 0 => ns,
                 timer => ns.min(time::ns_until(timer)),
             }),
+        }
+    }
+
+    fn bind(&self, registers: u64, queue: u16) -> bool {
+        if !interrupts::enabled() {
+            return false;
+        }
+        let processor = processors::current();
+        interrupts::spread(processor);
+        let register = (registers + Register::QueueProcessor as u64) as *mut u32;
+        // SAFETY: register blocks are mapped by the contract; the write changes no memory.
+        unsafe { register.write_volatile(aim(queue, processor as u16)) };
+        interrupts::idle() == Some(Idle::Halt)
+    }
+
+    fn halt(&self, ns: u64) {
+        if preempt::is_active() {
+            // Others are to run meanwhile.
+            self.sleep(0);
+        } else {
+            interrupts::halt_until(until(ns));
         }
     }
 
@@ -106,6 +135,14 @@ impl Doorbells {
         // raw pointers only.
         unsafe { (&raw mut (*mailbox).wait_ns).write_volatile(ns) };
         ring(doorbell::WAIT, 0);
+    }
+}
+
+/// The time-stamp in so many nanoseconds; 0 for never.
+fn until(ns: u64) -> u64 {
+    match ns {
+        u64::MAX => 0,
+        ns => time::stamp_of(time::Instant::now() + Duration::from_nanos(ns)),
     }
 }
 

@@ -27,7 +27,7 @@ pub use chiton_shared::interrupts::{IPI, Idle, QUEUES, QUEUES_LAST, TIMER};
 
 use crate::processors::{MAX, PerProcessor};
 use crate::time::{self, Instant};
-use crate::{boot, preempt, tlb};
+use crate::{boot, preempt, processors, tlb};
 
 /// How many vectors there are handlers for.
 const VECTORS: usize = QUEUES_LAST as usize + 1;
@@ -44,6 +44,9 @@ static LISTENING: PerProcessor<AtomicBool> = PerProcessor::new([const { AtomicBo
 /// Whether there is more to save than `fxsave` does.
 static XSAVE: AtomicBool = AtomicBool::new(false);
 
+/// The interrupt of some queue goes to another processor than the first.
+static SPREAD: AtomicBool = AtomicBool::new(false);
+
 /// Whether the guest has interrupts.
 #[must_use]
 pub fn enabled() -> bool {
@@ -57,6 +60,19 @@ pub fn idle() -> Option<Idle> {
         1 => Idle::Halt,
         _ => Idle::Doorbell,
     })
+}
+
+/// Whether the interrupts of all queues come to this processor, so that it may halt for any of them.
+pub(crate) fn hears_all_queues() -> bool {
+    processors::current() == 0 && !SPREAD.load(Ordering::SeqCst)
+}
+
+/// From now on the interrupt of some queue goes to this processor.
+pub(crate) fn spread(processor: u32) {
+    if processor != 0 && !SPREAD.swap(true, Ordering::SeqCst) {
+        // It may halt for just this queue.
+        call(0);
+    }
 }
 
 /// Sets this processor's timer: [`TIMER`] comes at that time, once; for times more than half an hour

@@ -7,8 +7,8 @@ use chiton_shared::memory::Window;
 use chiton_shared::virtio::ring::layout::{descriptor_bytes, device_bytes, driver_bytes};
 use chiton_shared::virtio::ring::{Areas, Buffer, DriverError, DriverQueue, MAX_SIZE};
 
-use crate::boot;
 use crate::host::Host;
+use crate::{boot, processors};
 
 /// Why a device does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +66,8 @@ pub struct Queue<'m, H> {
     host: H,
     given_up: bool,
     exits: Exits,
+    /// The processor that gets its interrupt, and can halt for it.
+    bound: Option<u32>,
 }
 
 impl<H: Host> Queue<'static, H> {
@@ -113,7 +115,16 @@ impl<'m, H: Host> Queue<'m, H> {
             host,
             given_up: false,
             exits: Exits::default(),
+            bound: None,
         })
+    }
+
+    /// From now on the interrupt of the queue comes to the processor that calls, and while that
+    /// [waits](Self::wait) for the queue it halts, if processors [halt](crate::interrupts::idle) here. Without
+    /// interrupts nothing changes.
+    pub fn bind(&mut self) {
+        let halts = self.host.bind(self.port.registers, self.index);
+        self.bound = halts.then(processors::current);
     }
 
     /// How many descriptors are free.
@@ -214,9 +225,7 @@ impl<'m, H: Host> Queue<'m, H> {
             if self.ring.arm_for(count) {
                 continue;
             }
-            self.exits.waits += 1;
-            self.host.wait(u64::MAX);
-            self.ring.disarm();
+            self.sleep_alone(u64::MAX);
             if let Some(taken) = self.take()? {
                 return Ok(taken);
             }
@@ -239,6 +248,17 @@ impl<'m, H: Host> Queue<'m, H> {
     pub fn sleep(&mut self, ns: u64) {
         self.exits.waits += 1;
         self.host.wait(ns);
+        self.ring.disarm();
+    }
+
+    /// As [`sleep`](Self::sleep), but on the processor that the queue is [bound](Self::bind) to only news of
+    /// this queue ends it early.
+    pub fn sleep_alone(&mut self, ns: u64) {
+        if self.bound.is_none_or(|processor| processor != processors::current()) {
+            return self.sleep(ns);
+        }
+        self.kick();
+        self.host.halt(ns);
         self.ring.disarm();
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 
-use chiton_tests::{Chiton, Run, finish, hardware_kvm, kvm_works, slow};
+use chiton_tests::{Chiton, Folder, Run, finish, hardware_kvm, kvm_works, slow};
 
 /// Runs the guest `interrupts` on so many processors.
 fn interrupts(processors: &str, what: &str) -> Run {
@@ -105,6 +105,47 @@ fn an_interrupt_tells_of_the_queue_and_wakes_who_waits() {
     output.read_line(&mut line).expect("text");
     assert_eq!(line, "interrupted, and read 6 bytes\n");
     finish(child).assert_status(0);
+}
+
+/// Runs the guest `interrupts` on two processors, with a disk that has two queues.
+fn with_two_queues(what: &str) -> Run {
+    let folder = Folder::new();
+    let disk = format!("{},queues=2", folder.file("disk", [7; 8192]).display());
+    let chiton = Chiton::new().args(["run", "--exits", "--timeout", "100s", "--cpus", "2", "--disk", &disk]);
+    chiton.guest("interrupts").args([what]).run()
+}
+
+#[test]
+fn the_interrupt_of_a_queue_comes_to_the_processor_that_the_guest_chose() {
+    if !kvm_works() {
+        return;
+    }
+    let run = with_two_queues("spread");
+    // Where processors halt, the second one did so for its own interrupt.
+    let rang = if hardware_kvm() { 0 } else { 5 };
+    says(
+        &run,
+        &format!("processor 1 had the interrupts of queue 1 alone, and rang {rang} times to wait"),
+    );
+    says(&run, "then processor 0 had them");
+    says(&with_two_queues("bound"), "processor 1 had it, and processor 0: false");
+}
+
+#[test]
+fn an_interrupt_is_not_sent_to_a_processor_or_of_a_queue_that_does_not_exist() {
+    if !kvm_works() {
+        return;
+    }
+    let run = interrupts("2", "elsewhere");
+    says(&run, "still here, with 2 processors");
+    for words in [
+        "device 0: there is no processor 2 for the interrupt of queue 0: the guest has 2",
+        "device 0: there is no processor 65535 for the interrupt of queue 1: the guest has 2",
+        "device 0: there is no queue 9",
+        "device 0: there is no queue 65535",
+    ] {
+        run.assert_says(words);
+    }
 }
 
 #[test]

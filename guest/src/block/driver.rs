@@ -371,6 +371,13 @@ impl<'m, H: Host> Driver<'m, H> {
         !self.done.is_empty() || self.queue.arm()
     }
 
+    /// From now on the interrupt of the disk's queue comes to the processor that calls, which halts for it in
+    /// [`wait`](Self::wait) and wherever else the driver sleeps, if processors
+    /// [halt](crate::interrupts::idle) here. Without interrupts nothing changes.
+    pub fn bind(&mut self) {
+        self.queue.bind();
+    }
+
     fn check_writable(&self) -> Result<(), DiskError> {
         if self.read_only {
             Err(DiskError::ReadOnly)

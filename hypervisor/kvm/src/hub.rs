@@ -610,6 +610,17 @@ impl Hub {
         }
     }
 
+    /// Sends the interrupts of a device's queues where they are to go.
+    fn aim(&self, index: usize, transport: &Transport) {
+        let main = self.board.get().and_then(Weak::upgrade);
+        let (Some(interrupts), Some(main)) = (&self.interrupts, main) else {
+            return;
+        };
+        if let Err(error) = interrupts.aim(&main.vm, index, transport) {
+            self.log(&format!("the interrupts of device {index} go where they went: {error}"));
+        }
+    }
+
     /// Works on the queues of one device; the loop comes back to it if there is more to do.
     fn process(&self, index: usize) {
         let Some(slot) = self.slots.get(index) else {
@@ -767,7 +778,8 @@ impl Hub {
             }
             Effect::Ignored(why) => self.log(&format!("device {index}: {why}")),
             // Who sleeps for another queue of the device looks what has become of it.
-            Effect::Reset => self.news.post(),
+            Effect::Reset => self.notify(index, state.transport.tell_all()),
+            Effect::Aimed => self.aim(index, &state.transport),
             Effect::None => {}
         }
         self.after(index, slot, &mut state);

@@ -160,7 +160,12 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         }
         timeline.mark("set vCPU");
 
-        let (slots, emulated) = devices.into_slots();
+        let (mut slots, emulated) = devices.into_slots();
+        if interrupts.is_some() {
+            for (transport, _) in &mut slots {
+                transport.interrupts(guest.processors);
+            }
+        }
         let queues = slots.iter().map(|(transport, _)| transport.queue_sizes().len());
         let queue_interrupts = interrupts.map(|_| QueueInterrupts::new(&vm, queues)).transpose()?;
         let mut hub = Hub::new(

@@ -2,13 +2,18 @@
 //! and a descriptor for each queue that raises its interrupt there.
 //!
 //! ```text
-//!  device loop ── write ──▶ eventfd ── KVM_IRQFD ──▶ route: MSI to processor 0 ──▶ local APIC
+//!  device loop ── write ──▶ eventfd ── KVM_IRQFD ──▶ route: MSI to a processor ──▶ local APIC
 //!                           (one a queue)                   vector of the queue    (x2APIC)
 //! ```
+//!
+//! The processor is the first, until the guest chooses another for a queue by the register QueueProcessor.
 //!
 //! There is neither PIC nor I/O APIC: the interrupt controller is *split*, and nobody asks for the
 //! half that would be in this process. Other guests have none of this, and pay nothing for it.
 
+use std::sync::{Mutex, PoisonError};
+
+use chiton_core::devices::Transport;
 use chiton_core::loader;
 use chiton_shared::interrupts::{IPI, Idle, SPURIOUS, TIMER, queue_vector};
 use chiton_shared::manifest::Feature;
@@ -124,28 +129,46 @@ pub(crate) fn call(vm: &VmFd, processor: u32) {
 pub(crate) struct QueueInterrupts {
     /// One descriptor a queue, by device.
     devices: Vec<Vec<EventFd>>,
+    /// The processor that each goes to, of all devices in order.
+    aimed: Mutex<Vec<u32>>,
 }
 
 impl QueueInterrupts {
     /// For devices with so many queues each.
     pub(crate) fn new(vm: &VmFd, queues: impl Iterator<Item = usize>) -> Result<Self, Error> {
         let mut devices = Vec::new();
-        let mut routes = Vec::new();
+        let mut aimed = Vec::new();
         for count in queues {
             let mut device = Vec::with_capacity(count);
             for _ in 0..count {
-                routes.push(route(routes.len()));
+                aimed.push(0);
                 device.push(EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(Error::system("eventfd"))?);
             }
             devices.push(device);
         }
-        let too_many = |_| Error::KvmCapability("room for the interrupt routes");
-        let table = KvmIrqRouting::from_entries(&routes).map_err(too_many)?;
-        vm.set_gsi_routing(&table).map_err(Error::kvm("KVM_SET_GSI_ROUTING"))?;
+        set_routes(vm, &aimed)?;
         for (number, queue) in (0..).zip(devices.iter().flatten()) {
             vm.register_irqfd(queue, number).map_err(Error::kvm("KVM_IRQFD"))?;
         }
-        Ok(Self { devices })
+        let aimed = Mutex::new(aimed);
+        Ok(Self { devices, aimed })
+    }
+
+    /// Sends the interrupts of a device to the processors that its driver chose. What was raised before
+    /// has gone where it was to go then.
+    pub(crate) fn aim(&self, vm: &VmFd, device: usize, transport: &Transport) -> Result<(), Error> {
+        let first: usize = self.devices.iter().take(device).map(Vec::len).sum();
+        let count = self.devices.get(device).map_or(0, Vec::len);
+        let mut aimed = self.aimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = aimed.clone();
+        for (queue, processor) in wanted[first..first + count].iter_mut().enumerate() {
+            *processor = transport.processor_of(queue);
+        }
+        if wanted != *aimed {
+            set_routes(vm, &wanted)?;
+            *aimed = wanted;
+        }
+        Ok(())
     }
 
     /// Raises the interrupts of those queues of a device whose bits are set.
@@ -160,15 +183,27 @@ impl QueueInterrupts {
     }
 }
 
-/// The way of the interrupt of a queue, by its number in the boot page's table: to processor 0,
+/// Tells the kernel the ways of all interrupts, by the processor that each goes to.
+fn set_routes(vm: &VmFd, aimed: &[u32]) -> Result<(), Error> {
+    let routes: Vec<_> = aimed
+        .iter()
+        .enumerate()
+        .map(|(number, to)| route(number, *to))
+        .collect();
+    let too_many = |_| Error::KvmCapability("room for the interrupt routes");
+    let table = KvmIrqRouting::from_entries(&routes).map_err(too_many)?;
+    vm.set_gsi_routing(&table).map_err(Error::kvm("KVM_SET_GSI_ROUTING"))
+}
+
+/// The way of the interrupt of a queue, by its number in the boot page's table: to one processor,
 /// edge-triggered, fixed (SDM volume 3A, section 12.11).
-fn route(number: usize) -> kvm_irq_routing_entry {
+fn route(number: usize, processor: u32) -> kvm_irq_routing_entry {
     let mut entry = kvm_irq_routing_entry {
         gsi: number as u32,
         type_: KVM_IRQ_ROUTING_MSI,
         ..kvm_irq_routing_entry::default()
     };
-    entry.u.msi.address_lo = MSI_ADDRESS;
+    entry.u.msi.address_lo = MSI_ADDRESS | processor << 12;
     entry.u.msi.data = queue_vector(number).into();
     entry
 }
@@ -195,14 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_a_message_to_the_first_processor_with_the_vector_of_the_queue() {
-        let entry = route(5);
+    fn a_route_is_a_message_to_a_processor_with_the_vector_of_the_queue() {
+        let entry = route(5, 3);
         assert_eq!((entry.gsi, entry.type_), (5, KVM_IRQ_ROUTING_MSI));
         // SAFETY: `route` has filled this member of the union; any bits are valid for its integers.
         let message = unsafe { entry.u.msi };
         assert_eq!(
             (message.address_lo, message.address_hi, message.data),
-            (0xfee0_0000, 0, 0x35)
+            (0xfee0_3000, 0, 0x35)
         );
     }
 }

@@ -17,6 +17,13 @@ pub mod interrupt {
     pub const CONFIGURATION: u32 = 2;
 }
 
+/// What is written to [`Register::QueueProcessor`] so that the interrupt of a queue of the device goes to
+/// a processor from then on. It stays so when the device is reset.
+#[must_use]
+pub const fn aim(queue: u16, processor: u16) -> u32 {
+    queue as u32 | (processor as u32) << 16
+}
+
 macro_rules! registers {
     ($($(#[$doc:meta])* $name:ident = $offset:literal,)*) => {
         /// A register, by its offset in the block (table 4.1 of section 4.2.2).
@@ -99,6 +106,10 @@ registers! {
     ShmBaseHigh = 0x0bc,
     /// Read and write: reset of one queue, with `VIRTIO_F_RING_RESET`.
     QueueReset = 0x0c0,
+    /// Chiton's own, at a place that the specification leaves free. Read: how many processors the
+    /// interrupts of queues can go to; 0 without [interrupts](crate::interrupts). Write:
+    /// [`aim`], at any time.
+    QueueProcessor = 0x0d0,
     /// Read: changes whenever the configuration does.
     ConfigGeneration = 0x0fc,
 }

@@ -8,6 +8,7 @@ use core::time::Duration;
 use chiton_guest::shared::doorbell::Mailbox;
 use chiton_guest::shared::interrupts::{CALL, HALT, SET_TIMER};
 use chiton_guest::shared::map;
+use chiton_guest::shared::virtio::mmio::{Register, aim};
 use chiton_guest::time::{self, Instant};
 use chiton_guest::{interrupts, println};
 
@@ -35,6 +36,16 @@ pub fn nobody() {
         unsafe { asm!("int3", in("rcx") CALL, in("eax") processor) };
     }
     println!("nobody answered: {}", !interrupts::take(interrupts::IPI));
+}
+
+pub fn elsewhere() {
+    let register = (map::device_registers(0) + Register::QueueProcessor as u64) as *mut u32;
+    for (queue, processor) in [(0, 2), (1, u16::MAX), (9, 0), (u16::MAX, 1)] {
+        // SAFETY: register blocks are mapped by the contract; the write changes no memory.
+        unsafe { register.write_volatile(aim(queue, processor)) };
+    }
+    // SAFETY: as above, and reading has no effect.
+    println!("still here, with {} processors", unsafe { register.read_volatile() });
 }
 
 pub fn deadlines() {

@@ -3,7 +3,8 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
-use chiton_guest::shared::virtio::id::CONSOLE;
+use chiton_guest::block::Disk;
+use chiton_guest::shared::virtio::id::{BLOCK, CONSOLE};
 use chiton_guest::time::{self, Instant};
 use chiton_guest::{boot, console, interrupts, println, processors};
 
@@ -66,6 +67,56 @@ pub fn queue() {
     let mut line = [0; 64];
     let length = console::read(&mut line).expect("the console reads");
     println!("interrupted, and read {length} bytes");
+}
+
+pub fn spread() {
+    let entry = boot::devices(BLOCK).next().expect("run with --disk PATH,queues=2");
+    let vectors: [u8; 2] = core::array::from_fn(|queue| boot::page().queues_of(entry)[queue].vector as u8);
+    let [mut first, mut second] = [0, 1].map(|queue| Disk::open_queue(0, queue).expect("the disk has two queues"));
+    // Reads by the second queue, each with an interrupt here that none other is beside.
+    let read = move |disk: &mut Disk| {
+        disk.bind();
+        for sector in 0..5 {
+            disk.read(sector, &mut [0; 512]).expect("the disk works");
+            while !interrupts::take(vectors[1]) {
+                core::hint::spin_loop();
+            }
+        }
+        assert!(!interrupts::take(vectors[0]), "an interrupt of the first queue");
+        disk.exits().waits
+    };
+    let there = move || {
+        let waits = read(&mut second);
+        (second, waits)
+    };
+    let there = processors::spawn_on(1, there).expect("run with --cpus 2");
+    first.read(0, &mut [0; 512]).expect("the disk works");
+    while !interrupts::take(vectors[0]) {
+        core::hint::spin_loop();
+    }
+    let (mut second, waits) = there.join();
+    assert!(
+        !interrupts::take(vectors[1]),
+        "an interrupt of the second queue at processor 0"
+    );
+    println!("processor 1 had the interrupts of queue 1 alone, and rang {waits} times to wait");
+    read(&mut second);
+    println!("then processor 0 had them");
+}
+
+pub fn bound() {
+    let entry = boot::devices(BLOCK).next().expect("run with --disk PATH");
+    let vector = boot::page().queues_of(entry)[0].vector as u8;
+    let mut disk = Disk::open(0).expect("the disk opens");
+    let there = move || {
+        disk.bind();
+        disk.read(0, &mut [0; 512]).expect("the disk works");
+        while !interrupts::take(vector) {
+            core::hint::spin_loop();
+        }
+    };
+    processors::spawn_on(1, there).expect("run with --cpus 2").join();
+    println!("processor 1 had it, and processor 0: {}", interrupts::take(vector));
 }
 
 pub fn call() {

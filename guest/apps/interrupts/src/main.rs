@@ -26,6 +26,16 @@ const DEEDS: &[(&str, &str, fn())] = &[
         "wait for a line of input, and look for its interrupt",
         good::queue,
     ),
+    (
+        "spread",
+        "read a disk by two queues, each with its interrupt at a processor of its own",
+        good::spread,
+    ),
+    (
+        "bound",
+        "have the interrupt of a disk at the second processor",
+        good::bound,
+    ),
     ("call", "call another processor out of its halt", good::call),
     (
         "interrupt",
@@ -34,6 +44,11 @@ const DEEDS: &[(&str, &str, fn())] = &[
     ),
     ("wake", "end another processor's wait by the doorbell", good::wake),
     ("nobody", "call processors that do not exist", bad::nobody),
+    (
+        "elsewhere",
+        "send the interrupts of queues to processors that do not exist",
+        bad::elsewhere,
+    ),
     ("deadlines", "set the timer to times that make no sense", bad::deadlines),
     ("burst", "set the timer to now again and again", bad::burst),
     ("storm", "set the timer to now from its own handler", bad::storm),

@@ -118,6 +118,11 @@ impl Mainboard {
             disks.push((file, disk.written()));
             transports.push(Transport::new(Box::new(Block::new(disk))));
         }
+        if bus.is_some() {
+            transports
+                .iter_mut()
+                .for_each(|transport| transport.interrupts(command.cpus));
+        }
         let preset = preset_all(&mut transports)?;
         let first_queues = preset.devices.iter().scan(0, |next, device| {
             let first = *next;
@@ -197,11 +202,11 @@ impl Mainboard {
         if outcome.notify || is_new {
             self.news.iter().for_each(|news| news.store(true, Ordering::Release));
             if let Some(bus) = &self.bus {
-                // What is about the whole device has the interrupt of its first queue.
-                let queues = outcome.queues.max(1);
+                // What is about the configuration has the interrupt of its first queue.
+                let (queues, transport) = (outcome.queues.max(1), &devices.transports[index]);
                 let first = devices.first_queues[index];
                 let numbers = (0..u64::BITS as usize).filter(|number| queues >> number & 1 != 0);
-                numbers.for_each(|number| bus.send(0, queue_vector(first + number)));
+                numbers.for_each(|number| bus.send(transport.processor_of(number), queue_vector(first + number)));
             }
         }
         outcome.more
@@ -313,11 +318,8 @@ impl Board for BareBoard {
                 say!("{}: device {index}: {why}", main.name);
                 return;
             }
-            Effect::Reset => Outcome {
-                notify: true,
-                ..Outcome::default()
-            },
-            Effect::None => return,
+            Effect::Reset => devices.transports[index].tell_all(),
+            Effect::Aimed | Effect::None => return,
         };
         main.after(&mut devices, index, outcome);
     }

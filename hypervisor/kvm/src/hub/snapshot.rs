@@ -191,7 +191,10 @@ impl Hub {
         }
         self.news.post();
         if let Some(interrupts) = &self.interrupts {
-            (0..self.slots.len()).for_each(|index| interrupts.raise(index, u64::MAX));
+            for (index, slot) in self.slots.iter().enumerate() {
+                self.aim(index, &lock(&slot.state).transport);
+                interrupts.raise(index, u64::MAX);
+            }
         }
     }
 }

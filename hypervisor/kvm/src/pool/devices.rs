@@ -208,7 +208,7 @@ impl Devices {
                 self.news = true;
                 None
             }
-            Effect::None => None,
+            Effect::Aimed | Effect::None => None,
         }
     }
 }

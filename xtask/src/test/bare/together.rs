@@ -13,10 +13,12 @@ use crate::{
 const PROCESSORS: usize = 2;
 
 /// Guests that say the same wherever they have two processors.
-const RUNS: [Run; 3] = [
+const RUNS: [Run; 5] = [
     run_of(&["interrupts", "call"]).on_cpus(2),
     run_of(&["interrupts", "interrupt"]).on_cpus(2),
     run_of(&["interrupts", "wake"]).on_cpus(2),
+    run_of(&["interrupts", "bound"]).with_disk().on_cpus(2),
+    run_of(&["interrupts", "elsewhere"]).on_cpus(2),
 ];
 /// Guests that say how they were lucky, and once they are through; and what is part of that.
 const OTHERS: [(Run, &str); 2] = [

@@ -31,7 +31,7 @@ use super::{Device, DeviceError, Interest, Limits, Progress};
 pub struct Outcome {
     /// Send the guest a notification: a waiting guest has news.
     pub notify: bool,
-    /// Which queues it is about, as bits; none if it is the configuration, or the whole device.
+    /// Which queues it is about, as bits: all if the device has stopped, none if it is the configuration.
     pub queues: u64,
     /// Call again, after everyone else had a turn, without waiting for a kick.
     pub more: bool,
@@ -73,6 +73,11 @@ pub struct Transport {
     beyond_features: bool,
     queue_select: u32,
     broken: Option<Broken>,
+    /// How many processors there are for interrupts; 0 without interrupts.
+    processors: u32,
+    /// The processor that gets the interrupt of each queue. That is a matter of the machine, like an
+    /// entry of a table of MSI-X: no reset of the device changes it.
+    aimed: Vec<u32>,
     /// The driver is not asked to kick.
     quiet: bool,
 }
@@ -81,7 +86,8 @@ impl Transport {
     /// A device in the state after reset.
     #[must_use]
     pub fn new(device: Box<dyn Device>) -> Self {
-        let queues = device.queue_sizes().iter().map(|_| Queue::default()).collect();
+        let queues: Vec<_> = device.queue_sizes().iter().map(|_| Queue::default()).collect();
+        let aimed = queues.iter().map(|_| 0).collect();
         Self {
             device,
             queues,
@@ -94,6 +100,8 @@ impl Transport {
             beyond_features: false,
             queue_select: 0,
             broken: None,
+            processors: 0,
+            aimed,
             quiet: false,
         }
     }
@@ -115,6 +123,18 @@ impl Transport {
     pub fn features(&self) -> u64 {
         let order = if self.device.in_order() { feature::IN_ORDER } else { 0 };
         self.device.features() | feature::RING | feature::BY_REGISTERS | order
+    }
+
+    /// Lets the driver choose among so many processors for the interrupt of each queue. Without this there
+    /// are no interrupts.
+    pub const fn interrupts(&mut self, processors: u32) {
+        self.processors = processors;
+    }
+
+    /// The processor that gets the interrupt of this queue: the first, unless the driver chose another.
+    #[must_use]
+    pub fn processor_of(&self, queue: usize) -> u32 {
+        self.aimed.get(queue).copied().unwrap_or(0)
     }
 
     /// Works on every queue that is ready. Does nothing unless the device is live.
@@ -268,8 +288,14 @@ impl Transport {
         self.broken = Some(broken);
         self.status |= status::DEVICE_NEEDS_RESET;
         self.interrupt |= interrupt::CONFIGURATION;
+        self.tell_all()
+    }
+
+    /// Whoever waits for any of the queues is to look what has become of the device.
+    pub fn tell_all(&self) -> Outcome {
         Outcome {
             notify: true,
+            queues: self.queues.iter().fold(0, |bits, _| bits << 1 | 1),
             ..Outcome::default()
         }
     }

@@ -19,6 +19,9 @@ pub enum Effect {
     Live,
     /// The driver has reset the device.
     Reset,
+    /// The interrupt of some queue goes to another processor from now on: see
+    /// [`Transport::processor_of`].
+    Aimed,
     /// The write had no effect, for this reason; worth a line in a log.
     Ignored(Ignored),
 }
@@ -71,6 +74,19 @@ pub enum Ignored {
         /// What was written.
         config: QueueConfig,
     },
+    /// There are no interrupts that could go anywhere.
+    #[error("the guest has no interrupts that could go to a processor: its manifest has to ask for them")]
+    NoInterrupts,
+    /// The guest has no such processor.
+    #[error("there is no processor {processor} for the interrupt of queue {queue}: the guest has {processors}")]
+    NoProcessor {
+        /// The queue.
+        queue: u32,
+        /// The processor that was asked for.
+        processor: u32,
+        /// How many there are.
+        processors: u32,
+    },
     /// A kick before DRIVER_OK, on a device that needs a reset, or of a queue that is not ready.
     #[error("queue {0} was kicked but is not at work")]
     NotAtWork(u32),
@@ -104,6 +120,7 @@ impl Transport {
             Register::Status => self.status,
             Register::ShmLenLow | Register::ShmLenHigh | Register::ShmBaseLow | Register::ShmBaseHigh => u32::MAX,
             Register::ConfigGeneration => self.generation,
+            Register::QueueProcessor => self.processors,
             Register::DeviceFeaturesSel
             | Register::DriverFeatures
             | Register::DriverFeaturesSel
@@ -162,6 +179,7 @@ impl Transport {
             Register::QueueNotify => return self.kick(value),
             Register::QueueReset if self.has_negotiated(feature::RING_RESET) => self.reset_queue(value)?,
             Register::InterruptAck => self.interrupt &= !value,
+            Register::QueueProcessor => return self.aim(value & 0xffff, value >> 16),
             Register::Status => return self.write_status(value),
             // There are no shared memory regions to select.
             Register::ShmSel => {}
@@ -297,6 +315,24 @@ impl Transport {
         } else {
             Err(Ignored::NotAtWork(number))
         }
+    }
+
+    /// Sends the interrupt of a queue to a processor.
+    fn aim(&mut self, number: u32, processor: u32) -> Result<Effect, Ignored> {
+        let processors = self.processors;
+        if processors == 0 {
+            return Err(Ignored::NoInterrupts);
+        }
+        let aimed = self.aimed.get_mut(number as usize).ok_or(Ignored::NoQueue(number))?;
+        if processor >= processors {
+            return Err(Ignored::NoProcessor {
+                queue: number,
+                processor,
+                processors,
+            });
+        }
+        *aimed = processor;
+        Ok(Effect::Aimed)
     }
 
     fn selected(&self) -> Option<&Queue> {

@@ -1,5 +1,6 @@
 //! A transport and its device as bytes, and back.
 
+use chiton_shared::processor;
 use chiton_shared::virtio::ring::device::Mark;
 use chiton_shared::virtio::ring::{DeviceQueue, Format, QueueConfig};
 use chiton_shared::virtio::status;
@@ -30,6 +31,7 @@ impl Transport {
         state.flag(self.beyond_features);
         state.u32(self.queue_select);
         state.u32(self.queues.len() as u32);
+        self.aimed.iter().for_each(|processor| state.u32(*processor));
         for queue in &self.queues {
             state.u16(queue.config.size);
             state.u64(queue.config.descriptors);
@@ -78,6 +80,13 @@ impl Transport {
             self.device.negotiated(self.driver_features);
         }
         expect("the queues of a device", state.u32()?, self.queues.len() as u32)?;
+        for aimed in &mut self.aimed {
+            let processor = state.u32()?;
+            if processor >= processor::MAX {
+                return Err(StateError::value("the processor of an interrupt", processor));
+            }
+            *aimed = processor;
+        }
         let features = self.driver_features;
         for (queue, max) in self.queues.iter_mut().zip(self.device.queue_sizes()) {
             let config = QueueConfig {

@@ -16,6 +16,9 @@ use super::registers::{block, console, entropy};
 /// How many things a guest does at most; each takes Miri a good part of a second.
 const ACTS: usize = if cfg!(miri) { 8 } else { 60 };
 
+/// How many processors there are.
+const PROCESSORS: u32 = 5;
+
 /// What a guest can do to a device.
 #[derive(Clone, Debug)]
 enum Act {
@@ -72,7 +75,7 @@ fn act() -> impl Strategy<Value = Act> {
 
 /// A device of each kind, with something to read and room to write.
 fn device(kind: usize) -> Transport {
-    match kind {
+    let mut transport = match kind {
         0 => {
             let (transport, port) = console();
             port.state().input.extend((0..200).map(|i| i as u8));
@@ -81,7 +84,9 @@ fn device(kind: usize) -> Transport {
         }
         1 => block(16).0,
         _ => entropy(),
-    }
+    };
+    transport.interrupts(PROCESSORS);
+    transport
 }
 
 const STATUS_BITS: u32 = 1 | 2 | 4 | 8 | 64 | 128;
@@ -118,6 +123,7 @@ fn run(transport: &mut Transport, memory: &Memory, acts: &[Act]) {
         }
         let status = read(transport, STATUS);
         assert_eq!(status & !STATUS_BITS, 0);
+        assert!((0..3).all(|queue| transport.processor_of(queue) < PROCESSORS));
         assert_eq!(status & 64 != 0, transport.broken().is_some());
         assert!(!transport.is_live() || status & 15 == 15, "live at status {status:#x}");
         let interest = transport.interest();

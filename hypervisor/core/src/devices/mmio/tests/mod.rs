@@ -4,6 +4,7 @@ mod driver;
 mod hostile;
 mod packed;
 mod preset;
+mod processors;
 mod queues;
 mod refusals;
 mod registers;

@@ -3,8 +3,10 @@
 use std::boxed::Box;
 use std::vec::Vec;
 
+use chiton_shared::processor;
 use chiton_shared::virtio::console::{RECEIVE, TRANSMIT};
 use chiton_shared::virtio::feature;
+use chiton_shared::virtio::mmio::aim;
 
 use super::super::super::console::Console;
 use super::super::super::console::fake::FakePort;
@@ -12,7 +14,7 @@ use super::super::super::entropy::Entropy;
 use super::super::super::entropy::fake::Counting;
 use super::super::super::testing::{Memory, Rig};
 use super::super::super::{Device, NotSaved};
-use super::super::Transport;
+use super::super::{Effect, Transport};
 use crate::state::{Reader, StateError, Writer};
 
 fn saved(transport: &Transport) -> Vec<u8> {
@@ -55,6 +57,31 @@ fn a_console_goes_on_in_the_middle_of_its_output_and_with_the_room_it_was_given(
             (Some(2), b"hi".to_vec())
         );
     }
+}
+
+#[test]
+fn where_interrupts_go_survives_unless_there_can_be_no_such_processor() {
+    let fresh = || Transport::new(Box::new(Console::new(FakePort::default())));
+    let mut transport = fresh();
+    transport.interrupts(processor::MAX);
+    let plain = saved(&transport);
+    assert_eq!(transport.write(0x0d0, &aim(1, 31).to_le_bytes()), Effect::Aimed);
+    let state = saved(&transport);
+    let loaded = load(Console::new(FakePort::default()), &state).expect("the same kind of device");
+    assert_eq!((loaded.processor_of(0), loaded.processor_of(1)), (0, 31));
+    // The byte that differs is the processor.
+    let at = (0..state.len())
+        .find(|at| state[*at] != plain[*at])
+        .expect("it is kept");
+    let mut damaged = state.clone();
+    damaged[at] = processor::MAX as u8;
+    let refused = load(Console::new(FakePort::default()), &damaged)
+        .err()
+        .expect("no such processor");
+    assert!(
+        refused.to_string().contains("the processor of an interrupt"),
+        "{refused}"
+    );
 }
 
 #[test]
