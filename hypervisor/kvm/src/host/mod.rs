@@ -31,11 +31,7 @@ const BATCH: usize = 256;
 
 /// Does one system call's worth of a transfer; the count may be less than what the windows hold.
 pub(crate) fn transfer(fd: BorrowedFd<'_>, windows: &[Window<'_>], what: Transfer) -> io::Result<usize> {
-    let mut iovecs = [iovec_of(std::ptr::null_mut(), 0); BATCH];
-    let count = windows.len().min(BATCH);
-    for (iovec, window) in iovecs.iter_mut().zip(windows) {
-        *iovec = iovec_of(window.as_ptr(), window.len());
-    }
+    let (iovecs, count) = iovecs_of(windows);
     let (fd, list, count) = (fd.as_raw_fd(), iovecs.as_ptr(), count as libc::c_int);
     loop {
         // SAFETY: each iovec is the range of a window, valid while the windows are borrowed; the
@@ -56,6 +52,36 @@ pub(crate) fn transfer(fd: BorrowedFd<'_>, windows: &[Window<'_>], what: Transfe
             return Err(error);
         }
     }
+}
+
+/// Receives from a socket, as [`transfer`] reads. Also whether something else than bytes came, such as
+/// descriptors, which are closed; what follows it waits for the next call.
+pub(crate) fn receive(fd: BorrowedFd<'_>, windows: &[Window<'_>]) -> io::Result<(usize, bool)> {
+    let (mut iovecs, count) = iovecs_of(windows);
+    // SAFETY: a header of zeros is valid, and has room for neither a name nor anything but bytes.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = iovecs.as_mut_ptr();
+    header.msg_iovlen = count as _;
+    loop {
+        // SAFETY: as in `transfer`; the header and its list are this function's own.
+        let done = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, 0) };
+        if done >= 0 {
+            return Ok((done.cast_unsigned(), header.msg_flags & libc::MSG_CTRUNC != 0));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// What the kernel is to fill or to read, and how many there are of it.
+fn iovecs_of(windows: &[Window<'_>]) -> ([libc::iovec; BATCH], usize) {
+    let mut iovecs = [iovec_of(std::ptr::null_mut(), 0); BATCH];
+    for (iovec, window) in iovecs.iter_mut().zip(windows) {
+        *iovec = iovec_of(window.as_ptr(), window.len());
+    }
+    (iovecs, windows.len().min(BATCH))
 }
 
 const fn iovec_of(start: *mut u8, len: usize) -> libc::iovec {

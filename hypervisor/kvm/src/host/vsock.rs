@@ -29,7 +29,7 @@ use rustix::event::epoll;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::socket_file::{SocketFile, SocketFileError};
-use super::{Transfer, transfer};
+use super::{BATCH, receive};
 use crate::Error;
 use handshake::Handshake;
 
@@ -113,12 +113,20 @@ const MAX_SOCKETS: usize = MAX_CONNECTIONS + 64;
 /// How many events one system call fetches.
 const EVENTS: usize = 64;
 
+/// What a socket that is read and written and nothing else is ready for.
+const PLAIN: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::OUT);
+
 /// A socket.
 #[derive(Debug)]
 struct Stream {
     fd: OwnedFd,
     /// What of its first line a client has sent, until it is complete.
     handshake: Option<Handshake>,
+    /// When epoll told of it last there was nothing but bytes, or room for some: no end, no error, nothing
+    /// urgent.
+    plain: bool,
+    /// All bytes have been read that had come when epoll told of it last.
+    drained: bool,
 }
 
 /// The Unix sockets of one guest.
@@ -146,12 +154,18 @@ impl UnixSockets {
 
     fn add(&mut self, fd: OwnedFd, handshake: Option<Handshake>) -> Option<Socket> {
         let number = self.last + 1;
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        let flags = PLAIN | epoll::EventFlags::RDHUP | epoll::EventFlags::PRI | epoll::EventFlags::ET;
         epoll::add(&self.epoll, &fd, epoll::EventData::new_u64(number), flags).ok()?;
         self.last = number;
         // It may be ready already.
         self.emptied = false;
-        self.sockets.insert(number, Stream { fd, handshake });
+        let stream = Stream {
+            fd,
+            handshake,
+            plain: false,
+            drained: false,
+        };
+        self.sockets.insert(number, stream);
         Some(Socket(number))
     }
 
@@ -183,7 +197,14 @@ impl UnixSockets {
         let Ok((events, _)) = epoll::wait(&self.epoll, &mut events[..], Some(&now)) else {
             return false;
         };
-        self.ready.extend(events.iter().map(|event| event.data.u64()));
+        for event in events.iter() {
+            let number = event.data.u64();
+            if let Some(stream) = self.sockets.get_mut(&number) {
+                let flags = event.flags;
+                (stream.plain, stream.drained) = (PLAIN.contains(flags), false);
+            }
+            self.ready.push_back(number);
+        }
         self.emptied = (1..EVENTS).contains(&events.len());
         !events.is_empty()
     }
@@ -256,10 +277,20 @@ impl Sockets for UnixSockets {
     }
 
     fn read(&mut self, socket: Socket, to: &[Window<'_>]) -> Input {
-        let Some(fd) = self.fd(socket) else { return Input::End };
-        match transfer(fd.as_fd(), to, Transfer::Read) {
-            Ok(0) => Input::End,
-            Ok(bytes) => Input::Bytes(bytes),
+        let Some(stream) = self.sockets.get_mut(&socket.0) else {
+            return Input::End;
+        };
+        // Epoll tells of whatever has come since.
+        if mem::take(&mut stream.drained) {
+            return Input::Empty;
+        }
+        match receive(stream.fd.as_fd(), to) {
+            Ok((0, _)) => Input::End,
+            Ok((bytes, more_than_bytes)) => {
+                let room: usize = to.iter().take(BATCH).map(Window::len).sum();
+                stream.drained = bytes < room && stream.plain && !more_than_bytes;
+                Input::Bytes(bytes)
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Input::Empty,
             Err(_) => Input::End,
         }

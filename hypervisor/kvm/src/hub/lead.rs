@@ -161,8 +161,8 @@ impl Hub {
             .map_or(NEVER, |lead| lead.look.load(Ordering::Relaxed))
     }
 
-    /// Takes back what was left to a processor that is near no more, or is asleep: then no time has
-    /// to be awaited.
+    /// Takes back what was left to a processor that has not waited for a while. If that is asleep, it and the
+    /// device loop sleep beside the descriptor, and no time has to be awaited.
     pub(super) fn look_for_lead(&self) {
         let Some(lead) = self
             .lead
@@ -171,7 +171,8 @@ impl Hub {
         else {
             return;
         };
-        if !lead.is_asleep() && lead.was_here() {
+        // One that comes and goes all the time is asleep most of it.
+        if lead.was_here() {
             lead.look.store(clock::now() + NEAR, Ordering::Relaxed);
             return;
         }

@@ -87,10 +87,8 @@ const CALLS: &[(u8, &[i64])] = &[
     (START, &[SYS_open, SYS_stat, SYS_lstat, SYS_readlink, SYS_getcwd]),
     // The I/O thread counts processors.
     (START, &[SYS_sched_getaffinity]),
-    // Sockets that listen already: vsock, ports, control.
-    (P | D, &[SYS_accept4, SYS_recvfrom, SYS_sendto, SYS_shutdown]),
-    // Control: the file for a snapshot comes with a line.
-    (D, &[SYS_recvmsg]),
+    // Sockets that listen already: vsock, ports, control. What comes with bytes is known by `recvmsg` alone.
+    (P | D, &[SYS_accept4, SYS_recvfrom, SYS_recvmsg, SYS_sendto, SYS_shutdown]),
     // Event loops, and waiting.
     (START, &[SYS_epoll_create1, SYS_eventfd2]),
     (ANY, &[SYS_ppoll, SYS_epoll_ctl, SYS_epoll_pwait, SYS_futex, SYS_clock_nanosleep]),

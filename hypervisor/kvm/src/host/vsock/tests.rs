@@ -93,6 +93,97 @@ fn readiness_is_told_again_after_empty_and_full() {
     assert_eq!(sockets.next_event(), Some(Event::Ready(socket)));
 }
 
+/// A client of port 1, and its socket, of which nothing has been told that was not heard.
+fn connected(place: &Place) -> (UnixSockets, UnixStream, Socket) {
+    let (mut sockets, _file) = place.open();
+    let mut client = UnixStream::connect(place.socket()).unwrap();
+    client.write_all(b"CONNECT 1\n").unwrap();
+    let (socket, _) = asked(&mut sockets).unwrap();
+    while sockets.next_event().is_some() {}
+    (sockets, client, socket)
+}
+
+/// Everything that can be read now, piece by piece, and whether it is the end.
+fn read_all(sockets: &mut UnixSockets, socket: Socket) -> (Vec<usize>, bool) {
+    let ram = Ram::new(1 << 20).unwrap();
+    let window = ram.window(0, 100).unwrap();
+    let mut pieces = Vec::new();
+    loop {
+        match sockets.read(socket, &[window]) {
+            Input::Bytes(bytes) => pieces.push(bytes),
+            Input::Empty => return (pieces, false),
+            Input::End => return (pieces, true),
+        }
+    }
+}
+
+#[test]
+fn a_short_read_is_the_last_and_what_comes_after_it_is_told() {
+    let place = Place::new("short");
+    let (mut sockets, mut client, socket) = connected(&place);
+    client.write_all(b"hello").unwrap();
+    assert_eq!(sockets.next_event(), Some(Event::Ready(socket)));
+    let ram = Ram::new(1 << 20).unwrap();
+    let window = ram.window(0, 100).unwrap();
+    assert_eq!(sockets.read(socket, &[window]), Input::Bytes(5));
+    client.write_all(b"more").unwrap();
+    // Nobody looks before epoll tells of it.
+    assert_eq!(sockets.read(socket, &[window]), Input::Empty);
+    while sockets.next_event() != Some(Event::Ready(socket)) {}
+    assert_eq!(read_all(&mut sockets, socket), (vec![4], false));
+    // A read that fills all the room is not the last.
+    client.write_all(&[1; 150]).unwrap();
+    while sockets.next_event() != Some(Event::Ready(socket)) {}
+    assert_eq!(read_all(&mut sockets, socket), (vec![100, 50], false));
+}
+
+#[test]
+fn an_end_behind_the_last_bytes_is_seen_whenever_it_came() {
+    let place = Place::new("end");
+    let (mut sockets, mut client, socket) = connected(&place);
+    client.write_all(b"hello").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(sockets.next_event(), Some(Event::Ready(socket)));
+    assert_eq!(read_all(&mut sockets, socket), (vec![5], true));
+
+    let place = Place::new("end-later");
+    let (mut sockets, mut client, socket) = connected(&place);
+    client.write_all(b"hello").unwrap();
+    assert_eq!(sockets.next_event(), Some(Event::Ready(socket)));
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let (pieces, end) = read_all(&mut sockets, socket);
+    assert_eq!(pieces, [5]);
+    if !end {
+        while sockets.next_event() != Some(Event::Ready(socket)) {}
+        assert_eq!(read_all(&mut sockets, socket), (vec![], true));
+    }
+}
+
+#[test]
+fn descriptors_and_urgent_bytes_hide_nothing_that_follows_them() {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let place = Place::new("fds");
+    let (mut sockets, mut client, socket) = connected(&place);
+    let fds = [client.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+    sendmsg(&client, &[io::IoSlice::new(b"with")], &mut control, SendFlags::empty()).unwrap();
+    (&client).write_all(b"behind").unwrap();
+    assert_eq!(sockets.next_event(), Some(Event::Ready(socket)));
+    assert_eq!(read_all(&mut sockets, socket).0.iter().sum::<usize>(), 10);
+
+    while sockets.next_event().is_some() {}
+    client.write_all(b"before").unwrap();
+    // A kernel without urgent bytes of Unix sockets refuses.
+    if rustix::net::send(&client, b"!", SendFlags::OOB).is_ok() {
+        client.write_all(b"behind").unwrap();
+        assert_eq!(sockets.next_event(), Some(Event::Ready(socket)));
+        let bytes: usize = read_all(&mut sockets, socket).0.iter().sum();
+        assert!(bytes >= 12, "{bytes} of 12 bytes and an urgent one");
+    }
+}
+
 #[test]
 fn what_happens_after_a_look_is_told_by_the_next_and_keeps_the_descriptor_ready() {
     let place = Place::new("looks");
