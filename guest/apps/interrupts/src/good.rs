@@ -69,6 +69,13 @@ pub fn queue() {
     println!("interrupted, and read {length} bytes");
 }
 
+/// Reads a sector, which brings an interrupt even if another processor has the host do it before this one
+/// sleeps.
+fn read_armed(disk: &mut Disk, sector: u64) {
+    assert!(!disk.arm(), "something is done that nobody asked for");
+    disk.read(sector, &mut [0; 512]).expect("the disk works");
+}
+
 pub fn spread() {
     let entry = boot::devices(BLOCK).next().expect("run with --disk PATH,queues=2");
     let vectors: [u8; 2] = core::array::from_fn(|queue| boot::page().queues_of(entry)[queue].vector as u8);
@@ -77,7 +84,7 @@ pub fn spread() {
     let read = move |disk: &mut Disk| {
         disk.bind();
         for sector in 0..5 {
-            disk.read(sector, &mut [0; 512]).expect("the disk works");
+            read_armed(disk, sector);
             while !interrupts::take(vectors[1]) {
                 core::hint::spin_loop();
             }
@@ -90,7 +97,7 @@ pub fn spread() {
         (second, waits)
     };
     let there = processors::spawn_on(1, there).expect("run with --cpus 2");
-    first.read(0, &mut [0; 512]).expect("the disk works");
+    read_armed(&mut first, 0);
     while !interrupts::take(vectors[0]) {
         core::hint::spin_loop();
     }
@@ -110,7 +117,7 @@ pub fn bound() {
     let mut disk = Disk::open(0).expect("the disk opens");
     let there = move || {
         disk.bind();
-        disk.read(0, &mut [0; 512]).expect("the disk works");
+        read_armed(&mut disk, 0);
         while !interrupts::take(vector) {
             core::hint::spin_loop();
         }
