@@ -793,7 +793,9 @@ impl Hub {
 
     /// A processor has nothing to do: works on the queues, then sleeps until there is news for it.
     pub(crate) fn wait(&self, processor: u32, timeout: Option<Duration>) {
-        for (index, slot) in self.slots.iter().enumerate() {
+        // The last first: somebody may wait for what a socket or an interface sends, and is not to wait for
+        // a look at the console, too.
+        for (index, slot) in self.slots.iter().enumerate().rev() {
             match slot.server {
                 Server::Devices => self.process(index),
                 Server::Io => {

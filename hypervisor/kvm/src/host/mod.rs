@@ -13,6 +13,7 @@ pub mod tap;
 pub mod vsock;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use chiton_shared::memory::Window;
@@ -31,8 +32,9 @@ const BATCH: usize = 256;
 
 /// Does one system call's worth of a transfer; the count may be less than what the windows hold.
 pub(crate) fn transfer(fd: BorrowedFd<'_>, windows: &[Window<'_>], what: Transfer) -> io::Result<usize> {
-    let (iovecs, count) = iovecs_of(windows);
-    let (fd, list, count) = (fd.as_raw_fd(), iovecs.as_ptr(), count as libc::c_int);
+    let mut room = [MaybeUninit::uninit(); BATCH];
+    let iovecs = iovecs_of(windows, &mut room);
+    let (fd, list, count) = (fd.as_raw_fd(), iovecs.as_ptr(), iovecs.len() as libc::c_int);
     loop {
         // SAFETY: each iovec is the range of a window, valid while the windows are borrowed; the
         // kernel reads or writes it as a device would, which a window allows.
@@ -57,11 +59,12 @@ pub(crate) fn transfer(fd: BorrowedFd<'_>, windows: &[Window<'_>], what: Transfe
 /// Receives from a socket, as [`transfer`] reads. Also whether something else than bytes came, such as
 /// descriptors, which are closed; what follows it waits for the next call.
 pub(crate) fn receive(fd: BorrowedFd<'_>, windows: &[Window<'_>]) -> io::Result<(usize, bool)> {
-    let (mut iovecs, count) = iovecs_of(windows);
+    let mut room = [MaybeUninit::uninit(); BATCH];
+    let iovecs = iovecs_of(windows, &mut room);
     // SAFETY: a header of zeros is valid, and has room for neither a name nor anything but bytes.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = iovecs.as_mut_ptr();
-    header.msg_iovlen = count as _;
+    header.msg_iovlen = iovecs.len() as _;
     loop {
         // SAFETY: as in `transfer`; the header and its list are this function's own.
         let done = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, 0) };
@@ -75,13 +78,15 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, windows: &[Window<'_>]) -> io::Result<
     }
 }
 
-/// What the kernel is to fill or to read, and how many there are of it.
-fn iovecs_of(windows: &[Window<'_>]) -> ([libc::iovec; BATCH], usize) {
-    let mut iovecs = [iovec_of(std::ptr::null_mut(), 0); BATCH];
-    for (iovec, window) in iovecs.iter_mut().zip(windows) {
-        *iovec = iovec_of(window.as_ptr(), window.len());
+/// What the kernel is to fill or to read, as much as there is room for. What is not needed of the room is not
+/// touched: most transfers have one window.
+fn iovecs_of<'r>(windows: &[Window<'_>], room: &'r mut [MaybeUninit<libc::iovec>; BATCH]) -> &'r mut [libc::iovec] {
+    let count = windows.len().min(BATCH);
+    for (iovec, window) in room.iter_mut().zip(windows) {
+        iovec.write(iovec_of(window.as_ptr(), window.len()));
     }
-    (iovecs, windows.len().min(BATCH))
+    // SAFETY: the first `count` of the room have just been written, and nobody else has them.
+    unsafe { std::slice::from_raw_parts_mut(room.as_mut_ptr().cast(), count) }
 }
 
 const fn iovec_of(start: *mut u8, len: usize) -> libc::iovec {
