@@ -127,6 +127,12 @@ impl<'m, H: Host> Queue<'m, H> {
         self.bound = halts.then(processors::current);
     }
 
+    /// Whether the processor that calls can halt for this queue.
+    #[must_use]
+    pub fn halts_here(&self) -> bool {
+        self.bound.is_some_and(|processor| processor == processors::current())
+    }
+
     /// How many descriptors are free.
     #[must_use]
     pub const fn free(&self) -> u16 {
@@ -254,7 +260,7 @@ impl<'m, H: Host> Queue<'m, H> {
     /// As [`sleep`](Self::sleep), but on the processor that the queue is [bound](Self::bind) to only news of
     /// this queue ends it early.
     pub fn sleep_alone(&mut self, ns: u64) {
-        if self.bound.is_none_or(|processor| processor != processors::current()) {
+        if !self.halts_here() {
             return self.sleep(ns);
         }
         self.kick();

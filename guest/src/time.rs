@@ -158,10 +158,22 @@ pub fn now() -> Duration {
 /// # }
 /// ```
 pub fn wait(deadline: Option<Instant>) {
-    let ns = deadline.map_or(u64::MAX, |deadline| deadline.0.saturating_sub(uptime_ns()));
+    let ns = ns_left(deadline);
     if ns > 0 {
         Doorbells.wait(ns);
     }
+}
+
+/// As [`wait`], on a processor that gets the interrupt of what is waited for. Nobody looks at the queues before.
+pub(crate) fn halt(deadline: Option<Instant>) {
+    let ns = ns_left(deadline);
+    if ns > 0 {
+        Doorbells.halt(ns);
+    }
+}
+
+fn ns_left(deadline: Option<Instant>) -> u64 {
+    deadline.map_or(u64::MAX, |deadline| deadline.0.saturating_sub(uptime_ns()))
 }
 
 /// Sleeps for so long.

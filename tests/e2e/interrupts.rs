@@ -1,8 +1,11 @@
 //! Guests with interrupts: the timer, calls between processors, queues, and what can go wrong.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::UdpSocket;
+use std::thread;
+use std::time::Duration;
 
-use chiton_tests::{Chiton, Folder, Run, finish, hardware_kvm, kvm_works, slow};
+use chiton_tests::{Chiton, Folder, Run, Tap, finish, hardware_kvm, kvm_works, slow};
 
 /// Runs the guest `interrupts` on so many processors.
 fn interrupts(processors: &str, what: &str) -> Run {
@@ -129,6 +132,31 @@ fn the_interrupt_of_a_queue_comes_to_the_processor_that_the_guest_chose() {
     );
     says(&run, "then processor 0 had them");
     says(&with_two_queues("bound"), "processor 1 had it, and processor 0: false");
+}
+
+#[test]
+fn each_pair_of_an_interface_has_its_interrupts_at_a_processor_of_its_own() {
+    let Some(tap) = kvm_works().then(Tap::of_several_queues).flatten() else {
+        return;
+    };
+    let socket = UdpSocket::bind((tap.host(), 0)).expect("a port");
+    let address = socket.local_addr().expect("an address").to_string();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("a socket");
+    // One datagram by the first pair, five by the second.
+    let echo = thread::spawn(move || {
+        let mut bytes = [0; 8];
+        for _ in 0..6 {
+            let (len, from) = socket.recv_from(&mut bytes).expect("a datagram");
+            socket.send_to(&bytes[..len], from).expect("room for it");
+        }
+    });
+    let net = format!("{},queues=2", tap.option());
+    let chiton = Chiton::new().args(["run", "--timeout", "100s", "--cpus", "2", "--net", &net]);
+    let run = chiton.guest("interrupts").args(["pairs", &address]).run();
+    says(&run, "5 answers by pair 1 at processor 1; at processor 0: false");
+    echo.join().expect("an answer to each");
 }
 
 #[test]

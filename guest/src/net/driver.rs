@@ -256,6 +256,17 @@ impl<'m, H: Host> Receive<'m, H> {
         self.queue.arm()
     }
 
+    /// The interrupt of the queue comes to the processor that calls: see [`Queue::bind`].
+    pub fn bind(&mut self) {
+        self.queue.bind();
+    }
+
+    /// Whether the processor that calls can halt for frames.
+    #[must_use]
+    pub fn halts_here(&self) -> bool {
+        self.queue.halts_here()
+    }
+
     /// How many frames were dropped: too long, or with a wrong checksum.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
@@ -403,6 +414,11 @@ impl<'m, H: Host> Transmit<'m, H> {
     /// one.
     pub fn arm(&mut self) -> bool {
         self.queue.arm()
+    }
+
+    /// The interrupt of the queue comes to the processor that calls: see [`Queue::bind`].
+    pub fn bind(&mut self) {
+        self.queue.bind();
     }
 
     /// Whether frames are on their way.

@@ -122,6 +122,42 @@ pub fn wait(deadline: Option<Instant>) -> Result<(), NetError> {
     stack::wait(deadline)
 }
 
+/// How many pairs of queues the interface uses: the `queues=` of its `--net` option.
+///
+/// # Errors
+///
+/// Any [`NetError`] if the network does not work.
+pub fn pairs() -> Result<usize, NetError> {
+    stack::with(|stack| Ok(stack.pairs()))
+}
+
+/// The pair by which frames between these two ports go, of so many pairs: those that are sent always, and
+/// those that come once one has been sent.
+#[must_use]
+pub fn pair_of(port: u16, other: u16, pairs: usize) -> usize {
+    phy::pair_of(&[port.to_be_bytes(), other.to_be_bytes()].concat(), pairs)
+}
+
+/// From now on the interrupts of a pair of queues come to the processor that calls.
+///
+/// # Errors
+///
+/// [`NetError::Device`] if there is no such pair.
+pub fn bind(pair: usize) -> Result<(), NetError> {
+    stack::with(|stack| stack.bind(pair))
+}
+
+/// As [`wait`]. But on the processor that the pair is [bound](bind) to, if processors
+/// [halt](crate::interrupts::idle) here, only what comes by this pair ends the sleep early; what comes by others
+/// is for whoever waits for them. So each processor can wait for its own connections.
+///
+/// # Errors
+///
+/// [`NetError::Device`] if the device fails or there is no such pair.
+pub fn wait_for(pair: usize, deadline: Option<Instant>) -> Result<(), NetError> {
+    stack::wait_for(pair, deadline)
+}
+
 /// Moves frames and does not sleep.
 ///
 /// # Errors

@@ -42,7 +42,12 @@ pub(super) struct Outgoing<'a, 'm, H> {
 fn queue_of(frame: &[u8], count: usize) -> usize {
     // The ports of TCP and UDP, where there are any.
     let ports = super::checksum::find(frame).and_then(|found| frame.get(found.start..found.start + 4));
-    let sum: usize = ports.unwrap_or_default().iter().copied().map(usize::from).sum();
+    pair_of(ports.unwrap_or_default(), count)
+}
+
+/// The same by the bytes of both ports, in any order.
+pub(super) fn pair_of(ports: &[u8], count: usize) -> usize {
+    let sum: usize = ports.iter().copied().map(usize::from).sum();
     sum % count.max(1)
 }
 

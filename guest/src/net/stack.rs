@@ -19,7 +19,7 @@ use super::driver::{BLOCKS, Receive, Traits, Transmit, leak_blocks, set_pairs};
 use super::tcp::Listening;
 use super::{Source, dhcp, phy, resolve};
 use crate::host::Doorbells;
-use crate::queue::{Exits, Queue};
+use crate::queue::{Exits, Queue, QueueError};
 use crate::time::{self, Instant};
 use crate::{boot, env};
 
@@ -90,12 +90,41 @@ pub(super) fn wait(deadline: Option<Instant>) -> Result<(), NetError> {
     Ok(())
 }
 
+/// The queues of a pair.
+type Pair<'s> = (
+    &'s mut Receive<'static, Doorbells>,
+    &'s mut Transmit<'static, Doorbells>,
+);
+
+/// As [`wait`], for what comes by one pair of queues, if this processor can halt for that.
+pub(super) fn wait_for(pair: usize, deadline: Option<Instant>) -> Result<(), NetError> {
+    let sleep = with(|stack| {
+        if stack.poll()? {
+            return Ok(None);
+        }
+        stack.prepare_halt(pair, deadline)
+    })?;
+    if let Some(sleep) = sleep {
+        sleep.sleep();
+        with(Stack::poll)?;
+    }
+    Ok(())
+}
+
 /// A sleep that everything has been prepared for.
-pub(super) struct Sleep(Option<Instant>);
+pub(super) enum Sleep {
+    /// For whatever comes, and at most until then.
+    Any(Option<Instant>),
+    /// For what this processor gets the interrupt of.
+    Own(Option<Instant>),
+}
 
 impl Sleep {
     fn sleep(self) {
-        time::wait(self.0);
+        match self {
+            Self::Any(until) => time::wait(until),
+            Self::Own(until) => time::halt(until),
+        }
     }
 }
 
@@ -225,11 +254,52 @@ impl Stack {
             return Ok(None);
         }
         self.device.transmit.iter_mut().for_each(Transmit::about_to_sleep);
+        Ok(Some(Sleep::Any(self.until(deadline))))
+    }
+
+    /// The same for one pair, of which this processor has the interrupts; for all if it does not, or does not
+    /// halt.
+    fn prepare_halt(&mut self, pair: usize, deadline: Option<Instant>) -> Result<Option<Sleep>, NetError> {
+        let (receive, transmit) = self.pair(pair)?;
+        if !receive.halts_here() {
+            return self.prepare_sleep(deadline);
+        }
+        if receive.arm() || transmit.is_full() && transmit.arm() {
+            return Ok(None);
+        }
+        // Nobody looks at the queues meanwhile.
+        self.tell();
+        Ok(Some(Sleep::Own(self.until(deadline))))
+    }
+
+    /// Has the interrupts of a pair come to this processor.
+    pub(super) fn bind(&mut self, pair: usize) -> Result<(), NetError> {
+        let (receive, transmit) = self.pair(pair)?;
+        receive.bind();
+        transmit.bind();
+        Ok(())
+    }
+
+    /// How many pairs are in use.
+    pub(super) const fn pairs(&self) -> usize {
+        self.device.receive.len()
+    }
+
+    fn pair(&mut self, pair: usize) -> Result<Pair<'_>, NetError> {
+        let both = self
+            .device
+            .receive
+            .get_mut(pair)
+            .zip(self.device.transmit.get_mut(pair));
+        Ok(both.ok_or(QueueError::Missing(2 * pair))?)
+    }
+
+    /// When a sleep has to end at the latest.
+    fn until(&mut self, deadline: Option<Instant>) -> Option<Instant> {
         let delay = self.interface.poll_delay(now(), &self.sockets);
         let timer = delay.map(|delay| Instant::now() + Duration::from_micros(delay.total_micros()));
         let goodbye = self.leaving.front().map(|(_, until)| *until);
-        let until = [deadline, timer, goodbye].into_iter().flatten().min();
-        Ok(Some(Sleep(until)))
+        [deadline, timer, goodbye].into_iter().flatten().min()
     }
 
     /// Gives every listener its sockets back.

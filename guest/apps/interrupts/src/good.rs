@@ -1,12 +1,14 @@
 //! What interrupts are for.
 
+use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
 use chiton_guest::block::Disk;
-use chiton_guest::shared::virtio::id::{BLOCK, CONSOLE};
+use chiton_guest::net::{self, UdpSocket};
+use chiton_guest::shared::virtio::id::{BLOCK, CONSOLE, NET};
 use chiton_guest::time::{self, Instant};
-use chiton_guest::{boot, console, interrupts, println, processors};
+use chiton_guest::{boot, console, env, interrupts, println, processors};
 
 /// How often a handler was called.
 static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -124,6 +126,43 @@ pub fn bound() {
     };
     processors::spawn_on(1, there).expect("run with --cpus 2").join();
     println!("processor 1 had it, and processor 0: {}", interrupts::take(vector));
+}
+
+pub fn pairs() {
+    let to = env::args().nth(2).and_then(|address| address.parse().ok());
+    let to: SocketAddr = to.expect("the address of somebody who sends datagrams back");
+    let entry = boot::devices(NET).next().expect("run with --net tap=NAME,queues=2");
+    // Pair 1 receives by queue 2.
+    let vector = boot::page().queues_of(entry)[2].vector as u8;
+    let exchange = move |pair: usize| {
+        let mine = (6000..).find(|port| net::pair_of(*port, to.port(), 2) == pair);
+        let socket = UdpSocket::bind(mine.expect("every other port")).expect("a free port");
+        move || {
+            socket.send_to(b"hello", to).expect("the network works");
+            while socket.try_recv_from(&mut [0; 8]).expect("the network works").is_none() {
+                net::wait_for(pair, None).expect("the network works");
+            }
+        }
+    };
+    // From here on it is known where `to` is, and nothing but answers is to come.
+    exchange(0)();
+    let there = move || {
+        net::bind(1).expect("there are two pairs");
+        let exchange = exchange(1);
+        for _ in 0..5 {
+            // From here on what comes brings an interrupt, also before this processor sleeps.
+            net::wait_for(1, Some(Instant::now())).expect("the network works");
+            exchange();
+            while !interrupts::take(vector) {
+                core::hint::spin_loop();
+            }
+        }
+    };
+    processors::spawn_on(1, there).expect("run with --cpus 2").join();
+    println!(
+        "5 answers by pair 1 at processor 1; at processor 0: {}",
+        interrupts::take(vector)
+    );
 }
 
 pub fn call() {

@@ -36,6 +36,11 @@ const DEEDS: &[(&str, &str, fn())] = &[
         "have the interrupt of a disk at the second processor",
         good::bound,
     ),
+    (
+        "pairs",
+        "exchange datagrams with ADDRESS by a pair of queues whose interrupts go to the second processor",
+        good::pairs,
+    ),
     ("call", "call another processor out of its halt", good::call),
     (
         "interrupt",
