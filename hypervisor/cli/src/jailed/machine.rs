@@ -61,6 +61,8 @@ pub(super) struct Machine {
     began: Instant,
     /// Whether it has run before: what was asked for may have changed since.
     started: bool,
+    /// Whether the instance can be found already.
+    pub(super) is_registered: bool,
     made: Made,
 }
 
@@ -88,6 +90,7 @@ impl Machine {
             verbose,
             began,
             started: false,
+            is_registered: true,
             made: Made::default(),
         })
     }
@@ -148,6 +151,14 @@ impl Machine {
             Some(unified) => CgroupPlacement::Unified(unified.try_clone_to_owned()?),
             None => CgroupPlacement::Caller,
         })
+    }
+
+    /// Has the instance be found.
+    fn register(&mut self, instance: &Instance) -> Result<(), Box<dyn Error>> {
+        if !std::mem::replace(&mut self.is_registered, true) {
+            instance.register()?;
+        }
+        Ok(())
     }
 
     /// A range of ids that nobody else has.
@@ -328,6 +339,10 @@ impl Machine {
 
     fn try_start(&mut self, instance: &Instance) -> Result<Child, Box<dyn Error>> {
         let mut network = None;
+        // What is made of a network is found by the record.
+        if self.options.jail.has_address() || self.options.jail.process {
+            self.register(instance)?;
+        }
         self.begin_cgroup(instance)?;
         phases::mark("begin cgroups");
         let ids = match rustix::process::geteuid().is_root() {
@@ -443,6 +458,7 @@ impl Machine {
         phases::mark("make cgroups");
         begun.go(jail)?;
         phases::mark("map owners");
+        self.register(instance)?;
         self.watch_memory();
         Ok(begun.stand(jail)?)
     }
