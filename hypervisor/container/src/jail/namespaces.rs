@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, open, openat, statat};
 use rustix::io::Errno;
 
 use super::clone::{checked, last_error};
@@ -185,27 +185,27 @@ impl Joined {
 /// The process asks itself, because others may not once it is closed to them.
 pub(super) fn own() -> Result<[u64; 8], Failure> {
     let mut inodes = [0; 8];
-    for (inode, kind) in inodes.iter_mut().zip(Kind::ALL) {
-        *inode = number(kind)?;
-    }
+    number(&mut inodes, |_| true)?;
     Ok(inodes)
 }
 
-/// The inode number of one of this process's namespaces.
-fn number(kind: Kind) -> Result<u64, Failure> {
-    let path = format!("/proc/self/ns/{}", kind.name());
-    Ok(rustix::fs::stat(&path).at(Step::Join, || path.clone())?.st_ino)
+/// Asks for the numbers of some.
+fn number(inodes: &mut [u64; 8], which: impl Fn(Kind) -> bool) -> Result<(), Failure> {
+    let path = "/proc/self/ns";
+    // Once: the way there is longer than the rest.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = open(path, flags, Mode::empty()).at(Step::Join, || path.into())?;
+    for (inode, kind) in inodes.iter_mut().zip(Kind::ALL).filter(|(_, kind)| which(*kind)) {
+        let found = statat(&folder, kind.name(), AtFlags::empty());
+        *inode = found.at(Step::Join, || format!("{path}/{}", kind.name()))?.st_ino;
+    }
+    Ok(())
 }
 
 /// Makes the cgroup namespace, whose root is the group in which this process is, and sets its number among the others'.
 pub(super) fn unshare_cgroup(inodes: &mut [u64; 8]) -> Result<(), Failure> {
     unshare(Kind::Cgroup, Step::Cgroup)?;
-    for (inode, kind) in inodes.iter_mut().zip(Kind::ALL) {
-        if kind == Kind::Cgroup {
-            *inode = number(kind)?;
-        }
-    }
-    Ok(())
+    number(inodes, |kind| kind == Kind::Cgroup)
 }
 
 /// Makes namespaces of this process that cannot be had at its birth.
