@@ -15,7 +15,7 @@ use chiton_container::jail::{
     CgroupPlacement, Clocks, Dev, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
 };
 use chiton_container::network::{self, Attached, Bridge, Helper, UserNetwork};
-use chiton_kvm::{Net, SocketFile};
+use chiton_kvm::{NamelessControl, Net, SocketFile};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
@@ -151,6 +151,26 @@ impl Machine {
             Some(unified) => CgroupPlacement::Unified(unified.try_clone_to_owned()?),
             None => CgroupPlacement::Caller,
         })
+    }
+
+    /// Has the guest's control socket be found in the instance's folder.
+    fn name_control(
+        &mut self,
+        instance: &Instance,
+        control: Option<NamelessControl>,
+        mut files: Vec<SocketFile>,
+    ) -> Result<(), Box<dyn Error>> {
+        let place = instance.socket(CONTROL)?;
+        // Whoever listened there is dead: this process is the supervisor.
+        let _ = fs::remove_file(place.as_ref());
+        if let Some(path) = &self.options.control {
+            symlink(std::path::absolute(path)?, place.as_ref())?;
+        }
+        if let Some(control) = control {
+            files.push(control.listen(place.as_ref())?);
+        }
+        self.made.sockets = Some((files, place));
+        Ok(())
     }
 
     /// Has the instance be found.
@@ -435,17 +455,15 @@ impl Machine {
         streams: [RawFd; 3],
     ) -> Result<Jailed, Box<dyn Error>> {
         chiton_kvm::platform::look_ahead();
-        let control = instance.socket(CONTROL)?;
-        // Whoever listened there is dead: this process is the supervisor.
-        let _ = fs::remove_file(control.as_ref());
-        if let Some(path) = &self.options.control {
-            symlink(std::path::absolute(path)?, control.as_ref())?;
-        }
+        let control = match &self.options.control {
+            None => Some(NamelessControl::new()?),
+            Some(_) => None,
+        };
         // What is opened for the guest is what it keeps: devices, disks, sockets.
         let before = Descriptors::now()?;
-        let (options, path) = (&self.options, control.as_ref());
-        let mut inside = Inside::open(options, opened, network, names, path, self.verbose, self.began)?;
-        self.made.sockets = Some((inside.take_files(), control));
+        let (options, nameless) = (&self.options, control.as_ref());
+        let mut inside = Inside::open(options, opened, network, names, nameless, self.verbose, self.began)?;
+        let files = inside.take_files();
         phases::mark("open devices");
         let kept = streams.into_iter().chain(opened.descriptors());
         jail.keep = before.since()?.chain(kept).chain(phases::inherited()).collect();
@@ -455,6 +473,7 @@ impl Machine {
         let mut begun = jail.begin(|| inside.run(streams))?;
         phases::mark("begin jail");
         self.complete(instance, jail)?;
+        self.name_control(instance, control, files)?;
         phases::mark("make cgroups");
         begun.go(jail)?;
         phases::mark("map owners");
