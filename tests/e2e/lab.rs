@@ -174,7 +174,7 @@ fn the_phases_of_a_start_add_up_to_the_whole() {
     let parts = parts.iter().map(|part| sum(case(&run, "warm pool", part), "sum"));
     assert_eq!(parts.sum::<u64>(), sum(case(&run, "warm pool", "in all"), "sum"));
     for phase in [
-        "make cgroups",
+        "begin cgroups",
         "clone",
         "pivot root",
         "filter",

@@ -54,7 +54,7 @@ mod vcpu;
 
 pub use chiton_core::devices::block::MAX_QUEUES as MAX_DISK_QUEUES;
 pub use chiton_core::devices::{Limits, Rate};
-pub use control::{Control, ControlError, ControlSocket, ControlSocketError};
+pub use control::{Control, ControlError, ControlSocket, ControlSocketError, NamelessControl};
 pub use error::Error;
 pub use guest::{DEFAULT_MEMORY, Guest};
 pub use host::console::{Captured, Console};

@@ -10,7 +10,7 @@ use std::time::Instant;
 use chiton_container::jail::seccomp::{self, Filter, Thread};
 use chiton_container::network::Attached;
 use chiton_kvm::platform::{REQUESTS, Role};
-use chiton_kvm::{Console, ControlSocket, Folder, Guest, Net, SocketFile};
+use chiton_kvm::{Console, Folder, Guest, NamelessControl, Net, SocketFile};
 
 use super::names::Names;
 use super::source::Opened;
@@ -33,13 +33,13 @@ impl<'a> Inside<'a> {
         opened: &'a Opened,
         network: Option<&Attached>,
         names: &'a Names,
-        control: &Path,
+        control: Option<&NamelessControl>,
         verbose: u8,
         began: Instant,
     ) -> Result<Self, Box<dyn Error>> {
         let mut devices = Devices::open(options)?;
-        if devices.control.is_none() {
-            devices.control = Some(ControlSocket::listen(control)?);
+        if let Some(control) = control {
+            devices.control = Some(control.for_guest()?);
         }
         if let Some(attached) = network
             && let Some(tap) = &attached.tap

@@ -15,7 +15,7 @@ use chiton_container::jail::{
     CgroupPlacement, Clocks, Dev, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
 };
 use chiton_container::network::{self, Attached, Bridge, Helper, UserNetwork};
-use chiton_kvm::{Net, SocketFile};
+use chiton_kvm::{NamelessControl, Net, SocketFile};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
@@ -61,6 +61,8 @@ pub(super) struct Machine {
     began: Instant,
     /// Whether it has run before: what was asked for may have changed since.
     started: bool,
+    /// Whether the instance can be found already.
+    pub(super) is_registered: bool,
     made: Made,
 }
 
@@ -88,6 +90,7 @@ impl Machine {
             verbose,
             began,
             started: false,
+            is_registered: true,
             made: Made::default(),
         })
     }
@@ -118,11 +121,14 @@ impl Machine {
         }
     }
 
-    /// Limits and accounts. Who is not root has a cgroup only where one is delegated.
-    fn make_cgroup(&mut self, instance: &Instance) -> Result<(), Box<dyn Error>> {
+    /// Limits and accounts, of which some are made while the jail is. Who is not root has a cgroup only where one is
+    /// delegated.
+    fn begin_cgroup(&mut self, instance: &Instance) -> Result<(), Box<dyn Error>> {
         let limits = self.options.jail.limits.limits();
         let wanted = limits != Default::default() || rustix::process::geteuid().is_root();
-        let made = parts::cgroups().and_then(|parent| Ok(Cgroup::create(&parent, instance.id().short(), &limits)?));
+        // Without one that is wanted there is no jail, and that can be told when there is a part of it.
+        let make = if wanted { Cgroup::begin } else { Cgroup::create };
+        let made = parts::cgroups().and_then(|parent| Ok(make(&parent, instance.id().short(), &limits)?));
         match made {
             Ok(cgroup) => {
                 self.made.cgroup = Some(cgroup);
@@ -138,14 +144,70 @@ impl Machine {
         self.made.oom = self.made.cgroup.as_ref().and_then(|cgroup| cgroup.oom_watch().ok());
     }
 
+    /// Where the jail's process is born.
     fn placement(&self) -> Result<CgroupPlacement, Box<dyn Error>> {
-        let Some(cgroup) = &self.made.cgroup else {
-            return Ok(CgroupPlacement::Caller);
-        };
-        Ok(CgroupPlacement::PerController {
-            unified: cgroup.fd().map(|fd| fd.try_clone_to_owned()).transpose()?,
-            tasks: cgroup.door_after_clone()?.into(),
+        let unified = self.made.cgroup.as_ref().and_then(Cgroup::fd);
+        Ok(match unified {
+            Some(unified) => CgroupPlacement::Unified(unified.try_clone_to_owned()?),
+            None => CgroupPlacement::Caller,
         })
+    }
+
+    /// Has the guest's control socket be found in the instance's folder.
+    fn name_control(
+        &mut self,
+        instance: &Instance,
+        control: Option<NamelessControl>,
+        mut files: Vec<SocketFile>,
+    ) -> Result<(), Box<dyn Error>> {
+        let place = instance.socket(CONTROL)?;
+        // Whoever listened there is dead: this process is the supervisor.
+        let _ = fs::remove_file(place.as_ref());
+        if let Some(path) = &self.options.control {
+            symlink(std::path::absolute(path)?, place.as_ref())?;
+        }
+        if let Some(control) = control {
+            files.push(control.listen(place.as_ref())?);
+        }
+        self.made.sockets = Some((files, place));
+        Ok(())
+    }
+
+    /// Has the instance be found.
+    fn register(&mut self, instance: &Instance) -> Result<(), Box<dyn Error>> {
+        if !std::mem::replace(&mut self.is_registered, true) {
+            instance.register()?;
+        }
+        Ok(())
+    }
+
+    /// A range of ids that nobody else has.
+    fn lease(&mut self, instance: &Instance) -> Result<IdMap, Box<dyn Error>> {
+        let lease = parts::ranges(instance.home()).lease(instance.id().short())?;
+        let map = lease.map();
+        self.made.ids = Some(lease);
+        Ok(map)
+    }
+
+    /// Makes what the jail has to have when its process goes on, and not before: the rest of its cgroup, its ids, and the
+    /// folders of its root.
+    fn complete(&mut self, instance: &Instance, jail: &mut Jail) -> Result<(), Box<dyn Error>> {
+        if let Some(cgroup) = &mut self.made.cgroup {
+            cgroup.complete(&self.options.jail.limits.limits())?;
+            jail.cgroup = CgroupPlacement::PerController {
+                unified: cgroup.fd().map(|fd| fd.try_clone_to_owned()).transpose()?,
+                tasks: cgroup.door_after_clone()?.into(),
+            };
+        }
+        if rustix::process::geteuid().is_root() && self.made.ids.is_none() {
+            jail.ids = self.lease(instance)?;
+        }
+        if let Some(scratch) = &jail.root.scratch {
+            for folder in ["upper", "work"] {
+                fs::create_dir_all(scratch.join(folder))?;
+            }
+        }
+        Ok(())
     }
 
     fn namespaces(&self, jail: &mut Jail, network: Option<&Attached>) -> Result<(), Box<dyn Error>> {
@@ -195,15 +257,9 @@ impl Machine {
             fs::create_dir_all(below.join(place))?;
         }
         layers.insert(0, below);
-        let scratch = (!bare).then(|| scratch(instance.dir()));
-        for folder in ["upper", "work"] {
-            scratch
-                .as_ref()
-                .map_or(Ok(()), |scratch| fs::create_dir_all(scratch.join(folder)))?;
-        }
         Ok(Root {
             layers,
-            scratch,
+            scratch: (!bare).then(|| scratch(instance.dir())),
             read_only: bare || self.options.jail.read_only,
             tmp: self.options.jail.read_only,
             volumes,
@@ -303,15 +359,17 @@ impl Machine {
 
     fn try_start(&mut self, instance: &Instance) -> Result<Child, Box<dyn Error>> {
         let mut network = None;
-        self.make_cgroup(instance)?;
-        phases::mark("make cgroups");
-        let ids = if rustix::process::geteuid().is_root() {
-            let lease = parts::ranges(instance.home()).lease(instance.id().short())?;
-            let map = lease.map();
-            self.made.ids = Some(lease);
-            map
-        } else {
-            IdMap::rootless()
+        // What is made of a network is found by the record.
+        if self.options.jail.has_address() || self.options.jail.process {
+            self.register(instance)?;
+        }
+        self.begin_cgroup(instance)?;
+        phases::mark("begin cgroups");
+        let ids = match rustix::process::geteuid().is_root() {
+            false => IdMap::rootless(),
+            // The namespace in which the network is furnished has them from its beginning.
+            true if self.options.jail.network == Network::User => self.lease(instance)?,
+            true => parts::ranges(instance.home()).some_map(),
         };
         if self.options.jail.has_address() {
             network = Some(self.join(instance, &ids)?);
@@ -348,6 +406,13 @@ impl Machine {
         let (stdin, input) = self.input()?;
         let [(stdout, output), (stderr, errors)] = [pipe_with(PipeFlags::CLOEXEC)?, pipe_with(PipeFlags::CLOEXEC)?];
         let streams = [&input, &output, &errors].map(AsRawFd::as_raw_fd);
+        let jailed = if self.options.jail.process {
+            self.complete(instance, &mut jail)?;
+            self.spawn_process(&mut jail, &opened, streams)?
+        } else {
+            self.spawn_guest(instance, &mut jail, &opened, network.as_ref(), &names, streams)?
+        };
+        phases::mark("jail stands");
         let facts = report::facts(
             &jail,
             self.made.cgroup.as_ref(),
@@ -355,12 +420,6 @@ impl Machine {
             self.made.bridge.as_ref(),
             &self.options.jail,
         );
-        let jailed = if self.options.jail.process {
-            self.spawn_process(&mut jail, &opened, streams)?
-        } else {
-            self.spawn_guest(instance, &mut jail, &opened, network.as_ref(), &names, streams)?
-        };
-        phases::mark("jail stands");
         self.made.opened = Some(opened);
         instance.set_report(&report::whole(facts, &jailed))?;
         self.made.pid = jailed.pid();
@@ -396,26 +455,31 @@ impl Machine {
         streams: [RawFd; 3],
     ) -> Result<Jailed, Box<dyn Error>> {
         chiton_kvm::platform::look_ahead();
-        let control = instance.socket(CONTROL)?;
-        // Whoever listened there is dead: this process is the supervisor.
-        let _ = fs::remove_file(control.as_ref());
-        if let Some(path) = &self.options.control {
-            symlink(std::path::absolute(path)?, control.as_ref())?;
-        }
+        let control = match &self.options.control {
+            None => Some(NamelessControl::new()?),
+            Some(_) => None,
+        };
         // What is opened for the guest is what it keeps: devices, disks, sockets.
         let before = Descriptors::now()?;
-        let (options, path) = (&self.options, control.as_ref());
-        let mut inside = Inside::open(options, opened, network, names, path, self.verbose, self.began)?;
-        self.made.sockets = Some((inside.take_files(), control));
+        let (options, nameless) = (&self.options, control.as_ref());
+        let mut inside = Inside::open(options, opened, network, names, nameless, self.verbose, self.began)?;
+        let files = inside.take_files();
         phases::mark("open devices");
         let kept = streams.into_iter().chain(opened.descriptors());
         jail.keep = before.since()?.chain(kept).chain(phases::inherited()).collect();
         jail.phase = phases::mark;
         jail.init = Init::Payload;
         jail.filter = Some(inside.filter());
-        let begun = jail.begin(|| inside.run(streams))?;
+        let mut begun = jail.begin(|| inside.run(streams))?;
+        phases::mark("begin jail");
+        self.complete(instance, jail)?;
+        self.name_control(instance, control, files)?;
+        phases::mark("make cgroups");
+        begun.go(jail)?;
+        phases::mark("map owners");
+        self.register(instance)?;
         self.watch_memory();
-        Ok(begun.stand()?)
+        Ok(begun.stand(jail)?)
     }
 
     fn spawn_process(

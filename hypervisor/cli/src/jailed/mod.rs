@@ -23,7 +23,7 @@ use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-use chiton_container::instance::{Home, Instance, InstanceError, Outputs, Spec, Supervisor};
+use chiton_container::instance::{Home, Instance, InstanceError, Live, Outputs, Spec, Supervisor};
 use serde_json::json;
 
 use crate::options::RunOptions;
@@ -45,19 +45,33 @@ pub(crate) fn run(options: RunOptions, verbose: u8, began: Instant) -> Result<()
     let home = crate::instance::open()?;
     parts::sweep(&home, SWEPT)?;
     phases::mark("options, sweep");
-    let (instance, source) = create(&home, &options, !options.jail.detach)?;
+    let (spec, source) = specify(&home, &options, !options.jail.detach)?;
+    let (instance, live) = if options.jail.detach {
+        (home.create(spec)?, None)
+    } else {
+        let (instance, live) = home.begin(spec)?;
+        (instance, Some(live))
+    };
     phases::mark("make record");
     // Whoever could not be started is of no use to anybody.
     let undo = |error| {
         let _ = home.remove(&instance);
         error
     };
-    supervise(&instance, options, verbose, began, Some(source)).map_err(undo)?;
+    supervise(&instance, options, verbose, began, Some(New { source, live })).map_err(undo)?;
     Ok(crate::say(&format!("{}\n", instance.id()))?)
 }
 
-/// Makes an instance, without starting it; `now` if it is to run before the caller's eyes.
-fn create(home: &Home, options: &RunOptions, now: bool) -> Result<(Instance, Source), Box<dyn Error>> {
+/// Of an instance that is new.
+struct New {
+    /// What was found for it.
+    source: Source,
+    /// The mark of this process as its supervisor, of one that was [begun](Home::begin) only.
+    live: Option<Live>,
+}
+
+/// What an instance is to be; `now` if it is to run before the caller's eyes.
+fn specify(home: &Home, options: &RunOptions, now: bool) -> Result<(Spec, Source), Box<dyn Error>> {
     let source = Source::of(options, None)?;
     if !now {
         // Nobody is there any more when the guest's host says what is wrong with it.
@@ -79,42 +93,36 @@ fn create(home: &Home, options: &RunOptions, now: bool) -> Result<(Instance, Sou
         options: json!({ "arguments": arguments, "directory": std::env::current_dir()? }),
         ..Spec::new(name)
     };
-    Ok((home.create(spec)?, source))
+    Ok((spec, source))
 }
 
 /// Makes an instance, and prints its ID.
 pub(crate) fn create_only(options: &RunOptions) -> Result<(), Box<dyn Error>> {
-    let (instance, _) = create(&crate::instance::open()?, options, false)?;
+    let home = crate::instance::open()?;
+    let (spec, _) = specify(&home, options, false)?;
+    let instance = home.create(spec)?;
     Ok(crate::say(&format!("{}\n", instance.id()))?)
 }
 
-/// Supervises an instance to its end. Comes back only if that goes on in the background. One that is new, so that
-/// what is to run has just been found, and cannot be run, is removed.
+/// Supervises an instance to its end. Comes back only if that goes on in the background. One that is new and cannot be
+/// run is removed.
 fn supervise(
     instance: &Instance,
     options: RunOptions,
     verbose: u8,
     began: Instant,
-    found: Option<Source>,
+    new: Option<New>,
 ) -> Result<(), Box<dyn Error>> {
     if let Some(lack) = parts::lack_of_cgroups(&options.jail.limits) {
         crate::complain(&lack);
     }
     if options.jail.detach {
         return detach::run(verbose, |started| {
-            run_here(instance, options, verbose, began, None, found, started)
+            run_here(instance, options, verbose, began, None, new, started)
         });
     }
     let terminal = [dup(&std::io::stdout())?, dup(&std::io::stderr())?];
-    let code = run_here(
-        instance,
-        options,
-        verbose,
-        began,
-        Some(terminal),
-        found,
-        Box::new(|| {}),
-    )?;
+    let code = run_here(instance, options, verbose, began, Some(terminal), new, Box::new(|| {}))?;
     std::process::exit(code)
 }
 
@@ -124,21 +132,24 @@ fn run_here(
     verbose: u8,
     began: Instant,
     terminal: Option<[OwnedFd; 2]>,
-    found: Option<Source>,
+    new: Option<New>,
     started: Box<dyn FnOnce()>,
 ) -> Result<i32, Box<dyn Error>> {
-    let live = instance.claim()?;
-    let outputs = Outputs::new(terminal).wait_at_most(options.timeout);
     // In the background nobody is told why it could not be run but by its record.
-    let new = found.is_some() && !options.jail.detach;
+    let forget = new.is_some() && !options.jail.detach;
+    let (found, live) = new.map_or((None, None), |new| (Some(new.source), new.live));
+    let is_registered = live.is_none();
+    let live = live.map_or_else(|| instance.claim(), Ok)?;
+    let outputs = Outputs::new(terminal).wait_at_most(options.timeout);
     let mut machine = Machine::new(instance, options, found, verbose, began)?;
+    machine.is_registered = is_registered;
     let supervisor = Supervisor::new(instance.clone(), live, outputs)?;
     phases::mark("begin record");
     let exit = supervisor.run(&mut machine, |_| started())?;
     phases::mark("end record");
     phases::tell_of_supervisor();
     machine.tell(&exit);
-    if new && !instance.spec().remove && machine.was_refused(&exit) {
+    if forget && !instance.spec().remove && machine.was_refused(&exit) {
         // It has told why.
         instance.home().remove(instance)?;
     }

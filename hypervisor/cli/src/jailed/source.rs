@@ -45,7 +45,11 @@ pub(super) enum Source {
     /// A guest in a file of the host.
     File { path: PathBuf, args: Vec<String> },
     /// An image, whose program is a guest or a process.
-    Image { image: Box<StoredImage>, args: Vec<String> },
+    Image {
+        store: Store,
+        image: Box<StoredImage>,
+        args: Vec<String>,
+    },
 }
 
 impl Source {
@@ -78,11 +82,14 @@ impl Source {
         }
         let root = home().join("images");
         let store = root.exists().then(|| Store::open(root)).transpose()?;
-        let image = store.and_then(|store| match digest {
-            None => store.image(name).ok(),
-            Some(digest) => store.image_by_digest(digest).ok(),
+        let found = store.and_then(|store| {
+            let image = match digest {
+                None => store.image(name),
+                Some(digest) => store.image_by_digest(digest),
+            };
+            Some((image.ok()?, store))
         });
-        let image = image.ok_or_else(|| {
+        let (image, store) = found.ok_or_else(|| {
             if process && path.is_file() {
                 SourceError::NoImage(name.clone())
             } else {
@@ -96,6 +103,7 @@ impl Source {
             return Err(SourceError::NoCommand(name.clone()).into());
         }
         Ok(Self::Image {
+            store,
             image: Box::new(image),
             args,
         })
@@ -162,8 +170,8 @@ impl Source {
                 let snapshot = open_snapshot(path, *verify)?;
                 Ok(Opened::Snapshot(Arc::new(snapshot)))
             }
-            Self::Image { image, args } => {
-                let unpacked = Store::open(home().join("images"))?.unpacked(image, &Quiet)?;
+            Self::Image { store, image, args } => {
+                let unpacked = store.again().unpacked(image, &Quiet)?;
                 Ok(Opened::Image {
                     unpacked,
                     command: image.command(args),

@@ -12,7 +12,12 @@ const MAX_BYTES: u64 = 4 << 20;
 const USUAL_BYTES: usize = 512;
 
 pub(super) fn read(path: &Path) -> Result<String> {
-    let mut text = String::with_capacity(USUAL_BYTES);
+    read_of(USUAL_BYTES, path)
+}
+
+/// Reads what is of about this length: in one call, for each begins its search anew.
+pub(super) fn read_of(bytes: usize, path: &Path) -> Result<String> {
+    let mut text = String::with_capacity(bytes);
     fs::File::open(path)
         .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
         .map(|_| text)

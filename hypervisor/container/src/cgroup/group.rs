@@ -54,6 +54,8 @@ pub struct Cgroup {
     branches: Vec<Branch>,
     /// Nothing has been counted in it: this process made it.
     pub(super) is_new: bool,
+    /// Nothing is missing of it.
+    is_whole: bool,
 }
 
 /// Those that every cgroup has where the host has them: for limits that come later, and for accounts.
@@ -68,6 +70,19 @@ const USUAL: [Controller; 5] = [
 impl Cgroup {
     /// Makes one, with its limits. What a dead process left under that name is removed first.
     pub fn create(parent: &Parent, name: &str, limits: &Limits) -> Result<Self> {
+        let mut group = Self::begin(parent, name, limits)?;
+        match group.complete(limits) {
+            Ok(()) => Ok(group),
+            Err(error) => {
+                group.undo();
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes what of it is in the v2 hierarchy, if there is one: what a process has to be born into. The rest of it, and
+    /// its limits, come with [`complete`](Self::complete), while the process is being made.
+    pub fn begin(parent: &Parent, name: &str, limits: &Limits) -> Result<Self> {
         check_name(name)?;
         limits.check()?;
         let mut group = Self {
@@ -75,29 +90,44 @@ impl Cgroup {
             parent: parent.clone(),
             branches: Vec::new(),
             is_new: true,
+            is_whole: false,
         };
-        // What has been made of it is removed if the rest cannot be.
-        match group.make(limits) {
+        match group.make(Version::V2, &limits.needs()) {
             Ok(()) => Ok(group),
             Err(error) => {
-                for branch in &group.branches {
-                    // The first error is the one to tell; a sweep finds what stays.
-                    let _ = fs::remove_dir(&branch.path);
-                }
+                group.undo();
                 Err(error)
             }
         }
     }
 
-    fn make(&mut self, limits: &Limits) -> Result<()> {
-        let needed = limits.needs();
+    /// Makes what is missing of one that was [begun](Self::begin), and sets its limits. If that fails, what there is of it
+    /// stays, for there may be a process in it: it is to be [removed](Self::remove).
+    pub fn complete(&mut self, limits: &Limits) -> Result<()> {
+        if std::mem::replace(&mut self.is_whole, true) {
+            return Ok(());
+        }
+        self.make(Version::V1, &limits.needs())?;
+        self.apply(limits)
+    }
+
+    /// Removes what has been made of it.
+    fn undo(&self) {
+        for branch in &self.branches {
+            // The first error is the one to tell; a sweep finds what stays.
+            let _ = fs::remove_dir(&branch.path);
+        }
+    }
+
+    fn make(&mut self, version: Version, needed: &[(Controller, &'static str)]) -> Result<()> {
         for index in 0..self.parent.stems.len() {
             let stem = &self.parent.stems[index];
-            if stem.version == Version::V2 || stem.controllers.iter().any(|have| self.wants(*have, &needed)) {
-                self.grow(index, &needed)?;
+            let wanted = stem.version == Version::V2 || stem.controllers.iter().any(|have| self.wants(*have, needed));
+            if stem.version == version && wanted {
+                self.grow(index, needed)?;
             }
         }
-        self.apply(limits)
+        Ok(())
     }
 
     /// Whether a controller is used: the usual, the needed, and v1's freezer where v2 has none.
@@ -157,6 +187,7 @@ impl Cgroup {
             parent: parent.clone(),
             branches,
             is_new: false,
+            is_whole: true,
         })
     }
 

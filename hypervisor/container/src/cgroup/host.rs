@@ -9,6 +9,9 @@ use super::controller::{Controller, Version};
 use super::error::{Error, Result};
 use super::file;
 
+/// About as many bytes as there are of mounts.
+const MOUNTS: usize = 4096;
+
 /// How a host arranges its hierarchies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,7 +47,7 @@ pub struct Host {
 impl Host {
     /// Looks at this process's mounts and cgroups.
     pub fn read() -> Result<Self> {
-        let mounts = file::read(Path::new("/proc/self/mountinfo"))?;
+        let mounts = file::read_of(MOUNTS, Path::new("/proc/self/mountinfo"))?;
         let own = file::read(Path::new("/proc/self/cgroup"))?;
         Self::parse(&mounts, &own)
     }

@@ -97,19 +97,10 @@ impl Home {
             hold(&new)?
         };
         let finish = || {
-            let lasting = if spec.remove {
-                Lasting::WhileItRuns
-            } else {
-                Lasting::ForGood
-            };
+            let lasting = lasting(&spec);
             write(&new.join("spec.json"), &spec, lasting)?;
             let _turn = self.turn()?;
-            if let Some(owner) = self.owner(&spec.name)? {
-                return Err(InstanceError::NameTaken {
-                    name: spec.name.to_string(),
-                    id: owner.short().to_owned(),
-                });
-            }
+            self.is_free(&spec.name)?;
             // A crash in between leaves a name that leads nowhere, which is free.
             self.give_name(&spec.name, &id)?;
             let path = self.instances().join(id.as_str());
@@ -127,6 +118,35 @@ impl Home {
         let instance = self.instance(id, spec);
         instance.event(EventKind::Create, String::new())?;
         Ok(instance)
+    }
+
+    /// Begins to make an instance that this process is to supervise, for a start that does not wait until it is written
+    /// down: it has a folder, and is found by nobody until it is [registered](Instance::register). If this process dies
+    /// before, the next sweep removes the folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn begin(&self, spec: Spec) -> Result<(Instance, Live), InstanceError> {
+        self.is_free(&spec.name)?;
+        let instance = self.instance(Id::random()?, spec);
+        let live = instance.claim()?;
+        let made = self.turn().and_then(|_turn| {
+            if self.spare().take(&instance.dir) {
+                return Ok(());
+            }
+            make_dir(&instance.dir)
+        });
+        match made.and_then(|()| instance.event(EventKind::Create, String::new())) {
+            Ok(()) => Ok((instance, live)),
+            Err(error) => {
+                // It is of no use to anybody; what cannot be removed, the next sweep tries again.
+                if remove_tree(&instance.dir).is_ok() {
+                    let _ = live.end();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// A name that nobody has at the moment.
@@ -155,6 +175,17 @@ impl Home {
             Ok(link) => Ok(self.named_by(&link)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(InstanceError::file("read", &path)(error)),
+        }
+    }
+
+    /// Refuses a name that somebody has.
+    fn is_free(&self, name: &Name) -> Result<(), InstanceError> {
+        match self.owner(name)? {
+            None => Ok(()),
+            Some(owner) => Err(InstanceError::NameTaken {
+                name: name.to_string(),
+                id: owner.short().to_owned(),
+            }),
         }
     }
 
@@ -256,12 +287,7 @@ impl Home {
         let old = instance.spec.name.clone();
         {
             let _turn = self.turn()?;
-            if let Some(owner) = self.owner(&name)? {
-                return Err(InstanceError::NameTaken {
-                    name: name.to_string(),
-                    id: owner.short().to_owned(),
-                });
-            }
+            self.is_free(&name)?;
             self.give_name(&name, &instance.id)?;
             instance.spec.name = name;
             write(&instance.dir.join("spec.json"), &instance.spec, Lasting::ForGood)?;
@@ -341,8 +367,15 @@ impl Home {
             let Some(live) = Live::of_dead(&mark.path())? else {
                 continue;
             };
-            let id = mark.file_name().to_str().and_then(|name| name.parse().ok());
-            let instance = id.map(|id| self.load(id)).transpose()?.flatten();
+            let id: Option<Id> = mark.file_name().to_str().and_then(|name| name.parse().ok());
+            let instance = id.clone().map(|id| self.load(id)).transpose()?.flatten();
+            if let (Some(id), None) = (&id, &instance) {
+                // It died before it had registered the instance.
+                let folder = self.instances().join(id.as_str());
+                if folder.exists() {
+                    remove_tree(&folder)?;
+                }
+            }
             let result = instance
                 .as_ref()
                 .map_or(Ok(()), |instance| self.bury(instance, &mut clean));
@@ -390,7 +423,17 @@ impl Home {
     pub fn tidy(&self) -> Result<usize, InstanceError> {
         let _turn = self.turn()?;
         let mut removed = 0;
-        for folder in self.scan()?.1 {
+        let (ids, unfinished) = self.scan()?;
+        for id in ids {
+            // One that is begun has the mark of its supervisor from before it had a folder.
+            let folder = self.instances().join(id.as_str());
+            let is_begun = folder.exists() && !folder.join("spec.json").exists();
+            if is_begun && !self.live_path(&id).exists() {
+                remove_tree(&folder)?;
+                removed += 1;
+            }
+        }
+        for folder in unfinished {
             // Whoever makes an instance holds its folder for as long.
             if hold(&folder)?.is_some() {
                 remove_tree(&folder)?;
@@ -435,6 +478,15 @@ pub(super) struct Removal {
     is_empty: bool,
     /// Until then nobody else takes it for unfinished.
     _held: Option<File>,
+}
+
+/// How long what is asked for is to last.
+const fn lasting(spec: &Spec) -> Lasting {
+    if spec.remove {
+        Lasting::WhileItRuns
+    } else {
+        Lasting::ForGood
+    }
 }
 
 /// Holds a folder until the file is closed, by a lock that the kernel drops when this process dies; `None` if
@@ -486,6 +538,25 @@ impl Instance {
     #[must_use]
     pub const fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// Writes down what is asked for, of one that was [begun](Home::begin), and takes its name: from here on it is found.
+    ///
+    /// # Errors
+    ///
+    /// As [`Home::create`]. The instance is to be [removed](Home::remove) then.
+    pub fn register(&self) -> Result<(), InstanceError> {
+        let lasting = lasting(&self.spec);
+        write(&self.dir.join("spec.json"), &self.spec, lasting)?;
+        {
+            let _turn = self.home.turn()?;
+            self.home.is_free(&self.spec.name)?;
+            self.home.give_name(&self.spec.name, &self.id)?;
+        }
+        match lasting {
+            Lasting::ForGood => sync_dir(&self.home.instances()),
+            Lasting::WhileItRuns => Ok(()),
+        }
     }
 
     /// Changes what is asked for, as of the next start.

@@ -14,15 +14,16 @@ use super::files::{make_dir, remove_tree};
 /// instance's, and so was the folder of what it wrote, down to its mode and attributes.
 const KEPT: [&str; 2] = ["root", "work"];
 
-/// Where empty folders wait that are of no use to the next. It takes them away while its payload runs, since who
-/// waits for an end is not to wait for the disk.
+/// Where empty folders wait that are of no use to the next, each under a number. It takes them away while its payload has
+/// nothing to say, since who waits for an end is not to wait for the disk.
 const LEFT: &str = "left";
-/// What is left, and what it is called there: where it wrote, and what overlayfs made for itself.
-const EMPTY: [(&str, &str); 2] = [("root/upper", "upper"), ("root/work/work", "work")];
+/// So many may wait.
+const WAITING: usize = 16;
+/// What is left: where it wrote, and what overlayfs made for itself; and how many folders there may be in it, each in the
+/// one before.
+const EMPTY: [(&str, u32); 2] = [("root/upper", 0), ("root/work/work", 2)];
 /// In the latter, a file in two folders.
 const DIRTY: &str = "root/work/work/incompat/volatile/dirty";
-/// So many folders are left, each in the one before.
-const DEPTH: u32 = 2;
 
 /// Where it is kept. Who takes it or puts it there has the turn.
 #[derive(Debug)]
@@ -56,18 +57,41 @@ impl Spare {
     }
 }
 
-/// Takes away what the one before left.
-pub(super) fn clear_left(folder: &Path) {
-    for (_, name) in EMPTY {
-        let path = folder.join(LEFT).join(name);
-        if path.exists() {
-            // What stays is removed with the instance.
-            let _ = remove_tree(&path);
+/// What those before left in a folder.
+#[derive(Debug)]
+pub(super) struct Left(Option<PathBuf>);
+
+impl Left {
+    /// Of this instance's folder.
+    pub(super) fn of(folder: &Path) -> Self {
+        Self(Some(folder.join(LEFT)))
+    }
+
+    /// Whether there may be more.
+    pub(super) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Takes one folder away.
+    pub(super) fn clear_one(&mut self) {
+        let removed = self.0.as_deref().and_then(innermost).map(fs::remove_dir);
+        // What cannot be taken away is removed with the instance.
+        if !matches!(removed, Some(Ok(()))) {
+            self.0 = None;
         }
     }
 }
 
-/// Puts what is empty aside; whether that could be done.
+/// The last of folders that are each in the one before, the first of them in this one.
+fn innermost(folder: &Path) -> Option<PathBuf> {
+    let mut last = None;
+    while let Some(Ok(entry)) = fs::read_dir(last.as_deref().unwrap_or(folder)).ok()?.next() {
+        last = Some(entry.path());
+    }
+    last
+}
+
+/// Puts what is empty aside; whether there is a place for that.
 fn leave(folder: &Path) -> Result<bool, InstanceError> {
     let (left, root) = (folder.join(LEFT), folder.join(KEPT[0]));
     // Of the folder itself: a link is not followed.
@@ -75,19 +99,14 @@ fn leave(folder: &Path) -> Result<bool, InstanceError> {
         return Ok(false);
     }
     make_dir(&left)?;
-    if fs::read_dir(&left)
-        .map_err(InstanceError::file("read", &left))?
-        .next()
-        .is_some()
-    {
-        return Ok(false);
-    }
     // There is none if it wrote nowhere.
     let _ = fs::remove_file(folder.join(DIRTY));
-    for ((from, to), depth) in EMPTY.into_iter().zip([0, DEPTH]) {
+    let mut free = (0..WAITING).map(|number| left.join(number.to_string()));
+    for (from, depth) in EMPTY {
         let from = folder.join(from);
-        if holds_nothing(&from, depth) {
-            let to = left.join(to);
+        if holds_nothing(&from, depth)
+            && let Some(to) = free.find(|to| !to.exists())
+        {
             fs::rename(&from, &to).map_err(InstanceError::file("rename a folder to", &to))?;
         }
     }
@@ -166,7 +185,7 @@ mod tests {
         let mut at_top = names(&next);
         at_top.sort();
         assert_eq!(at_top, ["left", "root"]);
-        assert_eq!(names(&next.join("left")), ["work"]);
+        assert_eq!(names(&next.join("left")), ["0"]);
         assert_eq!(names(&next.join("root")), ["work"]);
         assert!(names(&next.join("root/work")).is_empty());
     }
@@ -200,25 +219,51 @@ mod tests {
     fn what_is_empty_is_left_to_the_next_and_nothing_else() {
         let home = tempfile::tempdir().unwrap();
         let (one, spare) = (home.path().join("one"), Spare(home.path().join("spare")));
-        let written = ["", "root/upper/name", "root/work/work/a/b/c", "root/work/work/a"];
-        for (at, written) in written.into_iter().enumerate() {
+        let count = |path: &str| fs::read_dir(home.path().join(path)).unwrap().count();
+        for (written, left) in [
+            ("", 2),
+            ("root/upper/name", 1),
+            ("root/work/work/a/b/c", 1),
+            ("root/work/work/a", 1),
+        ] {
             fs::create_dir_all(one.join("root/upper")).unwrap();
             fs::create_dir_all(one.join("root/work/work/incompat/volatile")).unwrap();
             fs::write(one.join(DIRTY), "").unwrap();
             fs::create_dir_all(one.join(written)).unwrap();
             keep(&spare, &one);
             assert!(spare.take(&one));
-            let left = ["left/upper", "left/work/incompat/volatile"].map(|path| one.join(path).exists());
-            assert_eq!(left, [at != 1, at < 2], "{written}");
-            let others = [
-                "root/upper",
-                "root/work/work",
-                "left/work/a",
-                "left/work/incompat/volatile/dirty",
-            ];
-            assert!(!others.into_iter().any(|path| one.join(path).exists()), "{written}");
-            clear_left(&one);
-            assert!(fs::read_dir(one.join(LEFT)).unwrap().next().is_none());
+            assert_eq!((count("one/left"), count("one/root")), (left, 1), "{written}");
+            assert_eq!(count("one/root/work"), 0, "{written}");
+            let mut rest = Left::of(&one);
+            while rest.is_some() {
+                rest.clear_one();
+            }
+            assert_eq!(count("one/left"), 0);
         }
+    }
+
+    fn folders(path: &Path) -> usize {
+        let below = fs::read_dir(path).unwrap();
+        below.map(|entry| 1 + folders(&entry.unwrap().path())).sum()
+    }
+
+    #[test]
+    fn what_is_left_may_wait_but_no_more_than_has_places() {
+        let home = tempfile::tempdir().unwrap();
+        let (one, spare) = (home.path().join("one"), Spare(home.path().join("spare")));
+        for round in 1..20 {
+            fs::create_dir_all(one.join("root/upper")).unwrap();
+            fs::create_dir_all(one.join("root/work/work/incompat/volatile")).unwrap();
+            keep(&spare, &one);
+            assert!(spare.take(&one));
+            let waiting = fs::read_dir(one.join(LEFT)).unwrap().count();
+            assert_eq!(waiting, WAITING.min(2 * round));
+            assert!(!one.join("root/upper").exists() && !one.join("root/work/work").exists());
+        }
+        let mut left = Left::of(&one);
+        let folders = folders(&one);
+        left.clear_one();
+        assert!(left.is_some());
+        assert_eq!(self::folders(&one), folders - 1);
     }
 }

@@ -10,6 +10,7 @@ use rustix::process::{WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::home::{Mark, Removal};
 use super::output::Taken;
+use super::spare::Left;
 use super::{
     EventKind, Exit, Instance, InstanceError, Killer, Live, Outputs, RestartPolicy, State, Status, Stream, Time,
 };
@@ -202,7 +203,6 @@ impl Supervisor {
         if let (Ok(()), Some(started)) = (&recorded, started.take()) {
             started(&self.instance);
         }
-        super::spare::clear_left(self.instance.dir());
         if recorded.is_err() {
             let _ = pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
         }
@@ -255,6 +255,7 @@ impl Supervisor {
         let mut open = [child.stdout.take(), child.stderr.take()];
         let mut ended: Option<((i32, Option<i32>), Instant)> = None;
         let mut told = false;
+        let mut left = Left::of(self.instance.dir());
         loop {
             if let Some((status, at)) = &mut ended {
                 let behind = STREAMS.iter().any(|stream| self.outputs.is_behind(*stream));
@@ -268,7 +269,12 @@ impl Supervisor {
                     return Ok(*status);
                 }
             }
-            let ready = self.wait(&child, &open, ended.is_some())?;
+            let idle = left.is_some() && ended.is_none();
+            let ready = self.wait(&child, &open, ended.is_some(), idle)?;
+            if ready.nothing && idle {
+                left.clear_one();
+                continue;
+            }
             let lead = self.outputs.serve();
             for (stream, fd) in STREAMS.into_iter().zip(&mut open) {
                 let at = stream as usize;
@@ -306,8 +312,14 @@ impl Supervisor {
         }
     }
 
-    /// Waits for anything to happen.
-    fn wait(&self, child: &Child, open: &[Option<OwnedFd>; 2], ended: bool) -> Result<Ready, InstanceError> {
+    /// Waits for anything to happen, or looks whether it has.
+    fn wait(
+        &self,
+        child: &Child,
+        open: &[Option<OwnedFd>; 2],
+        ended: bool,
+        look: bool,
+    ) -> Result<Ready, InstanceError> {
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
         if !ended {
             fds.push(PollFd::new(&child.pidfd, PollFlags::IN));
@@ -327,13 +339,19 @@ impl Supervisor {
                 .watched()
                 .map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)),
         );
-        let limit = ended.then_some(LAST_WORDS).map(timespec);
-        match poll(&mut fds, limit.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        let limit = if look {
+            Some(Duration::ZERO)
+        } else {
+            ended.then_some(LAST_WORDS)
+        };
+        let nothing = match poll(&mut fds, limit.map(timespec).as_ref()) {
+            Ok(count) => count == 0,
+            Err(rustix::io::Errno::INTR) => false,
             Err(error) => return Err(InstanceError::system("wait for an instance")(error)),
-        }
+        };
         let is_ready = |at: usize| !fds[at].revents().is_empty();
         Ok(Ready {
+            nothing,
             ended: !ended && is_ready(1),
             streams: streams.map(|at| at.is_some_and(is_ready)),
         })
@@ -361,6 +379,8 @@ impl Supervisor {
 }
 
 struct Ready {
+    /// Nothing has happened.
+    nothing: bool,
     ended: bool,
     streams: [bool; 2],
 }

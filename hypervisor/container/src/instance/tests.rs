@@ -125,6 +125,51 @@ fn an_instance_runs_and_its_output_and_status_are_kept() {
 }
 
 #[test]
+fn one_that_was_begun_is_found_when_it_is_registered_and_not_before() {
+    let (_folder, home) = home();
+    let (instance, live) = home.begin(spec("a")).unwrap();
+    assert!(home.list().unwrap().is_empty() && home.find("a").is_err());
+    assert!(home.find(&instance.id().to_string()).is_err());
+    assert_eq!(home.tidy().unwrap(), 0, "it is being made");
+    assert_eq!(home.sweep(9, |_| Ok::<_, InstanceError>(())).unwrap(), 0);
+    instance.register().unwrap();
+    assert_eq!(home.find("a").unwrap().id(), instance.id());
+    drop(live);
+    home.remove(&instance).unwrap();
+    assert_eq!(kinds(&home), [EventKind::Create, EventKind::Remove]);
+}
+
+#[test]
+fn of_one_that_was_begun_by_who_died_nothing_is_left() {
+    let (_folder, home) = home();
+    let left = |what| fs::read_dir(home.path().join(what)).unwrap().count();
+    let (instance, live) = home.begin(spec("a")).unwrap();
+    fs::create_dir(instance.dir().join("root")).unwrap();
+    drop(live);
+    let clean = |_: &Instance| -> Result<(), InstanceError> { panic!("nothing was made for it") };
+    home.sweep(9, clean).unwrap();
+    assert_eq!((left("instances"), left("live"), left("names")), (0, 0, 0));
+    // As a loss of power may leave one.
+    let (instance, live) = home.begin(spec("a")).unwrap();
+    drop(live);
+    fs::remove_file(home.path().join("live").join(instance.id().to_string())).unwrap();
+    assert_eq!((home.tidy().unwrap(), left("instances")), (1, 0));
+}
+
+#[test]
+fn a_name_that_somebody_took_meanwhile_is_refused_and_stays_theirs() {
+    let (_folder, home) = home();
+    let (instance, live) = home.begin(spec("a")).unwrap();
+    let other = home.create(spec("a")).unwrap();
+    assert!(matches!(home.begin(spec("a")), Err(InstanceError::NameTaken { .. })));
+    assert!(matches!(instance.register(), Err(InstanceError::NameTaken { .. })));
+    drop(live);
+    home.remove(&instance).unwrap();
+    assert_eq!(home.find("a").unwrap().id(), other.id());
+    assert_eq!(home.list().unwrap().len(), 1);
+}
+
+#[test]
 fn a_signal_that_ended_it_is_in_the_record() {
     let (_folder, home) = home();
     let instance = home.create(spec("a")).unwrap();

@@ -3,10 +3,11 @@
 //! ```text
 //!   caller                                   jailed process
 //!     │ compile filter, open what is kept
-//!     ├── clone3: namespaces, cgroup ─────────▶│ cgroup v1; names, clocks, loopback
+//!     ├── clone3: user and pid; cgroup v2 ────▶│ the other namespaces; names, clocks, loopback
+//!     │ cgroups of v1                          │
 //!     │ id maps                                │
 //!     │ views of layers with mapped owners     │
-//!     ├── go ─────────────────────────────────▶│ root of the jail
+//!     ├── go ─────────────────────────────────▶│ cgroup v1; root of the jail
 //!     │                                        │ overlay, /proc, /sys, /dev, volumes
 //!     │                                        │ pivot_root, the old root detached
 //!     │                                        │ capabilities, limits, Landlock, descriptors, seccomp
@@ -85,10 +86,10 @@ pub enum CgroupPlacement {
     Caller,
     /// Cgroup v2: it is born in the group of this directory.
     Unified(OwnedFd),
-    /// Cgroup v1, and hybrid hosts: it is born in the group of this directory, if there is one, and then
-    /// writes itself into these files, `tasks` of a group of each controller. To do so itself, into `tasks`,
-    /// takes microseconds; to have its number written into `cgroup.procs` takes a grace period of the
-    /// kernel, some milliseconds.
+    /// Cgroup v1, and hybrid hosts: it is born in the group of this directory, if there is one, and later, before it has
+    /// a root of its own, writes itself into these files, `tasks` of a group of each controller. To do so itself, into
+    /// `tasks`, takes microseconds; to have its number written into `cgroup.procs` takes a grace period of the kernel,
+    /// some milliseconds.
     PerController {
         /// The directory on the v2 tree of a hybrid host.
         unified: Option<OwnedFd>,
@@ -179,7 +180,7 @@ impl Jail {
     /// [`Error::Step`] names the step that failed, and nothing is left of the jail; [`Error::Threads`] if
     /// this process has several threads.
     pub fn spawn(&self, payload: impl FnOnce() -> i32) -> Result<Jailed, Error> {
-        self.begin(payload)?.stand()
+        self.begin(payload)?.stand(self)
     }
 
     /// Makes the jail and runs a program of its root in it. When this comes back, the program has begun.
@@ -188,21 +189,25 @@ impl Jail {
     ///
     /// As [`Jail::spawn`], and [`Step::Exec`] if there is no such program.
     pub fn spawn_program(&self, program: &Program) -> Result<Jailed, Error> {
-        self.make(Payload::<fn() -> i32>::Program(program))?.stand()
+        self.make(Payload::<fn() -> i32>::Program(program))?.stand(self)
     }
 
     /// Begins to make the jail for a function, as [`Jail::spawn`] does, and comes back while it is being made: for a
     /// caller that has something else to do meanwhile.
     ///
+    /// What only the caller's half looks at may still be found out then, until [`Begun::go`] is called with it: which ids
+    /// they are that others than the caller's own are mapped to ([`IdMap::moves_ids`]), the `tasks` of
+    /// [`CgroupPlacement::PerController`], and whether the folders of the root are there.
+    ///
     /// # Errors
     ///
     /// As [`Jail::spawn`].
-    pub fn begin(&self, payload: impl FnOnce() -> i32) -> Result<Begun<'_>, Error> {
+    pub fn begin(&self, payload: impl FnOnce() -> i32) -> Result<Begun, Error> {
         self.make(Payload::Function(payload))
     }
 
     /// The caller's half, up to where there are two processes.
-    fn make<F: FnOnce() -> i32>(&self, payload: Payload<'_, F>) -> Result<Begun<'_>, Error> {
+    fn make<F: FnOnce() -> i32>(&self, payload: Payload<'_, F>) -> Result<Begun, Error> {
         one_thread()?;
         let plan = Plan {
             filter: self.filter.as_ref().map(Filter::compile),
@@ -223,11 +228,11 @@ impl Jail {
             start_among(&joined, flags, cgroup, &inner, &outside, run)?
         };
         Ok(Begun {
-            jail: self,
             maps_owners: plan.maps_owners,
             outside,
             pid,
             pidfd: Some(pidfd),
+            gone: false,
         })
     }
 
@@ -244,8 +249,14 @@ impl Jail {
         } else {
             Vec::new()
         };
-        let parts: Vec<_> = parts.iter().map(AsFd::as_fd).collect();
-        match outside.send_descriptors(0, &parts) {
+        let tasks = match &self.cgroup {
+            CgroupPlacement::PerController { tasks, .. } => tasks.as_slice(),
+            CgroupPlacement::Caller | CgroupPlacement::Unified(_) => &[],
+        };
+        let mut all: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
+        let groups = all.len() as u32;
+        all.extend(parts.iter().map(AsFd::as_fd));
+        match outside.send_descriptors(groups, &all) {
             // It died; what it said before is worth more than that.
             Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
             other => other.at(Step::Clone, || "say go".into()),
@@ -314,24 +325,14 @@ impl Jail {
     fn inside(&self, channel: &Channel, plan: &Plan, is_function: bool) -> Result<Standing, Failure> {
         let new = |kind| self.namespaces.is_new(kind);
 
-        // 1. Into its control groups, while it still has nothing to account for.
+        // 1. A session without a terminal, into which nothing can be typed from here.
         (self.phase)("clone");
-        if let CgroupPlacement::PerController { tasks, .. } = &self.cgroup {
-            for mut group in tasks {
-                group.write_all(b"0").at(Step::Cgroup, || "enter a cgroup".into())?;
-            }
-        }
-        (self.phase)("enter cgroups");
-
-        // 2. A session without a terminal, into which nothing can be typed from here.
         rustix::process::setsid().at(Step::Session, || "setsid".into())?;
 
-        // 3. Namespaces that a process makes for itself, and what is set in those that are new. As yet it is nobody, with
-        // all rights over them: the caller maps its ids meanwhile.
+        // 2. Namespaces that a process makes for itself, and what is set in those that are new. As yet it is nobody, with
+        // all rights over them: the caller makes its groups and maps its ids meanwhile.
         idmap::keep_own_files()?;
-        if new(Kind::Cgroup) {
-            namespaces::unshare(Kind::Cgroup, Step::Cgroup)?;
-        }
+        self.namespaces.unshare_early()?;
         if new(Kind::Uts) {
             namespaces::set_names(&self.hostname, &self.domainname)?;
         }
@@ -345,15 +346,31 @@ impl Jail {
                 open_low_ports().at(Step::Loopback, || LOW_PORTS.into())?;
             }
         }
-        let namespaces = namespaces::own()?;
+        let mut namespaces = namespaces::own()?;
         (self.phase)("namespaces");
 
-        // 4. Root of the jail, when the caller says go: all rights over its namespaces, none over the host.
+        // 3. When the caller says go, into its control groups, before it has anything to account for but the namespaces.
         let go = channel.receive_descriptors().at(Step::Clone, || "wait for go".into())?;
-        let Some((_, parts)) = go else { exit(NO_JAIL) };
+        let Some((groups, mut parts)) = go else { exit(NO_JAIL) };
         (self.phase)("map ids");
+        if parts.len() < groups as usize {
+            return Err(Failure::refused(Step::Cgroup, "not all of its groups arrived"));
+        }
+        for group in parts.drain(..groups as usize) {
+            rustix::io::write(&group, b"0").at(Step::Cgroup, || "enter a cgroup".into())?;
+        }
+        if new(Kind::Cgroup) {
+            namespaces::unshare_cgroup(&mut namespaces)?;
+        }
+        (self.phase)("enter cgroups");
+
+        // 4. Root of the jail: all rights over its namespaces, none over the host.
         if new(Kind::User) || self.namespaces.joins(Kind::User) {
             idmap::become_root()?;
+        }
+        // From here on it has ids that are the caller's to give.
+        if self.die_with_parent {
+            privileges::die_with_parent()?;
         }
 
         // 5. No user namespace below its own. Who enters another jail's view of mounts, too, is in that jail, which has
@@ -552,32 +569,47 @@ fn wait(pidfd: &OwnedFd) -> io::Result<Status> {
     }
 }
 
-/// A jail that is being made: its process waits for what only the caller can do for it, which is [`Begun::stand`].
+/// A jail that is being made: its process waits for what only the caller can do for it, which is [`Begun::go`].
 /// If this is dropped, nothing is left of it.
 #[derive(Debug)]
-pub struct Begun<'a> {
-    jail: &'a Jail,
+pub struct Begun {
     maps_owners: bool,
     outside: Channel,
     pid: libc::pid_t,
     /// The process, until somebody else has it.
     pidfd: Option<OwnedFd>,
+    /// Whether it goes on by itself.
+    gone: bool,
 }
 
-impl Begun<'_> {
-    /// Maps the ids, lets the process go on, and comes back when the jail stands and the payload has begun.
+impl Begun {
+    /// Maps the ids and lets the process go on by itself, for a caller that has something else to do meanwhile. The jail
+    /// is the one that was begun.
     ///
     /// # Errors
     ///
     /// As [`Jail::spawn`].
-    pub fn stand(mut self) -> Result<Jailed, Error> {
-        let helped = self.jail.help(self.pid, &self.outside, self.maps_owners);
+    pub fn go(&mut self, jail: &Jail) -> Result<(), Error> {
+        if std::mem::replace(&mut self.gone, true) {
+            return Ok(());
+        }
+        let helped = jail.help(self.pid, &self.outside, self.maps_owners);
         if let (Err(_), Some(pidfd)) = (&helped, &self.pidfd) {
             // It may be waiting still. What it has said is worth more: it may have failed first.
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
+            listen(&self.outside)?;
         }
+        Ok(helped?)
+    }
+
+    /// Lets the process go on, if it does not yet, and comes back when the jail stands and the payload has begun.
+    ///
+    /// # Errors
+    ///
+    /// As [`Jail::spawn`].
+    pub fn stand(mut self, jail: &Jail) -> Result<Jailed, Error> {
+        self.go(jail)?;
         let standing = listen(&self.outside)?;
-        helped?;
         let pidfd = self.pidfd.take().ok_or(Error::Died(Status::Signalled(libc::SIGKILL)))?;
         match standing {
             Some(standing) => Ok(Jailed {
@@ -591,7 +623,7 @@ impl Begun<'_> {
     }
 }
 
-impl Drop for Begun<'_> {
+impl Drop for Begun {
     fn drop(&mut self) {
         if let Some(pidfd) = &self.pidfd {
             // What went wrong is worth more than what goes wrong while it is taken down.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, open, openat, statat};
 use rustix::io::Errno;
 
 use super::clone::{checked, last_error};
@@ -113,17 +113,32 @@ impl Namespaces {
         matches!(self.source(kind), Source::Process(_) | Source::File(_))
     }
 
-    /// Flags for `clone3`.
-    ///
-    /// Two kinds are not among them. The cgroup namespace is rooted in the group of whoever makes it,
-    /// which must be the new process in its own group, not the old one. And a process that is born into
-    /// a time namespace can no longer set its clocks.
+    /// Flags for `clone3`: of the two kinds that a process has from its birth. With the first it has the right to make the
+    /// others, with the second it is process 1.
     pub(super) fn clone_flags(&self) -> u64 {
-        Kind::ALL
-            .into_iter()
-            .filter(|kind| !matches!(kind, Kind::Cgroup | Kind::Time) && self.is_new(*kind))
-            .map(|kind| kind.flag() as u64)
-            .sum()
+        self.flags(&[Kind::User, Kind::Pid]) as u64
+    }
+
+    /// Makes those that the new process makes for itself as soon as it is there: it takes the kernel longer than all that
+    /// the caller has to do meanwhile.
+    ///
+    /// Two kinds are not among them. The cgroup namespace is rooted in the group of whoever makes it, which must be in its
+    /// own by then. And a process that enters a time namespace can no longer set its clocks.
+    pub(super) fn unshare_early(&self) -> Result<(), Failure> {
+        let flags = self.flags(&[Kind::Mount, Kind::Uts, Kind::Ipc, Kind::Network]);
+        if flags == 0 {
+            return Ok(());
+        }
+        // SAFETY: flags of namespaces change only what this process, which has one thread, sees.
+        checked(unsafe { libc::unshare(flags) })
+            .at(Step::Clone, || "unshare".into())
+            .map(drop)
+    }
+
+    /// The flags of those of these kinds that are new.
+    fn flags(&self, kinds: &[Kind]) -> libc::c_int {
+        let new = kinds.iter().filter(|kind| self.is_new(**kind));
+        new.fold(0, |flags, kind| flags | kind.flag())
     }
 
     /// Opens the files of all namespaces that are another jail's.
@@ -170,11 +185,27 @@ impl Joined {
 /// The process asks itself, because others may not once it is closed to them.
 pub(super) fn own() -> Result<[u64; 8], Failure> {
     let mut inodes = [0; 8];
-    for (inode, kind) in inodes.iter_mut().zip(Kind::ALL) {
-        let path = format!("/proc/self/ns/{}", kind.name());
-        *inode = rustix::fs::stat(&path).at(Step::Join, || path.clone())?.st_ino;
-    }
+    number(&mut inodes, |_| true)?;
     Ok(inodes)
+}
+
+/// Asks for the numbers of some.
+fn number(inodes: &mut [u64; 8], which: impl Fn(Kind) -> bool) -> Result<(), Failure> {
+    let path = "/proc/self/ns";
+    // Once: the way there is longer than the rest.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = open(path, flags, Mode::empty()).at(Step::Join, || path.into())?;
+    for (inode, kind) in inodes.iter_mut().zip(Kind::ALL).filter(|(_, kind)| which(*kind)) {
+        let found = statat(&folder, kind.name(), AtFlags::empty());
+        *inode = found.at(Step::Join, || format!("{path}/{}", kind.name()))?.st_ino;
+    }
+    Ok(())
+}
+
+/// Makes the cgroup namespace, whose root is the group in which this process is, and sets its number among the others'.
+pub(super) fn unshare_cgroup(inodes: &mut [u64; 8]) -> Result<(), Failure> {
+    unshare(Kind::Cgroup, Step::Cgroup)?;
+    number(inodes, |kind| kind == Kind::Cgroup)
 }
 
 /// Makes namespaces of this process that cannot be had at its birth.
@@ -273,10 +304,8 @@ mod tests {
         assert!(Kind::ALL.into_iter().all(|kind| namespaces.is_new(kind)));
         namespaces.set(Kind::Network, Source::Caller);
         namespaces.set(Kind::Pid, Source::Process(1));
-        let flags = namespaces.clone_flags();
-        assert_eq!(flags & libc::CLONE_NEWNET as u64, 0);
-        assert_eq!(flags & libc::CLONE_NEWPID as u64, 0);
-        assert_ne!(flags & libc::CLONE_NEWNS as u64, 0);
+        assert_eq!(namespaces.clone_flags(), libc::CLONE_NEWUSER as u64);
+        assert_eq!(namespaces.flags(&[Kind::Network, Kind::Mount]), libc::CLONE_NEWNS);
         assert!(namespaces.joins(Kind::Pid));
     }
 

@@ -31,7 +31,7 @@ use crate::snapshot::take::{Take, Taken};
 pub use client::{Client, ClientError};
 pub use lines::Lines;
 use protocol::{Answer, ConsoleSize, Parent, Request, Settings, State, ZeroRate};
-pub use server::{ControlSocket, ControlSocketError};
+pub use server::{ControlSocket, ControlSocketError, NamelessControl};
 
 /// Why something was not done to a guest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -18,7 +18,7 @@ use super::answer;
 use super::lines::Lines;
 use super::protocol::{Answer, MAX_REQUEST, Request};
 use crate::Error;
-use crate::host::socket_file::{SocketFile, SocketFileError};
+use crate::host::socket_file::{SocketFile, SocketFileError, nameless};
 use crate::hub::Hub;
 
 /// How many clients there can be; more wait to be accepted.
@@ -36,6 +36,9 @@ pub enum ControlSocketError {
     /// The socket file cannot be made.
     #[error(transparent)]
     File(#[from] SocketFileError),
+    /// There is no socket to be had.
+    #[error("cannot make a control socket")]
+    Socket(#[source] io::Error),
 }
 
 /// A socket through which other processes control a guest: there from now on, until the guest has
@@ -44,6 +47,43 @@ pub enum ControlSocketError {
 pub struct ControlSocket {
     listener: UnixListener,
     file: Option<SocketFile>,
+}
+
+/// A control socket that has no file yet, for a guest that is begun before.
+#[derive(Debug)]
+pub struct NamelessControl(OwnedFd);
+
+impl NamelessControl {
+    /// Makes the socket.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlSocketError::Socket`].
+    pub fn new() -> Result<Self, ControlSocketError> {
+        nameless().map(Self).map_err(ControlSocketError::Socket)
+    }
+
+    /// The same socket, for the guest, which must not run before this has [got its file](Self::listen).
+    ///
+    /// # Errors
+    ///
+    /// [`ControlSocketError::Socket`].
+    pub fn for_guest(&self) -> Result<ControlSocket, ControlSocketError> {
+        let listener = self.0.try_clone().map_err(ControlSocketError::Socket)?;
+        Ok(ControlSocket {
+            listener: listener.into(),
+            file: None,
+        })
+    }
+
+    /// Makes the file, as [`ControlSocket::listen`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlSocketError`].
+    pub fn listen(self, path: impl AsRef<Path>) -> Result<SocketFile, ControlSocketError> {
+        Ok(SocketFile::name(&self.0, path.as_ref(), 0)?)
+    }
 }
 
 impl ControlSocket {

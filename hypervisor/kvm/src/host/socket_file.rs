@@ -55,6 +55,16 @@ impl SocketFile {
     /// Makes the file, with mode 0600 from the first moment on, and listens there. A socket that
     /// nobody listens at any more is replaced. The path leaves room for `suffix` more bytes.
     pub(crate) fn listen(path: &Path, suffix: usize) -> Result<(UnixListener, Self), SocketFileError> {
+        let socket = nameless().map_err(|source| SocketFileError::Listen {
+            path: path.to_owned(),
+            source,
+        })?;
+        let file = Self::name(&socket, path, suffix)?;
+        Ok((socket.into(), file))
+    }
+
+    /// Gives a [nameless] socket its file, and listens there.
+    pub(crate) fn name(socket: &OwnedFd, path: &Path, suffix: usize) -> Result<Self, SocketFileError> {
         let max = SUN_PATH - suffix;
         if path.as_os_str().len() > max {
             return Err(SocketFileError::PathLength {
@@ -66,10 +76,10 @@ impl SocketFile {
             path: path.to_owned(),
             source,
         };
-        let socket = match bind(path) {
+        match bind(socket, path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_dead(path)?;
-                bind(path)
+                bind(socket, path)
             }
             other => other,
         }
@@ -79,18 +89,21 @@ impl SocketFile {
             path: path.to_owned(),
             identity: (metadata.dev(), metadata.ino()),
         };
-        rustix::net::listen(&socket, BACKLOG).map_err(|errno| fail(errno.into()))?;
-        Ok((socket.into(), file))
+        rustix::net::listen(socket, BACKLOG).map_err(|errno| fail(errno.into()))?;
+        Ok(file)
     }
 }
 
-/// A socket with a name. Its mode is set before it has one: nobody else can connect in between.
-fn bind(path: &Path) -> io::Result<OwnedFd> {
+/// A socket without a name. Its mode is set before it has one: nobody else can connect in between.
+pub(crate) fn nameless() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(socket)
+}
+
+fn bind(socket: &OwnedFd, path: &Path) -> io::Result<()> {
+    Ok(rustix::net::bind(socket, &SocketAddrUnix::new(path)?)?)
 }
 
 impl Drop for SocketFile {

@@ -124,6 +124,16 @@ impl Store {
         Ok(store)
     }
 
+    /// The same store for another task, whose own unfinished files go with it.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            root: self.root.clone(),
+            limits: self.limits,
+            session: OnceCell::new(),
+        }
+    }
+
     /// With other limits for what is unpacked.
     #[must_use]
     pub const fn with_limits(mut self, limits: Limits) -> Self {

@@ -102,7 +102,8 @@ impl IdMap {
     }
 
     /// Whether ids are the same inside and outside, so that files need no other owners.
-    pub(super) fn moves_ids(&self) -> bool {
+    #[must_use]
+    pub fn moves_ids(&self) -> bool {
         let moves = |extents: &[Extent]| extents.iter().any(|extent| extent.inside != extent.outside);
         moves(&self.users) || moves(&self.groups)
     }

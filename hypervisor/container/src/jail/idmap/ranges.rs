@@ -72,6 +72,12 @@ impl Ranges {
         }
     }
 
+    /// The map of any of them, for who has one to come ([`Jail::begin`](crate::jail::Jail::begin)).
+    #[must_use]
+    pub fn some_map(&self) -> IdMap {
+        IdMap::range(self.first, self.size)
+    }
+
     /// Takes a range that nobody has. `owner` is noted beside it, for people to read.
     ///
     /// # Errors
