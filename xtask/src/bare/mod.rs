@@ -104,6 +104,9 @@ pub(crate) struct RunArgs {
     /// at its end. May be given several times.
     #[arg(long, value_name = "PATH[:ro]")]
     disk: Vec<String>,
+    /// A balloon, by which the guest can give memory back; with SIZE, how much the host would like to have.
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    balloon: Option<String>,
     /// How long the guest may run, such as `5s` or `200ms`.
     #[arg(long, value_name = "TIME")]
     timeout: Option<String>,
@@ -306,12 +309,14 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
         ));
     }
     let timeout = args.timeout.iter().map(|time| format!("timeout={time}"));
+    let balloon = args.balloon.iter().map(|size| format!("balloon={size}"));
     let set: Vec<_> = args
         .set
         .iter()
         .cloned()
         .chain(args.show.lines())
         .chain(timeout)
+        .chain(balloon)
         .collect();
     let example = args.example.as_deref().or(args.prove.then_some("prove"));
     let (ramdisk, what) = match example {

@@ -36,6 +36,10 @@ const DISK: &str = "disks/numbers";
 const LOST: &str = " was kept in memory, and is lost now";
 /// What bare metal alone has to say of its processors.
 const PROCESSORS: &str = " processors";
+/// What bare metal alone has to say of a balloon.
+const BALLOON: &str = "the balloon";
+/// How much is wanted of each balloon.
+const WANTED: &str = "8M";
 /// The machines that run all guests: one of VMX and one of SVM first, whose exits are counted.
 const MACHINES: [Emulated; 4] = [
     Emulated::Bochs(Model::SkylakeX),
@@ -51,6 +55,8 @@ struct Run {
     words: &'static [&'static str],
     /// Whether it has the disk.
     disk: bool,
+    /// Whether it has a balloon.
+    balloon: bool,
     /// Whether its exits are counted.
     exits: bool,
     /// Its input; none is an end at once.
@@ -69,6 +75,7 @@ const fn run_of(words: &'static [&'static str]) -> Run {
     Run {
         words,
         disk: false,
+        balloon: false,
         exits: false,
         input: None,
         endless: false,
@@ -89,6 +96,11 @@ const fn attack(words: &'static [&'static str]) -> Run {
 impl Run {
     const fn with_disk(mut self) -> Self {
         self.disk = true;
+        self
+    }
+
+    const fn with_balloon(mut self) -> Self {
+        self.balloon = true;
         self
     }
 
@@ -131,7 +143,7 @@ const EVERY_BYTE: [u8; 256] = {
 };
 
 /// None of them asks what only one of the machines has.
-const RUNS: [Run; 57] = [
+const RUNS: [Run; 59] = [
     run_of(&["hello", "Anna", "Otto"]),
     run_of(&["compute", "1"]),
     run_of(&["exits", "100"]).counted(),
@@ -141,6 +153,8 @@ const RUNS: [Run; 57] = [
     run_of(&["disk", "read", "0", "192"]).with_disk(),
     run_of(&["disk", "write", "7", "9"]).with_disk(),
     run_of(&["disk", "read", "190", "4"]).with_disk(),
+    run_of(&["balloon", "4"]).with_balloon(),
+    run_of(&["balloon"]),
     run_of(&["cat"]),
     run_of(&["cat"]).with_input(b"hi\n"),
     run_of(&["cat"]).with_input(&EVERY_BYTE),
@@ -347,6 +361,7 @@ fn ramdisk_of(runs: &[Run]) -> Result<Vec<u8>> {
         lines.push(format!("guest={}", run.words[0]));
         lines.extend(run.words[1..].iter().map(|argument| format!("arg={argument}")));
         lines.extend(run.disk.then(|| format!("disk={DISK}")));
+        lines.extend(run.balloon.then(|| format!("balloon={WANTED}")));
         lines.extend(run.exits.then(|| "exits=1".into()));
         lines.extend(run.by_exits.then(|| "virtual-apic=0".into()));
         lines.extend(run.input.map(|_| "input=serial".into()));
@@ -367,6 +382,9 @@ fn hosted(chiton: &Path, run: &Run) -> Result<Left> {
         let disk = images.join("numbers");
         fs::write(&disk, numbers()).map_err(Error::file("write", &disk))?;
         command.arg("--disk").arg(disk);
+    }
+    if run.balloon {
+        command.arg(format!("--balloon={WANTED}"));
     }
     if run.exits {
         command.arg("--exits");
@@ -414,7 +432,7 @@ fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left
     let status = machine.run(Some(limit), Input::Bytes(input), Shared(&console), |line| {
         if let Some(end) = End::parse(line) {
             ends.push((end, std::mem::take(&mut told)));
-        } else if !line.contains(" on bare metal with ") && !line.ends_with(LOST) && !line.ends_with(PROCESSORS) {
+        } else if !is_of_bare_metal(line) {
             told += line.strip_prefix("chiton: ").unwrap_or(line);
             told.push('\n');
         }
@@ -442,6 +460,14 @@ fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left
         lefts.push(Left::new(end.status, said, &told));
     }
     Ok((named, lefts, log))
+}
+
+/// Whether a line is one that KVM has no like of.
+fn is_of_bare_metal(line: &str) -> bool {
+    line.contains(" on bare metal with ")
+        || line.ends_with(LOST)
+        || line.ends_with(PROCESSORS)
+        || line.starts_with(BALLOON)
 }
 
 /// `chiton: guest=NAME status=N console=BYTES`, which ends each guest of several.

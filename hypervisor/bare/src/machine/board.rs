@@ -13,15 +13,18 @@ use core::time::Duration;
 use chiton_bare::command::Command;
 use chiton_bare::ramdisk::{Ramdisk, RamdiskError};
 use chiton_core::apic::Bus;
+use chiton_core::devices::balloon::Balloon;
 use chiton_core::devices::{Block, Console, Effect, Entropy, Outcome, Preset, PresetError, Transport, preset_all};
 use chiton_core::machine::Board;
 use chiton_core::physical::GuestRam;
+use chiton_core::space::GivenBack;
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::interrupts::{IPI, queue_vector};
 use chiton_shared::map;
 use chiton_shared::memory::GuestMemory;
 use spin::Mutex;
 
+use super::balloon::{MemoryBalloon, Seen};
 use super::console::SerialPort;
 use super::debug::say;
 use super::disk::MemoryDisk;
@@ -52,6 +55,14 @@ pub(super) enum DeviceError {
     /// A disk that is too large.
     #[error("no memory is left for a copy of the disk {0:?}")]
     NoMemory(String),
+    /// A balloon that is larger than what it is in.
+    #[error("the balloon cannot hold {asked} bytes: the guest has {memory}")]
+    Balloon {
+        /// What was asked for.
+        asked: u64,
+        /// What the guest has.
+        memory: u64,
+    },
     /// There are too many.
     #[error(transparent)]
     Preset(#[from] PresetError),
@@ -75,6 +86,14 @@ pub(super) struct Mainboard {
     sent: Arc<AtomicU64>,
     /// Its disks, and whether anything was written to each.
     disks: Vec<(String, Arc<AtomicBool>)>,
+    /// Its balloon, if it has one.
+    balloon: Option<Held>,
+}
+
+/// A balloon, as others look at it.
+struct Held {
+    given_back: Arc<GivenBack>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 struct Devices {
@@ -86,7 +105,7 @@ struct Devices {
 }
 
 impl Mainboard {
-    /// Console, entropy, then the disks, as under KVM. The guest's time begins now.
+    /// Console, entropy, the disks, then the balloon, as under KVM. The guest's time begins now.
     ///
     /// # Errors
     ///
@@ -118,6 +137,18 @@ impl Mainboard {
             disks.push((file, disk.written()));
             transports.push(Transport::new(Box::new(Block::new(disk))));
         }
+        let mut balloon = None;
+        if let Some(asked) = command.balloon {
+            if asked > command.memory {
+                let memory = command.memory;
+                return Err(DeviceError::Balloon { asked, memory });
+            }
+            let given_back = Arc::new(GivenBack::new(command.cpus));
+            let pages = MemoryBalloon::new(memory, Arc::clone(&given_back), asked);
+            let seen = pages.seen();
+            balloon = Some(Held { given_back, seen });
+            transports.push(Transport::new(Box::new(Balloon::new(pages))));
+        }
         let preset = preset_all(&mut transports)?;
         let first_queues = preset.devices.iter().scan(0, |next, device| {
             let first = *next;
@@ -141,6 +172,7 @@ impl Mainboard {
             bus,
             sent,
             disks,
+            balloon,
         };
         Ok((board, preset))
     }
@@ -169,6 +201,17 @@ impl Mainboard {
     pub(super) fn written(&self) -> impl Iterator<Item = &str> {
         let written = self.disks.iter().filter(|(_, written)| written.load(Ordering::Relaxed));
         written.map(|(file, _)| file.as_str())
+    }
+
+    /// What the guest gives back, for the tables of one of its processors.
+    pub(super) fn given_back(&self, processor: u32) -> Option<(Arc<GivenBack>, u32)> {
+        let held = self.balloon.as_ref()?;
+        Some((Arc::clone(&held.given_back), processor))
+    }
+
+    /// What was seen of the balloon, if there is one.
+    pub(super) fn balloon(&self) -> Option<Seen> {
+        self.balloon.as_ref().map(|held| *held.seen.lock())
     }
 
     /// How many requests the devices answered with a failure.

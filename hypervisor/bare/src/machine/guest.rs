@@ -150,7 +150,7 @@ fn with_memory<B: Backend>(
         why: why.to_string(),
     };
     let apic = bus.map(|bus| GuestApic::new(0, bus));
-    let mut vcpu = backend.vcpu(ram, &command.show, image.symbols(), apic)?;
+    let mut vcpu = backend.vcpu(ram, &command.show, image.symbols(), apic, main.given_back(0))?;
     if command.show.controls {
         say!("{}", backend.controls(&vcpu));
     }
@@ -214,6 +214,9 @@ fn with_memory<B: Backend>(
     }
     for address in &command.show.walk {
         text += &format!("\n{}\n", machine.vcpu.walk(*address));
+    }
+    if let Some(seen) = main.balloon() {
+        say!("{seen}");
     }
     for disk in main.written() {
         say!("warning: what {name} has written to {disk} was kept in memory, and is lost now");

@@ -10,12 +10,13 @@
 //! | `smp` | the other processors: found, started, given work |
 //! | `time`, `random` | the time-stamp counter, the date, random bytes |
 //! | `backend` | VMX or SVM |
-//! | `board`, `console`, `disk` | core's devices, and what is behind them here |
+//! | `board`, `console`, `disk`, `balloon` | core's devices, and what is behind them here |
 //! | `processors` | the processors of a guest beyond its first |
 //! | `guest` | one guest, from its file to its end |
 //! | `end` | how the machine is switched off, and with which status |
 
 mod backend;
+mod balloon;
 mod board;
 mod console;
 mod debug;
