@@ -27,7 +27,7 @@ const MAX_LENGTH: usize = 64 << 10;
 /// The most processors that are used.
 pub const MAX_PROCESSORS: usize = 32;
 /// The most guests of one file.
-const MAX_GUESTS: usize = 64;
+const MAX_GUESTS: usize = 128;
 
 /// What to do with one guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Command {
     pub ring: Option<Ring>,
     /// Its disks: files of the ramdisk.
     pub disks: Vec<Disk>,
+    /// Its folders: files of the ramdisk, each an archive. The guest knows them by the last part of the file's name.
+    pub folders: Vec<String>,
     /// How much memory the host would like to have in its balloon, in bytes; `None` for no balloon.
     pub balloon: Option<u64>,
     /// Whether the serial line is its input; without it, its input ends at once.
@@ -116,6 +118,7 @@ impl Command {
             memory: DEFAULT_MEMORY,
             ring: None,
             disks: Vec::new(),
+            folders: Vec::new(),
             balloon: None,
             input: false,
             timeout: None,
@@ -188,7 +191,7 @@ pub enum CommandError {
 }
 
 /// The keys, for people.
-const KEYS: &str = "guest, arg, env, memory, ring, disk, balloon, input, timeout, on, cpus, log, exits, trace, vmcs, controls, check, \
+const KEYS: &str = "guest, arg, env, memory, ring, disk, folder, balloon, input, timeout, on, cpus, log, exits, trace, vmcs, controls, check, \
                     walk, pages, ept-ad, misconfigure, virtual-apic";
 
 /// Reads a command file.
@@ -265,6 +268,7 @@ fn set(command: &mut Command, line: usize, key: &str, value: &str) -> Result<(),
             command.disks.push(Disk { file, read_only });
             return Ok(());
         }
+        "folder" => return push(&mut command.folders, value),
         "memory" => match size(value) {
             Some(bytes) => return store(&mut command.memory, bytes),
             None => "a size such as 16M",
@@ -428,7 +432,7 @@ mod tests {
 
     #[test]
     fn every_key_is_taken_in() {
-        let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\n\
+        let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\nfolder=f/src\n\
                     balloon=8M\ninput=serial\ntimeout=200ms\non=1\ncpus=2\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
                     walk=0x200000\nwalk=4096\npages=4k\nept-ad=0\n\
                     misconfigure=1\nvirtual-apic=0\nx-pml=1\n";
@@ -446,6 +450,7 @@ mod tests {
             memory: 64 << 20,
             ring: Some(Ring::Kernel),
             disks: vec![disk("d/a", true), disk("d/b", false)],
+            folders: vec!["f/src".into()],
             balloon: Some(8 << 20),
             input: true,
             timeout: Some(Duration::from_millis(200)),

@@ -11,6 +11,7 @@ mod together;
 use std::{
     fs,
     io::Write,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Mutex,
@@ -32,6 +33,8 @@ const TIMEOUTS: [&str; 2] = ["1s", "100ms"];
 
 /// The disk that guests get: no times and no names are in it.
 const DISK: &str = "disks/numbers";
+/// The folder that guests get.
+const FOLDER: &str = "folders/words";
 /// What bare metal alone has to say of a guest that has written to its disk.
 const LOST: &str = " was kept in memory, and is lost now";
 /// What bare metal alone has to say of its processors.
@@ -55,6 +58,8 @@ struct Run {
     words: &'static [&'static str],
     /// Whether it has the disk.
     disk: bool,
+    /// Whether it has the folder.
+    folder: bool,
     /// Whether it has a balloon.
     balloon: bool,
     /// Whether its exits are counted.
@@ -75,6 +80,7 @@ const fn run_of(words: &'static [&'static str]) -> Run {
     Run {
         words,
         disk: false,
+        folder: false,
         balloon: false,
         exits: false,
         input: None,
@@ -96,6 +102,11 @@ const fn attack(words: &'static [&'static str]) -> Run {
 impl Run {
     const fn with_disk(mut self) -> Self {
         self.disk = true;
+        self
+    }
+
+    const fn with_folder(mut self) -> Self {
+        self.folder = true;
         self
     }
 
@@ -143,7 +154,7 @@ const EVERY_BYTE: [u8; 256] = {
 };
 
 /// None of them asks what only one of the machines has.
-const RUNS: [Run; 59] = [
+const RUNS: [Run; 71] = [
     run_of(&["hello", "Anna", "Otto"]),
     run_of(&["compute", "1"]),
     run_of(&["exits", "100"]).counted(),
@@ -153,6 +164,18 @@ const RUNS: [Run; 59] = [
     run_of(&["disk", "read", "0", "192"]).with_disk(),
     run_of(&["disk", "write", "7", "9"]).with_disk(),
     run_of(&["disk", "read", "190", "4"]).with_disk(),
+    run_of(&["grep", "needle"]).with_folder(),
+    run_of(&["grep", "needle", "words/sub/two"]).with_folder(),
+    run_of(&["grep", "needle", "words/none"]).with_folder(),
+    run_of(&["grep", "haystack"]).with_folder(),
+    run_of(&["grep", "needle"]),
+    run_of(&["files", "list", "words"]).with_folder(),
+    run_of(&["files", "read", "words/many"]).with_folder(),
+    run_of(&["files", "read", "words/link"]).with_folder(),
+    run_of(&["files", "read", "words/sub"]).with_folder(),
+    run_of(&["files", "write", "words/new", "x"]).with_folder(),
+    run_of(&["files", "rename", "words/many", "words/sub/many"]).with_folder(),
+    run_of(&["files", "remove", "words/none"]).with_folder(),
     run_of(&["balloon", "4"]).with_balloon(),
     run_of(&["balloon"]),
     run_of(&["cat"]),
@@ -337,6 +360,27 @@ fn numbers() -> Vec<u8> {
     (0_u32..24 << 10).flat_map(u32::to_le_bytes).collect()
 }
 
+/// The folder on the host: files with a word in some lines, one of them longer than a message, and what is no file.
+fn folder() -> Result<PathBuf> {
+    let folder = paths::images().join("words");
+    let many: String = (0..6000).map(|number| format!("line {number} of many\n")).collect();
+    fs::create_dir_all(folder.join("sub/empty")).map_err(Error::file("create", &folder))?;
+    for (name, text) in [
+        ("one", "nothing\na needle here\n"),
+        ("many", many.as_str()),
+        ("sub/two", "needle\nneedles"),
+        ("sub/none", ""),
+    ] {
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(Error::file("write", &path))?;
+    }
+    let link = folder.join("link");
+    if link.symlink_metadata().is_err() {
+        symlink("one", &link).map_err(Error::file("create", &link))?;
+    }
+    Ok(folder)
+}
+
 /// One image for these runs, booted by BIOS.
 fn image_of(name: &str, runs: &[Run]) -> Result<PathBuf> {
     bare::image_of(name, Some(&ramdisk_of(runs)?))
@@ -356,11 +400,16 @@ fn ramdisk_of(runs: &[Run]) -> Result<Vec<u8>> {
     if runs.iter().any(|run| run.disk) {
         files.push((DISK.into(), numbers()));
     }
+    if runs.iter().any(|run| run.folder) {
+        let path = folder()?.display().to_string();
+        files.push((FOLDER.into(), bare::Folder::pack(&path)?.archive));
+    }
     let mut lines = Vec::new();
     for run in runs {
         lines.push(format!("guest={}", run.words[0]));
         lines.extend(run.words[1..].iter().map(|argument| format!("arg={argument}")));
         lines.extend(run.disk.then(|| format!("disk={DISK}")));
+        lines.extend(run.folder.then(|| format!("folder={FOLDER}")));
         lines.extend(run.balloon.then(|| format!("balloon={WANTED}")));
         lines.extend(run.exits.then(|| "exits=1".into()));
         lines.extend(run.by_exits.then(|| "virtual-apic=0".into()));
@@ -382,6 +431,9 @@ fn hosted(chiton: &Path, run: &Run) -> Result<Left> {
         let disk = images.join("numbers");
         fs::write(&disk, numbers()).map_err(Error::file("write", &disk))?;
         command.arg("--disk").arg(disk);
+    }
+    if run.folder {
+        command.arg("--folder").arg(folder()?);
     }
     if run.balloon {
         command.arg(format!("--balloon={WANTED}"));

@@ -11,9 +11,11 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
 use chiton_bare::command::Command;
+use chiton_bare::folder::{FolderError, MemoryFolder};
 use chiton_bare::ramdisk::{Ramdisk, RamdiskError};
 use chiton_core::apic::Bus;
 use chiton_core::devices::balloon::Balloon;
+use chiton_core::devices::p9::P9;
 use chiton_core::devices::{Block, Console, Effect, Entropy, Outcome, Preset, PresetError, Transport, preset_all};
 use chiton_core::machine::Board;
 use chiton_core::physical::GuestRam;
@@ -55,6 +57,15 @@ pub(super) enum DeviceError {
     /// A disk that is too large.
     #[error("no memory is left for a copy of the disk {0:?}")]
     NoMemory(String),
+    /// A folder that is no file of the ramdisk.
+    #[error("the ramdisk has no file {0:?} for a folder")]
+    NoFolder(String),
+    /// A folder that cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// Two folders have the same name.
+    #[error("two folders are called {0}, and the guest could not tell them apart: rename one")]
+    FolderTwice(String),
     /// A balloon that is larger than what it is in.
     #[error("the balloon cannot hold {asked} bytes: the guest has {memory}")]
     Balloon {
@@ -105,7 +116,7 @@ struct Devices {
 }
 
 impl Mainboard {
-    /// Console, entropy, the disks, then the balloon, as under KVM. The guest's time begins now.
+    /// Console, entropy, the disks, the balloon, then the folders, as under KVM. The guest's time begins now.
     ///
     /// # Errors
     ///
@@ -113,7 +124,7 @@ impl Mainboard {
     pub(super) fn new(
         memory: GuestRam,
         command: &Command,
-        ramdisk: &Ramdisk<'_>,
+        ramdisk: &Ramdisk<'static>,
         bus: Option<Arc<Bus>>,
     ) -> Result<(Self, Preset), DeviceError> {
         let port = SerialPort::new(command.input, command.beside.then_some(command.on));
@@ -148,6 +159,17 @@ impl Mainboard {
             let seen = pages.seen();
             balloon = Some(Held { given_back, seen });
             transports.push(Transport::new(Box::new(Balloon::new(pages))));
+        }
+        let mut names: Vec<String> = Vec::new();
+        for file in &command.folders {
+            let archive = ramdisk.file(file)?.ok_or_else(|| DeviceError::NoFolder(file.clone()))?;
+            let folder = MemoryFolder::open(file, archive)?;
+            let name = String::from(folder.name());
+            if names.contains(&name) {
+                return Err(DeviceError::FolderTwice(name));
+            }
+            transports.push(Transport::new(Box::new(P9::new(folder, name.as_bytes()))));
+            names.push(name);
         }
         let preset = preset_all(&mut transports)?;
         let first_queues = preset.devices.iter().scan(0, |next, device| {

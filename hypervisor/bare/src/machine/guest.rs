@@ -131,7 +131,7 @@ fn with_memory<B: Backend>(
     backend: &B,
     ram: GuestRam,
     crew: Crew,
-    ramdisk: &Ramdisk<'_>,
+    ramdisk: &Ramdisk<'static>,
     command: &Command,
     image: &Image<'static>,
 ) -> Result<Outcome, GuestError> {

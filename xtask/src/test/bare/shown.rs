@@ -142,7 +142,7 @@ fn given_back() -> Result<Vec<String>> {
         })?;
         let told = lines
             .iter()
-            .any(|line| line.starts_with("balloon: ") && line.contains(" KiB came back in "));
+            .any(|line| line.starts_with("the balloon holds ") && line.contains(" KiB came back in "));
         let violations = lines.iter().find_map(|line| {
             let rest = VIOLATIONS.iter().find_map(|row| line.strip_prefix(row))?;
             rest.trim().parse::<u64>().ok()
