@@ -32,6 +32,8 @@ use super::debug::say;
 use super::disk::MemoryDisk;
 use super::processors::Processors;
 use super::random::Random;
+use super::sleep;
+use super::smp::pause;
 use super::time;
 
 /// Why a guest's devices cannot be made.
@@ -91,6 +93,10 @@ pub(super) struct Mainboard {
     over: AtomicBool,
     /// For each processor: something has happened since its last wait.
     news: Vec<AtomicBool>,
+    /// For each processor: it sleeps, or is about to.
+    asleep: Vec<AtomicBool>,
+    /// Interrupts one of them.
+    interrupt: Interrupt,
     /// What connects the local APICs, if the guest has interrupts.
     pub(super) bus: Option<Arc<Bus>>,
     /// How many bytes of its console have been sent.
@@ -106,6 +112,9 @@ struct Held {
     given_back: Arc<GivenBack>,
     seen: Arc<Mutex<Seen>>,
 }
+
+/// Interrupts a processor of the guest, unless it is the one that calls this.
+pub(super) type Interrupt = Box<dyn Fn(u32) + Send + Sync>;
 
 struct Devices {
     transports: Vec<Transport>,
@@ -126,6 +135,7 @@ impl Mainboard {
         command: &Command,
         ramdisk: &Ramdisk<'static>,
         bus: Option<Arc<Bus>>,
+        interrupt: Interrupt,
     ) -> Result<(Self, Preset), DeviceError> {
         let port = SerialPort::new(command.input, command.beside.then_some(command.on));
         let sent = port.sent();
@@ -191,6 +201,8 @@ impl Mainboard {
             deadline: command.timeout.map(after),
             over: AtomicBool::new(false),
             news: (0..command.cpus).map(|_| AtomicBool::new(false)).collect(),
+            asleep: (0..command.cpus).map(|_| AtomicBool::new(false)).collect(),
+            interrupt,
             bus,
             sent,
             disks,
@@ -260,7 +272,9 @@ impl Mainboard {
         }
         devices.reported[index] = broken.is_some();
         if outcome.notify || is_new {
-            self.news.iter().for_each(|news| news.store(true, Ordering::Release));
+            self.news.iter().for_each(|news| news.store(true, Ordering::SeqCst));
+            // The first has an interrupt, if it takes any.
+            (u32::from(self.bus.is_some())..self.news.len() as u32).for_each(|processor| self.rouse(processor));
             if let Some(bus) = &self.bus {
                 // What is about the whole device has the interrupt of its first queue.
                 let queues = outcome.queues.max(1);
@@ -270,6 +284,14 @@ impl Mainboard {
             }
         }
         outcome.more
+    }
+
+    /// Wakes a processor that sleeps, after it was left news.
+    fn rouse(&self, processor: u32) {
+        let asleep = self.asleep.get(processor as usize);
+        if asleep.is_some_and(|asleep| asleep.load(Ordering::SeqCst)) {
+            (self.interrupt)(processor);
+        }
     }
 
     /// Works on the queues of all devices once; whether there may be more to do.
@@ -288,8 +310,9 @@ pub(super) struct BareBoard {
     mailbox: u64,
 }
 
-/// How often a processor that waits looks for news, before it looks at the devices again.
-const PAUSE: usize = 256;
+/// How long a processor that waits sleeps at most, before it looks at the devices again: a serial line keeps what comes
+/// in for a millisecond or so.
+const LOOK: Duration = Duration::from_micros(500);
 
 impl BareBoard {
     /// That of processor `number`, whose mailbox is there.
@@ -307,22 +330,33 @@ impl BareBoard {
         self.number
     }
 
-    /// Works on the devices until something is true; at most until the guest is to end.
-    fn work_until(&self, done: impl Fn() -> bool) {
+    /// Works on the devices until something is true, or until a time of the time-stamp counter; at most until the
+    /// guest is to end.
+    fn work_until(&self, time: u64, done: impl Fn() -> bool) {
+        let main = &self.main;
+        let latest = main.deadline.map_or(time, |deadline| deadline.min(time));
+        let done = || done() || time::ticks() >= latest || main.is_over();
+        let asleep = &main.asleep[self.number as usize];
         loop {
-            let more = self.main.process_all();
-            if done() || self.main.stopped() {
+            let more = main.process_all();
+            if done() {
                 return;
             }
             if more {
+                // Whoever else wants the devices gets them: their lock is not fair.
+                pause();
                 continue;
             }
-            // Whoever else wants the devices gets them: their lock is not fair.
-            for _ in 0..PAUSE {
-                if done() || self.main.stopped() {
-                    return;
-                }
-                core::hint::spin_loop();
+            // Whoever leaves news looks whether we sleep after that; so one of the two sees the other.
+            asleep.store(true, Ordering::SeqCst);
+            let over = done();
+            if !over {
+                let soon = time::ticks().saturating_add(time::in_ticks(LOOK));
+                sleep::doze_until(latest.min(soon));
+            }
+            asleep.store(false, Ordering::SeqCst);
+            if over {
+                return;
             }
         }
     }
@@ -350,9 +384,10 @@ impl Board for BareBoard {
 
     fn wake(&mut self, processor: u32) {
         if let Some(news) = self.main.news.get(processor as usize) {
-            news.store(true, Ordering::Release);
-            if let Some(bus) = &self.main.bus {
-                bus.send(processor, IPI);
+            news.store(true, Ordering::SeqCst);
+            match &self.main.bus {
+                Some(bus) => bus.send(processor, IPI),
+                None => self.main.rouse(processor),
             }
         }
     }
@@ -391,17 +426,21 @@ impl Board for BareBoard {
         while self.main.process(device) && !self.main.stopped() {}
     }
 
-    /// Nothing but a device's own doing, another processor, the line and the clock can bring news, so
-    /// it looks at all of them in turn.
+    /// Nothing but a device's own doing, another processor, the line and the clock can bring news: it looks at the
+    /// devices and sleeps in turn, and the others wake it.
     fn wait(&mut self, timeout: Option<Duration>) {
         let until = timeout.map_or(u64::MAX, |time| time::ticks().saturating_add(time::in_ticks(time)));
         let news = &self.main.news[self.number as usize];
-        self.work_until(|| news.swap(false, Ordering::Acquire) || time::ticks() >= until);
+        self.work_until(until, || news.swap(false, Ordering::SeqCst));
     }
 
     fn halt(&mut self) -> bool {
         let Some(bus) = &self.main.bus else { return false };
-        self.work_until(|| bus.calls(self.number, time::ticks()));
+        let due = match bus.due(self.number) {
+            0 => u64::MAX,
+            due => due,
+        };
+        self.work_until(due, || bus.calls(self.number, time::ticks()));
         true
     }
 

@@ -136,12 +136,10 @@ fn with_memory<B: Backend>(
     image: &Image<'static>,
 ) -> Result<Outcome, GuestError> {
     let name = &command.guest;
-    let bus = asks_for_interrupts(image).then(|| {
-        let (team, on) = (crew.team, command.on);
-        let wake = move |processor: u32| team.look_up(on + processor as usize);
-        Arc::new(Bus::new(command.cpus, Box::new(wake)))
-    });
-    let (main, preset) = Mainboard::new(ram, command, ramdisk, bus.clone())?;
+    let (team, on) = (crew.team, command.on);
+    let interrupt = move |processor: u32| team.look_up(on + processor as usize);
+    let bus = asks_for_interrupts(image).then(|| Arc::new(Bus::new(command.cpus, Box::new(interrupt))));
+    let (main, preset) = Mainboard::new(ram, command, ramdisk, bus.clone(), Box::new(interrupt))?;
     let main = Arc::new(main);
     let world = world(image, command, &preset)?;
     world.write_to(&ram)?;

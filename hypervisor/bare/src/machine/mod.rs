@@ -8,6 +8,7 @@
 //! | `descriptors`, `fault` | GDT, TSS and IDT, and what a fault of the hypervisor itself says |
 //! | `interrupts` | the controllers that would interrupt a guest, silenced |
 //! | `smp` | the other processors: found, started, given work |
+//! | `sleep` | how a processor waits |
 //! | `time`, `random` | the time-stamp counter, the date, random bytes |
 //! | `backend` | VMX or SVM |
 //! | `board`, `console`, `disk`, `balloon` | core's devices, and what is behind them here |
@@ -30,6 +31,7 @@ mod memory;
 mod processors;
 mod random;
 mod serial;
+mod sleep;
 mod smp;
 mod time;
 

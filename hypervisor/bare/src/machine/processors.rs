@@ -31,7 +31,8 @@ use super::Job;
 use super::backend::{Backend, Report};
 use super::board::{BareBoard, Mainboard};
 use super::debug::say;
-use super::smp::{doze, pause};
+use super::sleep;
+use super::smp::pause;
 
 /// The processors of a guest beyond its first.
 pub(super) struct Processors {
@@ -204,7 +205,7 @@ impl Processors {
             if let Some(begin) = other.begin.lock().take() {
                 return Some(begin);
             }
-            doze(self.crew.memory);
+            sleep::doze();
         }
     }
 
