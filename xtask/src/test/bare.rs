@@ -317,6 +317,7 @@ pub(super) fn run() -> Result<String> {
     found.extend(together::run(&chiton)?);
     found.extend(shown::run()?);
     found.extend(together::several(&chiton)?);
+    found.extend(together::stacks()?);
     found.extend(refusals::run()?);
     examples::run()?;
     if found.is_empty() {

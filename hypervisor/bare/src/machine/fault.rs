@@ -12,7 +12,7 @@ use x86_64::registers::control::Cr2;
 use x86_64::structures::idt::{Entry, InterruptDescriptorTable};
 
 use super::debug::say;
-use super::end;
+use super::{end, stacks};
 
 /// The stack as the stubs leave it: the general registers, then what the processor pushed (SDM
 /// volume 3A, section 7.14.2).
@@ -116,6 +116,9 @@ pub(super) fn fill(idt: &mut InterruptDescriptorTable, stack: u16) {
     }
 }
 
+/// The vector of the page fault.
+const PAGE_FAULT: u64 = 14;
+
 extern "C" fn report(frame: &Frame) -> ! {
     say!(
         "error: the hypervisor met {}, error code {:#x}, at {:#x}",
@@ -123,6 +126,9 @@ extern "C" fn report(frame: &Frame) -> ! {
         frame.error_code,
         frame.rip
     );
+    if frame.vector == PAGE_FAULT && stacks::is_below_one(Cr2::read_raw()) {
+        say!("  the stack of this processor is used up: what lies below it is not mapped");
+    }
     say!(
         "  cs {:#x}  rflags {:#x}  rsp {:#x}  ss {:#x}  cr2 {:#x}",
         frame.cs,

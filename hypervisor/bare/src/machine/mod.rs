@@ -8,6 +8,7 @@
 //! | `descriptors`, `fault` | GDT, TSS and IDT, and what a fault of the hypervisor itself says |
 //! | `interrupts` | the controllers that would interrupt a guest, silenced |
 //! | `smp` | the other processors: found, started, given work |
+//! | `stacks` | the stacks of processors, and what is below them: nothing |
 //! | `sleep` | how a processor waits |
 //! | `time`, `random` | the time-stamp counter, the date, random bytes |
 //! | `backend` | VMX or SVM |
@@ -33,6 +34,7 @@ mod random;
 mod serial;
 mod sleep;
 mod smp;
+mod stacks;
 mod time;
 
 use alloc::boxed::Box;
@@ -69,6 +71,7 @@ entry_point!(start, config = &CONFIG);
 
 fn start(info: &'static mut BootInfo) -> ! {
     descriptors::load();
+    stacks::note_first(info);
     interrupts::silence();
     let emulated = debug::is_there();
     serial::init(emulated);
@@ -206,8 +209,14 @@ impl With for &'static All {
     }
 }
 
+/// The example that is none of a backend's: the hypervisor itself uses its stack up, and says so.
+const USE_UP: &str = "stack-overflow";
+
 /// Runs an example of the backend instead of a guest; returns the status for it.
 fn example<B: Backend>(backend: &B, memory: &Memory, name: &str, bytes: u64) -> Result<u8, Box<dyn Error>> {
+    if name == USE_UP {
+        stacks::use_up(0);
+    }
     let went_well = memory.lend(bytes, |ram| backend.example(name, ram))??;
     Ok(if went_well { 0 } else { status::FAILED })
 }

@@ -36,12 +36,9 @@ use super::debug::say;
 use super::descriptors;
 use super::fault::LOOK_UP;
 use super::memory::Memory;
-use super::sleep;
-use super::time;
+use super::{sleep, stacks, time};
 use trampoline::{Begin, Trampoline};
 
-/// Stack of a processor, in bytes.
-const STACK: usize = 128 << 10;
 /// What has to pass between INIT and start-up, and after start-up until it may be repeated (SDM volume
 /// 3A, section 10.4.4.1).
 const AFTER_INIT: Duration = Duration::from_millis(10);
@@ -146,8 +143,11 @@ impl<W: Work + 'static> Team<W> {
         if others.len() >= MAX {
             say!("warning: of {} processors {MAX} are used", others.len() + 1);
         }
+        let count = others.len().min(MAX - 1);
+        // Before the trampoline, which begins with a copy of the tables' root.
+        let end_of_stack = stacks::map(memory, count).ok_or(SmpError::NoMemory)?;
         let trampoline = Trampoline::new(memory, low_page(info).ok_or(SmpError::NoLowPage)?)?;
-        for identity in others.into_iter().take(MAX - 1) {
+        for (number, identity) in others.into_iter().take(count).enumerate() {
             let member: &'static Member<W> = Box::leak(Box::new(Member {
                 identity,
                 memory,
@@ -156,7 +156,7 @@ impl<W: Work + 'static> Team<W> {
                 work: Mutex::new(None),
             }));
             let page = trampoline.prepare(&Begin {
-                stack: new_stack()?,
+                stack: end_of_stack(number),
                 entry: begin::<W>,
                 argument: core::ptr::from_ref(member) as u64,
             });
@@ -296,16 +296,6 @@ fn control_registers() -> [u64; 3] {
         tables.start_address().as_u64() | u64::from(flags),
         Cr4::read_raw(),
     ]
-}
-
-/// The end of a new stack, which is kept for ever.
-fn new_stack() -> Result<*mut u8, SmpError> {
-    let mut stack: Vec<u128> = Vec::new();
-    stack
-        .try_reserve_exact(STACK / size_of::<u128>())
-        .map_err(|_| SmpError::NoMemory)?;
-    let start = stack.leak().as_mut_ptr().cast::<u8>();
-    Ok(start.wrapping_add(STACK))
 }
 
 /// The identities of all processors.
