@@ -27,7 +27,7 @@ const MAX_LENGTH: usize = 64 << 10;
 /// The most processors that are used.
 pub const MAX_PROCESSORS: usize = 32;
 /// The most guests of one file.
-const MAX_GUESTS: usize = 64;
+const MAX_GUESTS: usize = 128;
 
 /// What to do with one guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,10 @@ pub struct Command {
     pub ring: Option<Ring>,
     /// Its disks: files of the ramdisk.
     pub disks: Vec<Disk>,
+    /// Its folders: files of the ramdisk, each an archive. The guest knows them by the last part of the file's name.
+    pub folders: Vec<String>,
+    /// How much memory the host would like to have in its balloon, in bytes; `None` for no balloon.
+    pub balloon: Option<u64>,
     /// Whether the serial line is its input; without it, its input ends at once.
     pub input: bool,
     /// How long it may run.
@@ -114,6 +118,8 @@ impl Command {
             memory: DEFAULT_MEMORY,
             ring: None,
             disks: Vec::new(),
+            folders: Vec::new(),
+            balloon: None,
             input: false,
             timeout: None,
             on: 0,
@@ -185,7 +191,7 @@ pub enum CommandError {
 }
 
 /// The keys, for people.
-const KEYS: &str = "guest, arg, env, memory, ring, disk, input, timeout, on, cpus, log, exits, trace, vmcs, controls, check, \
+const KEYS: &str = "guest, arg, env, memory, ring, disk, folder, balloon, input, timeout, on, cpus, log, exits, trace, vmcs, controls, check, \
                     walk, pages, ept-ad, misconfigure, virtual-apic";
 
 /// Reads a command file.
@@ -262,9 +268,14 @@ fn set(command: &mut Command, line: usize, key: &str, value: &str) -> Result<(),
             command.disks.push(Disk { file, read_only });
             return Ok(());
         }
+        "folder" => return push(&mut command.folders, value),
         "memory" => match size(value) {
             Some(bytes) => return store(&mut command.memory, bytes),
             None => "a size such as 16M",
+        },
+        "balloon" => match size(value).or_else(|| (value == "0").then_some(0)) {
+            Some(bytes) => return store(&mut command.balloon, Some(bytes)),
+            None => "0 or a size such as 8M",
         },
         "ring" => match value {
             "0" => return store(&mut command.ring, Some(Ring::Kernel)),
@@ -421,8 +432,8 @@ mod tests {
 
     #[test]
     fn every_key_is_taken_in() {
-        let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\n\
-                    input=serial\ntimeout=200ms\non=1\ncpus=2\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
+        let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\nfolder=f/src\n\
+                    balloon=8M\ninput=serial\ntimeout=200ms\non=1\ncpus=2\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
                     walk=0x200000\nwalk=4096\npages=4k\nept-ad=0\n\
                     misconfigure=1\nvirtual-apic=0\nx-pml=1\n";
         let [command] = &parse(text.as_bytes()).unwrap()[..] else {
@@ -439,6 +450,8 @@ mod tests {
             memory: 64 << 20,
             ring: Some(Ring::Kernel),
             disks: vec![disk("d/a", true), disk("d/b", false)],
+            folders: vec!["f/src".into()],
+            balloon: Some(8 << 20),
             input: true,
             timeout: Some(Duration::from_millis(200)),
             on: 1,
@@ -507,6 +520,8 @@ mod tests {
             "memory=99999999999G",
             "memory=5",
             "ring=1",
+            "balloon=5",
+            "balloon=",
             "input=file",
             "timeout=soon",
             "on=32",

@@ -6,4 +6,6 @@ extern crate alloc;
 pub mod acpi;
 pub mod calendar;
 pub mod command;
+pub mod folder;
 pub mod ramdisk;
+pub mod ustar;

@@ -1,12 +1,4 @@
-//! The ramdisk: a ustar archive (POSIX.1-1988, section 10.1.1), of which files are found by their
-//! names.
-//!
-//! ```text
-//!   header, 512 bytes   0 name   124 size, octal   148 checksum   156 type   257 "ustar"
-//!   content, in whole blocks of 512 bytes
-//!   …
-//!   two blocks of zeros
-//! ```
+//! The ramdisk: a [ustar](crate::ustar) archive, of which files are found by their names.
 //!
 //! The format guards headers alone. So the file [`CHECKSUMS`] has a line for each of the others, its
 //! CRC-32 and its name, and a file that differs is not given out.
@@ -15,16 +7,13 @@ use alloc::string::{String, ToString};
 
 use thiserror::Error;
 
+use crate::ustar::{Entries, Kind, UstarError};
+
 /// The file of checksums: lines of eight hexadecimal digits, two spaces, a name.
 pub const CHECKSUMS: &str = "checksums";
 
-/// Headers and contents begin at multiples of this.
-const BLOCK: usize = 512;
-/// The longest name: what is longer needs a prefix, and nobody makes such names for us.
-const NAME: usize = 100;
-
 /// What to do about any of it.
-const AGAIN: &str = "make the image again with `cargo xtask image`";
+pub(crate) const AGAIN: &str = "make the image again with `cargo xtask image`";
 
 /// Why an archive is none, or a file of it is not given out.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -32,25 +21,9 @@ pub enum RamdiskError {
     /// No boot loader brought one.
     #[error("the boot loader has brought no ramdisk: {AGAIN}")]
     Missing,
-    /// A header's sum is not the one it states.
-    #[error("the ramdisk is damaged: the checksum of the header at byte {0} is wrong; {AGAIN}")]
-    Checksum(usize),
-    /// A header without the word `ustar`.
-    #[error("the ramdisk is no ustar archive: the header at byte {0} is of another kind; {AGAIN}")]
-    Kind(usize),
-    /// A content that goes on beyond the archive.
-    #[error(
-        "the ramdisk is damaged: the file at byte {at} is to have {size} bytes, and the archive ends before; {AGAIN}"
-    )]
-    Short {
-        /// Where its header is.
-        at: usize,
-        /// What the header says.
-        size: u64,
-    },
-    /// It does not end with a block of zeros.
-    #[error("the ramdisk is damaged: it ends at byte {0}, without a mark of its end; {AGAIN}")]
-    NoEnd(usize),
+    /// It is no archive.
+    #[error("the ramdisk is damaged: {0}; {AGAIN}")]
+    Archive(#[from] UstarError),
     /// It does not tell what its files should be.
     #[error("the ramdisk has no file `checksums`, by which damage is found: {AGAIN}")]
     NoChecksums,
@@ -91,24 +64,19 @@ impl<'a> Ramdisk<'a> {
     ///
     /// [`RamdiskError`].
     pub fn open(bytes: &'a [u8]) -> Result<Self, RamdiskError> {
-        let mut at = 0;
-        while let Some((_, next)) = entry(bytes, at)? {
-            at = next;
-        }
+        Entries::of(bytes).try_for_each(|entry| entry.map(|_| ()))?;
         Ok(Self { bytes })
     }
 
     /// The files, in their order. What is no regular file is left out.
     pub fn files(&self) -> impl Iterator<Item = File<'a>> + use<'a> {
-        let bytes = self.bytes;
-        let mut at = 0;
-        let entries = core::iter::from_fn(move || {
-            // `open` has seen that there is no error.
-            let (file, next) = entry(bytes, at).ok().flatten()?;
-            at = next;
-            Some(file)
-        });
-        entries.flatten()
+        // `open` has seen that there is no error.
+        let entries = Entries::of(self.bytes).flatten();
+        let files = entries.filter(|entry| entry.kind == Kind::File && entry.prefix.is_empty());
+        files.map(|entry| File {
+            name: entry.name,
+            content: entry.content,
+        })
     }
 
     /// The content of the first file of this name, as it was written; `None` if there is no such file.
@@ -147,56 +115,14 @@ fn stated(checksums: &[u8], name: &str) -> Option<u32> {
     })
 }
 
-/// The file whose header is at byte `at`, if it is a regular one, and where the next header is;
-/// `None` at the archive's end.
-fn entry(bytes: &[u8], at: usize) -> Result<Option<(Option<File<'_>>, usize)>, RamdiskError> {
-    let header = bytes.get(at..at + BLOCK).ok_or(RamdiskError::NoEnd(at))?;
-    if header.iter().all(|byte| *byte == 0) {
-        return Ok(None);
-    }
-    if &header[257..262] != b"ustar" {
-        return Err(RamdiskError::Kind(at));
-    }
-    if octal(&header[148..156]) != Some(sum(header)) {
-        return Err(RamdiskError::Checksum(at));
-    }
-    let size = octal(&header[124..136]).ok_or(RamdiskError::Kind(at))?;
-    let short = RamdiskError::Short { at, size };
-    let start = at + BLOCK;
-    let end = usize::try_from(size).ok().and_then(|size| start.checked_add(size));
-    let content = end.and_then(|end| bytes.get(start..end)).ok_or(short)?;
-    let name = header[..NAME].split(|byte| *byte == 0).next().unwrap_or_default();
-    // 0 and an old NUL are regular files.
-    let file = matches!(header[156], b'0' | 0).then_some(File { name, content });
-    Ok(Some((file, (start + content.len()).next_multiple_of(BLOCK))))
-}
-
-/// A number in octal digits, with spaces before it and a space or NUL behind it.
-fn octal(field: &[u8]) -> Option<u64> {
-    let digits = field.trim_ascii_start();
-    let end = digits.iter().position(|byte| matches!(byte, b' ' | 0));
-    let digits = &digits[..end.unwrap_or(digits.len())];
-    let mut value: u64 = 0;
-    for digit in digits {
-        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 8)?;
-        value = value.checked_mul(8)?.checked_add(digit.into())?;
-    }
-    Some(value)
-}
-
-/// The sum of a header's bytes, its own field taken for spaces.
-fn sum(header: &[u8]) -> u64 {
-    let bytes = header.iter().enumerate();
-    bytes
-        .map(|(i, byte)| u64::from(if (148..156).contains(&i) { b' ' } else { *byte }))
-        .sum()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Headers and contents begin at multiples of this.
+    const BLOCK: usize = 512;
 
     /// With checksums.
     fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -274,22 +200,25 @@ mod tests {
     fn a_changed_header_is_a_wrong_checksum() {
         let mut bytes = archive(&[("a", b""), ("command", b"guest=a\n")]);
         bytes[BLOCK] ^= 1;
-        assert_eq!(Ramdisk::open(&bytes).unwrap_err(), RamdiskError::Checksum(BLOCK));
+        assert_eq!(Ramdisk::open(&bytes).unwrap_err(), UstarError::Checksum(BLOCK).into());
     }
 
     #[test]
     fn an_archive_that_was_cut_short_is_refused() {
         let bytes = plain_archive(&[("command", b"guest=a\n")]);
-        let cut = |len: usize| Ramdisk::open(&bytes[..len]).unwrap_err();
-        assert_eq!(cut(0), RamdiskError::NoEnd(0));
-        assert_eq!(cut(512 + 7), RamdiskError::Short { at: 0, size: 8 });
-        assert_eq!(cut(1024), RamdiskError::NoEnd(1024));
+        let cut = |len: usize| match Ramdisk::open(&bytes[..len]) {
+            Err(RamdiskError::Archive(error)) => error,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(cut(0), UstarError::NoEnd(0));
+        assert_eq!(cut(512 + 7), UstarError::Short { at: 0, size: 8 });
+        assert_eq!(cut(1024), UstarError::NoEnd(1024));
     }
 
     #[test]
     fn another_kind_of_file_is_no_archive() {
         let error = Ramdisk::open(&[b'x'; 1024]).unwrap_err();
-        assert_eq!(error, RamdiskError::Kind(0));
+        assert_eq!(error, UstarError::Kind(0).into());
         assert!(error.to_string().contains("is no ustar archive"), "{error}");
     }
 

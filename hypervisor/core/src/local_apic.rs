@@ -78,9 +78,16 @@ impl Message {
     }
 }
 
-/// The local APIC of one processor.
+/// The local APIC of the processor that uses this. Where all processors have been switched to the same mode, their
+/// registers are at the same place, and one value serves all.
 #[derive(Debug)]
 pub struct LocalApic(Registers);
+
+// SAFETY: the registers are no memory of this program's: they are read and written as wholes, and each processor
+// reaches its own.
+unsafe impl Send for LocalApic {}
+// SAFETY: as above.
+unsafe impl Sync for LocalApic {}
 
 #[derive(Debug)]
 enum Registers {

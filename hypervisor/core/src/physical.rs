@@ -110,6 +110,21 @@ impl GuestRam {
         pieces.into_iter().filter(|piece| piece.bytes > 0)
     }
 
+    /// The guest-physical address of what a window shows; `None` if it is no window of this memory.
+    #[must_use]
+    pub fn address(&self, window: &Window<'_>) -> Option<u64> {
+        let offset = window.as_ptr().addr().checked_sub(self.mapped.addr().get())?;
+        self.at(offset as u64)
+    }
+
+    /// The guest-physical address of the byte that lies so far from the block's beginning.
+    fn at(&self, offset: u64) -> Option<u64> {
+        let place = self.physical.checked_add(offset)?;
+        let mut pieces = self.pieces();
+        let piece = pieces.find(|piece| (piece.physical..piece.physical + piece.bytes).contains(&place))?;
+        Some(place - piece.physical + piece.guest)
+    }
+
     /// The piece that holds a guest-physical address, if memory is there.
     #[must_use]
     pub fn piece(&self, guest: u64) -> Option<RamPiece> {
@@ -177,6 +192,11 @@ mod tests {
         assert!(ram.window(8193, 0).is_none());
         assert!(ram.window(u64::MAX, 1).is_none());
         assert!(ram.window(map::HIGH_MEMORY, 1).is_none());
+        assert_eq!(ram.address(&ram.window(4096, 8).unwrap()), Some(4096));
+        let other = memory.as_mut_ptr().wrapping_add(1024).cast();
+        // SAFETY: of no bytes.
+        let other = unsafe { Window::new(NonNull::new(other).unwrap(), 0) };
+        assert_eq!(ram.address(&other), None);
         ram.window(4096, 3).unwrap().write(0, b"abc");
         assert_eq!(memory[512].to_le_bytes()[..3], *b"abc");
     }
@@ -196,6 +216,10 @@ mod tests {
         assert_eq!(ram.piece(map::HIGH_MEMORY + 4095), Some(high));
         assert_eq!(ram.piece(map::HIGH_MEMORY + 4096), None);
         assert_eq!(ram.piece(map::DEVICES), None);
+        assert_eq!(ram.at(map::LOW_MEMORY_END - 1), Some(map::LOW_MEMORY_END - 1));
+        assert_eq!(ram.at(map::LOW_MEMORY_END + 1), Some(map::HIGH_MEMORY + 1));
+        assert_eq!(ram.at(map::LOW_MEMORY_END + 4096), None);
+        assert_eq!(ram.at(u64::MAX), None);
     }
 
     #[test]

@@ -1,12 +1,20 @@
 //! What a guest on bare metal can reach: its memory, mapped when it is first touched, and the way
 //! from its linear addresses to the bytes.
 
+mod given_back;
+#[cfg(test)]
+mod tests;
+
+use alloc::sync::Arc;
+
 use chiton_shared::map::PAGE;
 use chiton_shared::memory::{GuestMemory, Window};
 
 use crate::explain::{WalkEnd, walk};
 use crate::paging::{self, Format, MemoryType, Mtrrs, Page, Rights, Size, Table};
 use crate::physical::{GuestRam, Physical};
+
+pub use given_back::GivenBack;
 
 /// The memory of one guest, in the format of this processor's second-level tables.
 pub struct Space<F: Format> {
@@ -16,6 +24,8 @@ pub struct Space<F: Format> {
     pub table: Table<'static, F>,
     largest: Size,
     types: Option<Mtrrs>,
+    /// What the guest gives back, and which of its processors has these tables.
+    given_back: Option<(Arc<GivenBack>, u32)>,
 }
 
 /// What the guest has touched.
@@ -72,6 +82,7 @@ impl<F: Format> Space<F> {
             table,
             largest,
             types: None,
+            given_back: None,
         })
     }
 
@@ -81,6 +92,28 @@ impl<F: Format> Space<F> {
     pub fn with_types(mut self, mtrrs: Mtrrs) -> Self {
         self.types = Some(mtrrs);
         self
+    }
+
+    /// With memory that the guest can give back, and the number of its processor that has these tables.
+    #[must_use]
+    pub fn with_given_back(mut self, given_back: Option<(Arc<GivenBack>, u32)>) -> Self {
+        self.given_back = given_back;
+        self
+    }
+
+    /// Takes out of the tables what the guest has given back since the last time: it is mapped again when it is
+    /// touched. `forget` makes the processor forget what it remembers of the tables, where that is needed.
+    ///
+    /// A piece of a large page stays when there is no page for the table that would map the rest. The guest cannot
+    /// tell: it finds zeros either way.
+    pub fn take_out(&mut self, mut forget: impl FnMut(u64)) {
+        let Some((given_back, processor)) = &self.given_back else {
+            return;
+        };
+        for range in given_back.take(*processor) {
+            let change = self.table.unmap(range.start, range.end - range.start);
+            let _ = change.settle(&mut forget);
+        }
     }
 
     /// Where a guest-physical address lies in the host's memory, if it is memory.

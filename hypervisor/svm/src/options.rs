@@ -1,9 +1,11 @@
 //! What whoever runs a guest decides.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use chiton_core::apic::GuestApic;
 use chiton_core::paging::Size;
+use chiton_core::space::GivenBack;
 
 use crate::trace::Trace;
 
@@ -21,6 +23,8 @@ pub struct Options {
     pub check: bool,
     /// The local APIC of the guest's processor; `None` for a guest without interrupts.
     pub apic: Option<GuestApic>,
+    /// Memory that the guest gives back, and which of its processors this is; `None` for a guest without a balloon.
+    pub given_back: Option<(Arc<GivenBack>, u32)>,
     /// Sees each exit, before it is handled.
     pub trace: Option<Tracer>,
 }
@@ -32,6 +36,7 @@ impl Default for Options {
             largest_page: Size::Huge,
             check: false,
             apic: None,
+            given_back: None,
             trace: None,
         }
     }

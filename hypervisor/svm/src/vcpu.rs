@@ -85,6 +85,7 @@ impl SvmVcpu {
         let host = Vmcb::new(physical)?;
         let fpu = Fpu::new(physical, processor.cpuid.avx())?;
         let space = Space::new(physical, processor.npt, ram, options.largest_page)?;
+        let space = space.with_given_back(options.given_back.take());
         let maps = Maps::new(physical)?;
         let asid = processor.take_asid()?;
         setup::controls(&mut vmcb, &maps, asid, space.table.pointer());
@@ -231,6 +232,9 @@ impl SvmVcpu {
             if !self.prepare_interrupts() {
                 return Ok(Next::Halt);
             }
+            let mut stale = false;
+            self.space.take_out(|_| stale = true);
+            self.forget |= stale;
             self.prepare();
             if self.options.check {
                 let broken = self.check();

@@ -5,6 +5,7 @@
 //! | after VMXON | both, of everything | 30.4.3.3: what an earlier user of VMX left may be remembered still |
 //! | a vCPU gets an EPTP whose root page was another's | INVEPT of this EPTP | 30.4.3.4: translations are kept by EPTP, and the page may have been a root before |
 //! | an EPT entry loses rights, moves, changes its type or is split | INVEPT of this EPTP | 30.4.3.4; `core::paging` says when, by `Change::settle` |
+//! | the guest gives memory back (`memory::take_out`) | INVEPT of this EPTP, once for each range of which something is mapped | 30.4.3.4, as above: entries lose all rights, and large pages are split |
 //! | an EPT entry becomes present, or gains rights | nothing | 30.4.3.4: what is not present is not remembered, and a violation makes the processor forget |
 //! | a vCPU gets a VPID | INVVPID of this VPID | 30.4.3.3: the VPID may have been another's |
 //! | the hypervisor changes the guest's CR0.PG, CR0.WP, CR4.PAE …, CR3 or EFER for it | INVVPID of this VPID | 30.4.3.1: a guest's own write would have done it; nobody else does |

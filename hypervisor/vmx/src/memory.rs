@@ -28,7 +28,9 @@ pub(crate) fn new(processor: &Processor, ram: GuestRam, options: &Options) -> Re
     let space = Space::new(processor.physical, format, ram, largest)?;
     // What an earlier root at the same address has left is remembered under the same EPTP.
     invalidate::ept(capabilities, space.table.pointer())?;
-    let mut space = space.with_types(processor.mtrrs.clone());
+    let mut space = space
+        .with_types(processor.mtrrs.clone())
+        .with_given_back(options.given_back.clone());
     if options.misconfigure {
         misconfigure(&mut space, processor)?;
     }
@@ -62,6 +64,17 @@ pub(crate) fn demand(space: &mut Space<Ept>, processor: &Processor, address: u64
     let forget = |eptp| outcome = invalidate::ept(&processor.capabilities, eptp);
     let demand = space.demand(address, forget)?;
     outcome.map(|()| demand)
+}
+
+/// Takes out of EPT what the guest has given back.
+pub(crate) fn take_out(space: &mut Space<Ept>, processor: &Processor) -> Result<(), Error> {
+    let mut outcome = Ok(());
+    space.take_out(|eptp| {
+        if outcome.is_ok() {
+            outcome = invalidate::ept(&processor.capabilities, eptp);
+        }
+    });
+    outcome
 }
 
 /// Ends a change of EPT: has this processor forget what the change asks to forget.

@@ -1,9 +1,11 @@
 //! What whoever runs a guest decides.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use chiton_core::apic::GuestApic;
 use chiton_core::paging::Size;
+use chiton_core::space::GivenBack;
 
 use crate::trace::Trace;
 
@@ -36,6 +38,8 @@ pub struct Options {
     pub apic: Option<GuestApic>,
     /// Whether the processor has the registers of that APIC and delivers its interrupts, where it can.
     pub virtual_apic: bool,
+    /// Memory that the guest gives back, and which of its processors this is; `None` for a guest without a balloon.
+    pub given_back: Option<(Arc<GivenBack>, u32)>,
     /// Sees each exit, before it is handled.
     pub trace: Option<Tracer>,
 }
@@ -53,6 +57,7 @@ impl Default for Options {
             virtualization_exceptions: None,
             apic: None,
             virtual_apic: true,
+            given_back: None,
             trace: None,
         }
     }

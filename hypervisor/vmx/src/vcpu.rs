@@ -286,6 +286,7 @@ impl VmxVcpu {
             if !self.prepare_interrupts()? {
                 return Ok(Next::Halt);
             }
+            memory::take_out(&mut self.space, &self.processor)?;
             let reason = match self.enter()? {
                 Entered::Exited(reason) => reason,
                 Entered::Foreseen(broken) => {

@@ -9,6 +9,7 @@
 
 mod bochs;
 mod emulator;
+mod folder;
 mod image;
 mod qemu;
 mod ramdisk;
@@ -26,6 +27,7 @@ use crate::{
 };
 pub(crate) use bochs::Model;
 pub(crate) use emulator::{Input, Machine};
+pub(crate) use folder::Folder;
 use image::Kind;
 pub(crate) use qemu::Processor;
 use ramdisk::Ramdisk;
@@ -72,6 +74,10 @@ pub(crate) struct ImageArgs {
     /// A disk: a copy of this file, on the image's ramdisk; with :ro behind it read-only. May be given several times.
     #[arg(long, value_name = "PATH[:ro]")]
     disk: Vec<String>,
+    /// A folder whose files the guest can read, under the folder's own name: a copy of it as it is now, on the image's
+    /// ramdisk. May be given several times.
+    #[arg(long, value_name = "PATH[:ro]")]
+    folder: Vec<String>,
     /// A line for its `command` file, such as `memory=64M` or `exits=1`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -104,6 +110,13 @@ pub(crate) struct RunArgs {
     /// at its end. May be given several times.
     #[arg(long, value_name = "PATH[:ro]")]
     disk: Vec<String>,
+    /// A folder whose files the guest can read, under the folder's own name: a copy of it as it is now, on the image's
+    /// ramdisk. May be given several times.
+    #[arg(long, value_name = "PATH[:ro]")]
+    folder: Vec<String>,
+    /// A balloon, by which the guest can give memory back; with SIZE, how much the host would like to have.
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    balloon: Option<String>,
     /// How long the guest may run, such as `5s` or `200ms`.
     #[arg(long, value_name = "TIME")]
     timeout: Option<String>,
@@ -166,7 +179,7 @@ impl ShowArgs {
 ///
 /// If something does not build.
 pub(crate) fn image(args: &ImageArgs, arguments: &[String]) -> Result<()> {
-    let ramdisk = ramdisk(&args.app, &args.set, &args.disk, arguments, 1)?;
+    let ramdisk = ramdisk(&args.app, &args.set, (&args.disk, &args.folder), arguments, 1)?;
     for kind in [Kind::Bios, Kind::Uefi] {
         let image = image::make(kind, Some(&ramdisk), "chiton")?;
         println!("{}: {}", kind.named(), image.display());
@@ -282,7 +295,7 @@ pub(crate) fn ramdisk_with(files: &[(String, Vec<u8>)], command: Option<&[String
 ///
 /// If something does not build, or the machine does not start.
 pub(crate) fn guest(app: &str, set: &[String], arguments: &[String], machine: Emulated) -> Result<Machine> {
-    let ramdisk = ramdisk(app, set, &[], arguments, 1)?;
+    let ramdisk = ramdisk(app, set, (&[], &[]), arguments, 1)?;
     machine.boot(&image::make(Kind::Bios, Some(&ramdisk), "guest")?)
 }
 
@@ -306,12 +319,14 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
         ));
     }
     let timeout = args.timeout.iter().map(|time| format!("timeout={time}"));
+    let balloon = args.balloon.iter().map(|size| format!("balloon={size}"));
     let set: Vec<_> = args
         .set
         .iter()
         .cloned()
         .chain(args.show.lines())
         .chain(timeout)
+        .chain(balloon)
         .collect();
     let example = args.example.as_deref().or(args.prove.then_some("prove"));
     let (ramdisk, what) = match example {
@@ -321,7 +336,7 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
             let first = ["input=serial".into(), format!("cpus={}", args.cpus)];
             let set: Vec<_> = first.into_iter().chain(set).collect();
             (
-                ramdisk(&args.app, &set, &args.disk, arguments, args.on_each)?,
+                ramdisk(&args.app, &set, (&args.disk, &args.folder), arguments, args.on_each)?,
                 args.app.as_str(),
             )
         }
@@ -360,12 +375,18 @@ fn example_ramdisk(names: &[&str], set: &[String]) -> Result<Vec<u8>> {
     ramdisk.finish()
 }
 
-/// The ramdisk for one guest, on each of so many processors, and its disks.
-fn ramdisk(app: &str, set: &[String], disks: &[String], arguments: &[String], processors: u32) -> Result<Vec<u8>> {
+/// The ramdisk for one guest, on each of so many processors, and its disks and folders.
+fn ramdisk(
+    app: &str,
+    set: &[String],
+    (disks, folders): (&[String], &[String]),
+    arguments: &[String],
+    processors: u32,
+) -> Result<Vec<u8>> {
     let guest = guests::resolve(app)?;
     let mut ramdisk = Ramdisk::default();
     let name = ramdisk.guest(&guest)?;
-    let mut of_disks = Vec::new();
+    let mut of_files = Vec::new();
     for (number, disk) in disks.iter().enumerate() {
         let (path, ro) = match disk.strip_suffix(":ro") {
             Some(path) => (path, ":ro"),
@@ -375,12 +396,25 @@ fn ramdisk(app: &str, set: &[String], disks: &[String], arguments: &[String], pr
         // Two disks may have the same name, in different folders.
         let file = format!("disks/{number}");
         ramdisk.add(&file, &content)?;
-        of_disks.push(format!("disk={file}{ro}"));
+        of_files.push(format!("disk={file}{ro}"));
+    }
+    let mut names: Vec<String> = Vec::new();
+    for folder in folders {
+        let Folder { name, archive } = Folder::pack(folder)?;
+        if names.contains(&name) {
+            return Err(Error::Usage(format!(
+                "two folders are called {name}, and the guest could not tell them apart: rename one"
+            )));
+        }
+        let file = format!("folders/{name}");
+        ramdisk.add(&file, &archive)?;
+        of_files.push(format!("folder={file}"));
+        names.push(name);
     }
     let mut lines = Vec::new();
     for processor in 0..processors {
         lines.push(format!("guest={name}"));
-        lines.extend(of_disks.iter().cloned());
+        lines.extend(of_files.iter().cloned());
         lines.extend(set.iter().cloned());
         if processor > 0 {
             // There is one line to type on.

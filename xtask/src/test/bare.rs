@@ -11,6 +11,7 @@ mod together;
 use std::{
     fs,
     io::Write,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Mutex,
@@ -32,10 +33,16 @@ const TIMEOUTS: [&str; 2] = ["1s", "100ms"];
 
 /// The disk that guests get: no times and no names are in it.
 const DISK: &str = "disks/numbers";
+/// The folder that guests get.
+const FOLDER: &str = "folders/words";
 /// What bare metal alone has to say of a guest that has written to its disk.
 const LOST: &str = " was kept in memory, and is lost now";
 /// What bare metal alone has to say of its processors.
 const PROCESSORS: &str = " processors";
+/// What bare metal alone has to say of a balloon.
+const BALLOON: &str = "the balloon";
+/// How much is wanted of each balloon.
+const WANTED: &str = "8M";
 /// The machines that run all guests: one of VMX and one of SVM first, whose exits are counted.
 const MACHINES: [Emulated; 4] = [
     Emulated::Bochs(Model::SkylakeX),
@@ -51,6 +58,10 @@ struct Run {
     words: &'static [&'static str],
     /// Whether it has the disk.
     disk: bool,
+    /// Whether it has the folder.
+    folder: bool,
+    /// Whether it has a balloon.
+    balloon: bool,
     /// Whether its exits are counted.
     exits: bool,
     /// Its input; none is an end at once.
@@ -69,6 +80,8 @@ const fn run_of(words: &'static [&'static str]) -> Run {
     Run {
         words,
         disk: false,
+        folder: false,
+        balloon: false,
         exits: false,
         input: None,
         endless: false,
@@ -89,6 +102,16 @@ const fn attack(words: &'static [&'static str]) -> Run {
 impl Run {
     const fn with_disk(mut self) -> Self {
         self.disk = true;
+        self
+    }
+
+    const fn with_folder(mut self) -> Self {
+        self.folder = true;
+        self
+    }
+
+    const fn with_balloon(mut self) -> Self {
+        self.balloon = true;
         self
     }
 
@@ -131,7 +154,7 @@ const EVERY_BYTE: [u8; 256] = {
 };
 
 /// None of them asks what only one of the machines has.
-const RUNS: [Run; 57] = [
+const RUNS: [Run; 71] = [
     run_of(&["hello", "Anna", "Otto"]),
     run_of(&["compute", "1"]),
     run_of(&["exits", "100"]).counted(),
@@ -141,6 +164,20 @@ const RUNS: [Run; 57] = [
     run_of(&["disk", "read", "0", "192"]).with_disk(),
     run_of(&["disk", "write", "7", "9"]).with_disk(),
     run_of(&["disk", "read", "190", "4"]).with_disk(),
+    run_of(&["grep", "needle"]).with_folder(),
+    run_of(&["grep", "needle", "words/sub/two"]).with_folder(),
+    run_of(&["grep", "needle", "words/none"]).with_folder(),
+    run_of(&["grep", "haystack"]).with_folder(),
+    run_of(&["grep", "needle"]),
+    run_of(&["files", "list", "words"]).with_folder(),
+    run_of(&["files", "read", "words/many"]).with_folder(),
+    run_of(&["files", "read", "words/link"]).with_folder(),
+    run_of(&["files", "read", "words/sub"]).with_folder(),
+    run_of(&["files", "write", "words/new", "x"]).with_folder(),
+    run_of(&["files", "rename", "words/many", "words/sub/many"]).with_folder(),
+    run_of(&["files", "remove", "words/none"]).with_folder(),
+    run_of(&["balloon", "4"]).with_balloon(),
+    run_of(&["balloon"]),
     run_of(&["cat"]),
     run_of(&["cat"]).with_input(b"hi\n"),
     run_of(&["cat"]).with_input(&EVERY_BYTE),
@@ -280,6 +317,7 @@ pub(super) fn run() -> Result<String> {
     found.extend(together::run(&chiton)?);
     found.extend(shown::run()?);
     found.extend(together::several(&chiton)?);
+    found.extend(together::stacks()?);
     found.extend(refusals::run()?);
     examples::run()?;
     if found.is_empty() {
@@ -323,6 +361,27 @@ fn numbers() -> Vec<u8> {
     (0_u32..24 << 10).flat_map(u32::to_le_bytes).collect()
 }
 
+/// The folder on the host: files with a word in some lines, one of them longer than a message, and what is no file.
+fn folder() -> Result<PathBuf> {
+    let folder = paths::images().join("words");
+    let many: String = (0..6000).map(|number| format!("line {number} of many\n")).collect();
+    fs::create_dir_all(folder.join("sub/empty")).map_err(Error::file("create", &folder))?;
+    for (name, text) in [
+        ("one", "nothing\na needle here\n"),
+        ("many", many.as_str()),
+        ("sub/two", "needle\nneedles"),
+        ("sub/none", ""),
+    ] {
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(Error::file("write", &path))?;
+    }
+    let link = folder.join("link");
+    if link.symlink_metadata().is_err() {
+        symlink("one", &link).map_err(Error::file("create", &link))?;
+    }
+    Ok(folder)
+}
+
 /// One image for these runs, booted by BIOS.
 fn image_of(name: &str, runs: &[Run]) -> Result<PathBuf> {
     bare::image_of(name, Some(&ramdisk_of(runs)?))
@@ -342,11 +401,17 @@ fn ramdisk_of(runs: &[Run]) -> Result<Vec<u8>> {
     if runs.iter().any(|run| run.disk) {
         files.push((DISK.into(), numbers()));
     }
+    if runs.iter().any(|run| run.folder) {
+        let path = folder()?.display().to_string();
+        files.push((FOLDER.into(), bare::Folder::pack(&path)?.archive));
+    }
     let mut lines = Vec::new();
     for run in runs {
         lines.push(format!("guest={}", run.words[0]));
         lines.extend(run.words[1..].iter().map(|argument| format!("arg={argument}")));
         lines.extend(run.disk.then(|| format!("disk={DISK}")));
+        lines.extend(run.folder.then(|| format!("folder={FOLDER}")));
+        lines.extend(run.balloon.then(|| format!("balloon={WANTED}")));
         lines.extend(run.exits.then(|| "exits=1".into()));
         lines.extend(run.by_exits.then(|| "virtual-apic=0".into()));
         lines.extend(run.input.map(|_| "input=serial".into()));
@@ -367,6 +432,12 @@ fn hosted(chiton: &Path, run: &Run) -> Result<Left> {
         let disk = images.join("numbers");
         fs::write(&disk, numbers()).map_err(Error::file("write", &disk))?;
         command.arg("--disk").arg(disk);
+    }
+    if run.folder {
+        command.arg("--folder").arg(folder()?);
+    }
+    if run.balloon {
+        command.arg(format!("--balloon={WANTED}"));
     }
     if run.exits {
         command.arg("--exits");
@@ -414,7 +485,7 @@ fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left
     let status = machine.run(Some(limit), Input::Bytes(input), Shared(&console), |line| {
         if let Some(end) = End::parse(line) {
             ends.push((end, std::mem::take(&mut told)));
-        } else if !line.contains(" on bare metal with ") && !line.ends_with(LOST) && !line.ends_with(PROCESSORS) {
+        } else if !is_of_bare_metal(line) {
             told += line.strip_prefix("chiton: ").unwrap_or(line);
             told.push('\n');
         }
@@ -442,6 +513,14 @@ fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left
         lefts.push(Left::new(end.status, said, &told));
     }
     Ok((named, lefts, log))
+}
+
+/// Whether a line is one that KVM has no like of.
+fn is_of_bare_metal(line: &str) -> bool {
+    line.contains(" on bare metal with ")
+        || line.ends_with(LOST)
+        || line.ends_with(PROCESSORS)
+        || line.starts_with(BALLOON)
 }
 
 /// `chiton: guest=NAME status=N console=BYTES`, which ends each guest of several.

@@ -11,22 +11,29 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
 use chiton_bare::command::Command;
+use chiton_bare::folder::{FolderError, MemoryFolder};
 use chiton_bare::ramdisk::{Ramdisk, RamdiskError};
 use chiton_core::apic::Bus;
+use chiton_core::devices::balloon::Balloon;
+use chiton_core::devices::p9::P9;
 use chiton_core::devices::{Block, Console, Effect, Entropy, Outcome, Preset, PresetError, Transport, preset_all};
 use chiton_core::machine::Board;
 use chiton_core::physical::GuestRam;
+use chiton_core::space::GivenBack;
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::interrupts::{IPI, queue_vector};
 use chiton_shared::map;
 use chiton_shared::memory::GuestMemory;
 use spin::Mutex;
 
+use super::balloon::{MemoryBalloon, Seen};
 use super::console::SerialPort;
 use super::debug::say;
 use super::disk::MemoryDisk;
 use super::processors::Processors;
 use super::random::Random;
+use super::sleep;
+use super::smp::pause;
 use super::time;
 
 /// Why a guest's devices cannot be made.
@@ -52,6 +59,23 @@ pub(super) enum DeviceError {
     /// A disk that is too large.
     #[error("no memory is left for a copy of the disk {0:?}")]
     NoMemory(String),
+    /// A folder that is no file of the ramdisk.
+    #[error("the ramdisk has no file {0:?} for a folder")]
+    NoFolder(String),
+    /// A folder that cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// Two folders have the same name.
+    #[error("two folders are called {0}, and the guest could not tell them apart: rename one")]
+    FolderTwice(String),
+    /// A balloon that is larger than what it is in.
+    #[error("the balloon cannot hold {asked} bytes: the guest has {memory}")]
+    Balloon {
+        /// What was asked for.
+        asked: u64,
+        /// What the guest has.
+        memory: u64,
+    },
     /// There are too many.
     #[error(transparent)]
     Preset(#[from] PresetError),
@@ -69,13 +93,28 @@ pub(super) struct Mainboard {
     over: AtomicBool,
     /// For each processor: something has happened since its last wait.
     news: Vec<AtomicBool>,
+    /// For each processor: it sleeps, or is about to.
+    asleep: Vec<AtomicBool>,
+    /// Interrupts one of them.
+    interrupt: Interrupt,
     /// What connects the local APICs, if the guest has interrupts.
     pub(super) bus: Option<Arc<Bus>>,
     /// How many bytes of its console have been sent.
     sent: Arc<AtomicU64>,
     /// Its disks, and whether anything was written to each.
     disks: Vec<(String, Arc<AtomicBool>)>,
+    /// Its balloon, if it has one.
+    balloon: Option<Held>,
 }
+
+/// A balloon, as others look at it.
+struct Held {
+    given_back: Arc<GivenBack>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// Interrupts a processor of the guest, unless it is the one that calls this.
+pub(super) type Interrupt = Box<dyn Fn(u32) + Send + Sync>;
 
 struct Devices {
     transports: Vec<Transport>,
@@ -86,7 +125,7 @@ struct Devices {
 }
 
 impl Mainboard {
-    /// Console, entropy, then the disks, as under KVM. The guest's time begins now.
+    /// Console, entropy, the disks, the balloon, then the folders, as under KVM. The guest's time begins now.
     ///
     /// # Errors
     ///
@@ -94,8 +133,9 @@ impl Mainboard {
     pub(super) fn new(
         memory: GuestRam,
         command: &Command,
-        ramdisk: &Ramdisk<'_>,
+        ramdisk: &Ramdisk<'static>,
         bus: Option<Arc<Bus>>,
+        interrupt: Interrupt,
     ) -> Result<(Self, Preset), DeviceError> {
         let port = SerialPort::new(command.input, command.beside.then_some(command.on));
         let sent = port.sent();
@@ -117,6 +157,29 @@ impl Mainboard {
             let disk = memory.ok_or_else(|| DeviceError::NoMemory(disk.file.clone()))?;
             disks.push((file, disk.written()));
             transports.push(Transport::new(Box::new(Block::new(disk))));
+        }
+        let mut balloon = None;
+        if let Some(asked) = command.balloon {
+            if asked > command.memory {
+                let memory = command.memory;
+                return Err(DeviceError::Balloon { asked, memory });
+            }
+            let given_back = Arc::new(GivenBack::new(command.cpus));
+            let pages = MemoryBalloon::new(memory, Arc::clone(&given_back), asked);
+            let seen = pages.seen();
+            balloon = Some(Held { given_back, seen });
+            transports.push(Transport::new(Box::new(Balloon::new(pages))));
+        }
+        let mut names: Vec<String> = Vec::new();
+        for file in &command.folders {
+            let archive = ramdisk.file(file)?.ok_or_else(|| DeviceError::NoFolder(file.clone()))?;
+            let folder = MemoryFolder::open(file, archive)?;
+            let name = String::from(folder.name());
+            if names.contains(&name) {
+                return Err(DeviceError::FolderTwice(name));
+            }
+            transports.push(Transport::new(Box::new(P9::new(folder, name.as_bytes()))));
+            names.push(name);
         }
         if bus.is_some() {
             transports
@@ -143,9 +206,12 @@ impl Mainboard {
             deadline: command.timeout.map(after),
             over: AtomicBool::new(false),
             news: (0..command.cpus).map(|_| AtomicBool::new(false)).collect(),
+            asleep: (0..command.cpus).map(|_| AtomicBool::new(false)).collect(),
+            interrupt,
             bus,
             sent,
             disks,
+            balloon,
         };
         Ok((board, preset))
     }
@@ -176,6 +242,17 @@ impl Mainboard {
         written.map(|(file, _)| file.as_str())
     }
 
+    /// What the guest gives back, for the tables of one of its processors.
+    pub(super) fn given_back(&self, processor: u32) -> Option<(Arc<GivenBack>, u32)> {
+        let held = self.balloon.as_ref()?;
+        Some((Arc::clone(&held.given_back), processor))
+    }
+
+    /// What was seen of the balloon, if there is one.
+    pub(super) fn balloon(&self) -> Option<Seen> {
+        self.balloon.as_ref().map(|held| *held.seen.lock())
+    }
+
     /// How many requests the devices answered with a failure.
     pub(super) fn failures(&self) -> u64 {
         self.devices.lock().transports.iter().map(Transport::failures).sum()
@@ -200,7 +277,9 @@ impl Mainboard {
         }
         devices.reported[index] = broken.is_some();
         if outcome.notify || is_new {
-            self.news.iter().for_each(|news| news.store(true, Ordering::Release));
+            self.news.iter().for_each(|news| news.store(true, Ordering::SeqCst));
+            // Of those that wait by the doorbell for any queue, the interrupt of this one goes to one at most.
+            (0..self.news.len() as u32).for_each(|processor| self.rouse(processor));
             if let Some(bus) = &self.bus {
                 // What is about the configuration has the interrupt of its first queue.
                 let (queues, transport) = (outcome.queues.max(1), &devices.transports[index]);
@@ -210,6 +289,14 @@ impl Mainboard {
             }
         }
         outcome.more
+    }
+
+    /// Wakes a processor that sleeps, after it was left news.
+    fn rouse(&self, processor: u32) {
+        let asleep = self.asleep.get(processor as usize);
+        if asleep.is_some_and(|asleep| asleep.load(Ordering::SeqCst)) {
+            (self.interrupt)(processor);
+        }
     }
 
     /// Works on the queues of all devices once; whether there may be more to do.
@@ -228,8 +315,9 @@ pub(super) struct BareBoard {
     mailbox: u64,
 }
 
-/// How often a processor that waits looks for news, before it looks at the devices again.
-const PAUSE: usize = 256;
+/// How long a processor that waits sleeps at most, before it looks at the devices again: a serial line keeps what comes
+/// in for a millisecond or so.
+const LOOK: Duration = Duration::from_micros(500);
 
 impl BareBoard {
     /// That of processor `number`, whose mailbox is there.
@@ -247,22 +335,33 @@ impl BareBoard {
         self.number
     }
 
-    /// Works on the devices until something is true; at most until the guest is to end.
-    fn work_until(&self, done: impl Fn() -> bool) {
+    /// Works on the devices until something is true, or until a time of the time-stamp counter; at most until the
+    /// guest is to end.
+    fn work_until(&self, time: u64, done: impl Fn() -> bool) {
+        let main = &self.main;
+        let latest = main.deadline.map_or(time, |deadline| deadline.min(time));
+        let done = || done() || time::ticks() >= latest || main.is_over();
+        let asleep = &main.asleep[self.number as usize];
         loop {
-            let more = self.main.process_all();
-            if done() || self.main.stopped() {
+            let more = main.process_all();
+            if done() {
                 return;
             }
             if more {
+                // Whoever else wants the devices gets them: their lock is not fair.
+                pause();
                 continue;
             }
-            // Whoever else wants the devices gets them: their lock is not fair.
-            for _ in 0..PAUSE {
-                if done() || self.main.stopped() {
-                    return;
-                }
-                core::hint::spin_loop();
+            // Whoever leaves news looks whether we sleep after that; so one of the two sees the other.
+            asleep.store(true, Ordering::SeqCst);
+            let over = done();
+            if !over {
+                let soon = time::ticks().saturating_add(time::in_ticks(LOOK));
+                sleep::doze_until(latest.min(soon));
+            }
+            asleep.store(false, Ordering::SeqCst);
+            if over {
+                return;
             }
         }
     }
@@ -290,9 +389,10 @@ impl Board for BareBoard {
 
     fn wake(&mut self, processor: u32) {
         if let Some(news) = self.main.news.get(processor as usize) {
-            news.store(true, Ordering::Release);
-            if let Some(bus) = &self.main.bus {
-                bus.send(processor, IPI);
+            news.store(true, Ordering::SeqCst);
+            match &self.main.bus {
+                Some(bus) => bus.send(processor, IPI),
+                None => self.main.rouse(processor),
             }
         }
     }
@@ -328,17 +428,21 @@ impl Board for BareBoard {
         while self.main.process(device) && !self.main.stopped() {}
     }
 
-    /// Nothing but a device's own doing, another processor, the line and the clock can bring news, so
-    /// it looks at all of them in turn.
+    /// Nothing but a device's own doing, another processor, the line and the clock can bring news: it looks at the
+    /// devices and sleeps in turn, and the others wake it.
     fn wait(&mut self, timeout: Option<Duration>) {
         let until = timeout.map_or(u64::MAX, |time| time::ticks().saturating_add(time::in_ticks(time)));
         let news = &self.main.news[self.number as usize];
-        self.work_until(|| news.swap(false, Ordering::Acquire) || time::ticks() >= until);
+        self.work_until(until, || news.swap(false, Ordering::SeqCst));
     }
 
     fn halt(&mut self) -> bool {
         let Some(bus) = &self.main.bus else { return false };
-        self.work_until(|| bus.calls(self.number, time::ticks()));
+        let due = match bus.due(self.number) {
+            0 => u64::MAX,
+            due => due,
+        };
+        self.work_until(due, || bus.calls(self.number, time::ticks()));
         true
     }
 

@@ -12,7 +12,7 @@ use x86_64::registers::control::Cr2;
 use x86_64::structures::idt::{Entry, InterruptDescriptorTable};
 
 use super::debug::say;
-use super::end;
+use super::{end, stacks};
 
 /// The stack as the stubs leave it: the general registers, then what the processor pushed (SDM
 /// volume 3A, section 7.14.2).
@@ -76,6 +76,9 @@ extern "C" fn common() {
 /// The vector by which a processor makes another one look up.
 pub(super) const LOOK_UP: u8 = 0xf1;
 
+/// The vector by which a processor's own timer wakes it.
+pub(super) const ALARM: u8 = 0xf2;
+
 /// The vector of an interrupt that a local APIC takes back (SDM volume 3A, section 12.9).
 pub(super) const SPURIOUS: u8 = 0xff;
 
@@ -85,7 +88,7 @@ extern "C" fn ignored() {
     naked_asm!("iretq")
 }
 
-/// Fills the table: every vector but those two has its stub, on stack `stack` of the TSS. One stack is
+/// Fills the table: every vector but those three has its stub, on stack `stack` of the TSS. One stack is
 /// enough: nobody comes back from a fault.
 pub(super) fn fill(idt: &mut InterruptDescriptorTable, stack: u16) {
     fn set<F>(entry: &mut Entry<F>, vector: u64, stack: u16) {
@@ -107,11 +110,14 @@ pub(super) fn fill(idt: &mut InterruptDescriptorTable, stack: u16) {
     for (vector, entry) in (32..).zip(idt.slice_mut(32..)) {
         set(entry, vector, stack);
     }
-    for vector in [LOOK_UP, SPURIOUS] {
-        // SAFETY: it returns as an interrupt does, and neither has an error code.
+    for vector in [LOOK_UP, ALARM, SPURIOUS] {
+        // SAFETY: it returns as an interrupt does, and none of them has an error code.
         unsafe { idt[vector].set_handler_addr(VirtAddr::from_ptr(ignored as *const ())) };
     }
 }
+
+/// The vector of the page fault.
+const PAGE_FAULT: u64 = 14;
 
 extern "C" fn report(frame: &Frame) -> ! {
     say!(
@@ -120,6 +126,9 @@ extern "C" fn report(frame: &Frame) -> ! {
         frame.error_code,
         frame.rip
     );
+    if frame.vector == PAGE_FAULT && stacks::is_below_one(Cr2::read_raw()) {
+        say!("  the stack of this processor is used up: what lies below it is not mapped");
+    }
     say!(
         "  cs {:#x}  rflags {:#x}  rsp {:#x}  ss {:#x}  cr2 {:#x}",
         frame.cs,

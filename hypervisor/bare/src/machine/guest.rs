@@ -131,17 +131,15 @@ fn with_memory<B: Backend>(
     backend: &B,
     ram: GuestRam,
     crew: Crew,
-    ramdisk: &Ramdisk<'_>,
+    ramdisk: &Ramdisk<'static>,
     command: &Command,
     image: &Image<'static>,
 ) -> Result<Outcome, GuestError> {
     let name = &command.guest;
-    let bus = asks_for_interrupts(image).then(|| {
-        let (team, on) = (crew.team, command.on);
-        let wake = move |processor: u32| team.look_up(on + processor as usize);
-        Arc::new(Bus::new(command.cpus, Box::new(wake)))
-    });
-    let (main, preset) = Mainboard::new(ram, command, ramdisk, bus.clone())?;
+    let (team, on) = (crew.team, command.on);
+    let interrupt = move |processor: u32| team.look_up(on + processor as usize);
+    let bus = asks_for_interrupts(image).then(|| Arc::new(Bus::new(command.cpus, Box::new(interrupt))));
+    let (main, preset) = Mainboard::new(ram, command, ramdisk, bus.clone(), Box::new(interrupt))?;
     let main = Arc::new(main);
     let world = world(image, command, &preset)?;
     world.write_to(&ram)?;
@@ -150,7 +148,7 @@ fn with_memory<B: Backend>(
         why: why.to_string(),
     };
     let apic = bus.map(|bus| GuestApic::new(0, bus));
-    let mut vcpu = backend.vcpu(ram, &command.show, image.symbols(), apic)?;
+    let mut vcpu = backend.vcpu(ram, &command.show, image.symbols(), apic, main.given_back(0))?;
     if command.show.controls {
         say!("{}", backend.controls(&vcpu));
     }
@@ -214,6 +212,9 @@ fn with_memory<B: Backend>(
     }
     for address in &command.show.walk {
         text += &format!("\n{}\n", machine.vcpu.walk(*address));
+    }
+    if let Some(seen) = main.balloon() {
+        say!("{seen}");
     }
     for disk in main.written() {
         say!("warning: what {name} has written to {disk} was kept in memory, and is lost now");

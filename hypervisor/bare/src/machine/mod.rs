@@ -8,14 +8,17 @@
 //! | `descriptors`, `fault` | GDT, TSS and IDT, and what a fault of the hypervisor itself says |
 //! | `interrupts` | the controllers that would interrupt a guest, silenced |
 //! | `smp` | the other processors: found, started, given work |
+//! | `stacks` | the stacks of processors, and what is below them: nothing |
+//! | `sleep` | how a processor waits |
 //! | `time`, `random` | the time-stamp counter, the date, random bytes |
 //! | `backend` | VMX or SVM |
-//! | `board`, `console`, `disk` | core's devices, and what is behind them here |
+//! | `board`, `console`, `disk`, `balloon` | core's devices, and what is behind them here |
 //! | `processors` | the processors of a guest beyond its first |
 //! | `guest` | one guest, from its file to its end |
 //! | `end` | how the machine is switched off, and with which status |
 
 mod backend;
+mod balloon;
 mod board;
 mod console;
 mod debug;
@@ -29,7 +32,9 @@ mod memory;
 mod processors;
 mod random;
 mod serial;
+mod sleep;
 mod smp;
+mod stacks;
 mod time;
 
 use alloc::boxed::Box;
@@ -66,6 +71,7 @@ entry_point!(start, config = &CONFIG);
 
 fn start(info: &'static mut BootInfo) -> ! {
     descriptors::load();
+    stacks::note_first(info);
     interrupts::silence();
     let emulated = debug::is_there();
     serial::init(emulated);
@@ -203,8 +209,14 @@ impl With for &'static All {
     }
 }
 
+/// The example that is none of a backend's: the hypervisor itself uses its stack up, and says so.
+const USE_UP: &str = "stack-overflow";
+
 /// Runs an example of the backend instead of a guest; returns the status for it.
 fn example<B: Backend>(backend: &B, memory: &Memory, name: &str, bytes: u64) -> Result<u8, Box<dyn Error>> {
+    if name == USE_UP {
+        stacks::use_up(0);
+    }
     let went_well = memory.lend(bytes, |ram| backend.example(name, ram))??;
     Ok(if went_well { 0 } else { status::FAILED })
 }

@@ -31,7 +31,8 @@ use super::Job;
 use super::backend::{Backend, Report};
 use super::board::{BareBoard, Mainboard};
 use super::debug::say;
-use super::smp::{doze, pause};
+use super::sleep;
+use super::smp::pause;
 
 /// The processors of a guest beyond its first.
 pub(super) struct Processors {
@@ -172,7 +173,8 @@ impl Processors {
     fn run<B: Backend>(&self, this: &Arc<Self>, backend: &B, number: u32, other: &Other) -> Result<Last, String> {
         let bus = self.main.bus.as_ref();
         let apic = bus.map(|bus| GuestApic::new(number, Arc::clone(bus)));
-        let vcpu = backend.vcpu(self.main.memory, &self.show, self.symbols.clone(), apic);
+        let given_back = self.main.given_back(number);
+        let vcpu = backend.vcpu(self.main.memory, &self.show, self.symbols.clone(), apic, given_back);
         let vcpu = vcpu.map_err(|refused| refused.to_string())?;
         let (main, this) = (Arc::clone(&self.main), Arc::clone(this));
         let mut machine = Machine::new(vcpu, BareBoard::new(main, this, number, mailbox(&other.system)));
@@ -203,7 +205,7 @@ impl Processors {
             if let Some(begin) = other.begin.lock().take() {
                 return Some(begin);
             }
-            doze(self.crew.memory);
+            sleep::doze();
         }
     }
 

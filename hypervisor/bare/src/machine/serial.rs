@@ -3,6 +3,8 @@
 use spin::{Mutex, MutexGuard};
 use x86_64::instructions::port::Port;
 
+use super::sleep;
+
 /// The ports of COM1.
 const COM1: u16 = 0x3f8;
 
@@ -65,6 +67,9 @@ pub(super) fn send(bytes: &[u8]) {
 /// A byte that has come in, if any.
 pub(super) fn receive() -> Option<u8> {
     let status = status();
-    // SAFETY: the receiver's register holds a byte, as the status says.
-    (status != NOTHING && status & RECEIVED != 0).then(|| unsafe { register(0).read() })
+    (status != NOTHING && status & RECEIVED != 0).then(|| {
+        sleep::heard_byte();
+        // SAFETY: the receiver's register holds a byte, as the status says.
+        unsafe { register(0).read() }
+    })
 }

@@ -32,7 +32,7 @@ mod rights;
 mod size;
 mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod violation;

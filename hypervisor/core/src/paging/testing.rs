@@ -9,7 +9,7 @@ const START: u64 = 0x10_0000;
 const STRIDE: u64 = 0x3000;
 
 /// The pages of a machine: those that were allocated, by address.
-pub(super) struct Pages {
+pub(crate) struct Pages {
     most: usize,
     taken: Cell<usize>,
     /// All that ever were; `None` for those that were given back.
@@ -21,7 +21,7 @@ struct Page(UnsafeCell<[u8; 4096]>);
 
 impl Pages {
     /// A machine with so many pages.
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self {
             most,
             taken: Cell::new(0),
@@ -30,7 +30,7 @@ impl Pages {
     }
 
     /// How many pages are in use.
-    pub(super) fn taken(&self) -> usize {
+    pub(crate) fn taken(&self) -> usize {
         self.taken.get()
     }
 

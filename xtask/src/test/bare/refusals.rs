@@ -15,7 +15,7 @@ const BOTH: [Emulated; 2] = [Emulated::Bochs(Model::SkylakeX), Emulated::Qemu(Pr
 const FAILED: i32 = 125;
 
 /// A guest that cannot be started: the lines of `command`, and a part of the sentence.
-const GUESTS: [(&[&str], &str); 9] = [
+const GUESTS: [(&[&str], &str); 13] = [
     (&["guest=nobody"], "the ramdisk has no guest \"nobody\"; there are "),
     (
         &["guest=hello", "memory=64G"],
@@ -33,6 +33,22 @@ const GUESTS: [(&[&str], &str); 9] = [
     (
         &["guest=sha256", "disk=no-disk"],
         "the ramdisk has no file \"no-disk\" for a disk",
+    ),
+    (
+        &["guest=hello", "folder=no-folder"],
+        "the ramdisk has no file \"no-folder\" for a folder",
+    ),
+    (
+        &["guest=hello", "folder=odd-disk"],
+        "the folder \"odd-disk\" is damaged: it is no ustar archive: the header at byte 0 is of another kind; make the image",
+    ),
+    (
+        &["guest=hello", "folder=folders/words", "folder=folders/words"],
+        "two folders are called words, and the guest could not tell them apart",
+    ),
+    (
+        &["guest=hello", "balloon=32M"],
+        "the balloon cannot hold 33554432 bytes: the guest has 16777216",
     ),
     (&["guest=sha256"], "the guest needs a disk: add a line disk=FILE"),
     (
@@ -139,6 +155,7 @@ pub(super) fn run() -> Result<Vec<String>> {
         ("guests/sha256".to_owned(), guest("sha256")?),
         ("guests/fetch".to_owned(), guest("fetch")?),
         ("guests/damaged".to_owned(), hello[..4096].to_owned()),
+        ("folders/words".to_owned(), vec![0; 1024]),
         ("odd-disk".to_owned(), hello[..1000].to_owned()),
         ("guests/flipped".to_owned(), hello),
     ];

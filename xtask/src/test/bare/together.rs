@@ -4,7 +4,7 @@ use std::{path::Path, sync::Mutex};
 
 use super::{End, LIMIT, MACHINES, Run, Shared, hosted, image_of, on, run_of, timeless};
 use crate::{
-    bare::{self, Hardware, Input},
+    bare::{self, Emulated, Hardware, Input, Processor},
     error::{Error, Result},
     paths,
 };
@@ -48,6 +48,38 @@ pub(super) fn several(chiton: &Path) -> Result<Vec<String>> {
             }
         }
     }
+    Ok(found)
+}
+
+/// Has the hypervisor use up the stack of the first processor, and that of another; returns what is wrong.
+pub(super) fn stacks() -> Result<Vec<String>> {
+    /// The status of what could not be run.
+    const FAILED: i32 = 125;
+    let hardware = Hardware {
+        processors: PROCESSORS as u32,
+        ..Hardware::default()
+    };
+    let mut found = Vec::new();
+    for on in 0..PROCESSORS {
+        let lines = [
+            "guest=nobody".into(),
+            "x-example=stack-overflow".into(),
+            format!("on={on}"),
+        ];
+        let image = bare::image_of("stacks", Some(&bare::ramdisk_with(&[], Some(&lines))?))?;
+        let machine = Emulated::Qemu(Processor::Svm).boot_with(&image, hardware)?;
+        let mut told = Vec::new();
+        let status = machine.run(Some(LIMIT), Input::Nothing, std::io::sink(), |line| {
+            told.push(line.to_owned());
+        })?;
+        let words = "the stack of this processor is used up: what lies below it is not mapped";
+        if status != FAILED || !told.iter().any(|line| line.contains(words)) {
+            found.push(format!(
+                "a stack used up on processor {on} ends with {status}: {told:#?}"
+            ));
+        }
+    }
+    eprintln!("  {PROCESSORS} stacks used up");
     Ok(found)
 }
 

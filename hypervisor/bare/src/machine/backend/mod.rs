@@ -4,6 +4,7 @@ mod svm;
 mod vmx;
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use core::arch::x86_64::__cpuid;
 use core::fmt;
 
@@ -12,6 +13,7 @@ use chiton_core::apic::GuestApic;
 use chiton_core::explain::Location;
 use chiton_core::loader::Symbols;
 use chiton_core::physical::{GuestRam, Physical};
+use chiton_core::space::GivenBack;
 use chiton_core::vcpu::Vcpu;
 
 /// A processor that is ready to run guests.
@@ -23,7 +25,7 @@ pub(super) trait Backend {
     const NAME: &'static str;
 
     /// A virtual processor with this memory, for a guest with these functions; with a local APIC, if
-    /// it has interrupts.
+    /// it has interrupts, and with what it gives back, if it has a balloon.
     ///
     /// # Errors
     ///
@@ -34,6 +36,7 @@ pub(super) trait Backend {
         show: &Show,
         symbols: Symbols<'static>,
         apic: Option<GuestApic>,
+        given_back: Option<(Arc<GivenBack>, u32)>,
     ) -> Result<Self::Vcpu, Refused>;
 
     /// What was wanted of the processor, what it allows, and what was chosen, for people.

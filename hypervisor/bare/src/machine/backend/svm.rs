@@ -2,12 +2,14 @@
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 
 use chiton_bare::command::Show;
 use chiton_core::apic::GuestApic;
 use chiton_core::loader::Symbols;
 use chiton_core::paging::Size;
 use chiton_core::physical::GuestRam;
+use chiton_core::space::GivenBack;
 use chiton_core::svm::dump::Dump;
 use chiton_svm::{Options, Svm, SvmVcpu, examples};
 
@@ -25,6 +27,7 @@ impl Backend for Svm {
         show: &Show,
         symbols: Symbols<'static>,
         apic: Option<GuestApic>,
+        given_back: Option<(Arc<GivenBack>, u32)>,
     ) -> Result<SvmVcpu, Refused> {
         if show.without_accessed_dirty || show.misconfigure {
             return Err(Refused::new(
@@ -34,6 +37,7 @@ impl Backend for Svm {
         let mut options = Options {
             check: show.check,
             apic,
+            given_back,
             ..Options::default()
         };
         if show.small_pages {

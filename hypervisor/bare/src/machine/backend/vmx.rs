@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use chiton_bare::command::Show;
@@ -10,6 +11,7 @@ use chiton_core::apic::GuestApic;
 use chiton_core::loader::Symbols;
 use chiton_core::paging::Size;
 use chiton_core::physical::GuestRam;
+use chiton_core::space::GivenBack;
 use chiton_core::vmx::dump::Dump;
 use chiton_vmx::examples::{self, Example};
 use chiton_vmx::{Options, Vmx, VmxVcpu};
@@ -28,12 +30,14 @@ impl Backend for Vmx {
         show: &Show,
         symbols: Symbols<'static>,
         apic: Option<GuestApic>,
+        given_back: Option<(Arc<GivenBack>, u32)>,
     ) -> Result<VmxVcpu, Refused> {
         let mut options = Options {
             check: show.check,
             accessed_dirty: !show.without_accessed_dirty,
             misconfigure: show.misconfigure,
             apic,
+            given_back,
             virtual_apic: !show.without_virtual_apic,
             ..Options::default()
         };

@@ -34,17 +34,17 @@ use x86_64::registers::control::{Cr0, Cr3, Cr4};
 use super::backend::{self, Backend, With};
 use super::debug::say;
 use super::descriptors;
-use super::fault::{LOOK_UP, SPURIOUS};
+use super::fault::LOOK_UP;
 use super::memory::Memory;
-use super::time;
+use super::{sleep, stacks, time};
 use trampoline::{Begin, Trampoline};
 
-/// Stack of a processor, in bytes.
-const STACK: usize = 128 << 10;
 /// What has to pass between INIT and start-up, and after start-up until it may be repeated (SDM volume
 /// 3A, section 10.4.4.1).
 const AFTER_INIT: Duration = Duration::from_millis(10);
 const AFTER_START_UP: Duration = Duration::from_micros(200);
+/// How often the first processor looks whether all are done, which nobody tells it.
+const LOOK: Duration = Duration::from_millis(1);
 /// How long a processor may take to come.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -103,8 +103,9 @@ struct Member<W> {
 
 /// All processors beyond the first that are ready. Their number in it is one less than their own.
 pub(super) struct Team<W: 'static> {
-    memory: &'static Memory,
-    /// The first processor's local APIC.
+    /// The local APIC of whoever uses this.
+    apic: &'static LocalApic,
+    /// The identity of the first processor's.
     first: u32,
     members: Vec<&'static Member<W>>,
 }
@@ -113,9 +114,10 @@ impl<W: Work + 'static> Team<W> {
     /// Starts all processors that there are. What goes wrong is said, and the machine goes on with
     /// those it has.
     pub(super) fn start(info: &BootInfo, memory: &'static Memory) -> Self {
+        let apic = sleep::switch_on(memory);
         let mut team = Self {
-            memory,
-            first: LocalApic::switch_on(memory, SPURIOUS).identity(),
+            apic,
+            first: apic.identity(),
             members: Vec::new(),
         };
         if let Err(error) = team.start_all(info, memory) {
@@ -133,7 +135,6 @@ impl<W: Work + 'static> Team<W> {
     }
 
     fn start_all(&mut self, info: &BootInfo, memory: &'static Memory) -> Result<(), SmpError> {
-        let apic = LocalApic::switch_on(memory, SPURIOUS);
         let all = identities(info, memory)?;
         let others: Vec<u32> = all.into_iter().filter(|identity| *identity != self.first).collect();
         if others.is_empty() {
@@ -142,8 +143,11 @@ impl<W: Work + 'static> Team<W> {
         if others.len() >= MAX {
             say!("warning: of {} processors {MAX} are used", others.len() + 1);
         }
+        let count = others.len().min(MAX - 1);
+        // Before the trampoline, which begins with a copy of the tables' root.
+        let end_of_stack = stacks::map(memory, count).ok_or(SmpError::NoMemory)?;
         let trampoline = Trampoline::new(memory, low_page(info).ok_or(SmpError::NoLowPage)?)?;
-        for identity in others.into_iter().take(MAX - 1) {
+        for (number, identity) in others.into_iter().take(count).enumerate() {
             let member: &'static Member<W> = Box::leak(Box::new(Member {
                 identity,
                 memory,
@@ -152,11 +156,11 @@ impl<W: Work + 'static> Team<W> {
                 work: Mutex::new(None),
             }));
             let page = trampoline.prepare(&Begin {
-                stack: new_stack()?,
+                stack: end_of_stack(number),
                 entry: begin::<W>,
                 argument: core::ptr::from_ref(member) as u64,
             });
-            match member.start(&apic, page) {
+            match member.start(self.apic, page) {
                 State::Started => return Err(SmpError::Silent(identity)),
                 State::Useless(why) => say!("warning: the processor with APIC identity {identity} is not used: {why}"),
                 State::Idle | State::Busy => self.members.push(member),
@@ -187,7 +191,7 @@ impl<W: Work + 'static> Team<W> {
             None => Some(self.first),
             Some(index) => self.members.get(index).map(|member| member.identity),
         };
-        let apic = LocalApic::switch_on(self.memory, SPURIOUS);
+        let apic = self.apic;
         if let Some(identity) = identity.filter(|identity| *identity != apic.identity()) {
             // SAFETY: every processor has a handler for it, which returns.
             let _ = unsafe { apic.send(identity, Message::Interrupt(LOOK_UP)) };
@@ -198,7 +202,7 @@ impl<W: Work + 'static> Team<W> {
     pub(super) fn wait(&self) {
         for member in &self.members {
             while *member.state.lock() == State::Busy {
-                pause();
+                sleep::doze_until(time::ticks().saturating_add(time::in_ticks(LOOK)));
             }
         }
     }
@@ -234,7 +238,7 @@ impl<W: Work + 'static> Member<W> {
             if let Some(work) = self.work.lock().take() {
                 return work;
             }
-            doze(self.memory);
+            sleep::doze();
         }
     }
 }
@@ -245,14 +249,6 @@ pub(super) fn pause() {
     for _ in 0..100 {
         core::hint::spin_loop();
     }
-}
-
-/// Sleeps until this processor is told to [look up](Team::look_up). Interrupts are off, so that one
-/// which came since the caller has looked is taken behind `hlt`, and ends it.
-pub(super) fn doze(memory: &Memory) {
-    interrupts::enable_and_hlt();
-    interrupts::disable();
-    LocalApic::switch_on(memory, SPURIOUS).end_of_interrupt();
 }
 
 /// The first function of a processor.
@@ -268,7 +264,7 @@ extern "sysv64" fn begin<W: Work + 'static>(member: u64) -> ! {
         asm!("mov cr3, {}", in(reg) cr3, options(nostack, preserves_flags));
     }
     descriptors::load_anew();
-    LocalApic::switch_on(member.memory, SPURIOUS);
+    sleep::switch_on(member.memory);
     let refused = backend::with(member.memory, Serve(member));
     let why = refused.unwrap_or_else(|refused| refused.to_string());
     *member.state.lock() = State::Useless(why);
@@ -300,16 +296,6 @@ fn control_registers() -> [u64; 3] {
         tables.start_address().as_u64() | u64::from(flags),
         Cr4::read_raw(),
     ]
-}
-
-/// The end of a new stack, which is kept for ever.
-fn new_stack() -> Result<*mut u8, SmpError> {
-    let mut stack: Vec<u128> = Vec::new();
-    stack
-        .try_reserve_exact(STACK / size_of::<u128>())
-        .map_err(|_| SmpError::NoMemory)?;
-    let start = stack.leak().as_mut_ptr().cast::<u8>();
-    Ok(start.wrapping_add(STACK))
 }
 
 /// The identities of all processors.
