@@ -1,10 +1,15 @@
 //! A guest for each device, in a jail: its filter of system calls allows all that it takes, and no more.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use chiton_tests::{Chiton, Folder, Run, finish, finish_unread, kvm_works, signal_late};
+use chiton_tests::{Chiton, Folder, PATIENCE, Record, Run, finish, finish_unread, guest_path, kvm_works, signal_late};
+
+use crate::vsock::{call, connected};
 
 /// Where instances are recorded, and files that guests are given.
 struct Place(Folder);
@@ -124,19 +129,96 @@ fn a_guest_that_spins_is_stopped_in_a_jail() {
     assert!(!run.status.success(), "{run}");
 }
 
-/// The host's socket is out of reach, and so the filter has no sockets: the guest hears no.
+/// The host's sockets are out of reach, and the filter makes none: the supervisor connects for the guest.
 #[test]
-fn a_guest_that_calls_the_host_from_a_jail_is_refused_and_lives() {
+fn a_guest_in_a_jail_calls_the_host_and_is_refused_where_nobody_listens() {
     if !jails_work() {
         return;
     }
     let place = Place::new();
     let socket = place.text("vsock");
-    let listener = std::os::unix::net::UnixListener::bind(place.path("vsock_9")).expect("a new socket");
-    let run = place.run(&["--vsock", &socket], "sockets", &["call", "9", "hello"]);
-    run.assert_status(1);
-    listener.set_nonblocking(true).expect("a socket");
-    assert!(listener.accept().is_err(), "it reached the host");
+    let listener = UnixListener::bind(place.path("vsock_9")).expect("a new socket");
+    let host = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the guest comes");
+        let mut question = String::new();
+        stream.read_to_string(&mut question).expect("its question, to the end");
+        // The other direction is still open.
+        stream.write_all(b"the host").expect("an answer");
+        question
+    });
+    let run = place.run(&["--vsock", &socket], "sockets", &["call", "9", "who is there?"]);
+    run.assert_status(0);
+    assert_eq!(run.stdout_text(), "the host\n");
+    assert_eq!(host.join().expect("it was called"), "who is there?");
+    place
+        .run(&["--vsock", &socket], "sockets", &["call", "99", "hello"])
+        .assert_status(1)
+        .assert_says("nobody on the host listens at port 99");
+    assert!(!place.path("vsock").exists());
+}
+
+#[test]
+fn the_host_calls_functions_of_a_guest_in_a_jail() {
+    if !jails_work() {
+        return;
+    }
+    let place = Place::new();
+    let socket = place.path("vsock");
+    let guest = Chiton::new()
+        .jailed(&place.path("home"))
+        .args(["run", "--rm", "--vsock", &place.text("vsock")])
+        .guest("rpc")
+        .args(["5000", "1"])
+        .spawn();
+    let mut stream = connected(&socket, 5000);
+    assert_eq!(call(&mut stream, 2, b"the same"), b"the same");
+    drop(stream);
+    finish(guest).assert_status(0);
+    assert!(!socket.exists());
+}
+
+/// What one that was killed cannot remove, the next command does; and nothing that is not its own.
+#[test]
+fn sockets_of_a_supervisor_that_was_killed_are_removed_by_the_next_command() {
+    if !jails_work() {
+        return;
+    }
+    let place = Place::new();
+    let record = Record::new([]);
+    let ours = ["vsock", "control", "port", "taken"].map(|name| place.path(name));
+    // One that ends as it should.
+    let rpc = guest_path("rpc").display().to_string();
+    start(&record, "first", &ours, &[&rpc, "5000", "1"]);
+    record.ok(&["wait", "first"]);
+    assert!(ours.iter().all(|path| !path.exists()), "{:?}", place.0.names());
+    let supervisor = start(&record, "second", &ours, &[&rpc, "5000", "2"]);
+    // SAFETY: no memory is involved; the process is the supervisor that was just started.
+    assert_eq!(unsafe { libc::kill(supervisor, libc::SIGKILL) }, 0);
+    // Nobody listens any more when the guest is gone, too.
+    let begun = Instant::now();
+    while UnixStream::connect(&ours[0]).is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "it lives");
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(ours.iter().all(|path| path.exists()));
+    // By now another has one of the places.
+    fs::remove_file(&ours[3]).expect("it is there");
+    let other = UnixListener::bind(&ours[3]).expect("a new socket");
+    record.ok(&["ps", "--all"]);
+    record.ok(&["prune"]);
+    assert_eq!(place.0.names(), ["taken"]);
+    drop(other);
+}
+
+/// Starts a guest with these sockets, and has it serve one stream; its supervisor.
+fn start(record: &Record, name: &str, sockets: &[PathBuf; 4], guest: &[&str]) -> i32 {
+    let [vsock, control, port, taken] = sockets.each_ref().map(|path| path.display().to_string());
+    let (port, taken) = (format!("log={port}"), format!("taken={taken}"));
+    let run = ["run", "-d", "--name", name, "--vsock", &vsock, "--control", &control];
+    record.ok(&[&run[..], &["--port", &port, "--port", &taken], guest].concat());
+    let supervisor = record.ok(&["inspect", "--format", "{{.State.supervisor}}", name]);
+    drop(connected(&sockets[0], 5000));
+    supervisor.parse().expect("a process")
 }
 
 /// Faults are explained from inside too: the report is written after the guest is dead.

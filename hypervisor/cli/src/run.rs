@@ -12,8 +12,8 @@ use chiton_kvm::control::ControlError;
 use chiton_kvm::host::stderr;
 use chiton_kvm::platform::open_kvm;
 use chiton_kvm::{
-    Console, ConsolePort, ControlSocket, Disk, Ending, Folder, Guest, Kvm, Net, Outcome, Snapshot, SocketFile, Vsock,
-    hold_end_signals,
+    Connector, Console, ConsolePort, ControlSocket, Disk, Ending, Folder, Guest, Kvm, Net, Outcome, Snapshot,
+    SocketFile, Vsock, hold_end_signals,
 };
 use chiton_shared::doorbell::LogLevel;
 
@@ -68,6 +68,12 @@ impl Devices {
         let vsock = self.vsock.as_mut().and_then(Vsock::take_file);
         let ports = self.ports.iter_mut().filter_map(ConsolePort::take_file);
         ports.chain(control).chain(vsock).collect()
+    }
+
+    /// Who makes the guest's connections to the host, likewise.
+    pub(crate) fn take_connector(&mut self) -> io::Result<Option<Connector>> {
+        let connector = self.vsock.as_mut().map(Vsock::take_connector);
+        Ok(connector.transpose()?.flatten())
     }
 }
 

@@ -63,7 +63,7 @@ pub use host::folder::{Folder, FolderOpenError};
 pub use host::ports::{ConsolePort, PortOpenError};
 pub use host::socket_file::SocketFile;
 pub use host::tap::{MAX_QUEUES as MAX_NET_QUEUES, Net, NetOpenError};
-pub use host::vsock::{Vsock, VsockError};
+pub use host::vsock::{Connector, Vsock, VsockError};
 pub use kernel_stats::{KernelStat, KernelStats};
 pub use kvm_ioctls::Kvm;
 pub use outcome::{Ending, Outcome};

@@ -10,7 +10,7 @@ use std::time::Instant;
 use chiton_container::jail::seccomp::{self, Filter, Thread};
 use chiton_container::network::Attached;
 use chiton_kvm::platform::{REQUESTS, Role};
-use chiton_kvm::{Console, Folder, Guest, NamelessControl, Net, SocketFile};
+use chiton_kvm::{Connector, Console, Folder, Guest, NamelessControl, Net, SocketFile};
 
 use super::names::Names;
 use super::source::Opened;
@@ -75,6 +75,11 @@ impl<'a> Inside<'a> {
     /// The files of its sockets: those who run it cannot reach them.
     pub(super) fn take_files(&mut self) -> Vec<SocketFile> {
         self.devices.take_files()
+    }
+
+    /// Who makes the connections to the host that the guest asks for: from a jail no path leads there.
+    pub(super) fn take_connector(&mut self) -> std::io::Result<Option<Connector>> {
+        self.devices.take_connector()
     }
 
     /// The system calls that running a machine takes.

@@ -15,7 +15,7 @@ use chiton_container::jail::{
     CgroupPlacement, Clocks, Dev, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
 };
 use chiton_container::network::{self, Attached, Bridge, Helper, UserNetwork};
-use chiton_kvm::{NamelessControl, Net, SocketFile};
+use chiton_kvm::{Connector, NamelessControl, Net, SocketFile};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
@@ -51,6 +51,8 @@ struct Made {
     pid: i32,
     /// Files of sockets, and what the path of the last leads through.
     sockets: Option<(Vec<SocketFile>, SocketPath)>,
+    /// Connects the guest to sockets of the host.
+    connector: Option<Connector>,
 }
 
 /// A guest, or a process, that is to run in a jail.
@@ -418,8 +420,8 @@ impl Machine {
             self.made.cgroup.as_ref(),
             network.as_ref(),
             self.made.bridge.as_ref(),
-            &self.options.jail,
-        );
+            &self.options,
+        )?;
         self.made.opened = Some(opened);
         instance.set_report(&report::whole(facts, &jailed))?;
         self.made.pid = jailed.pid();
@@ -459,14 +461,23 @@ impl Machine {
             None => Some(NamelessControl::new()?),
             Some(_) => None,
         };
+        // Written down before they are made, so that the sweep looks for them.
+        if report::has_sockets(&self.options) {
+            self.register(instance)?;
+            report::add_sockets(instance, &self.options)?;
+        }
         // What is opened for the guest is what it keeps: devices, disks, sockets.
         let before = Descriptors::now()?;
         let (options, nameless) = (&self.options, control.as_ref());
         let mut inside = Inside::open(options, opened, network, names, nameless, self.verbose, self.began)?;
         let files = inside.take_files();
+        self.made.connector = inside.take_connector()?;
         phases::mark("open devices");
         let kept = streams.into_iter().chain(opened.descriptors());
         jail.keep = before.since()?.chain(kept).chain(phases::inherited()).collect();
+        // The other end of that is the guest's.
+        let own = self.asks().map(|fd| fd.as_raw_fd());
+        jail.keep.retain(|fd| Some(*fd) != own);
         jail.phase = phases::mark;
         jail.init = Init::Payload;
         jail.filter = Some(inside.filter());
@@ -556,6 +567,16 @@ impl Payload for Machine {
         !self.options.jail.process && !self.options.jail.has_address()
     }
 
+    fn asks(&self) -> Option<BorrowedFd<'_>> {
+        self.made.connector.as_ref().and_then(Connector::watched)
+    }
+
+    fn answer(&mut self) {
+        if let Some(connector) = &mut self.made.connector {
+            connector.answer();
+        }
+    }
+
     fn take_down(&mut self, instance: &Instance) -> Result<(), Self::Error> {
         phases::mark("guest");
         let made = std::mem::take(&mut self.made);
@@ -574,6 +595,7 @@ impl Payload for Machine {
         if let Value::Object(mut report) = instance.report()? {
             // What is gone is not to be swept for.
             report.remove("cgroup");
+            report.remove(report::SOCKETS);
             report.insert("network".into(), Value::Null);
             instance.set_report(&Value::Object(report))?;
         }

@@ -2,13 +2,17 @@
 //! takes down what the dead left of each.
 
 use std::error::Error;
+use std::path::Path;
 
 use chiton_container::cgroup::{Host, Parent, Place};
 use chiton_container::instance::{Home, InstanceError};
 use chiton_container::jail::Ranges;
 use chiton_container::network::{Bridge, NetworkError, Subnet};
+use chiton_kvm::SocketFile;
+use serde_json::Value;
 
 use super::options::LimitOptions;
+use super::report::SOCKETS;
 
 /// What our cgroups are called, and our bridge, unless CHITON_BRIDGE says otherwise.
 const NAME: &str = "chiton";
@@ -67,6 +71,14 @@ pub(crate) fn sweep(home: &Home, most: usize) -> Result<usize, Box<dyn Error>> {
         let report = instance.report().unwrap_or_default();
         if let Some(name) = report["network"]["bridge"].as_str() {
             bridge_called(home, name)?.leave(instance.id().as_str())?;
+        }
+        for path in report[SOCKETS]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
+            SocketFile::remove_left(Path::new(path))?;
         }
         if report["cgroup"].is_array() {
             cgroups()?.sweep()?;

@@ -1,11 +1,20 @@
 //! What `chiton inspect` shows of a jail, and what the next command needs to know of a dead one.
 
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
 use chiton_container::cgroup::Cgroup;
+use chiton_container::instance::Instance;
 use chiton_container::jail::{Enforced, Jail, Jailed};
 use chiton_container::network::{Attached, Bridge};
 use serde_json::{Map, Value, json};
 
-use super::options::{JailOptions, Network};
+use super::options::Network;
+use crate::options::RunOptions;
+
+/// Where there may be sockets of the instance, besides that in its folder.
+pub(super) const SOCKETS: &str = "sockets";
 
 fn mode(network: &Network) -> String {
     match network {
@@ -22,20 +31,42 @@ pub(super) fn begun(network: &Network, bridge: &str) -> Value {
     json!({ "network": { "mode": mode(network), "bridge": bridge } })
 }
 
+/// Writes down as well where there may be sockets.
+pub(super) fn add_sockets(instance: &Instance, options: &RunOptions) -> Result<(), Box<dyn Error>> {
+    let sockets = sockets(options)?;
+    if sockets.is_empty() {
+        return Ok(());
+    }
+    let mut report = match instance.report()? {
+        Value::Object(report) => report,
+        _ => Map::new(),
+    };
+    report.insert(SOCKETS.into(), json!(sockets));
+    Ok(instance.set_report(&Value::Object(report))?)
+}
+
+/// Where there may be sockets: a port is one only if nothing else is there.
+fn sockets(options: &RunOptions) -> io::Result<Vec<PathBuf>> {
+    let vsock = options.vsock.as_ref().map(|vsock| &vsock.path);
+    let ports = options.port.iter().map(|port| &port.path);
+    let paths = ports.chain(&options.control).chain(vsock);
+    paths.map(|path| std::path::absolute::<&Path>(path)).collect()
+}
+
 /// What is known before there is a process.
 pub(super) fn facts(
     jail: &Jail,
     cgroup: Option<&Cgroup>,
     network: Option<&Attached>,
     bridge: Option<&Bridge>,
-    options: &JailOptions,
-) -> Map<String, Value> {
+    options: &RunOptions,
+) -> io::Result<Map<String, Value>> {
     let extents = |list: &[chiton_container::jail::Extent]| -> Vec<Value> {
         let extent =
             |e: &chiton_container::jail::Extent| json!({ "inside": e.inside, "outside": e.outside, "count": e.count });
         list.iter().map(extent).collect()
     };
-    let mut net = json!({ "mode": mode(&options.network), "ports": options.publish });
+    let mut net = json!({ "mode": mode(&options.jail.network), "ports": options.jail.publish });
     if let Some(bridge) = bridge {
         net["bridge"] = json!(bridge.name());
     }
@@ -69,10 +100,14 @@ pub(super) fn facts(
         "groups": extents(&jail.ids.groups),
         "network": net,
     });
-    match facts {
-        Value::Object(facts) => facts,
-        _ => Map::new(),
+    let Value::Object(mut facts) = facts else {
+        return Ok(Map::new());
+    };
+    let sockets = sockets(options)?;
+    if !sockets.is_empty() {
+        facts.insert(SOCKETS.into(), json!(sockets));
     }
+    Ok(facts)
 }
 
 /// The same, with what the process itself found.

@@ -1,6 +1,6 @@
 //! The parent of an instance: from its start, through restarts, to its end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -70,6 +70,14 @@ pub trait Payload {
     fn ends_with_its_output(&self) -> bool {
         false
     }
+
+    /// What is readable when it asks its supervisor for something.
+    fn asks(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Answers what it asked, without waiting for anything.
+    fn answer(&mut self) {}
 
     /// Takes down what was made for a start; called after each end, and after a start that failed.
     ///
@@ -206,7 +214,7 @@ impl Supervisor {
         if recorded.is_err() {
             let _ = pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
         }
-        let (code, signal) = self.attend(child, payload.ends_with_its_output())?;
+        let (code, signal) = self.attend(child, payload)?;
         let killer = signal.map(|signal| payload.killer(signal));
         let down = payload.take_down(&self.instance);
         let exit = Exit {
@@ -249,7 +257,7 @@ impl Supervisor {
 
     /// Passes output, input and signals on until the process has ended; its status, and the signal that
     /// ended it.
-    fn attend(&mut self, mut child: Child, ends_with_its_output: bool) -> Result<(i32, Option<i32>), InstanceError> {
+    fn attend(&mut self, mut child: Child, payload: &mut impl Payload) -> Result<(i32, Option<i32>), InstanceError> {
         const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
         let mut last = [false; 2];
         let mut open = [child.stdout.take(), child.stderr.take()];
@@ -270,10 +278,13 @@ impl Supervisor {
                 }
             }
             let idle = left.is_some() && ended.is_none();
-            let ready = self.wait(&child, &open, ended.is_some(), idle)?;
+            let ready = self.wait(&child, &open, payload.asks(), ended.is_some(), idle)?;
             if ready.nothing && idle {
                 left.clear_one();
                 continue;
+            }
+            if ready.asks {
+                payload.answer();
             }
             let lead = self.outputs.serve();
             for (stream, fd) in STREAMS.into_iter().zip(&mut open) {
@@ -301,7 +312,7 @@ impl Supervisor {
                     let _ = pidfd_send_signal(&child.pidfd, signal);
                 }
             }
-            if ends_with_its_output && last == [true; 2] && ended.is_none() && self.removal.is_none() {
+            if payload.ends_with_its_output() && last == [true; 2] && ended.is_none() && self.removal.is_none() {
                 last = [false; 2];
                 // What goes wrong now is told when it is tried again, at the end.
                 let _ = self.part(&child);
@@ -317,6 +328,7 @@ impl Supervisor {
         &self,
         child: &Child,
         open: &[Option<OwnedFd>; 2],
+        asks: Option<BorrowedFd<'_>>,
         ended: bool,
         look: bool,
     ) -> Result<Ready, InstanceError> {
@@ -330,6 +342,10 @@ impl Supervisor {
                 fds.push(PollFd::new(fd, PollFlags::IN));
                 fds.len() - 1
             })
+        });
+        let asks = asks.map(|asks| {
+            fds.push(PollFd::from_borrowed_fd(asks, PollFlags::IN));
+            fds.len() - 1
         });
         if let Some(stdin) = child.stdin.as_ref().filter(|_| self.outputs.has_input()) {
             fds.push(PollFd::new(stdin, PollFlags::OUT));
@@ -354,6 +370,7 @@ impl Supervisor {
             nothing,
             ended: !ended && is_ready(1),
             streams: streams.map(|at| at.is_some_and(is_ready)),
+            asks: asks.is_some_and(is_ready),
         })
     }
 
@@ -383,6 +400,7 @@ struct Ready {
     nothing: bool,
     ended: bool,
     streams: [bool; 2],
+    asks: bool,
 }
 
 fn timespec(duration: Duration) -> Timespec {

@@ -4,10 +4,11 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// How many bytes the path of a Unix socket can have: `sun_path` holds 108 with a zero at the end.
@@ -92,6 +93,19 @@ impl SocketFile {
         rustix::net::listen(socket, BACKLOG).map_err(|errno| fail(errno.into()))?;
         Ok(file)
     }
+
+    /// Removes what was left at a path by one that was killed: a socket that nobody listens at, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketFileError::Listen`], if it is one and cannot be removed.
+    pub fn remove_left(path: &Path) -> Result<(), SocketFileError> {
+        let is_there = fs::symlink_metadata(path).is_ok();
+        match if is_there { remove_dead(path) } else { Ok(()) } {
+            Err(SocketFileError::InUse(_) | SocketFileError::NotASocket(_)) => Ok(()),
+            removed => removed,
+        }
+    }
 }
 
 /// A socket without a name. Its mode is set before it has one: nobody else can connect in between.
@@ -125,9 +139,17 @@ fn remove_dead(path: &Path) -> Result<(), SocketFileError> {
     if !fs::symlink_metadata(path).map_err(fail)?.file_type().is_socket() {
         return Err(SocketFileError::NotASocket(path.to_owned()));
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(fail),
-        Ok(_) => Err(SocketFileError::InUse(path.to_owned())),
-        Err(source) => Err(fail(source)),
+    match knock(path) {
+        Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(fail),
+        // Many wait to be accepted, or it is a socket of another type.
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Err(SocketFileError::InUse(path.to_owned())),
+        Err(errno) => Err(fail(errno.into())),
     }
+}
+
+/// Whether somebody listens at a path, without waiting for its turn.
+fn knock(path: &Path) -> rustix::io::Result<()> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
 }

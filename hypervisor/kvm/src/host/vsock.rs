@@ -8,8 +8,10 @@
 //!
 //! - [`socket_file`](super::socket_file): the socket file, made and removed;
 //! - `handshake`: the first line of a client;
+//! - `connector`: who connects for a guest in a jail;
 //! - here: many sockets behind one epoll descriptor.
 
+mod connector;
 mod handshake;
 #[cfg(test)]
 mod tests;
@@ -26,12 +28,15 @@ use chiton_core::devices::{Input, Output};
 use chiton_shared::memory::Window;
 use chiton_shared::virtio::vsock::{MAX_GUEST_CID, MIN_GUEST_CID};
 use rustix::event::epoll;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use super::socket_file::{SocketFile, SocketFileError};
 use super::{BATCH, receive};
 use crate::Error;
+use connector::Asker;
 use handshake::Handshake;
+
+pub use connector::Connector;
 
 /// The context ID a guest has if nobody says otherwise.
 pub const DEFAULT_CID: u64 = MIN_GUEST_CID;
@@ -55,7 +60,7 @@ const LONGEST_SUFFIX: usize = "_4294967295".len();
 #[derive(Debug)]
 pub struct Vsock {
     pub(crate) cid: u64,
-    path: PathBuf,
+    host: Host,
     listener: UnixListener,
     file: Option<SocketFile>,
 }
@@ -73,7 +78,7 @@ impl Vsock {
         let (listener, file) = SocketFile::listen(path.as_ref(), LONGEST_SUFFIX)?;
         Ok(Self {
             cid,
-            path: path.as_ref().to_owned(),
+            host: Host::Near(path.as_ref().to_owned()),
             listener,
             file: Some(file),
         })
@@ -84,6 +89,21 @@ impl Vsock {
         self.file.take()
     }
 
+    /// Who makes the guest's connections to the host from now on, for one that is to run where it cannot. Who keeps it
+    /// has it answer.
+    ///
+    /// # Errors
+    ///
+    /// If there are no more descriptors.
+    pub fn take_connector(&mut self) -> io::Result<Option<Connector>> {
+        let Host::Near(path) = &mut self.host else {
+            return Ok(None);
+        };
+        let (connector, asker) = Connector::pair(mem::take(path))?;
+        self.host = Host::Far(asker);
+        Ok(Some(connector))
+    }
+
     /// The sockets, and the file, which is there as long as its value.
     pub(crate) fn open(self) -> Result<(UnixSockets, Option<SocketFile>), Error> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create"))?;
@@ -91,7 +111,7 @@ impl Vsock {
         epoll::add(&epoll, &self.listener, epoll::EventData::new_u64(LISTENER), edge)
             .map_err(Error::system("epoll_ctl"))?;
         let sockets = UnixSockets {
-            path: self.path,
+            host: self.host,
             listener: self.listener,
             may_accept: true,
             epoll,
@@ -102,6 +122,15 @@ impl Vsock {
         };
         Ok((sockets, self.file))
     }
+}
+
+/// How the guest reaches the host.
+#[derive(Debug)]
+enum Host {
+    /// By the paths of sockets, which begin with this one.
+    Near(PathBuf),
+    /// By asking.
+    Far(Asker),
 }
 
 /// What epoll says of the listener; every socket has a greater number.
@@ -132,7 +161,7 @@ struct Stream {
 /// The Unix sockets of one guest.
 #[derive(Debug)]
 pub(crate) struct UnixSockets {
-    path: PathBuf,
+    host: Host,
     listener: UnixListener,
     /// There may be clients to accept.
     may_accept: bool,
@@ -259,13 +288,11 @@ impl Sockets for UnixSockets {
         if self.sockets.len() >= MAX_SOCKETS {
             return Err(Refused);
         }
-        let mut path = self.path.clone().into_os_string();
-        path.push(format!("_{port}"));
-        let address = SocketAddrUnix::new(path).map_err(|_| Refused)?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(|_| Refused)?;
-        // A Unix socket is connected at once or, if nobody listens or too many wait, never.
-        rustix::net::connect(&fd, &address).map_err(|_| Refused)?;
+        let connected = match &self.host {
+            Host::Near(path) => connector::connect(path, port),
+            Host::Far(asker) => asker.connect(port),
+        };
+        let fd = connected.map_err(|_| Refused)?;
         self.add(fd, None).ok_or(Refused)
     }
 

@@ -3,21 +3,22 @@ use std::os::unix::net::UnixStream;
 
 use chiton_shared::memory::GuestMemory;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::SocketAddrUnix;
 
 use super::*;
 use crate::ram::Ram;
 
 /// A folder that is gone with the test.
-struct Place(PathBuf);
+pub(super) struct Place(PathBuf);
 
 impl Place {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("chiton-vsock-{}-{name}", std::process::id()));
         std::fs::create_dir(&path).unwrap();
         Self(path)
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(super) fn socket(&self) -> PathBuf {
         self.0.join("s")
     }
 
