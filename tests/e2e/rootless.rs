@@ -327,15 +327,6 @@ fn what_a_user_cannot_have_is_an_error_or_said() {
         let words = "no permission to make cgroups";
         home.refused(&[&["run", "--rm"][..], &limit, &[&hello]].concat(), words);
     }
-    home.start("other", &[], &["live"]);
-    for option in [["--network", "container:other"], ["--namespace", "ipc=container:other"]] {
-        home.refused(
-            &[&["run", "--rm"][..], &option, &[&hello]].concat(),
-            "can be entered by root only",
-        );
-    }
-    home.ok(&["rm", "--force", "other"]);
-    home.until("the end of its supervisor", || home.0.processes().is_empty());
     for network in ["bridge", "host"] {
         home.refused(
             &["run", "--rm", "--network", network, &hello],
@@ -366,6 +357,152 @@ fn limits_hold_where_cgroups_are_delegated_to_the_user() {
     home.ok(&["rm", "--force", "one"]);
     let output = home.output(&["run", "--rm", &home.0.guest("hello")]);
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "nothing is missing");
+    home.assert_empty();
+}
+
+#[test]
+fn namespaces_of_a_users_instances_are_entered_by_the_users_others() {
+    if !busybox() {
+        return;
+    }
+    for home in Home::both() {
+        home.image();
+        home.start("other", &[], &["live"]);
+        let number = |kind: &str| home.says("other", &format!("Jail.namespaces.{kind}"));
+        // In /proc of a jail of its own it sees itself; what it is in, the host's side says.
+        for (word, kind) in [
+            ("ipc", "ipc"),
+            ("uts", "uts"),
+            ("user", "user"),
+            ("cgroup", "cgroup"),
+            ("time", "time"),
+            ("pid", "pid"),
+        ] {
+            let option = format!("{word}=container:other");
+            let link = format!("/proc/self/ns/{kind}");
+            let said = home.process(&["--namespace", &option], &["readlink", &link]);
+            assert_eq!(said, format!("{kind}:[{}]", number(kind)), "{option}");
+            // What belongs to a user namespace cannot be had without it.
+            let said = home.process(&["--namespace", &option], &["readlink", "/proc/self/ns/user"]);
+            assert_eq!(said, format!("user:[{}]", number("user")), "{option}");
+        }
+        let option = ["--network", "container:other"];
+        let said = home.process(&option, &["readlink", "/proc/self/ns/net"]);
+        assert_eq!(said, format!("net:[{}]", number("net")));
+        assert_eq!(
+            home.process(&["--namespace", "uts=container:other"], &["hostname"]),
+            "other"
+        );
+        // A guest, too, and all of them at once.
+        let all = ["uts", "ipc", "pid", "user", "cgroup", "time"].map(|kind| format!("{kind}=container:other"));
+        let all: Vec<_> = all.iter().flat_map(|option| ["--namespace", option]).collect();
+        assert!(home.guest(&all, &["hello"]).starts_with("Hello"));
+        // No more rights than any other has.
+        let status = home.process(
+            &all,
+            &["grep", "-E", "^(CapEff|Seccomp|NoNewPrivs):", "/proc/self/status"],
+        );
+        for line in ["CapEff:\t0000000000000000", "Seccomp:\t2", "NoNewPrivs:\t1"] {
+            assert!(status.contains(line), "{status}");
+        }
+        home.ok(&["rm", "--force", "other"]);
+        home.assert_empty();
+    }
+}
+
+#[test]
+fn processes_of_a_users_share_a_network_and_what_runs_there() {
+    if !busybox() {
+        return;
+    }
+    let Some(home) = Home::with_network() else { return };
+    home.image();
+    home.start("web", &["--network", "user"], &["httpd"]);
+    let beside = ["--network", "container:web"];
+    let said = home.process(&beside, &["wget", "-q", "-O", "-", "http://10.87.0.2/"]);
+    assert!(said.contains("<h1>Chiton</h1>"), "{said}");
+    assert!(home.process(&beside, &["cat", "/etc/hosts"]).contains("10.87.0.2\tweb"));
+    let fetch = home.0.guest("fetch");
+    home.refused(
+        &["run", "--rm", "--network", "container:web", &fetch, "10.87.0.2"],
+        "a guest can be given an address beside web by root only",
+    );
+    home.ok(&["rm", "--force", "web"]);
+    // The other way round: a process that serves.
+    let serve = ["httpd", "-f", "-p", "80", "-h", "/etc"];
+    home.ok(&[
+        &["run", "-d", "--name", "files", "--process", "--network", "user", "box"],
+        &serve[..],
+    ]
+    .concat());
+    let beside = ["--network", "container:files", "--namespace", "pid=container:files"];
+    let mut said = String::new();
+    home.until("an answer", || {
+        let options = [&["run", "--rm", "--process"], &beside[..], &["box"]].concat();
+        let output = home.output(&[&options[..], &["wget", "-q", "-O", "-", "http://127.0.0.1/hosts"]].concat());
+        said = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success()
+    });
+    assert!(said.contains("files"), "{said}");
+    // Processes of another jail are numbered among its own, and stay hidden: Landlock keeps jails apart.
+    assert_ne!(home.process(&beside, &["sh", "-c", "echo $$"]), "2");
+    home.ok(&["rm", "--force", "files"]);
+    home.assert_empty();
+}
+
+#[test]
+fn namespaces_that_a_user_cannot_enter_are_refused_and_leave_nothing() {
+    let Some(home) = Home::new(false) else { return };
+    let hello = home.0.guest("hello");
+    let joins = |options: &[&str], words: &str| {
+        home.refused(&[&["run", "--rm"], options, &[&hello]].concat(), words);
+    };
+    home.start("one", &[], &["live"]);
+    home.start("two", &[], &["live"]);
+    joins(
+        &["--namespace", "ipc=container:one", "--namespace", "uts=container:two"],
+        "are in user namespaces of their own",
+    );
+    joins(
+        &["--namespace", "ipc=container:one", "--namespace", "user=host"],
+        "leave out --namespace user=host",
+    );
+    joins(&["--namespace", "ipc=container:nobody"], "there is no instance nobody");
+    home.ok(&["kill", "two"]);
+    home.ok(&["wait", "two"]);
+    joins(
+        &["--namespace", "ipc=container:two"],
+        "its namespaces are gone; start it first",
+    );
+    // One that somebody else runs: here root, who has put it into the user's record.
+    home.ok(&["rm", "--force", "one", "two"]);
+    let root = chiton_tests::chiton_path();
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(&root);
+        command
+            .env_remove("CHITON_JAIL")
+            .env("CHITON_HOME", home.0.home().join("chiton"));
+        chiton_tests::ok(args, &command.args(args).output().expect("chiton starts"))
+    };
+    run(&[
+        "run",
+        "-d",
+        "--name",
+        "roots",
+        &chiton_tests::guest_path("live").display().to_string(),
+    ]);
+    let id = home.0.id();
+    for (path, _) in owners(&home.0.home()) {
+        std::os::unix::fs::lchown(path, Some(id), Some(id)).expect("an owner");
+    }
+    for option in [["--network", "container:roots"], ["--namespace", "ipc=container:roots"]] {
+        let words = match option[0] {
+            "--network" => "by root only",
+            _ => "the namespaces of roots can be entered by root and by who runs it only",
+        };
+        joins(&option, words);
+    }
+    run(&["rm", "--force", "roots"]);
     home.assert_empty();
 }
 

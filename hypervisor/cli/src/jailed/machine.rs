@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use chiton_container::cgroup::{Cgroup, OomWatch};
@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use super::descriptors::Descriptors;
 use super::inside::Inside;
+use super::joined::{Joined, open_namespace};
 use super::names::{AddedHost, Names};
 use super::options::{Clock, Network, scratch};
 use super::source::{Opened, Source};
@@ -36,6 +37,13 @@ pub(crate) const CONTROL: &str = "control";
 #[derive(Debug, thiserror::Error)]
 #[error("{0}, before it had begun: give it more with --memory-max")]
 struct TooLittle(String);
+
+/// A guest of an ordinary user's is to be in the network of another.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a guest can be given an address beside {0} by root only: use --network user, or --process for a process there"
+)]
+struct NoPlaceBeside(String);
 
 /// What is made anew for each start, and taken down after it.
 #[derive(Default)]
@@ -53,6 +61,8 @@ struct Made {
     sockets: Option<(Vec<SocketFile>, SocketPath)>,
     /// Connects the guest to sockets of the host.
     connector: Option<Connector>,
+    /// An ordinary user's: the instance's own namespaces, which others enter by these descriptors.
+    namespaces: Vec<OwnedFd>,
 }
 
 /// A guest, or a process, that is to run in a jail.
@@ -84,7 +94,6 @@ impl Machine {
             Some(source) => source,
             None => Source::of(&options, digest)?,
         };
-        options.jail.check_namespaces()?;
         options.jail.check_network()?;
         Ok(Self {
             options,
@@ -212,11 +221,13 @@ impl Machine {
         Ok(())
     }
 
-    fn namespaces(&self, jail: &mut Jail, network: Option<&Attached>) -> Result<(), Box<dyn Error>> {
+    /// What it returns has to stay open until the jail has begun.
+    fn namespaces(&self, jail: &mut Jail, network: Option<&Attached>) -> Result<Joined, Box<dyn Error>> {
+        let mut joined = Joined::default();
         for shared in &self.options.jail.namespace {
             let source = match &shared.of {
                 None => Namespace::Caller,
-                Some(instance) => Namespace::Process(super::process_of(instance)?),
+                Some(instance) => joined.join(instance, shared.kind)?,
             };
             jail.namespaces.set(shared.kind, source);
         }
@@ -225,7 +236,7 @@ impl Machine {
             // Its TAP device is a descriptor: the guest's side has no need of the host's namespace.
             (Network::Host, Some(_)) => Namespace::New,
             (Network::Host, None) => Namespace::Caller,
-            (Network::Of(instance), _) => Namespace::Process(super::process_of(instance)?),
+            (Network::Of(instance), _) => joined.join(instance, Kind::Network)?,
             (Network::Bridge | Network::User, attached) => {
                 match attached.and_then(|attached| attached.namespace.as_ref()) {
                     Some(namespace) => {
@@ -239,7 +250,8 @@ impl Machine {
             }
         };
         jail.namespaces.set(Kind::Network, source);
-        Ok(())
+        joined.enter_users(jail)?;
+        Ok(joined)
     }
 
     fn root(&self, instance: &Instance, opened: &Opened, names: &Names) -> Result<Root, Box<dyn Error>> {
@@ -308,6 +320,9 @@ impl Machine {
         let kind = match &options.network {
             _ if options.process => network::Kind::Process,
             Network::Host => network::Kind::GuestOfHost,
+            Network::Of(other) if !rustix::process::geteuid().is_root() => {
+                return Err(NoPlaceBeside(other.clone()).into());
+            }
             Network::Of(other) => {
                 let pid = super::process_of(other)?.unsigned_abs();
                 network::Kind::GuestBeside(network::Namespace::of_process(pid)?)
@@ -404,11 +419,12 @@ impl Machine {
                 }
             }
         }
-        self.namespaces(&mut jail, network.as_ref())?;
+        let _joined = self.namespaces(&mut jail, network.as_ref())?;
+        jail.opens_namespaces = !rustix::process::geteuid().is_root();
         let (stdin, input) = self.input()?;
         let [(stdout, output), (stderr, errors)] = [pipe_with(PipeFlags::CLOEXEC)?, pipe_with(PipeFlags::CLOEXEC)?];
         let streams = [&input, &output, &errors].map(AsRawFd::as_raw_fd);
-        let jailed = if self.options.jail.process {
+        let mut jailed = if self.options.jail.process {
             self.complete(instance, &mut jail)?;
             self.spawn_process(&mut jail, &opened, streams)?
         } else {
@@ -425,6 +441,7 @@ impl Machine {
         self.made.opened = Some(opened);
         instance.set_report(&report::whole(facts, &jailed))?;
         self.made.pid = jailed.pid();
+        self.made.namespaces = jailed.take_open_namespaces();
         Ok(Child {
             pid: jailed.pid().unsigned_abs(),
             pidfd: jailed.pidfd().try_clone_to_owned()?,
@@ -601,9 +618,4 @@ impl Payload for Machine {
         }
         Ok(())
     }
-}
-
-/// A namespace that is open here.
-fn open_namespace(fd: BorrowedFd<'_>) -> Namespace {
-    Namespace::File(PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())))
 }

@@ -10,6 +10,7 @@
 mod descriptors;
 mod detach;
 mod inside;
+mod joined;
 mod machine;
 mod names;
 pub(crate) mod options;

@@ -240,11 +240,6 @@ pub(crate) struct Misplaced {
     needs: &'static str,
 }
 
-/// A namespace that an ordinary user cannot enter: its processes are closed to all but root.
-#[derive(Debug, thiserror::Error)]
-#[error("the namespaces of {0} can be entered by root only: run as root, or leave them out")]
-pub(crate) struct NotRoot(String);
-
 impl JailOptions {
     /// Whether the instance gets an address of its own.
     pub(crate) fn has_address(&self) -> bool {
@@ -279,19 +274,6 @@ impl JailOptions {
             || self.check_network(),
             |(_, option)| Err(Misplaced { option, needs: JAIL }),
         )
-    }
-
-    /// Refuses namespaces that only root can enter.
-    pub(crate) fn check_namespaces(&self) -> Result<(), NotRoot> {
-        let network = match &self.network {
-            Network::Of(instance) => Some(instance),
-            _ => None,
-        };
-        let mut others = self.namespace.iter().filter_map(|shared| shared.of.as_ref());
-        match network.or_else(|| others.next()) {
-            Some(instance) if !rustix::process::geteuid().is_root() => Err(NotRoot(instance.clone())),
-            _ => Ok(()),
-        }
     }
 
     /// Refuses options of a network that is not there, and those that contradict each other.

@@ -3,13 +3,14 @@
 //! ```text
 //!  outside                                    inside
 //!     ├── go: ids are mapped; layers ──────────▶│
+//!     │◀──────── its namespaces, if wanted ─────┤
 //!     │◀────────────── ready, or what failed ───┤
 //!     │◀──────────── end of file: it is running ┤
 //! ```
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -36,6 +37,8 @@ pub(super) enum Word {
     Ready(Standing),
     /// It does not.
     Failed(Failure),
+    /// Its namespaces, open, come with it.
+    Namespaces,
     /// The other side has closed its end: it runs, or it died.
     End,
 }
@@ -130,10 +133,37 @@ impl Channel {
         let _ = rustix::io::write(&self.0, &message);
     }
 
+    /// Sends the namespaces out, in the order of [`Kind::ALL`].
+    pub(super) fn show_namespaces(&self, files: &[OwnedFd]) -> Result<(), Errno> {
+        let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&files));
+        sendmsg(&self.0, &[IoSlice::new(&[2])], &mut control, SendFlags::NOSIGNAL).map(drop)
+    }
+
     /// Waits outside for the next word from inside.
     pub(super) fn word(&self) -> Result<Word, Errno> {
+        self.word_with(&mut Vec::new())
+    }
+
+    /// The same; what comes with it is put there.
+    pub(super) fn word_with(&self, files: &mut Vec<OwnedFd>) -> Result<Word, Errno> {
         let mut bytes = [0; MESSAGE];
-        let mut read = || rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut bytes));
+        let mut read = || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let received = rustix::io::retry_on_intr(|| {
+                let mut parts = [IoSliceMut::new(&mut bytes)];
+                recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
+            })?;
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(fds) = message {
+                    files.extend(fds);
+                }
+            }
+            Ok(received.bytes)
+        };
         let length = match read() {
             // The jail's process has ended with a message of ours unread. That is told once, ahead of
             // what it had said before.
@@ -155,6 +185,7 @@ impl Channel {
                 errno: i32::from_le_bytes([*a, *b, *c, *d]),
                 on: String::from_utf8_lossy(on).into_owned(),
             }),
+            [2] => Word::Namespaces,
             _ => return Err(Errno::PROTO),
         })
     }
@@ -162,8 +193,6 @@ impl Channel {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
 
     #[test]
@@ -175,6 +204,25 @@ mod tests {
         };
         inside.ready(&standing).unwrap();
         assert_eq!(outside.word().unwrap(), Word::Ready(standing));
+    }
+
+    #[test]
+    fn namespaces_arrive_open_and_before_what_is_said_later() {
+        let (outside, inside) = Channel::pair().unwrap();
+        let own = std::fs::File::open("/proc/self/ns/uts").unwrap();
+        let inode = rustix::fs::fstat(&own).unwrap().st_ino;
+        inside.show_namespaces(&[own.into()]).unwrap();
+        inside.failed(&Failure::new(Step::Mount, "/proc", Errno::PERM));
+        let mut files = Vec::new();
+        assert_eq!(outside.word_with(&mut files).unwrap(), Word::Namespaces);
+        assert_eq!(
+            files
+                .iter()
+                .map(|file| rustix::fs::fstat(file).unwrap().st_ino)
+                .collect::<Vec<_>>(),
+            [inode]
+        );
+        assert!(matches!(outside.word_with(&mut files).unwrap(), Word::Failed(_)));
     }
 
     #[test]

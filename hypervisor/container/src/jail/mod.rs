@@ -134,6 +134,9 @@ pub struct Jail {
     /// Whether the kernel kills the jail when the thread that made it ends, so that no kill of the
     /// caller leaves a jail, or its range of ids, behind.
     pub die_with_parent: bool,
+    /// Whether [`Jailed::take_open_namespaces`] has its namespaces. Its process will be closed, so that an ordinary user,
+    /// who made it, could not open them later for somebody who is to enter them.
+    pub opens_namespaces: bool,
     /// Called, in the new process, when each part of the way in is behind it, with the part's name: for who
     /// measures.
     pub phase: fn(&'static str),
@@ -160,6 +163,7 @@ impl Jail {
             filter: Some(seccomp::ordinary()),
             landlock: Landlock::default(),
             die_with_parent: true,
+            opens_namespaces: false,
             phase: |_| {},
         }
     }
@@ -363,6 +367,10 @@ impl Jail {
             namespaces::unshare_cgroup(&mut namespaces)?;
         }
         (self.phase)("enter cgroups");
+        if self.opens_namespaces {
+            let shown = channel.show_namespaces(&namespaces::open_own()?);
+            shown.at(Step::Join, || "send out its namespaces".into())?;
+        }
 
         // 4. Root of the jail: all rights over its namespaces, none over the host.
         if new(Kind::User) || self.namespaces.joins(Kind::User) {
@@ -542,11 +550,12 @@ fn start_among(
 }
 
 /// Waits until the payload runs; `None` if the process ended without a word.
-fn listen(outside: &Channel) -> Result<Option<Standing>, Error> {
+fn listen(outside: &Channel, namespaces: &mut Vec<OwnedFd>) -> Result<Option<Standing>, Error> {
     let mut ready = None;
     loop {
-        match outside.word() {
+        match outside.word_with(namespaces) {
             Ok(Word::Ready(standing)) => ready = Some(standing),
+            Ok(Word::Namespaces) => {}
             Ok(Word::Failed(failure)) => return Err(failure.into()),
             Ok(Word::End) => return Ok(ready),
             Err(errno) => return Err(Error::System("hear from the jail", errno.into())),
@@ -597,7 +606,7 @@ impl Begun {
         if let (Err(_), Some(pidfd)) = (&helped, &self.pidfd) {
             // It may be waiting still. What it has said is worth more: it may have failed first.
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
-            listen(&self.outside)?;
+            listen(&self.outside, &mut Vec::new())?;
         }
         Ok(helped?)
     }
@@ -609,13 +618,15 @@ impl Begun {
     /// As [`Jail::spawn`].
     pub fn stand(mut self, jail: &Jail) -> Result<Jailed, Error> {
         self.go(jail)?;
-        let standing = listen(&self.outside)?;
+        let mut namespaces = Vec::new();
+        let standing = listen(&self.outside, &mut namespaces)?;
         let pidfd = self.pidfd.take().ok_or(Error::Died(Status::Signalled(libc::SIGKILL)))?;
         match standing {
             Some(standing) => Ok(Jailed {
                 pid: self.pid,
                 pidfd,
                 standing,
+                namespaces,
                 ended: None,
             }),
             None => Err(Error::Died(wait(&pidfd).map_err(Error::wait)?)),
@@ -640,6 +651,7 @@ pub struct Jailed {
     pid: i32,
     pidfd: OwnedFd,
     standing: Standing,
+    namespaces: Vec<OwnedFd>,
     ended: Option<Status>,
 }
 
@@ -670,6 +682,12 @@ impl Jailed {
             entry.1 = inode;
         }
         all
+    }
+
+    /// Its namespaces, if [they are open](Jail::opens_namespaces), in the order of [`Kind::ALL`]. They last as long as
+    /// somebody has them.
+    pub fn take_open_namespaces(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.namespaces)
     }
 
     /// Sends a signal to process 1; a minder passes it on to the payload.

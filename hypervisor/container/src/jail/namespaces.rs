@@ -208,6 +208,15 @@ pub(super) fn unshare_cgroup(inodes: &mut [u64; 8]) -> Result<(), Failure> {
     number(inodes, |kind| kind == Kind::Cgroup)
 }
 
+/// This process's namespaces, open, in the order of [`Kind::ALL`].
+pub(super) fn open_own() -> Result<Vec<OwnedFd>, Failure> {
+    let open = |kind: Kind| {
+        let path = format!("/proc/self/ns/{}", kind.name());
+        open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at(Step::Join, || path.clone())
+    };
+    Kind::ALL.into_iter().map(open).collect()
+}
+
 /// Makes namespaces of this process that cannot be had at its birth.
 pub(super) fn unshare(kind: Kind, step: Step) -> Result<(), Failure> {
     // SAFETY: a flag of a namespace changes only what this process, which has one thread, sees.
