@@ -12,7 +12,7 @@ use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chiton_tests::{PATIENCE, SUBORDINATE, User, ask_by_datagram, busybox, free_port, is_installed, kvm_works};
+use chiton_tests::{PATIENCE, Record, SUBORDINATE, User, ask_by_datagram, busybox, free_port, is_installed, kvm_works};
 
 /// A user with a record of instances and images, and maybe with cgroups.
 struct Home(User, Option<Delegated>);
@@ -69,6 +69,12 @@ impl Home {
     #[track_caller]
     fn process(&self, options: &[&str], command: &[&str]) -> String {
         self.ok(&[&["run", "--rm", "--process"], options, &["box"], command].concat())
+    }
+
+    /// The same, of another image.
+    #[track_caller]
+    fn process_of(&self, image: &str, command: &[&str]) -> String {
+        self.ok(&[&["run", "--rm", "--process", image], command].concat())
     }
 
     /// Runs a guest to its end.
@@ -280,6 +286,146 @@ fn images_of_a_user_are_built_imported_changed_and_removed() {
         assert!(home.ok(&["doctor", "--store"]).contains("0 images, 0 blobs"));
         home.assert_empty();
     }
+}
+
+/// Has root make an image with files of several owners, which it then knows nothing of any more; its archive.
+fn image_of_many(home: &Home, commands: &str) -> String {
+    let record = Record::new([]);
+    record.ok(&["image", "build", "-t", "box", "--guest", "/bin/busybox"]);
+    // Root of a jail may give nothing away, root of the host what is in the jail's folder.
+    let script = format!("umask 0; mkdir -p /d; cd /d; {commands}");
+    record.ok(&["run", "--name", "w", "--process", "box", "sh", "-c", &script]);
+    let upper = record.ok(&["inspect", "--format", "{{.Jail.root.upper}}", "w"]);
+    for (name, owner) in OWNERS {
+        let path = Path::new(&upper).join("d").join(name);
+        if path.symlink_metadata().is_ok() {
+            std::os::unix::fs::lchown(path, Some(owner), Some(owner + 1)).expect("root gives it away");
+        }
+    }
+    record.ok(&["commit", "w", "many"]);
+    let archive = home.0.home().join("many.tar").display().to_string();
+    record.ok(&["image", "export", "many", "-o", &archive, "-f", "oci-archive"]);
+    fs::set_permissions(&archive, fs::Permissions::from_mode(0o644)).expect("a mode");
+    archive
+}
+
+/// Files of such an image, and their owners; the group is one more.
+const OWNERS: [(&str, u32); 6] = [
+    ("closed", 5),
+    ("open", 5),
+    ("open/file", 5),
+    ("link", 6),
+    ("own", 0),
+    ("far", 70_000),
+];
+
+const MAKE_MANY: &str = "mkdir -m 700 closed; mkdir -m 1777 open; echo x > open/file; ln -s open link; echo y > own";
+
+/// Name and owner of what is there, as a process in the image sees it.
+fn owners_inside(home: &Home, image: &str) -> Vec<(String, String)> {
+    let listed = home.process_of(image, &["sh", "-c", "cd /d; ls -ldn * open/*"]);
+    let mut owners: Vec<_> = listed
+        .lines()
+        .map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            (words[8].to_owned(), format!("{}:{}", words[2], words[3]))
+        })
+        .collect();
+    owners.sort();
+    owners
+}
+
+#[test]
+fn files_of_a_users_images_show_the_owners_that_they_have() {
+    if !busybox() {
+        return;
+    }
+    let Some(home) = Home::new(true) else { return };
+    let archive = image_of_many(&home, MAKE_MANY);
+    home.ok(&["image", "import", &archive, "-t", "many"]);
+    let owners_of_all = [
+        ("closed", "5:6"),
+        ("link", "6:7"),
+        ("open", "5:6"),
+        ("open/file", "5:6"),
+        ("own", "0:1"),
+    ]
+    .map(|(name, owner)| (name.to_owned(), owner.to_owned()));
+    assert_eq!(owners_inside(&home, "many"), owners_of_all);
+    // Outside, they are of the user's other ids, and what is closed is closed.
+    let subordinate = owners(&home.0.home().join("chiton/images/layers"))
+        .into_iter()
+        .filter(|(path, owner)| path.ends_with("d/open") && *owner == SUBORDINATE.0 + 4);
+    assert_eq!(subordinate.count(), 1);
+    let output = home.output(&["run", "--rm", "--process", "many", "ls", "/d/closed"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("Permission denied"), "{said}");
+    // What is changed is copied up, with its owner: it can be committed, compared and removed.
+    let change = "echo more >> /d/open/file; echo new > /d/open/new";
+    home.ok(&["run", "--name", "w", "--process", "many", "sh", "-c", change]);
+    home.ok(&["commit", "w", "changed"]);
+    home.ok(&["rm", "w"]);
+    let changed = home.ok(&["image", "diff", "many", "changed"]);
+    assert!(
+        changed.contains("/d/open/file") && changed.contains("/d/open/new"),
+        "{changed}"
+    );
+    let mut with_new = owners_of_all.to_vec();
+    with_new.insert(4, ("open/new".into(), "0:0".into()));
+    assert_eq!(owners_inside(&home, "changed"), with_new);
+    assert_eq!(home.process_of("changed", &["cat", "/d/open/file"]), "x\nmore");
+    assert!(home.ok(&["doctor", "--store"]).starts_with("ok "));
+    home.ok(&["image", "rm", "many", "changed"]);
+    home.ok(&["image", "prune"]);
+    assert!(home.ok(&["doctor", "--store"]).contains("0 images, 0 blobs"));
+    let left = home.0.home().join("chiton/images/layers");
+    assert_eq!(fs::read_dir(left).expect("a folder").count(), 0);
+    home.assert_empty();
+}
+
+#[test]
+fn a_user_with_one_id_is_told_that_owners_are_lost() {
+    if !busybox() {
+        return;
+    }
+    let Some(home) = Home::new(false) else { return };
+    let archive = image_of_many(&home, MAKE_MANY);
+    home.ok(&["image", "import", &archive, "-t", "many"]);
+    for how in [&["run", "--rm"][..], &["run", "-d", "--name", "w"]] {
+        let output = home.output(&[how, &["--process", "many", "true"]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert!(
+            said.contains("files of many:latest show root instead of their owners"),
+            "{said}"
+        );
+    }
+    home.ok(&["wait", "w"]);
+    home.ok(&["rm", "w"]);
+    let all = owners_inside(&home, "many");
+    assert!(all.len() == 5 && all.iter().all(|(_, owner)| owner == "0:0"), "{all:?}");
+    assert!(home.ok(&["doctor", "--store"]).starts_with("ok "));
+    home.ok(&["image", "rm", "many"]);
+    home.assert_empty();
+}
+
+#[test]
+fn an_image_with_an_owner_that_a_user_does_not_have_is_refused_and_leaves_nothing() {
+    if !busybox() {
+        return;
+    }
+    let Some(home) = Home::new(true) else { return };
+    let archive = image_of_many(&home, "echo x > far");
+    home.ok(&["image", "import", &archive, "-t", "many"]);
+    home.refused(
+        &["run", "--rm", "--process", "many", "true"],
+        "its owner 70000:70001 is none of this user's ids",
+    );
+    assert!(home.ok(&["doctor", "--store"]).starts_with("ok "));
+    let left = home.0.home().join("chiton/images/tmp");
+    assert_eq!(fs::read_dir(left).expect("a folder").count(), 0);
+    home.ok(&["image", "rm", "many"]);
+    home.assert_empty();
 }
 
 #[test]

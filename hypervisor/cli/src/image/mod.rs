@@ -9,6 +9,7 @@ use chiton_container::image::build::{Recipe, build};
 use chiton_container::image::registry::{self, Access};
 use chiton_container::image::store::Freed;
 use chiton_container::image::{self, Digest, Image, Store, archive, diff};
+use chiton_container::jail::{apart, subordinate_ids};
 use indicatif::HumanBytes;
 use serde_json::json;
 
@@ -213,6 +214,22 @@ fn shown(text: &str) -> String {
 }
 
 fn differences(
+    store: &Store,
+    options: &options::DiffOptions,
+    bars: &dyn image::Progress,
+) -> Result<(), Box<dyn Error>> {
+    with_all_ids(|| show_differences(store, options, bars))
+}
+
+/// Does something as root of all ids that this user has, if that is more than one: files of images belong to them.
+pub(crate) fn with_all_ids(act: impl FnOnce() -> Result<(), Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
+    match subordinate_ids() {
+        Some(ids) => Ok(apart(&ids, || act().map_err(|error| error.to_string()))?),
+        None => act(),
+    }
+}
+
+fn show_differences(
     store: &Store,
     options: &options::DiffOptions,
     bars: &dyn image::Progress,

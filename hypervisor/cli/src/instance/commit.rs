@@ -48,21 +48,19 @@ pub(super) fn run(options: Options) -> Result<(), Box<dyn Error>> {
     if held {
         super::pause::hold(&instance)?;
     }
-    let made = commit(
-        &store,
-        &base,
-        &upper,
+    let about = Commit {
+        name: Some(options.name),
+        created_by: instance.spec().command.join(" "),
+        created: Some(Time::now().to_string()),
+        comment: options.message,
+    };
+    let made = crate::image::with_all_ids(|| {
         // In the upper folder, owners are what they are inside.
-        Owners::ours(),
-        &Commit {
-            name: Some(options.name),
-            created_by: instance.spec().command.join(" "),
-            created: Some(Time::now().to_string()),
-            comment: options.message,
-        },
-    );
+        let made = commit(&store, &base, &upper, Owners::ours(), &about)?;
+        Ok(say(&format!("{}\n", made.digest()))?)
+    });
     if held {
         super::pause::release(&instance)?;
     }
-    Ok(say(&format!("{}\n", made?.digest()))?)
+    made
 }

@@ -117,6 +117,9 @@ fn supervise(
     if let Some(lack) = parts::lack_of_cgroups(&options.jail.limits) {
         crate::complain(&lack);
     }
+    if let Some(lack) = found.as_ref().map(Source::lack_of_owners).transpose()?.flatten() {
+        crate::complain(&lack);
+    }
     if options.jail.detach {
         return detach::run(verbose, |started| {
             run_here(instance, options, verbose, began, None, new, started)

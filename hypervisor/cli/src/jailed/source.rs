@@ -158,6 +158,26 @@ impl Source {
         }
     }
 
+    /// What is to be said where files of an ordinary user's image do not show their owners.
+    pub(super) fn lack_of_owners(&self) -> Result<Option<String>, Box<dyn Error>> {
+        let Self::Image { image, .. } = self else {
+            return Ok(None);
+        };
+        if rustix::process::geteuid().is_root() {
+            return Ok(None);
+        }
+        let store = Store::open(home().join("images"))?;
+        let _unpacked = store.unpacked(image, &Quiet)?;
+        let lost = store.lost_owners(image)?;
+        Ok((lost > 0).then(|| {
+            format!(
+                "chiton: {lost} files of {} show root instead of their owners, since they were unpacked without \
+                 newuidmap, newgidmap and lines of this user in /etc/subuid and /etc/subgid",
+                image.label()
+            )
+        }))
+    }
+
     /// Everything of it that is outside the jail, ready to be taken in.
     pub(super) fn open(&self) -> Result<Opened, Box<dyn Error>> {
         match self {

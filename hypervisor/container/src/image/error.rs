@@ -18,6 +18,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// What takes all ids of a user could not be done.
+    #[error(transparent)]
+    Apart(#[from] crate::jail::Error),
     /// A name that is none.
     #[error("`{text}` is no image name: {why}")]
     Name {

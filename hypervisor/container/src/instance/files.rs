@@ -1,8 +1,8 @@
 //! Files that are whole at any time: written apart, then renamed.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -76,27 +76,7 @@ pub(super) fn sync_dir(path: &Path) -> Result<(), InstanceError> {
         .map_err(InstanceError::file("write the folder", path))
 }
 
-/// Removes a folder with all that is in it, also with folders that their owner has closed to itself, as
-/// overlayfs leaves one.
+/// Removes a folder with all that is in it, whatever its owner did to its modes and owners.
 pub(super) fn remove_tree(path: &Path) -> Result<(), InstanceError> {
-    let removed = match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            open_up(path).and_then(|()| fs::remove_dir_all(path))
-        }
-        result => result,
-    };
-    removed.map_err(InstanceError::file("remove", path))
-}
-
-/// Lets their owner into all folders of a tree; nobody else is at work there.
-fn open_up(path: &Path) -> io::Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        // Of the entry itself: a link is not followed.
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
-        }
-    }
-    Ok(())
+    crate::jail::remove_tree(path).map_err(InstanceError::file("remove", path))
 }

@@ -187,6 +187,9 @@ pub enum Error {
     /// The process died before its jail stood.
     #[error("the process died while its jail was made: {0}")]
     Died(Status),
+    /// What was done apart went wrong, in its own words.
+    #[error("{0}")]
+    Said(String),
     /// The caller's process is in trouble of its own.
     #[error("cannot {0}")]
     System(&'static str, #[source] io::Error),

@@ -32,6 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod apart;
 mod channel;
 mod clone;
 mod error;
@@ -66,6 +67,8 @@ use seccomp::{Filter, Program as Compiled};
 
 use crate::network::{LOW_PORTS, open_low_ports};
 
+pub(crate) use apart::remove_tree;
+pub use apart::{apart, subordinate_ids};
 pub use error::{Error, Failure, Status, Step};
 pub use idmap::{Extent, IdMap, Lease, RangeError, Ranges};
 pub use init::Init;

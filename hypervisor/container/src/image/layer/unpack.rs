@@ -40,6 +40,8 @@ pub struct Skipped {
     pub devices: u64,
     /// Extended attributes that are not kept, or that only root could set.
     pub xattrs: u64,
+    /// Owners other than root, where nothing can be given away.
+    pub owners: u64,
 }
 
 /// Unpacks the layer `blob`, read by `reader`, into the empty folder `top`.
@@ -488,7 +490,7 @@ impl Unpacker<'_> {
     /// capabilities away. A folder's mode comes later.
     fn dress(&mut self, entry: &Entry, file: &impl AsFd) -> Result<()> {
         if let Some((uid, gid)) = self.owner(entry)? {
-            rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(|error| self.failed(entry, error))?;
+            rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(|error| self.not_given(entry, error))?;
         }
         if entry.kind != Kind::Folder {
             let mode = Mode::from_raw_mode(entry.mode & MODE_BITS);
@@ -525,17 +527,30 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    fn own(&self, entry: &Entry, parent: &OwnedFd, name: &OsStr) -> Result<()> {
+    fn own(&mut self, entry: &Entry, parent: &OwnedFd, name: &OsStr) -> Result<()> {
         let Some((uid, gid)) = self.owner(entry)? else {
             return Ok(());
         };
         let result = rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
-        result.map_err(|error| self.failed(entry, error))
+        result.map_err(|error| self.not_given(entry, error))
+    }
+
+    /// An owner that it cannot have: the numbers are those of a user namespace.
+    fn not_given(&self, entry: &Entry, error: Errno) -> Error {
+        if error != Errno::INVAL {
+            return self.failed(entry, error);
+        }
+        let (uid, gid) = (entry.uid, entry.gid);
+        let why = format!(
+            "its owner {uid}:{gid} is none of this user's ids: have root give more of them in /etc/subuid and /etc/subgid"
+        );
+        self.refused(&entry.path, why)
     }
 
     /// Who owns it; nobody in particular where owners are not kept.
-    fn owner(&self, entry: &Entry) -> Result<Option<(Uid, Gid)>> {
+    fn owner(&mut self, entry: &Entry) -> Result<Option<(Uid, Gid)>> {
         let Owners::Kept { offset } = self.owners else {
+            self.skipped.owners += u64::from((entry.uid, entry.gid) != (0, 0));
             return Ok(None);
         };
         // The last number means "as it is".

@@ -14,6 +14,7 @@ use super::super::spec::{self, Descriptor};
 use super::super::{Digest, Error, Result};
 use super::tree::Summary;
 use super::{Image, Store, open_top, sync_folder, tree};
+use crate::jail::{apart, subordinate_ids};
 use crate::lock::is_at;
 
 /// The unpacked layers of an image. While this lives nobody removes them.
@@ -89,7 +90,21 @@ impl Store {
         Ok(is_at(&file, &path).then_some(file))
     }
 
+    /// With all ids that there are, so that files get the owners that the layer says.
     fn unpack(&self, blob: &Descriptor, diff_id: Digest, progress: &dyn Progress) -> Result<()> {
+        let Some(ids) = subordinate_ids() else {
+            return self.unpack_here(blob, diff_id, progress);
+        };
+        // Whoever swept it would take the folder away from the copy.
+        self.session()?;
+        let unpack = || {
+            self.unpack_here(blob, diff_id, progress)
+                .map_err(|error| error.to_string())
+        };
+        Ok(apart(&ids, unpack)?)
+    }
+
+    fn unpack_here(&self, blob: &Descriptor, diff_id: Digest, progress: &dyn Progress) -> Result<()> {
         let file = self.open_blob(blob)?;
         let folder = self.session()?.path("layer");
         let top = folder.join("fs");
@@ -100,7 +115,7 @@ impl Store {
         let what = format!("unpacking {}", diff_id.short());
         let mut reader = Watched::new(file, progress, &what, blob.size);
         let result = layer::unpack(&mut reader, blob, diff_id, &top, self.limits, Owners::ours())
-            .and_then(|_| self.place_layer(&folder, &top, diff_id));
+            .and_then(|skipped| self.place_layer(&folder, &top, diff_id, skipped.owners));
         if result.is_err() {
             tree::remove(&folder)?;
         }
@@ -108,9 +123,13 @@ impl Store {
     }
 
     /// Puts an unpacked layer where it belongs.
-    fn place_layer(&self, folder: &Path, top: &Path, diff_id: Digest) -> Result<()> {
+    fn place_layer(&self, folder: &Path, top: &Path, diff_id: Digest, lost_owners: u64) -> Result<()> {
         let record = folder.join("record.json");
-        let bytes = spec::to_json("record.json", &Summary::of(top)?)?;
+        let summary = Summary {
+            lost_owners,
+            ..Summary::of(top)?
+        };
+        let bytes = spec::to_json("record.json", &summary)?;
         fs::write(&record, bytes).at("write", &record)?;
         let open = File::open(folder).at("open", folder)?;
         rustix::fs::syncfs(&open).at("write", folder)?;
@@ -134,11 +153,23 @@ impl Store {
 
     /// Checks that an unpacked layer holds what it held when it was unpacked.
     pub(super) fn check_layer(&self, diff_id: Digest) -> Result<()> {
-        let folder = self.layer_folder(diff_id);
-        let record = folder.join("record.json");
-        let bytes = fs::read(&record).at("read", &record)?;
-        let wanted: Summary = spec::parse(&record.to_string_lossy(), &bytes)?;
-        let found = Summary::of(&folder.join("fs"))?;
+        let Some(ids) = subordinate_ids() else {
+            return self.check_layer_here(diff_id);
+        };
+        // One that was unpacked before there were more ids has owners as this process sees them.
+        self.check_layer_here(diff_id).or_else(|_| {
+            Ok(apart(&ids, || {
+                self.check_layer_here(diff_id).map_err(|error| error.to_string())
+            })?)
+        })
+    }
+
+    fn check_layer_here(&self, diff_id: Digest) -> Result<()> {
+        let wanted = self.record(diff_id)?;
+        let found = Summary {
+            lost_owners: wanted.lost_owners,
+            ..Summary::of(&self.layer_folder(diff_id).join("fs"))?
+        };
         if wanted == found {
             return Ok(());
         }
@@ -151,5 +182,23 @@ impl Store {
             )
         };
         Err(Error::document(format!("unpacked layer {diff_id}"), why))
+    }
+
+    /// What was written down of a layer when it was unpacked.
+    fn record(&self, diff_id: Digest) -> Result<Summary> {
+        let record = self.layer_folder(diff_id).join("record.json");
+        let bytes = fs::read(&record).at("read", &record)?;
+        spec::parse(&record.to_string_lossy(), &bytes)
+    }
+
+    /// How many entries of an image have another owner than it says, since they were unpacked by a user who has but one
+    /// id.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::unpacked`], which has to be done before.
+    pub fn lost_owners(&self, image: &Image) -> Result<u64> {
+        let records = image.config.rootfs.diff_ids.iter().map(|diff_id| self.record(*diff_id));
+        records.map(|record| Ok(record?.lost_owners)).sum()
     }
 }

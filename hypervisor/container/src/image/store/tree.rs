@@ -1,11 +1,9 @@
 //! Folders of files: walked without following a link, removed, summed up.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
@@ -95,28 +93,12 @@ pub(in super::super) fn names(folder: BorrowedFd<'_>) -> rustix::io::Result<Vec<
     Ok(names)
 }
 
-/// Removes a folder with everything in it, also what its modes would keep its owner from removing.
+/// Removes a folder with everything in it, also what its modes and owners would keep its owner from removing.
 pub(super) fn remove(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path)?;
-            fs::remove_dir_all(path).at("remove", path)
-        }
+    match crate::jail::remove_tree(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result.at("remove", path),
     }
-}
-
-/// Gives the owner all rights on folders.
-fn open_up(path: &Path) -> Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).at("change the mode of", path)?;
-    for entry in fs::read_dir(path).at("read", path)? {
-        let entry = entry.at("read", path)?;
-        if entry.file_type().at("look at", &entry.path())?.is_dir() {
-            open_up(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// What a tree holds: how much, and a digest of names, kinds, modes, owners, sizes and link targets.
@@ -125,6 +107,9 @@ pub(super) struct Summary {
     pub(super) entries: u64,
     pub(super) bytes: u64,
     pub(super) digest: Option<Digest>,
+    /// How many entries have another owner than the layer says: it was unpacked by one who has no other ids.
+    #[serde(default)]
+    pub(super) lost_owners: u64,
 }
 
 impl Summary {
