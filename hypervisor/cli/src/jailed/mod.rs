@@ -117,7 +117,12 @@ fn supervise(
     if let Some(lack) = parts::lack_of_cgroups(&options.jail.limits) {
         crate::complain(&lack);
     }
-    if let Some(lack) = found.as_ref().map(Source::lack_of_owners).transpose()?.flatten() {
+    if let Some(lack) = new
+        .as_ref()
+        .map(|new| new.source.lack_of_owners())
+        .transpose()?
+        .flatten()
+    {
         crate::complain(&lack);
     }
     if options.jail.detach {

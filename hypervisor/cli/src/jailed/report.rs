@@ -31,12 +31,14 @@ pub(super) fn begun(network: &Network, bridge: &str) -> Value {
     json!({ "network": { "mode": mode(network), "bridge": bridge } })
 }
 
+/// Whether there may be sockets besides that in the instance's folder.
+pub(super) fn has_sockets(options: &RunOptions) -> bool {
+    options.vsock.is_some() || options.control.is_some() || !options.port.is_empty()
+}
+
 /// Writes down as well where there may be sockets.
 pub(super) fn add_sockets(instance: &Instance, options: &RunOptions) -> Result<(), Box<dyn Error>> {
     let sockets = sockets(options)?;
-    if sockets.is_empty() {
-        return Ok(());
-    }
     let mut report = match instance.report()? {
         Value::Object(report) => report,
         _ => Map::new(),
@@ -103,9 +105,8 @@ pub(super) fn facts(
     let Value::Object(mut facts) = facts else {
         return Ok(Map::new());
     };
-    let sockets = sockets(options)?;
-    if !sockets.is_empty() {
-        facts.insert(SOCKETS.into(), json!(sockets));
+    if has_sockets(options) {
+        facts.insert(SOCKETS.into(), json!(sockets(options)?));
     }
     Ok(facts)
 }

@@ -160,13 +160,13 @@ impl Source {
 
     /// What is to be said where files of an ordinary user's image do not show their owners.
     pub(super) fn lack_of_owners(&self) -> Result<Option<String>, Box<dyn Error>> {
-        let Self::Image { image, .. } = self else {
+        let Self::Image { store, image, .. } = self else {
             return Ok(None);
         };
         if rustix::process::geteuid().is_root() {
             return Ok(None);
         }
-        let store = Store::open(home().join("images"))?;
+        let store = store.again();
         let _unpacked = store.unpacked(image, &Quiet)?;
         let lost = store.lost_owners(image)?;
         Ok((lost > 0).then(|| {
