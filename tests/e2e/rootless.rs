@@ -568,11 +568,6 @@ fn processes_of_a_users_share_a_network_and_what_runs_there() {
     let said = home.process(&beside, &["wget", "-q", "-O", "-", "http://10.87.0.2/"]);
     assert!(said.contains("<h1>Chiton</h1>"), "{said}");
     assert!(home.process(&beside, &["cat", "/etc/hosts"]).contains("10.87.0.2\tweb"));
-    let fetch = home.0.guest("fetch");
-    home.refused(
-        &["run", "--rm", "--network", "container:web", &fetch, "10.87.0.2"],
-        "a guest can be given an address beside web by root only",
-    );
     home.ok(&["rm", "--force", "web"]);
     // The other way round: a process that serves.
     let serve = ["httpd", "-f", "-p", "80", "-h", "/etc"];
@@ -593,6 +588,55 @@ fn processes_of_a_users_share_a_network_and_what_runs_there() {
     // Processes of another jail are numbered among its own, and stay hidden: Landlock keeps jails apart.
     assert_ne!(home.process(&beside, &["sh", "-c", "echo $$"]), "2");
     home.ok(&["rm", "--force", "files"]);
+    home.assert_empty();
+}
+
+#[test]
+fn guests_of_a_users_share_a_network_each_with_an_address_of_its_own() {
+    let Some(home) = Home::with_network() else { return };
+    home.start("web", &["--network", "user"], &["httpd"]);
+    let beside = ["--network", "container:web"];
+    for web in ["web", "10.87.0.2"] {
+        let said = home.guest(&beside, &["fetch", web]);
+        assert!(said.contains("<h1>Chiton</h1>"), "{said}");
+    }
+    // Both that are there at once have another, and a third reaches them.
+    home.start("second", &beside, &["httpd"]);
+    home.start("third", &[&beside[..], &["--ip", "10.87.3.4"]].concat(), &["httpd"]);
+    for (name, address) in [("second", "10.87.0.3"), ("third", "10.87.3.4")] {
+        assert_eq!(home.says(name, "Jail.network.address"), address);
+        let said = home.guest(&beside, &["fetch", address]);
+        assert!(said.contains("<h1>Chiton</h1>"), "{said}");
+    }
+    // The way out is that of the first.
+    let (port, serve) = serve_once("from the host\n");
+    let said = home.guest(&beside, &["fetch", &host().to_string(), &port.to_string()]);
+    assert_eq!(said, "from the host");
+    serve.join().expect("it was asked");
+    let fetch = home.0.guest("fetch");
+    let refused = |options: &[&str], words: &str| {
+        home.refused(&[&["run", "--rm"], options, &[&fetch, "web"]].concat(), words);
+    };
+    refused(
+        &[&beside[..], &["-p", "8099:80"]].concat(),
+        "ports lead to web, whose network it is",
+    );
+    refused(&[&beside[..], &["--ip", "10.87.3.4"]].concat(), "10.87.3.4");
+    refused(&[&beside[..], &["--ip", "10.87.0.2"]].concat(), "10.87.0.2");
+    refused(
+        &[&beside[..], &["--ip", "192.0.2.1"]].concat(),
+        "is not one for an instance",
+    );
+    home.start("alone", &[], &["live"]);
+    refused(
+        &["--network", "container:alone"],
+        "alone has no network of its own with a bridge for guests",
+    );
+    home.ok(&["rm", "--force", "alone", "second", "third"]);
+    // An address comes back, and what one that went had there is gone.
+    home.start("again", &beside, &["httpd"]);
+    assert_eq!(home.says("again", "Jail.network.address"), "10.87.0.3");
+    home.ok(&["rm", "--force", "again", "web"]);
     home.assert_empty();
 }
 
@@ -641,13 +685,8 @@ fn namespaces_that_a_user_cannot_enter_are_refused_and_leave_nothing() {
     for (path, _) in owners(&home.0.home()) {
         std::os::unix::fs::lchown(path, Some(id), Some(id)).expect("an owner");
     }
-    for option in [["--network", "container:roots"], ["--namespace", "ipc=container:roots"]] {
-        let words = match option[0] {
-            "--network" => "by root only",
-            _ => "the namespaces of roots can be entered by root and by who runs it only",
-        };
-        joins(&option, words);
-    }
+    let words = "the namespaces of roots can be entered by root and by who runs it only";
+    joins(&["--namespace", "ipc=container:roots"], words);
     run(&["rm", "--force", "roots"]);
     home.assert_empty();
 }

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use chiton_container::instance::Instance;
 use chiton_container::jail::{Jail, Kind, Source};
+use chiton_container::network::Beside;
 
 /// Why an ordinary user's instance cannot be in the namespaces of others.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,8 @@ enum JoinError {
          leave out --namespace user=host and --network user, or --namespace of {0}, or run as root"
     )]
     Otherwise(String),
+    #[error("{0} has no network of its own with a bridge for guests: start it with --network user")]
+    NoNetwork(String),
     #[error("cannot look for the namespaces of {0}: {1}")]
     Look(String, io::Error),
 }
@@ -83,34 +86,59 @@ impl Joined {
         Ok(())
     }
 
-    /// Opens one by its instance's supervisor; its number, and where it is.
+    /// Opens one; its number, and where it is.
     fn open(&mut self, instance: &Instance, target: &str, kind: Kind) -> Result<(u64, Source), Box<dyn Error>> {
-        let fail = |error: io::Error| match error.kind() {
-            io::ErrorKind::PermissionDenied => JoinError::NotYours(target.to_owned()),
-            _ => JoinError::Look(target.to_owned(), error),
-        };
-        let not_open = || JoinError::NotOpen(target.to_owned(), kind.name());
-        let number = instance.report()?["namespaces"][kind.name()]
-            .as_u64()
-            .ok_or_else(not_open)?;
-        let supervisor = instance.state()?.supervisor.ok_or_else(not_open)?;
-        let link = PathBuf::from(format!("{}:[{number}]", kind.name()));
-        for entry in fs::read_dir(format!("/proc/{supervisor}/fd")).map_err(fail)? {
-            let path = entry.map_err(fail)?.path();
-            if !fs::read_link(&path).is_ok_and(|found| found == link) {
-                continue;
-            }
-            let file = File::open(path).map_err(fail)?;
-            // By now the descriptor may be another.
-            if file.metadata().map_err(fail)?.ino() != number {
-                break;
-            }
-            let source = open_namespace(file.as_fd());
-            self.files.push(file);
-            return Ok((number, source));
-        }
-        Err(not_open().into())
+        let (number, file) = open(instance, target, kind)?;
+        let source = open_namespace(file.as_fd());
+        self.files.push(file);
+        Ok((number, source))
     }
+}
+
+/// The network of another guest of this user's.
+pub(super) fn beside(other: &Instance) -> Result<Beside<'_>, Box<dyn Error>> {
+    let name = other.name().as_str();
+    super::process_of(name)?;
+    let network = &other.report()?["network"];
+    let no_network = || JoinError::NoNetwork(name.to_owned());
+    let word = |what: &str| network[what].as_str().ok_or_else(no_network);
+    Ok(Beside {
+        namespaces: [
+            open(other, name, Kind::User)?.1.into(),
+            open(other, name, Kind::Network)?.1.into(),
+        ],
+        name,
+        folder: other.dir(),
+        address: word("address")?.parse()?,
+        subnet: word("subnet")?.parse()?,
+    })
+}
+
+/// Opens a namespace of an instance by its supervisor; its number comes with it.
+fn open(instance: &Instance, target: &str, kind: Kind) -> Result<(u64, File), Box<dyn Error>> {
+    let fail = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => JoinError::NotYours(target.to_owned()),
+        _ => JoinError::Look(target.to_owned(), error),
+    };
+    let not_open = || JoinError::NotOpen(target.to_owned(), kind.name());
+    let number = instance.report()?["namespaces"][kind.name()]
+        .as_u64()
+        .ok_or_else(not_open)?;
+    let supervisor = instance.state()?.supervisor.ok_or_else(not_open)?;
+    let link = PathBuf::from(format!("{}:[{number}]", kind.name()));
+    for entry in fs::read_dir(format!("/proc/{supervisor}/fd")).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if !fs::read_link(&path).is_ok_and(|found| found == link) {
+            continue;
+        }
+        let file = File::open(path).map_err(fail)?;
+        // By now the descriptor may be another.
+        if file.metadata().map_err(fail)?.ino() != number {
+            break;
+        }
+        return Ok((number, file));
+    }
+    Err(not_open().into())
 }
 
 /// A namespace that is open here.

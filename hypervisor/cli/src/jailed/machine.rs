@@ -14,14 +14,14 @@ use chiton_container::jail::seccomp::Refused;
 use chiton_container::jail::{
     CgroupPlacement, Clocks, Dev, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
 };
-use chiton_container::network::{self, Attached, Bridge, Helper, UserNetwork};
+use chiton_container::network::{self, Attached, Bridge, Helper, Place, UserNetwork};
 use chiton_kvm::{Connector, NamelessControl, Net, SocketFile};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
 use super::descriptors::Descriptors;
 use super::inside::Inside;
-use super::joined::{Joined, open_namespace};
+use super::joined::{self, Joined, open_namespace};
 use super::names::{AddedHost, Names};
 use super::options::{Clock, Network, scratch};
 use super::source::{Opened, Source};
@@ -37,13 +37,6 @@ pub(crate) const CONTROL: &str = "control";
 #[derive(Debug, thiserror::Error)]
 #[error("{0}, before it had begun: give it more with --memory-max")]
 struct TooLittle(String);
-
-/// A guest of an ordinary user's is to be in the network of another.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "a guest can be given an address beside {0} by root only: use --network user, or --process for a process there"
-)]
-struct NoPlaceBeside(String);
 
 /// What is made anew for each start, and taken down after it.
 #[derive(Default)]
@@ -61,6 +54,8 @@ struct Made {
     sockets: Option<(Vec<SocketFile>, SocketPath)>,
     /// Connects the guest to sockets of the host.
     connector: Option<Connector>,
+    /// An ordinary user's guest: its address in the network of another.
+    place: Option<Place>,
     /// An ordinary user's: the instance's own namespaces, which others enter by these descriptors.
     namespaces: Vec<OwnedFd>,
 }
@@ -320,9 +315,7 @@ impl Machine {
         let kind = match &options.network {
             _ if options.process => network::Kind::Process,
             Network::Host => network::Kind::GuestOfHost,
-            Network::Of(other) if !rustix::process::geteuid().is_root() => {
-                return Err(NoPlaceBeside(other.clone()).into());
-            }
+            Network::Of(_) if !rustix::process::geteuid().is_root() => network::Kind::Guest,
             Network::Of(other) => {
                 let pid = super::process_of(other)?.unsigned_abs();
                 network::Kind::GuestBeside(network::Namespace::of_process(pid)?)
@@ -342,8 +335,14 @@ impl Machine {
             hosts: &hosts,
             ..network::Request::new(instance.id().as_str(), instance.name().as_str(), kind)
         };
+        let open_tap = |name: &str| Net::tap(name).map(Net::into_descriptors).map_err(std::io::Error::other);
+        if let (Network::Of(other), network::Kind::Guest) = (&options.network, &request.kind) {
+            let other = crate::instance::open()?.find(other)?;
+            let (attached, place) = joined::beside(&other)?.join(instance.dir(), &request, open_tap)?;
+            self.made.place = Some(place);
+            return Ok(attached);
+        }
         if options.network == Network::User {
-            let open_tap = |name: &str| Net::tap(name).map(Net::into_descriptors).map_err(std::io::Error::other);
             let network = UserNetwork::new(instance.dir(), parts::subnet()?);
             let (attached, helper) = network.join(ids, &request, open_tap)?;
             self.made.helper = Some(helper);

@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::channel::{Channel, Word};
 use super::error::{At, Error, Failure, Status, Step};
@@ -50,15 +51,7 @@ impl Keeper {
         let flags = (libc::CLONE_NEWUSER | libc::CLONE_NEWNET) as u64;
         let keep = || {
             outside.close();
-            match stand(&inner, furnish) {
-                Ok(()) => 0,
-                Err(failure) => {
-                    // Where nobody listens any more there is nobody to tell.
-                    let _ = inner.send_descriptors(FAILED, &[]);
-                    inner.failed(&failure);
-                    NO_JAIL
-                }
-            }
+            tell(&inner, stand(&inner, furnish))
         };
         let (pid, pidfd) = start(flags, None, keep)?;
         drop(inner);
@@ -73,6 +66,35 @@ impl Keeper {
             Ok(namespaces) => Ok((keeper, namespaces)),
             Err(_) => Err(keeper.failure()),
         }
+    }
+
+    /// Has a copy of this process do something in a network namespace, as root of the user namespace that it belongs to,
+    /// which is the first; what it opened there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Step`] with what `furnish` said, and if the namespaces cannot be entered.
+    pub fn furnish_in(
+        namespaces: [&OwnedFd; 2],
+        furnish: impl FnOnce() -> io::Result<Vec<OwnedFd>>,
+    ) -> Result<Vec<OwnedFd>, Error> {
+        one_thread()?;
+        let (outside, inner) = Channel::pair().map_err(|errno| Error::System("make a channel", errno.into()))?;
+        let keep = || {
+            outside.close();
+            tell(
+                &inner,
+                enter(&inner, namespaces).and_then(|()| send_furnished(&inner, furnish)),
+            )
+        };
+        let (pid, pidfd) = start(0, None, keep)?;
+        drop(inner);
+        let keeper = Self {
+            pid,
+            pidfd,
+            channel: Some(outside),
+        };
+        keeper.finish()
     }
 
     /// Its number.
@@ -125,24 +147,18 @@ const SENT: u32 = 1;
 /// Goes before what failed.
 const FAILED: u32 = 0;
 
-/// The process.
+/// The process's status, when it has told what failed.
+fn tell(channel: &Channel, done: Result<(), Failure>) -> i32 {
+    let Err(failure) = done else { return 0 };
+    // Where nobody listens any more there is nobody to tell.
+    let _ = channel.send_descriptors(FAILED, &[]);
+    channel.failed(&failure);
+    NO_JAIL
+}
+
+/// The process, in namespaces of its own.
 fn stand(channel: &Channel, furnish: impl FnOnce() -> io::Result<Vec<OwnedFd>>) -> Result<(), Failure> {
-    let go = || -> Result<(), Failure> {
-        match channel
-            .receive_descriptors()
-            .at(Step::Network, || "wait for go".into())?
-        {
-            Some(_) => Ok(()),
-            // Nobody wants it any more.
-            None => clone::exit(0),
-        }
-    };
-    let send = |descriptors: &[OwnedFd]| {
-        let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-        let sent = channel.send_descriptors(SENT, &descriptors);
-        sent.at(Step::Network, || "send descriptors".into())
-    };
-    go()?;
+    wait_for_go(channel)?;
     idmap::become_root()?;
     let mut namespaces = Vec::new();
     for kind in [Kind::User, Kind::Network] {
@@ -150,8 +166,25 @@ fn stand(channel: &Channel, furnish: impl FnOnce() -> io::Result<Vec<OwnedFd>>) 
         let file = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         namespaces.push(file.at(Step::Network, || path.display().to_string())?);
     }
-    send(&namespaces)?;
-    go()?;
+    send(channel, &namespaces)?;
+    wait_for_go(channel)?;
+    send_furnished(channel, furnish)
+}
+
+/// The process, in the namespaces of others.
+fn enter(channel: &Channel, namespaces: [&OwnedFd; 2]) -> Result<(), Failure> {
+    wait_for_go(channel)?;
+    for (kind, file) in [LinkNameSpaceType::User, LinkNameSpaceType::Network]
+        .into_iter()
+        .zip(namespaces)
+    {
+        let entered = move_into_link_name_space(file.as_fd(), Some(kind));
+        entered.at(Step::Join, || format!("{kind:?}"))?;
+    }
+    idmap::become_root()
+}
+
+fn send_furnished(channel: &Channel, furnish: impl FnOnce() -> io::Result<Vec<OwnedFd>>) -> Result<(), Failure> {
     let opened = furnish().map_err(|error| Failure {
         step: Step::Network,
         errno: error.raw_os_error().unwrap_or(0),
@@ -160,5 +193,22 @@ fn stand(channel: &Channel, furnish: impl FnOnce() -> io::Result<Vec<OwnedFd>>) 
             None => error.to_string(),
         },
     })?;
-    send(&opened)
+    send(channel, &opened)
+}
+
+fn wait_for_go(channel: &Channel) -> Result<(), Failure> {
+    match channel
+        .receive_descriptors()
+        .at(Step::Network, || "wait for go".into())?
+    {
+        Some(_) => Ok(()),
+        // Nobody wants it any more.
+        None => clone::exit(0),
+    }
+}
+
+fn send(channel: &Channel, descriptors: &[OwnedFd]) -> Result<(), Failure> {
+    let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    let sent = channel.send_descriptors(SENT, &descriptors);
+    sent.at(Step::Network, || "send descriptors".into())
 }

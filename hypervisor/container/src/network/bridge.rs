@@ -26,7 +26,7 @@ pub(super) const TAP: &str = "tap0";
 /// What the bridge in a guest's namespace is called.
 pub(super) const INNER: &str = "br0";
 /// The TAP device of a guest in another's namespace is called this and its ID.
-const BESIDE: &str = "t";
+pub(super) const BESIDE: &str = "t";
 
 /// What is to be connected.
 #[derive(Debug)]
@@ -533,7 +533,7 @@ pub(super) fn mac_of(address: Ipv4Addr) -> [u8; 6] {
     [0x02, 0x87, a, b, c, d]
 }
 
-fn short(owner: &str) -> &str {
+pub(super) fn short(owner: &str) -> &str {
     owner.get(..SHORT).unwrap_or(owner)
 }
 
@@ -577,7 +577,7 @@ fn furnish_for_guest(mtu: Option<u16>) -> io::Result<()> {
 }
 
 /// Runs inside another guest's namespace: a new TAP device on the bridge that is there.
-fn furnish_beside(tap: &str, mtu: Option<u16>) -> io::Result<()> {
+pub(super) fn furnish_beside(tap: &str, mtu: Option<u16>) -> io::Result<()> {
     let mut links = Links::open()?;
     let bridge = links.index(INNER)?;
     tap::make(tap)?;

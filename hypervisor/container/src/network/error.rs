@@ -53,6 +53,9 @@ pub enum NetworkError {
     /// There is no way for a guest in the namespace of another.
     #[error("the network namespace of that instance has no bridge for guests: only a guest on a bridge has one")]
     NoBridgeInside,
+    /// Ports lead to the first in a network.
+    #[error("ports lead to {0}, whose network it is: publish them there, or use --network user")]
+    PortsBeside(String),
     /// This is not a range of addresses.
     #[error("`{0}` is not a range of IPv4 addresses: write 10.87.0.0/16, with 8 to 29 bits")]
     Subnet(String),

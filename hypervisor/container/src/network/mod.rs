@@ -20,6 +20,7 @@
 //! All of it is done by netlink: rtnetlink(7) for devices and addresses, nf_tables for ports.
 
 mod address;
+mod beside;
 mod bridge;
 mod error;
 mod hosts;
@@ -35,6 +36,7 @@ mod tests;
 mod user;
 
 pub use address::Subnet;
+pub use beside::{Beside, Place};
 pub use bridge::{Attached, Bridge, Kind, OpenTap, Request, Tap};
 pub use error::NetworkError;
 pub use namespace::Namespace;
