@@ -85,7 +85,11 @@ impl Left {
 /// The last of folders that are each in the one before, the first of them in this one.
 fn innermost(folder: &Path) -> Option<PathBuf> {
     let mut last = None;
-    while let Some(Ok(entry)) = fs::read_dir(last.as_deref().unwrap_or(folder)).ok()?.next() {
+    while let Some(entry) = fs::read_dir(last.as_deref().unwrap_or(folder)).ok()?.next() {
+        // Of the entry itself: a link is not followed.
+        let entry = entry
+            .ok()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))?;
         last = Some(entry.path());
     }
     last
@@ -240,6 +244,19 @@ mod tests {
             }
             assert_eq!(count("one/left"), 0);
         }
+    }
+
+    #[test]
+    fn nothing_but_folders_is_taken_away_of_what_is_left_and_no_link_is_followed() {
+        let home = tempfile::tempdir().unwrap();
+        let (one, outside) = (home.path().join("one"), home.path().join("outside"));
+        for folder in [one.join(LEFT), outside.join("empty")] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        std::os::unix::fs::symlink(&outside, one.join(LEFT).join("0")).unwrap();
+        let mut left = Left::of(&one);
+        left.clear_one();
+        assert!(!left.is_some() && outside.join("empty").exists());
     }
 
     fn folders(path: &Path) -> usize {
