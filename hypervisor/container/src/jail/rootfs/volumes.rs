@@ -18,6 +18,9 @@ use crate::jail::error::{At, Failure, Step};
 /// How many links to what is not there lead to one place at most, as many as the kernel follows.
 const LINKS: u32 = 40;
 
+/// How often a way is walked again that another process's mounts and renames have come into.
+const RACES: u32 = 1000;
+
 /// `f_type` of the kernel's own file systems (`statfs(2)`).
 const KERNEL: [i64; 4] = [0x9FA0, 0x6265_6572, 0x6367_7270, 0x27_E0EB];
 
@@ -159,7 +162,14 @@ impl Volume {
 
 fn resolve(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    let mut tries = 0;
+    loop {
+        match openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // openat2(2): something was mounted or renamed, wherever it was, while a `..` of a link was followed.
+            Err(Errno::AGAIN) if tries < RACES => tries += 1,
+            other => return other,
+        }
+    }
 }
 
 #[cfg(test)]
