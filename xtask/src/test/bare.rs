@@ -154,7 +154,7 @@ const EVERY_BYTE: [u8; 256] = {
 };
 
 /// None of them asks what only one of the machines has.
-const RUNS: [Run; 71] = [
+const RUNS: [Run; 72] = [
     run_of(&["hello", "Anna", "Otto"]),
     run_of(&["compute", "1"]),
     run_of(&["exits", "100"]).counted(),
@@ -204,6 +204,7 @@ const RUNS: [Run; 71] = [
     run_of(&["hostile", "trap"]),
     run_of(&["hostile", "panic"]),
     attack(&["hostile", "rings", "1", "50"]),
+    attack(&["hostile", "rings", "2", "20"]).with_balloon().with_folder(),
     attack(&["hostile", "loops", "1", "2"]),
     attack(&["hostile", "range", "1", "1"]),
     attack(&["hostile", "tables", "1", "2"]),

@@ -37,6 +37,13 @@ const BATCH: usize = 128;
 /// How many page numbers one call reads at most, so that others get their turn.
 const PER_CALL: usize = 64 * BATCH;
 
+/// How many bytes of free pages one call releases before others get their turn.
+const FREE_PER_CALL: u64 = PER_CALL as u64 * PAGE;
+
+/// How many of one chain: a driver that reports the same pages over and over must not keep anybody busy. Free pages are
+/// an offer, of which the rest is not taken.
+const MOST_FREE: u64 = 1 << 30;
+
 /// Whose memory it is that the guest gives back.
 pub trait Pages: Send {
     /// Takes the memory of whole pages back. They hold zeros when they are touched again.
@@ -190,17 +197,23 @@ impl<P: Pages> Balloon<P> {
     fn take(&mut self, ring: &mut Ring<'_, '_>, free: bool) -> Result<Progress, DeviceError> {
         let memory = ring.memory();
         let mut chain = Box::<Chain>::default();
+        let mut bytes = 0;
         for _ in 0..QUEUE_SIZE {
             if !ring.pop(&mut chain)? {
                 return Ok(Progress::Drained);
             }
+            let mut left = MOST_FREE;
             for buffer in chain.writable().iter().filter(|_| free) {
-                let whole = whole_pages(buffer);
-                if let Some((start, len)) = whole {
+                if let Some((start, len)) = whole_pages(buffer).filter(|(_, len)| *len <= left) {
                     self.release(guests_own(start, len, memory));
+                    left -= len;
                 }
             }
             ring.push(chain.head(), 0);
+            bytes += MOST_FREE - left;
+            if bytes > FREE_PER_CALL {
+                break;
+            }
         }
         Ok(Progress::More)
     }

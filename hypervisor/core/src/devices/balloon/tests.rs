@@ -137,6 +137,33 @@ fn a_long_list_is_read_in_pieces_so_that_others_get_their_turn() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "megabytes of memory")]
+fn the_same_pages_reported_over_and_over_keep_nobody_busy() {
+    /// Counts the bytes.
+    struct Counted(Arc<Mutex<u64>>);
+    impl Pages for Counted {
+        fn release(&mut self, pages: Window<'_>) -> Result<(), PagesError> {
+            *self.0.lock().unwrap() += pages.len() as u64;
+            Ok(())
+        }
+
+        fn target(&self) -> u32 {
+            0
+        }
+    }
+    const LEN: u64 = 18 << 20;
+    let (memory, bytes) = (Memory::up_to(map::GUEST + LEN), Arc::default());
+    let mut rig = Rig::new(&memory, Balloon::new(Counted(Arc::clone(&bytes))));
+    let all = Buffer::writable(map::GUEST, LEN as u32);
+    assert!(!rig.submit(REPORTING, &[all]).more);
+    assert!(rig.submit(REPORTING, &[all, all]).more, "others get their turn");
+    assert_eq!(*bytes.lock().unwrap(), 3 * LEN);
+    let _ = rig.submit(REPORTING, &[all; 60]);
+    assert_eq!(*bytes.lock().unwrap(), 3 * LEN + MOST_FREE / LEN * LEN);
+    assert_eq!([(); 3].map(|()| rig.take(REPORTING)), [Some(0); 3]);
+}
+
+#[test]
 fn the_driver_says_how_many_pages_it_gave_and_nothing_else() {
     let mut balloon = Balloon::new(Noted::default());
     let all = |balloon: &Balloon<Noted>| {
