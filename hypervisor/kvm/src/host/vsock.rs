@@ -54,7 +54,7 @@ const LONGEST_SUFFIX: usize = "_4294967295".len();
 /// this is dropped.
 #[derive(Debug)]
 pub struct Vsock {
-    pub(crate) cid: u64,
+    cid: u64,
     path: PathBuf,
     listener: UnixListener,
     file: Option<SocketFile>,
@@ -79,13 +79,23 @@ impl Vsock {
         })
     }
 
+    /// The guest's context ID.
+    #[must_use]
+    pub const fn cid(&self) -> u64 {
+        self.cid
+    }
+
     /// The file, to be kept by who can remove it when the guest, which runs where it cannot, has ended.
     pub const fn take_file(&mut self) -> Option<SocketFile> {
         self.file.take()
     }
 
     /// The sockets, and the file, which is there as long as its value.
-    pub(crate) fn open(self) -> Result<(UnixSockets, Option<SocketFile>), Error> {
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no descriptor that watches them.
+    pub fn open(self) -> Result<(UnixSockets, Option<SocketFile>), Error> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create"))?;
         let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &self.listener, epoll::EventData::new_u64(LISTENER), edge)
@@ -131,7 +141,7 @@ struct Stream {
 
 /// The Unix sockets of one guest.
 #[derive(Debug)]
-pub(crate) struct UnixSockets {
+pub struct UnixSockets {
     path: PathBuf,
     listener: UnixListener,
     /// There may be clients to accept.
