@@ -106,6 +106,22 @@ impl Machine {
         self.far.take()
     }
 
+    /// What kills it while it [runs](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no handle for its process.
+    pub(crate) fn stopper(&self) -> Result<impl FnOnce() + Send + use<>> {
+        let pid = self.children.first().map(rustix::process::Pid::from_child);
+        let pid = pid.ok_or_else(|| self.failed("no emulator runs"))?;
+        let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
+        let process = process.map_err(|_| self.failed("the emulator has no handle"))?;
+        // One that has ended already is not to be stopped any more.
+        Ok(move || {
+            let _ = rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL);
+        })
+    }
+
     /// What it is, in words.
     pub(crate) fn named(&self) -> &str {
         &self.named

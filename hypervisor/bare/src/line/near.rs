@@ -17,7 +17,7 @@ use super::frame::{self, Reader};
 use super::{MAX_BYTES, MAX_ETHERNET, MAX_MTU, VERSION};
 
 /// How often a question is asked before nobody is taken to be there.
-const TRIES: usize = 40;
+const TRIES: usize = 20;
 /// The most bytes that come before a question is asked again: somebody who babbles has not answered.
 const BABBLE: usize = 16 << 10;
 /// How long nothing is asked, in nanoseconds, of an end that had no news.
