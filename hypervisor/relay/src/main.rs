@@ -21,7 +21,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use chiton_bare::line::Far;
 use chiton_kvm::host::vsock::DEFAULT_CID;
@@ -42,9 +41,6 @@ struct Options {
     /// A network interface, whose other end is the TAP device NAME.
     #[arg(short, long, value_name = "tap=NAME[,ip=ADDRESS/PREFIX][,gateway=ADDRESS]", value_parser = net::net)]
     net: Option<NetOption>,
-    /// Say at the end what has passed along the line.
-    #[arg(long)]
-    count: bool,
 }
 
 /// Why there is nothing to relay.
@@ -104,72 +100,33 @@ fn run(options: &Options) -> Result<(), Error> {
     let line = open(options.device.as_deref()).map_err(line_error)?;
     // Whoever started this waits for that: from now on there is somebody to answer.
     println!("ready");
-    let relayed = relay(&line, &mut far).map_err(line_error)?;
+    let relayed = relay(&line, &mut far).map_err(line_error);
     drop(file);
-    if options.count {
-        println!("{} {relayed}", far.questions());
-    }
-    Ok(())
-}
-
-/// What has passed along a line.
-struct Relayed {
-    received: u64,
-    sent: u64,
-    seconds: f64,
-}
-
-impl std::fmt::Display for Relayed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            received,
-            sent,
-            seconds,
-        } = self;
-        write!(
-            f,
-            "questions, {received} bytes of the machine and {sent} bytes to it in {seconds:.2} s"
-        )
-    }
+    relayed
 }
 
 /// Answers until the line ends.
-fn relay(mut line: &File, far: &mut Far) -> io::Result<Relayed> {
+fn relay(mut line: &File, far: &mut Far) -> io::Result<()> {
     let mut bytes = [0; 4096];
-    let (mut received, mut sent) = (0, 0);
-    let mut begun = None;
-    let mut last = Instant::now();
     loop {
         // Bochs sends byte by byte, and the kernel holds back what comes behind one that was not acknowledged. What is no
         // connection has no such thing.
         let _ = rustix::net::sockopt::set_tcp_quickack(line, true);
         let len = match line.read(&mut bytes) {
-            Ok(0) => break,
+            Ok(0) => return Ok(()),
             Ok(len) => len,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             // An emulator that is gone has closed its end of the socket.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
             Err(error) => return Err(error),
         };
-        begun.get_or_insert_with(Instant::now);
-        received += len as u64;
         for byte in &bytes[..len] {
-            if let Some(answer) = far.take(*byte) {
-                sent += answer.len() as u64;
-                match line.write_all(answer) {
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                    result => result?,
-                }
-            }
+            match far.take(*byte).map(|answer| line.write_all(answer)) {
+                Some(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                answered => answered.transpose()?,
+            };
         }
-        last = Instant::now();
     }
-    let seconds = begun.map_or(0.0, |begun| last.duration_since(begun).as_secs_f64());
-    Ok(Relayed {
-        received,
-        sent,
-        seconds,
-    })
 }
 
 /// The line: a serial device, or the socket that is standard input.

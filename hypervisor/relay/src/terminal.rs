@@ -18,3 +18,42 @@ pub(crate) fn make_transparent(line: BorrowedFd<'_>) -> io::Result<()> {
     tcsetattr(line, OptionalActions::Flush, &termios)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, OpenOptions};
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::ffi::OsStrExt;
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    use super::*;
+
+    #[test]
+    fn every_byte_comes_through_as_it_is() {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let path = std::ffi::OsStr::from_bytes(name.as_bytes());
+        let mut line = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        make_transparent(line.as_fd()).unwrap();
+        let mut master = File::from(master);
+        let every: Vec<u8> = (0..=u8::MAX).collect();
+        let mut come = vec![0; every.len()];
+        master.write_all(&every).unwrap();
+        line.read_exact(&mut come).unwrap();
+        assert_eq!(come, every);
+        line.write_all(&every).unwrap();
+        come.fill(0);
+        master.read_exact(&mut come).unwrap();
+        assert_eq!(come, every);
+    }
+
+    #[test]
+    fn what_is_no_serial_device_is_refused() {
+        let file = File::open("/dev/null").unwrap();
+        assert!(make_transparent(file.as_fd()).is_err());
+    }
+}

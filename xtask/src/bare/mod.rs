@@ -16,6 +16,7 @@ mod image;
 mod outside;
 mod qemu;
 mod ramdisk;
+pub(crate) mod talk;
 
 use std::{
     fs, io,
@@ -32,7 +33,7 @@ pub(crate) use bochs::Model;
 pub(crate) use emulator::{Input, Machine};
 pub(crate) use folder::Folder;
 use image::Kind;
-pub(crate) use outside::{OutsideArgs, Relay};
+pub(crate) use outside::{OutsideArgs, Relay, RelayArgs, relay};
 pub(crate) use qemu::Processor;
 use ramdisk::Ramdisk;
 
@@ -109,7 +110,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     uefi: bool,
     /// How many processors the machine has, with a guest on each: all at once.
-    #[arg(long, value_name = "PROCESSORS", default_value_t = 1, conflicts_with_all = ["example", "prove"],
+    #[arg(long, value_name = "PROCESSORS", default_value_t = 1, conflicts_with_all = ["vsock", "net", "example", "prove"],
           value_parser = clap::value_parser!(u32).range(1..=MAX_PROCESSORS))]
     on_each: u32,
     /// How many processors the machine has, and the guest.
@@ -134,10 +135,10 @@ pub(crate) struct RunArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Run no guest, but an example of what the processor can, such as `page-log`.
-    #[arg(long, value_name = "NAME", conflicts_with = "app")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["app", "vsock", "net"])]
     example: Option<String>,
     /// Run no guest, but compare the entry checker with the processor in thousands of cases.
-    #[arg(long, conflicts_with_all = ["app", "example"])]
+    #[arg(long, conflicts_with_all = ["app", "example", "vsock", "net"])]
     prove: bool,
     #[command(flatten)]
     outside: OutsideArgs,

@@ -19,11 +19,10 @@ use crate::{
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct OutsideArgs {
     /// Sockets between host and guest, at this Unix socket, as with `chiton run`.
-    #[arg(long, value_name = "PATH[,cid=N]", conflicts_with_all = ["on_each", "example", "prove"])]
+    #[arg(long, value_name = "PATH[,cid=N]")]
     pub(crate) vsock: Option<String>,
     /// A network interface, whose other end is the TAP device NAME, as with `chiton run`.
-    #[arg(short, long, value_name = "tap=NAME[,ip=ADDRESS/PREFIX][,gateway=ADDRESS]",
-          conflicts_with_all = ["on_each", "example", "prove"])]
+    #[arg(short, long, value_name = "tap=NAME[,ip=ADDRESS/PREFIX][,gateway=ADDRESS]")]
     pub(crate) net: Option<String>,
 }
 
@@ -37,6 +36,26 @@ impl OutsideArgs {
         let vsock = self.vsock.iter().flat_map(|vsock| ["--vsock", vsock]);
         vsock.chain(self.net.iter().flat_map(|net| ["--net", net]))
     }
+}
+
+/// Arguments of `cargo xtask relay`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RelayArgs {
+    /// The serial device that the line is at, such as /dev/ttyUSB0.
+    device: PathBuf,
+    #[command(flatten)]
+    outside: OutsideArgs,
+}
+
+/// Is the other end of a real machine's line, until somebody ends it; returns its status.
+///
+/// # Errors
+///
+/// If it does not build or start.
+pub(crate) fn relay(args: &RelayArgs) -> Result<i32> {
+    let mut relay = Command::new(Relay::program()?);
+    relay.arg(&args.device).args(args.outside.arguments());
+    command::status(&mut relay)
 }
 
 /// `chiton-relay` at work, at the other end of a line; it dies with this value, and the line stays open as long.
@@ -73,7 +92,7 @@ impl Relay {
             source,
         };
         let kept = line.try_clone().map_err(start_error)?;
-        relay.args(args.arguments()).arg("--count");
+        relay.args(args.arguments());
         relay.stdin(OwnedFd::from(line)).stdout(Stdio::piped());
         command::dies_with_us(&mut relay);
         let mut child = relay.spawn().map_err(start_error)?;

@@ -35,9 +35,6 @@ pub struct Far {
     /// The sockets that the machine knows.
     known: BTreeSet<Socket>,
     buffer: Box<[u8]>,
-    /// How many guests have begun, and how many questions were asked.
-    guests: u64,
-    questions: u64,
 }
 
 impl Far {
@@ -62,8 +59,6 @@ impl Far {
             frame: None,
             known: BTreeSet::new(),
             buffer: vec![0; MAX_ETHERNET].into(),
-            guests: 0,
-            questions: 0,
         }
     }
 
@@ -82,18 +77,6 @@ impl Far {
         self
     }
 
-    /// How many guests have greeted.
-    #[must_use]
-    pub const fn guests(&self) -> u64 {
-        self.guests
-    }
-
-    /// How many questions were answered, those that were asked again not counted.
-    #[must_use]
-    pub const fn questions(&self) -> u64 {
-        self.questions
-    }
-
     /// Takes a byte that came; what is to be sent now, if that completes a question.
     pub fn take(&mut self, byte: u8) -> Option<&[u8]> {
         let (sequence, body) = self.reader.take(byte)?;
@@ -108,7 +91,6 @@ impl Far {
             }
             frame::write(sequence, &written, &mut self.answer);
             self.last = Some(sequence);
-            self.questions += 1;
         }
         Some(&self.answer)
     }
@@ -177,7 +159,6 @@ impl Far {
 
     /// A guest begins: nothing of the one before is left but who waits for a connection.
     fn greeted(&mut self) {
-        self.guests += 1;
         if let Some((_, sockets)) = &mut self.sockets {
             for socket in core::mem::take(&mut self.known) {
                 sockets.close(socket);

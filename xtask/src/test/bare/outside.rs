@@ -4,16 +4,15 @@ use std::{
     fs,
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::mpsc,
     thread,
 };
 
 use super::{End, LIMIT, MACHINES, timeless};
 use crate::{
-    bare::{self, Emulated, Hardware, Input, LINE, Machine, OutsideArgs, Processor, Relay},
+    bare::{self, Emulated, Hardware, Input, LINE, Machine, OutsideArgs, Processor, Relay, talk},
     build, command,
     error::{Error, Result},
     paths, tools,
@@ -74,7 +73,7 @@ fn hosted(chiton: &Path, place: &Path) -> Result<Talk> {
             .map_err(start_error)?;
         let output = child.stdout.take().expect("it is piped");
         for line in io::BufRead::lines(io::BufReader::new(output)).map_while(io::Result::ok) {
-            if let Some(port) = port_of(&line) {
+            if let Some(port) = talk::port_of(&line) {
                 talk.answers.extend(call(&path, port).map_err(start_error)?);
             }
             talk.said += &line;
@@ -106,16 +105,16 @@ fn sockets(machine: Emulated, cut: bool, relay: &Path, place: &Path, expected: &
     };
     let line = machine.take_line().expect("it has one");
     let mut relay = Relay::start(relay, line, &args)?;
-    let (console, lines) = Lines::new();
+    let (console, lines) = talk::Lines::new();
     let (mut statuses, mut told) = (Vec::new(), Vec::new());
     let (mut talk, status) = thread::scope(|scope| {
         let client = scope.spawn(|| {
             let mut talk = Talk::default();
             for line in lines {
-                match port_of(&line) {
+                match talk::port_of(&line) {
                     Some(5001) => {
                         // It writes as long as somebody is there.
-                        let mut stream = connect(&path, 5001)?;
+                        let mut stream = talk::connect(&path, 5001)?;
                         stream.read_exact(&mut [0; 100])?;
                         relay.kill();
                     }
@@ -187,7 +186,7 @@ fn network(relay: &Path) -> Result<Option<String>> {
     let line = machine.take_line().expect("it has one");
     let _relay = Relay::start(relay, line, &args)?;
     let stop = machine.stopper()?;
-    let (console, lines) = Lines::new();
+    let (console, lines) = talk::Lines::new();
     let address = &tap.address(2);
     let mut told = Vec::new();
     let (answer, _) = thread::scope(|scope| {
@@ -261,42 +260,17 @@ fn ramdisk(runs: &[(&[&str], bool)]) -> Result<Vec<u8>> {
     bare::ramdisk_with(&files, Some(&lines))
 }
 
-/// The port that a guest says it serves.
-fn port_of(line: &str) -> Option<u32> {
-    let says = ["rpc: serving at port ", "sockets: waiting at port "];
-    says.iter().find_map(|says| line.strip_prefix(says))?.parse().ok()
-}
-
-/// A connection to a port of a guest.
-fn connect(path: &Path, port: u32) -> io::Result<UnixStream> {
-    let mut stream = UnixStream::connect(path)?;
-    writeln!(stream, "CONNECT {port}")?;
-    let mut answer = Vec::new();
-    while answer.last() != Some(&b'\n') {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        answer.extend(byte);
-    }
-    Ok(stream)
-}
-
 /// Calls the functions of `rpc`: what they answer.
 fn call(path: &Path, port: u32) -> io::Result<Vec<Vec<u8>>> {
-    let mut stream = connect(path, port)?;
+    let mut stream = talk::connect(path, port)?;
     let numbers: Vec<u8> = [1_u64, 2, u64::MAX].into_iter().flat_map(u64::to_le_bytes).collect();
     // Longer than what one call on the line carries, with every byte in it.
     let bytes: Vec<u8> = (0..3000_u32).map(|n| n as u8).collect();
-    let mut answers = Vec::new();
-    for (function, argument) in [(1, &numbers), (2, &bytes), (3, &bytes), (4, &Vec::new())] {
-        let len = (argument.len() as u32 + 1).to_le_bytes();
-        stream.write_all(&[&len[..], &[function], argument].concat())?;
-        let mut len = [0; 4];
-        stream.read_exact(&mut len)?;
-        let mut answer = vec![0; u32::from_le_bytes(len) as usize];
-        stream.read_exact(&mut answer)?;
-        answers.push(answer);
-    }
-    Ok(answers)
+    let calls = [(1, &numbers), (2, &bytes), (3, &bytes), (4, &Vec::new())];
+    calls
+        .into_iter()
+        .map(|(function, argument)| talk::call(&mut stream, function, argument))
+        .collect()
 }
 
 /// What answers a guest: it says what it hears, back to front.
@@ -334,39 +308,6 @@ fn get(address: &str) -> io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
-}
-
-/// A console, of which each line is told when it is complete.
-struct Lines {
-    begun: Vec<u8>,
-    lines: mpsc::Sender<String>,
-}
-
-impl Lines {
-    fn new() -> (Self, mpsc::Receiver<String>) {
-        let (lines, receiver) = mpsc::channel();
-        let begun = Vec::new();
-        (Self { begun, lines }, receiver)
-    }
-}
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        for byte in bytes {
-            if *byte == b'\n' {
-                let line = String::from_utf8_lossy(&std::mem::take(&mut self.begun)).into_owned();
-                // Who does not listen any more has heard enough.
-                let _ = self.lines.send(line);
-            } else {
-                self.begun.push(*byte);
-            }
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// A TAP device with an address; it is gone with this value.
