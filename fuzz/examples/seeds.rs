@@ -4,8 +4,10 @@
 use std::fs;
 use std::path::Path;
 
+use chiton_bare::line::{Answer, Call, News, Outside, VERSION};
 use chiton_bench::environment::Environment;
 use chiton_bench::run::{Case, Fact, Kind, Machine, Run, Samples, Unit};
+use chiton_core::devices::vsock::Socket;
 use chiton_core::state::Writer;
 use chiton_kvm::snapshot::format::{self, Description, DiskFacts, Pages};
 use chiton_shared::manifest::{Feature, Manifest, Ring};
@@ -27,6 +29,57 @@ const RECORDS: &str = "\
 @skip vmcall it needs ring 0
 @done
 ";
+
+/// What a machine asks on its line, and what it is answered: frames, each behind its length.
+fn line() -> std::io::Result<()> {
+    let socket = Socket(1);
+    let calls = [
+        Call::Hello,
+        Call::NextEvent,
+        Call::Connect(7),
+        Call::Accepted(socket, 8),
+        Call::Read(socket, 1024),
+        Call::Write(socket, b"bytes"),
+        Call::Finish(socket),
+        Call::Close(socket),
+        Call::Receive,
+        Call::Send(b"a frame"),
+    ];
+    let outside = Outside {
+        version: VERSION,
+        sockets: Some(3),
+        link: Some(([2, 0, 0, 0, 0, 1], 1500)),
+        environment: b"A=b",
+    };
+    let news = News {
+        event: true,
+        ..News::NONE
+    };
+    let answers = [
+        Answer::Outside(outside),
+        Answer::Asked(socket, 5000),
+        Answer::Socket(Socket(2)),
+        Answer::Nothing,
+        Answer::Never,
+    ];
+    let mut asked = vec![0];
+    for call in calls {
+        let mut body = Vec::new();
+        call.write(&mut body);
+        asked.push(body.len() as u8);
+        asked.extend(body);
+    }
+    let mut answered = vec![0];
+    for answer in answers {
+        let mut body = Vec::new();
+        answer.write(news, &mut body);
+        answered.push(body.len() as u8);
+        answered.extend(body);
+    }
+    save("line", "asked", &asked)?;
+    save("line", "answered", &answered)?;
+    save("line", "noise", b"\x7e\x7d\x7e\x7d\x5d\x01\x02\x7e\x7e")
+}
 
 /// A byte that says which part of a snapshot it is, then that part.
 fn snapshot() -> std::io::Result<()> {
@@ -116,6 +169,7 @@ fn main() -> std::io::Result<()> {
     save("records", "two_repeats", RECORDS.as_bytes())?;
     save("records", "lost_in_a_case", &RECORDS.as_bytes()[..RECORDS.len() - 70])?;
     save("acpi", "two_processors", &firmware())?;
+    line()?;
     // A byte that says how the processor tells of it, then the instruction.
     let instructions: [(&str, &[u8]); 6] = [
         ("store_immediate", &[1, 0x48, 0xc7, 0x47, 8, 1, 0, 0, 0]),

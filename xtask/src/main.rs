@@ -50,6 +50,8 @@ enum Task {
     /// Run a guest on bare SVM, in an emulator.
     #[command(override_usage = "cargo xtask svm [APP] [OPTIONS] [-- ARGUMENTS]...")]
     Svm(bare::RunArgs),
+    /// Be the other end of a machine's line: its sockets and its network.
+    Relay(bare::RelayArgs),
     /// Run all tests and checks, or some of them.
     Test(test::Args),
     /// Kill at random moments, a thousand times, and look whether anything is left.
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         Task::Image(args) => bare::image(&args, &theirs).map(|()| 0),
         Task::Vmx(args) => bare::vmx(&args, &theirs),
         Task::Svm(args) => bare::svm(&args, &theirs),
+        Task::Relay(args) => bare::relay(&args),
         Task::Test(args) => Ok(test::run(&args)),
         Task::Soak(args) => test::soak(&args).map(|()| 0),
         Task::Calls => test::calls::run().map(|()| 0),

@@ -50,6 +50,8 @@ pub struct Command {
     pub balloon: Option<u64>,
     /// Whether the serial line is its input; without it, its input ends at once.
     pub input: bool,
+    /// The serial port at which a line leads to sockets and a network.
+    pub line: Option<LinePort>,
     /// How long it may run.
     pub timeout: Option<Duration>,
     /// The processor of the machine that it runs on. Guests of one processor run one after the other,
@@ -73,6 +75,41 @@ pub struct Disk {
     pub file: String,
     /// Whether the guest may not write.
     pub read_only: bool,
+}
+
+/// A serial port beside the console's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinePort {
+    /// The second of a PC.
+    Com2,
+    /// The third.
+    Com3,
+    /// The fourth.
+    Com4,
+}
+
+impl LinePort {
+    const ALL: [Self; 3] = [Self::Com2, Self::Com3, Self::Com4];
+
+    /// What it is called.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Com2 => "com2",
+            Self::Com3 => "com3",
+            Self::Com4 => "com4",
+        }
+    }
+
+    /// Its first I/O port.
+    #[must_use]
+    pub const fn base(self) -> u16 {
+        match self {
+            Self::Com2 => 0x2f8,
+            Self::Com3 => 0x3e8,
+            Self::Com4 => 0x2e8,
+        }
+    }
 }
 
 /// What to show of a guest.
@@ -121,6 +158,7 @@ impl Command {
             folders: Vec::new(),
             balloon: None,
             input: false,
+            line: None,
             timeout: None,
             on: 0,
             cpus: 1,
@@ -154,6 +192,11 @@ pub enum CommandError {
         "the file `command` has guests on processors {0} and {1}, and the first has more processors than lie between"
     )]
     Overlap(usize, usize),
+    /// Two guests that run at once have the line.
+    #[error(
+        "the file `command` gives the line to guests on processors {0} and {1}, which run at once: it is one guest's"
+    )]
+    SharedLine(usize, usize),
     /// A line says something of a guest that was not named yet.
     #[error("line {0} of the file `command` says something of no guest: guest=NAME comes first")]
     BeforeGuest(usize),
@@ -191,7 +234,7 @@ pub enum CommandError {
 }
 
 /// The keys, for people.
-const KEYS: &str = "guest, arg, env, memory, ring, disk, folder, balloon, input, timeout, on, cpus, log, exits, trace, vmcs, controls, check, \
+const KEYS: &str = "guest, arg, env, memory, ring, disk, folder, balloon, input, line, timeout, on, cpus, log, exits, trace, vmcs, controls, check, \
                     walk, pages, ept-ad, misconfigure, virtual-apic";
 
 /// Reads a command file.
@@ -242,6 +285,12 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Command>, CommandError> {
     if let Some((one, other)) = all().find_map(|one| Some((one, all().find(|other| overlap(one, other))?))) {
         return Err(CommandError::Overlap(one.on, other.on));
     }
+    let mut on_the_line = all().filter(|command| command.line.is_some()).map(|command| command.on);
+    if let Some(one) = on_the_line.next()
+        && let Some(other) = on_the_line.find(|other| *other != one)
+    {
+        return Err(CommandError::SharedLine(one, other));
+    }
     let first = commands[0].on;
     let beside = commands.iter().any(|command| command.on != first);
     commands.iter_mut().for_each(|command| command.beside = beside);
@@ -286,6 +335,10 @@ fn set(command: &mut Command, line: usize, key: &str, value: &str) -> Result<(),
             "serial" => return store(&mut command.input, true),
             "none" => return store(&mut command.input, false),
             _ => "serial or none",
+        },
+        "line" => match LinePort::ALL.into_iter().find(|port| port.name() == value) {
+            Some(port) => return store(&mut command.line, Some(port)),
+            None => "com2, com3 or com4",
         },
         "timeout" => match duration(value) {
             Some(timeout) => return store(&mut command.timeout, Some(timeout)),
@@ -431,9 +484,19 @@ mod tests {
     }
 
     #[test]
+    fn the_line_is_one_guests_at_a_time() {
+        let one_after_the_other = parse(b"guest=a\nline=com2\n\nguest=b\nline=com3\n").unwrap();
+        let ports = one_after_the_other.iter().map(|command| command.line);
+        assert!(ports.eq([Some(LinePort::Com2), Some(LinePort::Com3)]));
+        let at_once = words("guest=a\nline=com2\n\nguest=b\non=1\n\nguest=c\non=2\nline=com2\n");
+        assert!(at_once.contains("processors 0 and 2, which run at once"), "{at_once}");
+        assert!(words("guest=a\nline=com1\n").contains("com2, com3 or com4 is expected"));
+    }
+
+    #[test]
     fn every_key_is_taken_in() {
         let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\nfolder=f/src\n\
-                    balloon=8M\ninput=serial\ntimeout=200ms\non=1\ncpus=2\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
+                    balloon=8M\ninput=serial\nline=com4\ntimeout=200ms\non=1\ncpus=2\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
                     walk=0x200000\nwalk=4096\npages=4k\nept-ad=0\n\
                     misconfigure=1\nvirtual-apic=0\nx-pml=1\n";
         let [command] = &parse(text.as_bytes()).unwrap()[..] else {
@@ -453,6 +516,7 @@ mod tests {
             folders: vec!["f/src".into()],
             balloon: Some(8 << 20),
             input: true,
+            line: Some(LinePort::Com4),
             timeout: Some(Duration::from_millis(200)),
             on: 1,
             cpus: 2,

@@ -7,5 +7,6 @@ pub mod acpi;
 pub mod calendar;
 pub mod command;
 pub mod folder;
+pub mod line;
 pub mod ramdisk;
 pub mod ustar;

@@ -139,7 +139,7 @@ impl Devices {
             );
         }
         if let Some(vsock) = vsock {
-            let cid = vsock.cid;
+            let cid = vsock.cid();
             let (sockets, file) = vsock.open()?;
             devices.socket_files.extend(file);
             let input = Some(sockets.watched()?);

@@ -6,16 +6,16 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
 };
 
 use clap::ValueEnum;
 
-use super::{Hardware, emulator::Machine};
+use super::{
+    Hardware,
+    emulator::{self, Machine},
+};
 use crate::{
     command,
     error::{Error, Result},
@@ -24,6 +24,11 @@ use crate::{
 
 /// The size of a cylinder, of which a disk has a whole number: 16 heads, 63 sectors.
 const CYLINDER: u64 = 16 * 63 * 512;
+
+/// How many instructions Bochs takes for a second of its machine. A byte on a serial line takes 87 us of that, and of
+/// this machine's time as long as so many instructions take: with a line that is used, a slower machine is done sooner.
+const FAST: u32 = 200_000_000;
+const SLOW: u32 = 20_000_000;
 
 /// The firmware of Debian's package bochsbios.
 const BIOS: &str = "/usr/share/bochs/BIOS-bochs-latest";
@@ -101,10 +106,11 @@ impl Machine {
         let place = image.with_extension("bochs");
         fs::create_dir_all(&place).map_err(Error::file("create", &place))?;
         let at = |name: &str| place.join(name);
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(Error::file("listen on", Path::new("127.0.0.1")))?;
-        let port = listener.local_addr().map_or(0, |address| address.port());
+        let (listener, console) = emulator::listen()?;
+        let line = hardware.line.then(emulator::listen).transpose()?;
         let firmware = firmware(model, &at("firmware"))?;
-        let settings = settings(&firmware, image, model, hardware, port, &at("log"));
+        let ports = [Some(console), line.as_ref().map(|(_, port)| *port)];
+        let settings = settings(&firmware, image, model, hardware, ports, &at("log"));
         for (name, content) in [("bochsrc", settings.as_str()), ("commands", "c\n")] {
             fs::write(at(name), content).map_err(Error::file("write", &at(name)))?;
         }
@@ -129,6 +135,7 @@ impl Machine {
         let mut machine = Self {
             console: Box::new(std::io::empty()),
             line: Box::new(std::io::sink()),
+            far: None,
             words: Box::new(std::io::empty()),
             children: vec![child, screen],
             log: at("log"),
@@ -139,25 +146,12 @@ impl Machine {
             machine.line = Box::new(line);
         }
         machine.console = Box::new(console);
+        if let Some((listener, _)) = line {
+            machine.far = Some(machine.accept(&listener)?);
+        }
         let words = machine.children[0].stdout.take();
         machine.words = Box::new(words.expect("it is piped"));
         Ok(machine)
-    }
-
-    /// The serial port, as soon as Bochs has it.
-    fn accept(&mut self, listener: &TcpListener) -> Result<TcpStream> {
-        let failed = |machine: &Self| machine.failed("Bochs did not start");
-        listener.set_nonblocking(true).map_err(|_| failed(self))?;
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    stream.set_nonblocking(false).map_err(|_| failed(self))?;
-                    return Ok(stream);
-                }
-                Err(_) if !matches!(self.children[0].try_wait(), Ok(None)) => return Err(failed(self)),
-                Err(_) => thread::sleep(Duration::from_millis(5)),
-            }
-        }
     }
 }
 
@@ -224,19 +218,33 @@ fn pad(image: &Path) -> Result<()> {
 }
 
 /// The file of settings.
-fn settings(firmware: &Path, image: &Path, model: Model, hardware: Hardware, port: u16, log: &Path) -> String {
+fn settings(
+    firmware: &Path,
+    image: &Path,
+    model: Model,
+    hardware: Hardware,
+    serial_ports: [Option<u16>; 2],
+    log: &Path,
+) -> String {
     let Hardware { memory, processors, .. } = hardware;
     let (firmware, image, log, model) = (firmware.display(), image.display(), log.display(), model.word());
+    let serial_ports = (1..).zip(serial_ports).filter_map(|(number, port)| {
+        let port = port?;
+        Some(format!(
+            "com{number}: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n"
+        ))
+    });
+    let serial_ports: String = serial_ports.collect();
+    let ips = if hardware.line { SLOW } else { FAST };
     format!(
-        "cpu: model={model}, count={processors}, ips=200000000, reset_on_triple_fault=0\n\
+        "cpu: model={model}, count={processors}, ips={ips}, reset_on_triple_fault=0\n\
          memory: guest={memory}, host={memory}\n\
          romimage: file=\"{firmware}\"\n\
          vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\
          ata0-master: type=disk, path=\"{image}\", mode=flat\n\
          boot: disk\n\
          display_library: x\n\
-         com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n\
-         port_e9_hack: enabled=1\n\
+         {serial_ports}port_e9_hack: enabled=1\n\
          sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy\n\
          speaker: enabled=0\n\
          log: {log}\n\

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     fs,
     io::{self, BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Child,
     sync::mpsc,
@@ -84,6 +85,8 @@ pub(crate) struct Machine {
     pub(super) console: Box<dyn Read + Send>,
     /// COM1, as the machine reads it.
     pub(super) line: Box<dyn Write + Send>,
+    /// The other end of COM2, if it has one.
+    pub(super) far: Option<TcpStream>,
     /// Port 0xE9, among words of the emulator.
     pub(super) words: Box<dyn Read + Send>,
     /// The emulator's log.
@@ -96,6 +99,27 @@ impl Machine {
     /// Where the emulator's log is.
     pub(crate) fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// The other end of COM2, if it has one, for a relay to be there.
+    pub(crate) const fn take_line(&mut self) -> Option<TcpStream> {
+        self.far.take()
+    }
+
+    /// What kills it while it [runs](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no handle for its process.
+    pub(crate) fn stopper(&self) -> Result<impl FnOnce() + Send + use<>> {
+        let pid = self.children.first().map(rustix::process::Pid::from_child);
+        let pid = pid.ok_or_else(|| self.failed("no emulator runs"))?;
+        let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
+        let process = process.map_err(|_| self.failed("the emulator has no handle"))?;
+        // One that has ended already is not to be stopped any more.
+        Ok(move || {
+            let _ = rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL);
+        })
     }
 
     /// What it is, in words.
@@ -197,6 +221,34 @@ impl Machine {
             what: what.into(),
             log: self.log.clone(),
             tail: lines[lines.len().saturating_sub(15)..].join("\n"),
+        }
+    }
+}
+
+/// A serial port's other end, before the emulator has connected to it.
+pub(super) fn listen() -> Result<(TcpListener, u16)> {
+    let here = Path::new("127.0.0.1");
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(Error::file("listen on", here))?;
+    let port = listener.local_addr().map_err(Error::file("listen on", here))?.port();
+    Ok((listener, port))
+}
+
+impl Machine {
+    /// A serial port, as soon as the emulator has it.
+    pub(super) fn accept(&mut self, listener: &TcpListener) -> Result<TcpStream> {
+        let failed = |machine: &Self| machine.failed("the emulator did not start");
+        listener.set_nonblocking(true).map_err(|_| failed(self))?;
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).map_err(|_| failed(self))?;
+                    // What is sent is one answer, and the machine waits for it.
+                    stream.set_nodelay(true).map_err(|_| failed(self))?;
+                    return Ok(stream);
+                }
+                Err(_) if !matches!(self.children[0].try_wait(), Ok(None)) => return Err(failed(self)),
+                Err(_) => thread::sleep(Duration::from_millis(5)),
+            }
         }
     }
 }

@@ -6,13 +6,17 @@
 //!                                                                │ COM1        │ port 0xE9
 //!                                                          standard output   standard error
 //! ```
+//!
+//! With `--vsock` or `--net`, COM2 leads to `chiton-relay`, which has sockets and a network for the guest.
 
 mod bochs;
 mod emulator;
 mod folder;
 mod image;
+mod outside;
 mod qemu;
 mod ramdisk;
+pub(crate) mod talk;
 
 use std::{
     fs, io,
@@ -29,6 +33,7 @@ pub(crate) use bochs::Model;
 pub(crate) use emulator::{Input, Machine};
 pub(crate) use folder::Folder;
 use image::Kind;
+pub(crate) use outside::{OutsideArgs, Relay, RelayArgs, relay};
 pub(crate) use qemu::Processor;
 use ramdisk::Ramdisk;
 
@@ -41,6 +46,8 @@ pub(crate) struct Hardware {
     pub(crate) processors: u32,
     /// Whether QEMU has the port for the hypervisor's words, which else come on the serial line.
     pub(crate) debug_port: bool,
+    /// Whether COM2 leads to where a [`Relay`] can be.
+    pub(crate) line: bool,
 }
 
 impl Default for Hardware {
@@ -49,9 +56,13 @@ impl Default for Hardware {
             memory: 512,
             processors: 1,
             debug_port: true,
+            line: false,
         }
     }
 }
+
+/// The line of the `command` file by which a guest has what a [`Relay`] has for it.
+pub(crate) const LINE: &str = "line=com2";
 
 /// How many processors an emulated machine can have: Bochs' BIOS knows no more.
 const MAX_PROCESSORS: i64 = 8;
@@ -99,7 +110,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     uefi: bool,
     /// How many processors the machine has, with a guest on each: all at once.
-    #[arg(long, value_name = "PROCESSORS", default_value_t = 1, conflicts_with_all = ["example", "prove"],
+    #[arg(long, value_name = "PROCESSORS", default_value_t = 1, conflicts_with_all = ["vsock", "net", "example", "prove"],
           value_parser = clap::value_parser!(u32).range(1..=MAX_PROCESSORS))]
     on_each: u32,
     /// How many processors the machine has, and the guest.
@@ -124,11 +135,13 @@ pub(crate) struct RunArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Run no guest, but an example of what the processor can, such as `page-log`.
-    #[arg(long, value_name = "NAME", conflicts_with = "app")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["app", "vsock", "net"])]
     example: Option<String>,
     /// Run no guest, but compare the entry checker with the processor in thousands of cases.
-    #[arg(long, conflicts_with_all = ["app", "example"])]
+    #[arg(long, conflicts_with_all = ["app", "example", "vsock", "net"])]
     prove: bool,
+    #[command(flatten)]
+    outside: OutsideArgs,
     #[command(flatten)]
     show: ShowArgs,
 }
@@ -328,13 +341,15 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
         .chain(timeout)
         .chain(balloon)
         .collect();
+    let outside = args.outside.is_wanted();
     let example = args.example.as_deref().or(args.prove.then_some("prove"));
     let (ramdisk, what) = match example {
         Some(name) => (example_ramdisk(&[name], &set)?, name),
         None => {
             // Standard input is typed on the serial line, where it has an end.
             let first = ["input=serial".into(), format!("cpus={}", args.cpus)];
-            let set: Vec<_> = first.into_iter().chain(set).collect();
+            let line = outside.then(|| LINE.into());
+            let set: Vec<_> = first.into_iter().chain(line).chain(set).collect();
             (
                 ramdisk(&args.app, &set, (&args.disk, &args.folder), arguments, args.on_each)?,
                 args.app.as_str(),
@@ -343,13 +358,18 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
     };
     let hardware = Hardware {
         processors: args.on_each.max(args.cpus),
+        line: outside,
         ..Hardware::default()
     };
     let image = image::make(kind, Some(&ramdisk), "run")?;
-    let machine = match place {
+    let program = outside.then(Relay::program).transpose()?;
+    let mut machine = match place {
         Place::Bochs => Machine::bochs(&image, args.model, hardware)?,
         Place::Qemu => Machine::qemu(&image, kind, processor, hardware)?,
     };
+    let relay = program.zip(machine.take_line());
+    let relay = relay.map(|(program, line)| Relay::start(&program, line, &args.outside));
+    let _relay = relay.transpose()?;
     for (number, disk) in args.disk.iter().enumerate() {
         eprintln!("  disks/{number} is a copy of {}", disk.trim_end_matches(":ro"));
     }

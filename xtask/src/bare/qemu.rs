@@ -7,7 +7,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Hardware, emulator::Machine, image::Kind};
+use super::{
+    Hardware,
+    emulator::{self, Machine},
+    image::Kind,
+};
 use crate::{
     command,
     error::{Error, Result},
@@ -80,6 +84,14 @@ impl Machine {
         .args(["-serial", "stdio"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
         .args(["-D".as_ref(), log.as_os_str()]);
+        let listener = hardware.line.then(emulator::listen).transpose()?;
+        if let Some((_, port)) = &listener {
+            qemu.args([
+                "-chardev",
+                &format!("socket,id=line,host=127.0.0.1,port={port},nodelay=on"),
+            ])
+            .args(["-serial", "chardev:line"]);
+        }
         if hardware.debug_port {
             // The file is the pipe that is our standard error there.
             qemu.args(["-chardev", "file,id=words,path=/dev/stderr"])
@@ -106,13 +118,18 @@ impl Machine {
         } else {
             (words, serial)
         };
-        Ok(Self {
+        let mut machine = Self {
+            far: None,
             line: Box::new(line.expect("it is piped")),
             console,
             words,
             children: vec![child],
             log,
             named: processor.named().into(),
-        })
+        };
+        if let Some((listener, _)) = listener {
+            machine.far = Some(machine.accept(&listener)?);
+        }
+        Ok(machine)
     }
 }

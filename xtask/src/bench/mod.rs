@@ -11,6 +11,7 @@ mod exits_bare;
 mod floor;
 mod jail;
 mod lab;
+mod line;
 mod memory;
 mod nested;
 mod net;
@@ -58,6 +59,8 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 6)]
         repeats: u32,
     },
+    /// The line by which a guest on bare metal has sockets, in each emulator.
+    Line,
     /// The same work natively, in a guest, and in a guest of the nested machine: the table of `chiton bench nested`.
     Nested {
         /// How often each case is repeated.
@@ -139,6 +142,9 @@ pub(crate) fn run(bench: Bench, theirs: &[String]) -> Result<i32> {
     if let Bench::ExitsBare { samples, repeats } = bench {
         return exits_bare::run(samples, repeats).map(|()| 0);
     }
+    if matches!(bench, Bench::Line) {
+        return line::run().map(|()| 0);
+    }
     // It looks for KVM itself, where it needs one.
     if let Bench::Lab(words) = bench {
         return lab::run(&words, theirs);
@@ -169,7 +175,7 @@ pub(crate) fn run(bench: Bench, theirs: &[String]) -> Result<i32> {
             instances,
             stopped,
         } => return jail::run(runs, instances, stopped),
-        Bench::Lab(_) | Bench::ExitsBare { .. } => Ok(()),
+        Bench::Lab(_) | Bench::Line | Bench::ExitsBare { .. } => Ok(()),
     }?;
     Ok(0)
 }

@@ -3,6 +3,7 @@
 
 mod examples;
 mod exits;
+mod outside;
 mod refusals;
 mod shown;
 mod ticks;
@@ -319,6 +320,7 @@ pub(super) fn run() -> Result<String> {
     found.extend(shown::run()?);
     found.extend(together::several(&chiton)?);
     found.extend(together::stacks()?);
+    found.extend(outside::run(&chiton)?);
     found.extend(refusals::run()?);
     examples::run()?;
     if found.is_empty() {

@@ -10,13 +10,16 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
-use chiton_bare::command::Command;
+use chiton_bare::command::{Command, LinePort};
 use chiton_bare::folder::{FolderError, MemoryFolder};
+use chiton_bare::line::{Line, LineError, LineLink, LineSockets};
 use chiton_bare::ramdisk::{Ramdisk, RamdiskError};
 use chiton_core::apic::Bus;
 use chiton_core::devices::balloon::Balloon;
 use chiton_core::devices::p9::P9;
-use chiton_core::devices::{Block, Console, Effect, Entropy, Outcome, Preset, PresetError, Transport, preset_all};
+use chiton_core::devices::{
+    Block, Console, Effect, Entropy, Net, Outcome, Preset, PresetError, Transport, Vsock, preset_all,
+};
 use chiton_core::machine::Board;
 use chiton_core::physical::GuestRam;
 use chiton_core::space::GivenBack;
@@ -30,6 +33,7 @@ use super::balloon::{MemoryBalloon, Seen};
 use super::console::SerialPort;
 use super::debug::say;
 use super::disk::MemoryDisk;
+use super::line::SerialLine;
 use super::processors::Processors;
 use super::random::Random;
 use super::sleep;
@@ -76,6 +80,12 @@ pub(super) enum DeviceError {
         /// What the guest has.
         memory: u64,
     },
+    /// A line that is no serial port.
+    #[error("this machine has no serial port {0} for the line: see line=")]
+    NoPort(&'static str),
+    /// A line that is of no use.
+    #[error(transparent)]
+    Line(#[from] LineError),
     /// There are too many.
     #[error(transparent)]
     Preset(#[from] PresetError),
@@ -105,6 +115,8 @@ pub(super) struct Mainboard {
     disks: Vec<(String, Arc<AtomicBool>)>,
     /// Its balloon, if it has one.
     balloon: Option<Held>,
+    /// What the other end of the line has for the guest's environment.
+    environment: Vec<String>,
 }
 
 /// A balloon, as others look at it.
@@ -118,6 +130,8 @@ pub(super) type Interrupt = Box<dyn Fn(u32) + Send + Sync>;
 
 struct Devices {
     transports: Vec<Transport>,
+    /// The network, whose state changes by itself.
+    network: Option<usize>,
     /// Which of them was said to be broken.
     reported: Vec<bool>,
     /// The number of each one's first queue, in the boot page's table.
@@ -125,7 +139,7 @@ struct Devices {
 }
 
 impl Mainboard {
-    /// Console, entropy, the disks, the balloon, then the folders, as under KVM. The guest's time begins now.
+    /// Console, entropy, the disks, network, sockets, the balloon, then the folders, as under KVM. The guest's time begins now.
     ///
     /// # Errors
     ///
@@ -158,6 +172,11 @@ impl Mainboard {
             disks.push((file, disk.written()));
             transports.push(Transport::new(Box::new(Block::new(disk))));
         }
+        let outside = command
+            .line
+            .map(|port| Outside::at(port, &mut transports))
+            .transpose()?;
+        let Outside { network, environment } = outside.unwrap_or_default();
         let mut balloon = None;
         if let Some(asked) = command.balloon {
             if asked > command.memory {
@@ -195,6 +214,7 @@ impl Mainboard {
         let devices = Devices {
             reported: transports.iter().map(|_| false).collect(),
             transports,
+            network,
             first_queues: first_queues.collect(),
         };
         let after = |time| time::ticks().saturating_add(time::in_ticks(time));
@@ -212,6 +232,7 @@ impl Mainboard {
             sent,
             disks,
             balloon,
+            environment,
         };
         Ok((board, preset))
     }
@@ -253,6 +274,16 @@ impl Mainboard {
         self.balloon.as_ref().map(|held| *held.seen.lock())
     }
 
+    /// What the guest's environment has that comes by the line.
+    pub(super) fn environment(&self) -> &[String] {
+        &self.environment
+    }
+
+    /// Whether there is a network.
+    pub(super) fn has_network(&self) -> bool {
+        self.devices.lock().network.is_some()
+    }
+
     /// How many requests the devices answered with a failure.
     pub(super) fn failures(&self) -> u64 {
         self.devices.lock().transports.iter().map(Transport::failures).sum()
@@ -261,10 +292,15 @@ impl Mainboard {
     /// Works on the queues of one device; whether there may be more to do.
     fn process(&self, index: usize) -> bool {
         let mut devices = self.devices.lock();
+        let is_network = devices.network == Some(index);
         let Some(transport) = devices.transports.get_mut(index) else {
             return false;
         };
+        let changed = is_network.then(|| transport.look_at_backend());
         let outcome = transport.process(&self.memory);
+        if let Some(changed) = changed {
+            self.after(&mut devices, index, changed);
+        }
         self.after(&mut devices, index, outcome)
     }
 
@@ -303,6 +339,32 @@ impl Mainboard {
     fn process_all(&self) -> bool {
         let count = self.devices.lock().transports.len();
         (0..count).fold(false, |more, index| self.process(index) | more)
+    }
+}
+
+/// What the line brought.
+#[derive(Default)]
+struct Outside {
+    /// Which device is the network.
+    network: Option<usize>,
+    environment: Vec<String>,
+}
+
+impl Outside {
+    /// Asks at this port what there is, and makes the devices for it.
+    fn at(port: LinePort, transports: &mut Vec<Transport>) -> Result<Self, DeviceError> {
+        let wire = SerialLine::open(port).ok_or(DeviceError::NoPort(port.name()))?;
+        let (line, told) = Line::open(wire, port.name())?;
+        let network = told.link.map(|(mac, mtu)| {
+            let link = LineLink::new(Arc::clone(&line), mac, mtu);
+            transports.push(Transport::new(Box::new(Net::new(link))));
+            transports.len() - 1
+        });
+        if let Some(cid) = told.sockets {
+            transports.push(Transport::new(Box::new(Vsock::new(cid, LineSockets::new(line)))));
+        }
+        let environment = told.environment;
+        Ok(Self { network, environment })
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) enum GuestError {
     #[error("the guest needs a disk: add a line disk=FILE, a file of the ramdisk")]
     DiskRequired,
     /// It requires a network.
-    #[error("the guest needs a network, and there is none on bare metal: run it under KVM with `chiton run`")]
+    #[error("the guest needs a network: give it one that a line leads to (--net tap=NAME)")]
     NetRequired,
     /// It is to have more processors than there are.
     #[error(
@@ -140,8 +140,11 @@ fn with_memory<B: Backend>(
     let interrupt = move |processor: u32| team.look_up(on + processor as usize);
     let bus = asks_for_interrupts(image).then(|| Arc::new(Bus::new(command.cpus, Box::new(interrupt))));
     let (main, preset) = Mainboard::new(ram, command, ramdisk, bus.clone(), Box::new(interrupt))?;
+    if image.manifest().required.contains(Feature::NET) && !main.has_network() {
+        return Err(GuestError::NetRequired);
+    }
     let main = Arc::new(main);
-    let world = world(image, command, &preset)?;
+    let world = world(image, command, main.environment(), &preset)?;
     world.write_to(&ram)?;
     let failed = |why: &dyn ToString| GuestError::Failed {
         backend: B::NAME,
@@ -235,13 +238,19 @@ fn asks_for_interrupts(image: &Image<'_>) -> bool {
 }
 
 /// The guest's world, with the clock and the seed.
-fn world<'g>(image: &Image<'g>, command: &Command, preset: &Preset) -> Result<World<'g>, GuestError> {
+fn world<'g>(
+    image: &Image<'g>,
+    command: &Command,
+    outside: &[String],
+    preset: &Preset,
+) -> Result<World<'g>, GuestError> {
     let mut args = Vec::from([command.guest.clone()]);
     args.extend(command.args.iter().cloned());
+    let env: Vec<_> = command.env.iter().chain(outside).cloned().collect();
     let options = Options {
         ring: command.ring,
         args: &args,
-        env: &command.env,
+        env: &env,
         devices: &preset.devices,
         queues: &preset.queues,
         log_level: Some(command.log),
@@ -265,9 +274,6 @@ fn check_needs(image: &Image<'_>, command: &Command) -> Result<(), GuestError> {
     let required = image.manifest().required;
     if required.contains(Feature::BLOCK) && command.disks.is_empty() {
         return Err(GuestError::DiskRequired);
-    }
-    if required.contains(Feature::NET) {
-        return Err(GuestError::NetRequired);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `serial` | COM1, which is the guest's console |
+//! | `uart`, `serial` | a serial port; COM1, which is the guest's console |
 //! | `debug` | port 0xE9, which is for the hypervisor's own words |
 //! | `memory` | the machine's memory: the heap, pages, guest memory |
 //! | `descriptors`, `fault` | GDT, TSS and IDT, and what a fault of the hypervisor itself says |
@@ -13,6 +13,7 @@
 //! | `time`, `random` | the time-stamp counter, the date, random bytes |
 //! | `backend` | VMX or SVM |
 //! | `board`, `console`, `disk`, `balloon` | core's devices, and what is behind them here |
+//! | `line` | a second serial port, which leads to sockets and a network |
 //! | `processors` | the processors of a guest beyond its first |
 //! | `guest` | one guest, from its file to its end |
 //! | `end` | how the machine is switched off, and with which status |
@@ -28,6 +29,7 @@ mod end;
 mod fault;
 mod guest;
 mod interrupts;
+mod line;
 mod memory;
 mod processors;
 mod random;
@@ -36,6 +38,7 @@ mod sleep;
 mod smp;
 mod stacks;
 mod time;
+mod uart;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

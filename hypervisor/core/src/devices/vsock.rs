@@ -122,6 +122,11 @@ impl<S: Sockets> Vsock<S> {
                         self.flush(ports);
                     }
                 }
+                Some(Event::Lost(socket)) => {
+                    if let Some(ports) = self.by_socket.get(&socket).copied() {
+                        self.kill(ports);
+                    }
+                }
             }
         }
         true

@@ -281,8 +281,17 @@ impl Net {
         self
     }
 
+    /// The device's backend, for who has no guest of this crate.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no descriptor for it.
+    pub fn into_link(self) -> io::Result<impl Link> {
+        TapLink::new(self, Arc::default())
+    }
+
     /// What the environment of a guest says of this interface, number `index`.
-    pub(crate) fn environment(&self, index: usize) -> impl Iterator<Item = String> {
+    pub fn environment(&self, index: usize) -> impl Iterator<Item = String> {
         let ip = self.ip.as_ref().map(|ip| format!("CHITON_NET{index}_IP={ip}"));
         let gateway = self.gateway.as_ref();
         let gateway = gateway.map(|gateway| format!("CHITON_NET{index}_GATEWAY={gateway}"));

@@ -59,7 +59,7 @@ const LONGEST_SUFFIX: usize = "_4294967295".len();
 /// this is dropped.
 #[derive(Debug)]
 pub struct Vsock {
-    pub(crate) cid: u64,
+    cid: u64,
     host: Host,
     listener: UnixListener,
     file: Option<SocketFile>,
@@ -84,6 +84,12 @@ impl Vsock {
         })
     }
 
+    /// The guest's context ID.
+    #[must_use]
+    pub const fn cid(&self) -> u64 {
+        self.cid
+    }
+
     /// The file, to be kept by who can remove it when the guest, which runs where it cannot, has ended.
     pub const fn take_file(&mut self) -> Option<SocketFile> {
         self.file.take()
@@ -105,7 +111,11 @@ impl Vsock {
     }
 
     /// The sockets, and the file, which is there as long as its value.
-    pub(crate) fn open(self) -> Result<(UnixSockets, Option<SocketFile>), Error> {
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no descriptor that watches them.
+    pub fn open(self) -> Result<(UnixSockets, Option<SocketFile>), Error> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create"))?;
         let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &self.listener, epoll::EventData::new_u64(LISTENER), edge)
@@ -160,7 +170,7 @@ struct Stream {
 
 /// The Unix sockets of one guest.
 #[derive(Debug)]
-pub(crate) struct UnixSockets {
+pub struct UnixSockets {
     host: Host,
     listener: UnixListener,
     /// There may be clients to accept.

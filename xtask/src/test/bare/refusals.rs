@@ -53,7 +53,7 @@ const GUESTS: [(&[&str], &str); 13] = [
     (&["guest=sha256"], "the guest needs a disk: add a line disk=FILE"),
     (
         &["guest=fetch"],
-        "the guest needs a network, and there is none on bare metal",
+        "the guest needs a network: give it one that a line leads to (--net tap=NAME)",
     ),
     (
         &["guest=hello", "cpus=4"],

@@ -20,6 +20,8 @@ pub enum Event {
     },
     /// Reading or writing may go on. (If it cannot after all, no harm is done.)
     Ready(Socket),
+    /// The way to the other end is lost, and with it what was on its way: the connection is reset.
+    Lost(Socket),
 }
 
 /// The host has nobody for a connection.

@@ -8,7 +8,7 @@ use super::super::testing::{BUFFERS, END, Memory, Rig, WORLD, config};
 use super::super::{Device, DeviceError};
 use super::connection::ROOM;
 use super::fake::FakeSockets;
-use super::sockets::Socket;
+use super::sockets::{Event, Socket};
 use super::{MAX_CONNECTIONS, MAX_RESETS, Vsock};
 
 const CID: u64 = 42;
@@ -198,6 +198,21 @@ fn a_connection_ends_only_when_the_host_has_everything() {
     guest.host.at(socket, |end| end.room = 2);
     assert_eq!(guest.receive_op(), Some(op::RST));
     assert_eq!(guest.open(), 0);
+}
+
+#[test]
+fn a_connection_whose_host_is_lost_is_reset() {
+    let memory = Memory::new();
+    let mut guest = Guest::new(&memory);
+    let (socket, port) = guest.accepted(5000);
+    let asked = guest.host.ask(6000);
+    assert_eq!(guest.receive_op(), Some(op::REQUEST));
+    let lost = [socket, asked, Socket(99)].map(Event::Lost);
+    guest.host.state().events.extend(lost);
+    let (header, _) = guest.receive().expect("a reset");
+    assert_eq!((header.op, header.src_port, header.dst_port), (op::RST, port, 5000));
+    assert_eq!(guest.receive_op(), Some(op::RST));
+    assert_eq!((guest.receive(), guest.open()), (None, 0));
 }
 
 #[test]

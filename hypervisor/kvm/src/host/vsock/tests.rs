@@ -36,7 +36,7 @@ impl Drop for Place {
 fn asked(sockets: &mut UnixSockets) -> Option<(Socket, u32)> {
     match sockets.next_event()? {
         Event::Asked { socket, port } => Some((socket, port)),
-        Event::Ready(_) => asked(sockets),
+        Event::Ready(_) | Event::Lost(_) => asked(sockets),
     }
 }
 
