@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::thread;
 use std::time::Duration;
 
-use chiton_tests::{Chiton, Folder, Run, Tap, finish, hardware_kvm, kvm_works, slow};
+use chiton_tests::{Chiton, Folder, Run, Tap, finish, hardware_kvm, kvm_works, signal, slow};
 
 /// Runs the guest `interrupts` on so many processors.
 fn interrupts(processors: &str, what: &str) -> Run {
@@ -157,6 +157,26 @@ fn each_pair_of_an_interface_has_its_interrupts_at_a_processor_of_its_own() {
     let run = chiton.guest("interrupts").args(["pairs", &address]).run();
     says(&run, "5 answers by pair 1 at processor 1; at processor 0: false");
     echo.join().expect("an answer to each");
+}
+
+#[test]
+fn a_processor_that_halts_for_one_queue_hears_that_the_guest_is_to_end() {
+    if !kvm_works() {
+        return;
+    }
+    let folder = Folder::new();
+    let disk = folder.file("disk", [7; 8192]).display().to_string();
+    let chiton = Chiton::new().args(["run", "--stop-timeout", "100s", "--cpus", "2", "--disk", &disk]);
+    let mut child = chiton.guest("interrupts").args(["asked"]).spawn();
+    let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    output.read_line(&mut line).expect("text");
+    assert_eq!(line, "halting\n");
+    signal(&child, libc::SIGTERM);
+    line.clear();
+    output.read_line(&mut line).expect("text");
+    assert_eq!(line, "asked to end\n");
+    finish(child).assert_status(0);
 }
 
 #[test]

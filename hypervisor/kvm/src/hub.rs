@@ -610,6 +610,15 @@ impl Hub {
         }
     }
 
+    /// Has everyone who sleeps look again, though no device has anything to say. A processor may halt for one
+    /// queue alone, so all have their interrupts.
+    fn rouse(&self) {
+        self.news.post();
+        if let Some(interrupts) = &self.interrupts {
+            (0..self.slots.len()).for_each(|index| interrupts.raise(index, u64::MAX));
+        }
+    }
+
     /// Sends the interrupts of a device's queues where they are to go.
     fn aim(&self, index: usize, transport: &Transport) {
         let main = self.board.get().and_then(Weak::upgrade);

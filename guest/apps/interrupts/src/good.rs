@@ -128,6 +128,19 @@ pub fn bound() {
     println!("processor 1 had it, and processor 0: {}", interrupts::take(vector));
 }
 
+pub fn asked() {
+    let mut disk = Disk::open(0).expect("run with --disk PATH");
+    let there = move || {
+        disk.bind();
+        println!("halting");
+        while !env::stop_requested() {
+            interrupts::halt();
+        }
+    };
+    processors::spawn_on(1, there).expect("run with --cpus 2").join();
+    println!("asked to end");
+}
+
 pub fn pairs() {
     let to = env::args().nth(2).and_then(|address| address.parse().ok());
     let to: SocketAddr = to.expect("the address of somebody who sends datagrams back");

@@ -37,6 +37,11 @@ const DEEDS: &[(&str, &str, fn())] = &[
         good::bound,
     ),
     (
+        "asked",
+        "halt the second processor until the host asks the guest to end",
+        good::asked,
+    ),
+    (
         "pairs",
         "exchange datagrams with ADDRESS by a pair of queues whose interrupts go to the second processor",
         good::pairs,

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chiton_core::devices::{Outcome, Transport};
+use chiton_core::devices::Transport;
 use chiton_core::exits::ExitTable;
 use chiton_shared::boot::STOP_REQUESTED;
 use chiton_shared::map;
@@ -63,15 +63,7 @@ impl Hub {
         if let Some(word) = self.ram.window(map::BOOT_PAGE + STOP_REQUESTED as u64, 4) {
             word.write_u32(0, 1);
         }
-        // Who sleeps for an interrupt is woken by that of the first device, which has nothing to say.
-        let notify = true;
-        self.notify(
-            0,
-            Outcome {
-                notify,
-                ..Outcome::default()
-            },
-        );
+        self.rouse();
     }
 
     pub(crate) fn was_asked_to_stop(&self) -> bool {

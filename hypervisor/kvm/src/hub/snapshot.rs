@@ -189,12 +189,9 @@ impl Hub {
         for index in self.slots_of(id::CONSOLE) {
             self.config_changed(index);
         }
-        self.news.post();
-        if let Some(interrupts) = &self.interrupts {
-            for (index, slot) in self.slots.iter().enumerate() {
-                self.aim(index, &lock(&slot.state).transport);
-                interrupts.raise(index, u64::MAX);
-            }
+        for (index, slot) in self.slots.iter().enumerate() {
+            self.aim(index, &lock(&slot.state).transport);
         }
+        self.rouse();
     }
 }
