@@ -159,11 +159,14 @@ pub fn pairs() {
     };
     // From here on it is known where `to` is, and nothing but answers is to come.
     exchange(0)();
-    let bind = || net::bind(1).expect("there are two pairs");
-    processors::spawn_on(1, bind).expect("run with --cpus 2").join();
-    // What the host sent to everybody before that may have come here.
-    let _ = interrupts::take(vector);
+    static BOUND: AtomicBool = AtomicBool::new(false);
+    static BEGIN: AtomicBool = AtomicBool::new(false);
     let there = move || {
+        net::bind(1).expect("there are two pairs");
+        BOUND.store(true, Ordering::SeqCst);
+        while !BEGIN.load(Ordering::SeqCst) {
+            core::hint::spin_loop();
+        }
         let exchange = exchange(1);
         for _ in 0..5 {
             // From here on what comes brings an interrupt, also before this processor sleeps.
@@ -174,7 +177,14 @@ pub fn pairs() {
             }
         }
     };
-    processors::spawn_on(1, there).expect("run with --cpus 2").join();
+    let there = processors::spawn_on(1, there).expect("run with --cpus 2");
+    while !BOUND.load(Ordering::SeqCst) {
+        core::hint::spin_loop();
+    }
+    // What the host sent to everybody before that may have come here.
+    let _ = interrupts::take(vector);
+    BEGIN.store(true, Ordering::SeqCst);
+    there.join();
     println!(
         "5 answers by pair 1 at processor 1; at processor 0: {}",
         interrupts::take(vector)
