@@ -1,4 +1,4 @@
-//! A folder of the host, as it was when the image was made: a [ustar](crate::ustar) archive, in which a guest finds
+//! A folder of the host, as it was when the image was made: a [`ustar`] archive, in which a guest finds
 //! its way by the protocol 9P. Nothing of it can be changed.
 //!
 //! A directory comes before what is in it. What is in one is listed in the order of the archive.

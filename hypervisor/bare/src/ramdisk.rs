@@ -1,4 +1,4 @@
-//! The ramdisk: a [ustar](crate::ustar) archive, of which files are found by their names.
+//! The ramdisk: a [`ustar`](crate::ustar) archive, of which files are found by their names.
 //!
 //! The format guards headers alone. So the file [`CHECKSUMS`] has a line for each of the others, its
 //! CRC-32 and its name, and a file that differs is not given out.
