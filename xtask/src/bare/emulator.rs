@@ -240,6 +240,7 @@ impl Machine {
         listener.set_nonblocking(true).map_err(|_| failed(self))?;
         loop {
             match listener.accept() {
+                Ok((stream, _)) if !is_of_this_user(&stream) => {}
                 Ok((stream, _)) => {
                     stream.set_nonblocking(false).map_err(|_| failed(self))?;
                     // What is sent is one answer, and the machine waits for it.
@@ -251,6 +252,26 @@ impl Machine {
             }
         }
     }
+}
+
+/// Whether the process at the other end of a connection within this machine is one of this user: others may connect to
+/// where an emulator is waited for, too.
+fn is_of_this_user(stream: &TcpStream) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let user = rustix::process::geteuid().as_raw();
+    stream
+        .peer_addr()
+        .is_ok_and(|there| is_of_user(&table, there.port(), user))
+}
+
+/// Whether the kernel's table of connections has that port of this machine as this user's.
+fn is_of_user(table: &str, port: u16, user: u32) -> bool {
+    let (there, user) = (format!("0100007F:{port:04X}"), user.to_string());
+    // Its columns: number, local and other address, state, two of queues and timers, retransmissions, user.
+    table.lines().any(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        columns.next() == Some(&there) && columns.nth(5) == Some(&user)
+    })
 }
 
 /// Copies at once what comes, until either end is gone.
@@ -275,6 +296,18 @@ impl Drop for Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whose_a_connection_is_stands_in_the_kernels_table() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+                     0: 0100007F:9C40 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000        0 4711 1\n";
+        assert!(is_of_user(table, 40000, 1000));
+        assert!(!is_of_user(table, 40000, 0));
+        assert!(!is_of_user(table, 8080, 1000));
+        let (listener, port) = listen().unwrap();
+        let _here = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        assert!(is_of_this_user(&listener.accept().unwrap().0));
+    }
 
     #[test]
     fn any_byte_can_be_typed() {

@@ -8,8 +8,7 @@ use chiton_bare::line::Wire;
 use super::time;
 use super::uart::Uart;
 
-/// How long a byte may take to come: what is sent before its answer is out by then, even if it waits in
-/// a FIFO of the other end, and that had its time to think.
+/// How long a byte may take to come: what was sent is out by then, and the other end has had its time to think.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A serial port, which is the line's alone.

@@ -15,7 +15,7 @@ const BOTH: [Emulated; 2] = [Emulated::Bochs(Model::SkylakeX), Emulated::Qemu(Pr
 const FAILED: i32 = 125;
 
 /// A guest that cannot be started: the lines of `command`, and a part of the sentence.
-const GUESTS: [(&[&str], &str); 13] = [
+const GUESTS: [(&[&str], &str); 14] = [
     (&["guest=nobody"], "the ramdisk has no guest \"nobody\"; there are "),
     (
         &["guest=hello", "memory=64G"],
@@ -54,6 +54,10 @@ const GUESTS: [(&[&str], &str); 13] = [
     (
         &["guest=fetch"],
         "the guest needs a network: give it one that a line leads to (--net tap=NAME)",
+    ),
+    (
+        &["guest=hello", "line=com2"],
+        "this machine has no serial port com2 for the line: see line=",
     ),
     (
         &["guest=hello", "cpus=4"],
