@@ -165,6 +165,7 @@ pub fn wait(deadline: Option<Instant>) {
 }
 
 /// As [`wait`], on a processor that gets the interrupt of what is waited for. Nobody looks at the queues before.
+#[cfg(feature = "net")]
 pub(crate) fn halt(deadline: Option<Instant>) {
     let ns = ns_left(deadline);
     if ns > 0 {
