@@ -166,9 +166,7 @@ impl Source {
         if rustix::process::geteuid().is_root() {
             return Ok(None);
         }
-        let store = store.again();
-        let _unpacked = store.unpacked(image, &Quiet)?;
-        let lost = store.lost_owners(image)?;
+        let lost = store.again().unpacked(image, &Quiet)?.lost_owners()?;
         Ok((lost > 0).then(|| {
             format!(
                 "chiton: {lost} files of {} show root instead of their owners, since they were unpacked without \

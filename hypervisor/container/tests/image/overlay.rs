@@ -102,6 +102,21 @@ fn the_merged_tree_is_what_the_layers_say() {
 }
 
 #[test]
+fn what_is_below_a_root_that_hides_it_is_neither_unpacked_nor_asked_for() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let layers = [
+        Tar::new().file("a", b"low").end(),
+        Tar::new().file(".wh..wh..opq", b"").file("b", b"top").end(),
+    ];
+    let layout = Layout::of(folder.path("layout"), "docker.io/library/x:1", &layers);
+    let image = layout.import(&store).unwrap().remove(0);
+    let unpacked = store.unpacked(&image, &Quiet).unwrap();
+    assert_eq!(unpacked.layers().len(), 1);
+    assert_eq!(unpacked.lost_owners().unwrap(), 0);
+}
+
+#[test]
 fn an_upper_folder_becomes_a_layer() {
     if !is_root() {
         return;

@@ -187,6 +187,7 @@ fn an_ordinary_user_has_a_store_too() {
     assert_whole(&home.join("store"));
     let store = Store::open(home.join("store")).unwrap();
     let unpacked = store.unpacked(&store.image("x:1").unwrap(), &Quiet).unwrap();
+    assert_eq!(unpacked.lost_owners().unwrap(), 1, "that of `a`");
     let files: Vec<_> = listing(&unpacked.layers()[0])
         .into_iter()
         .map(|(path, line)| format!("{} {line}", path.display()))

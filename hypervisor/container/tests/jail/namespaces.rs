@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use chiton_container::jail::{Clocks, Kind, Program, Source, Status};
+use chiton_container::jail::{Clocks, IdMap, Kind, Program, Source, Status, apart};
 
 use crate::help::{Place, Test, alone, answer, names, read};
 
@@ -21,6 +21,14 @@ pub(crate) const TESTS: &[Test] = &[
         join_with_root,
     ),
     ("a_second_jail_lives_in_all_namespaces_of_the_first", join_all),
+    (
+        "namespaces_of_a_jail_are_open_to_its_maker_if_that_is_wanted",
+        open_to_maker,
+    ),
+    (
+        "what_is_done_apart_is_done_by_another_root_whose_words_come_back",
+        done_apart,
+    ),
 ];
 
 fn own(kind: Kind) -> u64 {
@@ -36,6 +44,36 @@ fn all_are_new() {
         assert_ne!(inode, own(kind), "{kind:?}");
     }
     jailed.wait().unwrap();
+}
+
+fn open_to_maker() {
+    let place = Place::new();
+    for wanted in [true, false] {
+        let mut jail = alone(place.jail());
+        jail.opens_namespaces = wanted;
+        let mut jailed = jail.spawn(|| 0).unwrap();
+        let open = jailed.take_open_namespaces();
+        let open: Vec<_> = open
+            .into_iter()
+            .map(|fd| std::fs::File::from(fd).metadata().unwrap().ino())
+            .collect();
+        let numbers = jailed.namespaces().map(|(_, number)| number);
+        assert_eq!(open, if wanted { &numbers[..] } else { &[] });
+        jailed.wait().unwrap();
+    }
+}
+
+fn done_apart() {
+    let ids = IdMap::range(1_900_000_000, 10);
+    apart(&ids, || match read("/proc/self/uid_map").split_whitespace().nth(1) {
+        Some("1900000000") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .unwrap();
+    let said = apart(&ids, || Err("it cannot be done".into())).unwrap_err();
+    assert_eq!(said.to_string(), "it cannot be done");
+    let died = apart(&ids, || std::process::abort()).unwrap_err();
+    assert!(died.to_string().contains("killed by signal 6"), "{died}");
 }
 
 fn each_can_be_off() {

@@ -32,11 +32,28 @@ impl Unpacked {
         &self.layers
     }
 
+    /// How many entries have another owner than their layer says, since they were unpacked by a user who has but one id.
+    ///
+    /// # Errors
+    ///
+    /// If what was written down of a layer cannot be read.
+    pub fn lost_owners(&self) -> Result<u64> {
+        let folders = self.layers.iter().filter_map(|top| top.parent());
+        folders.map(|folder| Ok(record(folder)?.lost_owners)).sum()
+    }
+
     /// The locks that keep the layers, for whoever must outlive this process.
     #[must_use]
     pub fn pins(&self) -> &[File] {
         &self.pins
     }
+}
+
+/// What was written down of a layer when it was unpacked, in its folder.
+fn record(folder: &Path) -> Result<Summary> {
+    let record = folder.join("record.json");
+    let bytes = fs::read(&record).at("read", &record)?;
+    spec::parse(&record.to_string_lossy(), &bytes)
 }
 
 impl Store {
@@ -165,10 +182,11 @@ impl Store {
     }
 
     fn check_layer_here(&self, diff_id: Digest) -> Result<()> {
-        let wanted = self.record(diff_id)?;
+        let folder = self.layer_folder(diff_id);
+        let wanted = record(&folder)?;
         let found = Summary {
             lost_owners: wanted.lost_owners,
-            ..Summary::of(&self.layer_folder(diff_id).join("fs"))?
+            ..Summary::of(&folder.join("fs"))?
         };
         if wanted == found {
             return Ok(());
@@ -182,23 +200,5 @@ impl Store {
             )
         };
         Err(Error::document(format!("unpacked layer {diff_id}"), why))
-    }
-
-    /// What was written down of a layer when it was unpacked.
-    fn record(&self, diff_id: Digest) -> Result<Summary> {
-        let record = self.layer_folder(diff_id).join("record.json");
-        let bytes = fs::read(&record).at("read", &record)?;
-        spec::parse(&record.to_string_lossy(), &bytes)
-    }
-
-    /// How many entries of an image have another owner than it says, since they were unpacked by a user who has but one
-    /// id.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::unpacked`], which has to be done before.
-    pub fn lost_owners(&self, image: &Image) -> Result<u64> {
-        let records = image.config.rootfs.diff_ids.iter().map(|diff_id| self.record(*diff_id));
-        records.map(|record| Ok(record?.lost_owners)).sum()
     }
 }
