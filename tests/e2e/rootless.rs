@@ -532,6 +532,11 @@ fn namespaces_of_a_users_instances_are_entered_by_the_users_others() {
             let said = home.process(&["--namespace", &option], &["readlink", "/proc/self/ns/user"]);
             assert_eq!(said, format!("user:[{}]", number("user")), "{option}");
         }
+        for kind in ["pid", "ipc", "uts"] {
+            let option = [&*format!("--{kind}"), "container:other"];
+            let said = home.process(&option, &["readlink", &format!("/proc/self/ns/{kind}")]);
+            assert_eq!(said, format!("{kind}:[{}]", number(kind)), "{option:?}");
+        }
         let option = ["--network", "container:other"];
         let said = home.process(&option, &["readlink", "/proc/self/ns/net"]);
         assert_eq!(said, format!("net:[{}]", number("net")));

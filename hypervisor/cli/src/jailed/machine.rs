@@ -23,7 +23,7 @@ use super::descriptors::Descriptors;
 use super::inside::Inside;
 use super::joined::{self, Joined, open_namespace};
 use super::names::{AddedHost, Names};
-use super::options::{Clock, Network, scratch};
+use super::options::{Clock, Network, Whose, scratch};
 use super::source::{Opened, Source};
 use super::{parts, report};
 use crate::complain;
@@ -219,12 +219,12 @@ impl Machine {
     /// What it returns has to stay open until the jail has begun.
     fn namespaces(&self, jail: &mut Jail, network: Option<&Attached>) -> Result<Joined, Box<dyn Error>> {
         let mut joined = Joined::default();
-        for shared in &self.options.jail.namespace {
-            let source = match &shared.of {
+        for (kind, Whose(of)) in self.options.jail.shared() {
+            let source = match of {
                 None => Namespace::Caller,
-                Some(instance) => joined.join(instance, shared.kind)?,
+                Some(instance) => joined.join(instance, kind)?,
             };
-            jail.namespaces.set(shared.kind, source);
+            jail.namespaces.set(kind, source);
         }
         let source = match (&self.options.jail.network, network) {
             (Network::None, _) => Namespace::New,

@@ -101,6 +101,18 @@ pub(crate) struct JailOptions {
     #[arg(long, value_name = "KIND=host|container:INSTANCE", help_heading = "Jail")]
     pub(crate) namespace: Vec<Shared>,
 
+    /// Whose processes are seen: short for --namespace pid=….
+    #[arg(long, value_name = "host|container:INSTANCE", help_heading = "Jail")]
+    pub(crate) pid: Option<Whose>,
+
+    /// Whose message queues and shared memory are seen: short for --namespace ipc=….
+    #[arg(long, value_name = "host|container:INSTANCE", help_heading = "Jail")]
+    pub(crate) ipc: Option<Whose>,
+
+    /// Whose host name it is: short for --namespace uts=….
+    #[arg(long, value_name = "host|container:INSTANCE", help_heading = "Jail")]
+    pub(crate) uts: Option<Whose>,
+
     /// Add to the jail's clocks: `monotonic=86400` or `boottime=86400`, in seconds. May be given several times.
     #[arg(long, value_name = "CLOCK=SECONDS", value_parser = clock, help_heading = "Jail")]
     pub(crate) clock: Vec<(Clock, i64)>,
@@ -266,6 +278,9 @@ impl JailOptions {
             (self.read_only, "--read-only"),
             (self.hostname.is_some(), "--hostname"),
             (!self.namespace.is_empty(), "--namespace"),
+            (self.pid.is_some(), "--pid"),
+            (self.ipc.is_some(), "--ipc"),
+            (self.uts.is_some(), "--uts"),
             (!self.clock.is_empty(), "--clock"),
             (self.limits.limits() != Limits::default(), "a limit"),
         ];
@@ -274,6 +289,18 @@ impl JailOptions {
             || self.check_network(),
             |(_, option)| Err(Misplaced { option, needs: JAIL }),
         )
+    }
+
+    /// The namespaces that are not new, but for that of the network.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = (Kind, &Whose)> {
+        let short = [(Kind::Pid, &self.pid), (Kind::Ipc, &self.ipc), (Kind::Uts, &self.uts)];
+        let short = short
+            .into_iter()
+            .filter_map(|(kind, whose)| Some((kind, whose.as_ref()?)));
+        self.namespace
+            .iter()
+            .map(|shared| (shared.kind, &shared.of))
+            .chain(short)
     }
 
     /// Refuses options of a network that is not there, and those that contradict each other.
@@ -328,12 +355,27 @@ impl FromStr for Network {
     }
 }
 
+/// Whose a namespace is that is not new: an instance's; none is the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Whose(pub(crate) Option<String>);
+
+impl FromStr for Whose {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            None if text == "host" => Ok(Self(None)),
+            Some(("container", instance)) if !instance.is_empty() => Ok(Self(Some(instance.to_owned()))),
+            _ => Err(format!("`{text}` is not host or container:INSTANCE")),
+        }
+    }
+}
+
 /// A namespace that is not new.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shared {
     pub(crate) kind: Kind,
-    /// The instance it is of; none is the host.
-    pub(crate) of: Option<String>,
+    pub(crate) of: Whose,
 }
 
 impl FromStr for Shared {
@@ -357,11 +399,7 @@ impl FromStr for Shared {
                 ));
             }
         };
-        let of = match whose.split_once(':') {
-            None if whose == "host" => None,
-            Some(("container", instance)) if !instance.is_empty() => Some(instance.to_owned()),
-            _ => return Err(wrong()),
-        };
+        let of = whose.parse().map_err(|_| wrong())?;
         Ok(Self { kind, of })
     }
 }
@@ -433,10 +471,12 @@ mod tests {
             shared("pid=host"),
             Ok(Shared {
                 kind: Kind::Pid,
-                of: None
+                of: Whose(None)
             })
         );
-        assert_eq!(shared("ipc=container:b").unwrap().of.as_deref(), Some("b"));
+        assert_eq!(shared("ipc=container:b").unwrap().of, Whose(Some("b".into())));
+        assert_eq!("container:b".parse(), Ok(Whose(Some("b".into()))));
+        assert!("b".parse::<Whose>().is_err() && "container:".parse::<Whose>().is_err());
         for text in ["", "pid", "pid=", "pid=b", "pid=container:", "net=host", "files=host"] {
             assert!(shared(text).is_err(), "{text}");
         }
