@@ -24,8 +24,8 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// and other tools, are not in the nested machine.
 const ONLY_HERE: [&str; 1] = ["image-"];
 
-/// Modules of tests of which the same holds: words of the command line, and tools that measure.
-const SAME_THERE: &str = "--skip command_line:: --skip lab:: --skip bench::";
+/// Modules of tests of which the same holds: words of the command line, images, and tools that measure.
+const SAME_THERE: &str = "--skip command_line:: --skip images:: --skip lab:: --skip bench::";
 
 /// What ordinary users have of a jail takes these: ids besides their own, and a network.
 const USERS_PROGRAMS: [&str; 3] = ["newuidmap", "newgidmap", "pasta"];
