@@ -429,7 +429,7 @@ fn another_version_is_refused() {
 proptest! {
     /// Whatever is lost or changed on the way, each byte arrives, once and in order.
     #[test]
-    fn noise_costs_time_and_nothing_else(one_of in 60_u64..400, dice in any::<u64>(), sizes in prop::collection::vec(1_usize..300, 1..6)) {
+    fn noise_costs_time_and_nothing_else(one_of in 150_u64..600, dice in any::<u64>(), sizes in prop::collection::vec(1_usize..300, 1..6)) {
         let host = Fake::new();
         let (line, ..) = line(&host, one_of, dice);
         let mut sockets = LineSockets::new(line);
