@@ -562,7 +562,8 @@ mod tests {
     fn a_frame_is_whole_wherever_its_blocks_are() {
         let full = vec![7; BLOCK];
         let mut pieces = Vec::new();
-        for round in 0..10_u8 {
+        let rounds = if cfg!(miri) { 3 } else { 10_u8 };
+        for round in 0..rounds {
             pieces.push([header(3, 0), vec![round; BLOCK - Header::SIZE]].concat());
             pieces.push(full.clone());
             pieces.push(vec![round; 9]);
@@ -571,7 +572,7 @@ mod tests {
         let machine = device(&pieces);
         let mut receive = receive(&machine, 0);
         let mut copied = 0;
-        for round in 0..10_u8 {
+        for round in 0..rounds {
             receive.kick();
             let mut expected = vec![round; BLOCK - Header::SIZE];
             expected.extend(&full);
@@ -579,7 +580,7 @@ mod tests {
             assert!(receive.receive().unwrap() == Some(&expected[..]), "{round}");
             copied += usize::from(matches!(receive.place, Place::Copy { .. }));
         }
-        assert!((1..6).contains(&copied), "{copied} of 10 went round");
+        assert!(cfg!(miri) || (1..6).contains(&copied), "{copied} of 10 went round");
     }
 
     #[test]

@@ -299,7 +299,9 @@ fn a_frame_that_the_host_does_not_take_is_lost() {
     assert_eq!(rig.transport.failures(), 1);
 }
 
+// Many frames, each by the way of the tests above.
 #[test]
+#[cfg_attr(miri, ignore)]
 fn a_flood_gives_others_their_turn() {
     let (memory, link) = (Memory::new(), FakeLink::default());
     let mut rig = rig(&memory, &link);
