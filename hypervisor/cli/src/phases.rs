@@ -46,15 +46,26 @@ pub(crate) fn begin(start: Instant, verbose: u8) -> Result<(), NoDescriptor> {
         None if verbose == 0 => return Ok(()),
         None => None,
     };
-    let now = clock_gettime(ClockId::Monotonic);
-    let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32);
-    let begin = now.saturating_sub(start.elapsed());
     keep(Phases {
         descriptor,
-        begin_ns: u64::try_from(begin.as_nanos()).unwrap_or(u64::MAX),
+        begin_ns: u64::try_from(monotonic_at(start).as_nanos()).unwrap_or(u64::MAX),
         timeline: Timeline::since(start),
     });
     Ok(())
+}
+
+/// What `CLOCK_MONOTONIC` was at that moment. It is read before and after how long ago that is: another program may run
+/// in between, and of several answers the one is taken for which least time has passed.
+fn monotonic_at(moment: Instant) -> Duration {
+    let now = || {
+        let now = clock_gettime(ClockId::Monotonic);
+        Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+    };
+    let tries = (0..8).map(|_| {
+        let (before, ago) = (now(), moment.elapsed());
+        (now().saturating_sub(before), before.saturating_sub(ago))
+    });
+    tries.min().map_or(Duration::ZERO, |(_, at)| at)
 }
 
 fn descriptor(text: &str) -> Result<RawFd, NoDescriptor> {
@@ -129,6 +140,20 @@ fn write(descriptor: RawFd, line: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_where_the_clock_was() {
+        let read = || clock_gettime(ClockId::Monotonic);
+        let (before, moment, after) = (read(), Instant::now(), read());
+        let [before, after] =
+            [before, after].map(|time| Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32));
+        let at = monotonic_at(moment);
+        // A try takes some of a microsecond, if nothing comes between.
+        assert!(
+            at + Duration::from_millis(1) > before && at < after,
+            "{before:?} {at:?} {after:?}"
+        );
+    }
 
     #[test]
     fn a_line_has_the_version_and_phases_in_order() {
