@@ -53,6 +53,9 @@ pub(crate) enum Error {
         /// The end of it.
         tail: String,
     },
+    /// A program ended with this status, and has said why: there is nothing to add.
+    #[error("a program ended with the status {0}; it has said why")]
+    Said(i32),
     /// A check found something; it was printed already.
     #[error("{0}")]
     Found(String),

@@ -1,7 +1,6 @@
 //! `--net`: a network interface as given on the command line.
 
-use std::net::IpAddr;
-
+use chiton_kvm::arguments::{Addresses, address};
 use chiton_kvm::{Limits, MAX_NET_QUEUES, Net, NetOpenError, Rate};
 
 use crate::options::rate;
@@ -12,20 +11,10 @@ pub(crate) struct NetOption {
     tap: String,
     mac: Option<[u8; 6]>,
     mtu: Option<u16>,
-    ip: Option<Ip>,
-    gateway: Option<IpAddr>,
+    addresses: Addresses,
     queues: Option<u16>,
     ops: Option<Rate>,
     bytes: Option<Rate>,
-}
-
-/// Where the guest's address comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ip {
-    /// It is this, with a prefix of this length.
-    Given(IpAddr, u8),
-    /// The guest asks a DHCP server.
-    Dhcp,
 }
 
 impl NetOption {
@@ -43,14 +32,7 @@ impl NetOption {
         if let Some(mtu) = self.mtu {
             net = net.mtu(mtu)?;
         }
-        match self.ip {
-            Some(Ip::Given(address, prefix)) => net = net.ip(address, prefix),
-            Some(Ip::Dhcp) => net = net.dhcp(),
-            None => {}
-        }
-        if let Some(gateway) = self.gateway {
-            net = net.gateway(gateway);
-        }
+        net = self.addresses.tell(net);
         if let Some(rate) = self.ops {
             net = net.limit_ops(rate);
         }
@@ -72,8 +54,8 @@ pub(crate) fn net(text: &str) -> Result<NetOption, String> {
             "tap" => !std::mem::replace(&mut net.tap, value.to_owned()).is_empty(),
             "mac" => net.mac.replace(mac(value)?).is_some(),
             "mtu" => net.mtu.replace(mtu(value)?).is_some(),
-            "ip" => net.ip.replace(ip(value)?).is_some(),
-            "gateway" => net.gateway.replace(address(value)?).is_some(),
+            "ip" => net.addresses.ip.replace(value.parse()?).is_some(),
+            "gateway" => net.addresses.gateway.replace(address(value)?).is_some(),
             "queues" => net.queues.replace(queues(value)?).is_some(),
             "ops" => net.ops.replace(rate(value)?).is_some(),
             "bytes" => net.bytes.replace(rate(value)?).is_some(),
@@ -90,19 +72,7 @@ pub(crate) fn net(text: &str) -> Result<NetOption, String> {
     if net.tap.is_empty() {
         return Err("a network interface needs a TAP device: write tap=NAME".into());
     }
-    if let (Some(gateway), Some(Ip::Given(ip, _))) = (net.gateway, net.ip)
-        && gateway.is_ipv4() != ip.is_ipv4()
-    {
-        return Err(format!(
-            "the gateway {gateway} and the address {ip} are of different kinds"
-        ));
-    }
-    if net.gateway.is_some() && net.ip == Some(Ip::Dhcp) {
-        return Err("the DHCP server names the gateway: leave it out, or give ip=ADDRESS/PREFIX".into());
-    }
-    if net.gateway.is_some() && net.ip.is_none() {
-        return Err("a gateway is of use only with an address: add ip=ADDRESS/PREFIX".into());
-    }
+    net.addresses.check()?;
     Ok(net)
 }
 
@@ -130,35 +100,15 @@ pub(crate) fn mtu(text: &str) -> Result<u16, String> {
     mtu.ok_or_else(|| format!("`{text}` is not an MTU: write a number of bytes from 68 to 65535"))
 }
 
-fn address(text: &str) -> Result<IpAddr, String> {
-    text.parse()
-        .map_err(|_| format!("`{text}` is not an IP address: write it as 10.0.0.1 or fd00::1"))
-}
-
 fn queues(text: &str) -> Result<u16, String> {
     let queues = text.parse().ok().filter(|queues| (1..=MAX_NET_QUEUES).contains(queues));
     queues.ok_or_else(|| format!("`{text}` is not a number of queues: write 1 to {MAX_NET_QUEUES}"))
 }
 
-fn ip(text: &str) -> Result<Ip, String> {
-    if text == "dhcp" {
-        return Ok(Ip::Dhcp);
-    }
-    let (ip, len) = text
-        .split_once('/')
-        .ok_or_else(|| format!("`{text}` lacks the length of its prefix: write 10.0.0.2/24, or dhcp"))?;
-    let ip = address(ip)?;
-    let max = if ip.is_ipv4() { 32 } else { 128 };
-    let prefix = len.parse().ok().filter(|len| *len <= max);
-    let prefix = prefix.ok_or_else(|| format!("`{len}` is not the length of a prefix of {ip}: write 0 to {max}"))?;
-    if ip.is_unspecified() || ip.is_multicast() {
-        return Err(format!("{ip} is not the address of one interface"));
-    }
-    Ok(Ip::Given(ip, prefix))
-}
-
 #[cfg(test)]
 mod tests {
+    use chiton_kvm::arguments::Ip;
+
     use super::*;
 
     #[test]
@@ -170,8 +120,10 @@ mod tests {
                 tap: "tap0".into(),
                 mac: Some([2, 0, 0, 0, 0, 15]),
                 mtu: Some(9000),
-                ip: Some(Ip::Given([10, 0, 0, 2].into(), 24)),
-                gateway: Some([10, 0, 0, 1].into()),
+                addresses: Addresses {
+                    ip: Some(Ip::Given([10, 0, 0, 2].into(), 24)),
+                    gateway: Some([10, 0, 0, 1].into()),
+                },
                 ..NetOption::default()
             })
         );
@@ -179,14 +131,17 @@ mod tests {
             net("tap=tap0,ip=dhcp,queues=2,ops=1K,bytes=10M/1M"),
             Ok(NetOption {
                 tap: "tap0".into(),
-                ip: Some(Ip::Dhcp),
+                addresses: Addresses {
+                    ip: Some(Ip::Dhcp),
+                    gateway: None,
+                },
                 queues: Some(2),
                 ops: Rate::per_second(1 << 10),
                 bytes: Rate::new(10 << 20, 1 << 20),
                 ..NetOption::default()
             })
         );
-        assert!(net("tap=tap0").is_ok_and(|net| net.ip.is_none() && net.mac.is_none()));
+        assert!(net("tap=tap0").is_ok_and(|net| net.addresses == Addresses::default() && net.mac.is_none()));
         assert!(net("tap=t,ip=fd00::2/64,gateway=fd00::1").is_ok());
     }
 

@@ -19,6 +19,7 @@ use crate::instance::Template;
 use crate::jailed::options::JailOptions;
 use crate::net::{NetOption, net};
 use chiton_kvm::FolderOpenError;
+use chiton_kvm::arguments::VsockArgument;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Runs small no_std guests under KVM, each a machine of its own.
@@ -164,13 +165,6 @@ impl From<RingOption> for chiton_shared::manifest::Ring {
     }
 }
 
-/// A socket device as given on the command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct VsockOption {
-    pub(crate) path: PathBuf,
-    pub(crate) cid: u64,
-}
-
 /// A folder as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FolderOption {
@@ -234,8 +228,8 @@ pub(crate) struct RunOptions {
 
     /// Sockets between guest and host: a host program connects to the Unix socket PATH and writes
     /// `CONNECT port`; what the guest connects to is PATH_port. The guest's context ID is N, or 3.
-    #[arg(long, value_name = "PATH[,cid=N]", value_parser = vsock)]
-    pub(crate) vsock: Option<VsockOption>,
+    #[arg(long, value_name = "PATH[,cid=N]")]
+    pub(crate) vsock: Option<VsockArgument>,
 
     /// A balloon, by which the guest can give memory back; with SIZE, how much the host would like
     /// to have.
@@ -468,23 +462,6 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn vsock(text: &str) -> Result<VsockOption, String> {
-    let (path, cid) = match text.rsplit_once(",cid=") {
-        Some((path, number)) => {
-            let cid = number.parse();
-            (
-                path,
-                cid.map_err(|_| format!("`{number}` is not a context ID: write cid=3"))?,
-            )
-        }
-        None => (text, chiton_kvm::host::vsock::DEFAULT_CID),
-    };
-    if path.is_empty() {
-        return Err("a socket device needs the path of a Unix socket".into());
-    }
-    Ok(VsockOption { path: path.into(), cid })
-}
-
 fn folder(text: &str) -> Result<FolderOption, String> {
     let (path, writable) = match text.strip_suffix(":rw") {
         Some(path) => (path, true),
@@ -590,19 +567,6 @@ mod tests {
         let (name, path) = ("log".into(), "a=b".into());
         assert_eq!(port("log=a=b"), Ok(PortOption { name, path }));
         assert!(port("log").is_err() && port("log=").is_err());
-    }
-
-    #[test]
-    fn socket_devices() {
-        let option = |path: &str, cid| {
-            let path = path.into();
-            Ok(VsockOption { path, cid })
-        };
-        assert_eq!(vsock("/run/a"), option("/run/a", 3));
-        assert_eq!(vsock("a,b,cid=77"), option("a,b", 77));
-        for text in ["", ",cid=3", "a,cid=", "a,cid=-1", "a,cid=x"] {
-            assert!(vsock(text).is_err(), "{text}");
-        }
     }
 
     #[test]

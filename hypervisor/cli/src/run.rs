@@ -19,8 +19,9 @@ use chiton_shared::doorbell::LogLevel;
 
 use crate::complain;
 use crate::net::NetOption;
-use crate::options::{DiskOption, PortOption, RunOptions, VsockOption};
+use crate::options::{DiskOption, PortOption, RunOptions};
 use crate::phases;
+use chiton_kvm::arguments::VsockArgument;
 
 /// An option that there is not, in the place of a guest.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +44,7 @@ impl Devices {
     /// Opens what the options name.
     pub(crate) fn open(options: &RunOptions) -> Result<Self, Box<dyn Error>> {
         let disk = |option: &DiskOption| option.options.clone().open(&option.path);
-        let vsock = |option: &VsockOption| Vsock::listen(&option.path, option.cid);
+        let vsock = VsockArgument::listen;
         let port = |option: &PortOption| ConsolePort::open(&option.name, &option.path);
         let memory = options.memory();
         if let Some(asked) = options.balloon.filter(|asked| *asked > memory) {

@@ -25,6 +25,7 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+pub mod arguments;
 mod board;
 mod clock;
 pub mod control;

@@ -23,8 +23,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use chiton_bare::line::Far;
-use chiton_kvm::host::vsock::DEFAULT_CID;
-use chiton_kvm::{NetOpenError, Vsock, VsockError};
+use chiton_kvm::arguments::VsockArgument;
+use chiton_kvm::{NetOpenError, VsockError};
 use clap::Parser;
 
 use net::NetOption;
@@ -36,10 +36,10 @@ struct Options {
     /// The serial device, such as /dev/ttyUSB0; standard input, as a socket, without one.
     device: Option<PathBuf>,
     /// Sockets between host and guest, at this Unix socket; the guest's context ID is N.
-    #[arg(long, value_name = "PATH[,cid=N]", value_parser = vsock)]
-    vsock: Option<(PathBuf, u64)>,
+    #[arg(long, value_name = "PATH[,cid=N]")]
+    vsock: Option<VsockArgument>,
     /// A network interface, whose other end is the TAP device NAME.
-    #[arg(short, long, value_name = "tap=NAME[,ip=ADDRESS/PREFIX][,gateway=ADDRESS]", value_parser = net::net)]
+    #[arg(short, long, value_name = "tap=NAME[,ip=ADDRESS/PREFIX|dhcp][,gateway=ADDRESS]", value_parser = net::net)]
     net: Option<NetOption>,
 }
 
@@ -92,10 +92,10 @@ fn run(options: &Options) -> Result<(), Error> {
         far = far.link(net.into_link().map_err(line_error)?);
     }
     let mut file = None;
-    if let Some((path, cid)) = &options.vsock {
-        let (sockets, of_socket) = Vsock::listen(path, *cid)?.open()?;
+    if let Some(vsock) = &options.vsock {
+        let (sockets, of_socket) = vsock.listen()?.open()?;
         file = of_socket;
-        far = far.sockets(*cid, sockets);
+        far = far.sockets(vsock.cid, sockets);
     }
     let line = open(options.device.as_deref()).map_err(line_error)?;
     // Whoever started this waits for that: from now on there is somebody to answer.
@@ -137,22 +137,4 @@ fn open(device: Option<&Path>) -> io::Result<File> {
     let line = OpenOptions::new().read(true).write(true).open(path)?;
     terminal::make_transparent(line.as_fd())?;
     Ok(line)
-}
-
-/// What stands behind `--vsock`, as for `chiton run`.
-fn vsock(text: &str) -> Result<(PathBuf, u64), String> {
-    let (path, cid) = match text.rsplit_once(",cid=") {
-        Some((path, number)) => {
-            let cid = number.parse();
-            (
-                path,
-                cid.map_err(|_| format!("`{number}` is not a context ID: write cid=3"))?,
-            )
-        }
-        None => (text, DEFAULT_CID),
-    };
-    if path.is_empty() {
-        return Err("a socket device needs the path of a Unix socket".into());
-    }
-    Ok((path.into(), cid))
 }

@@ -22,7 +22,7 @@ pub(crate) struct OutsideArgs {
     #[arg(long, value_name = "PATH[,cid=N]")]
     pub(crate) vsock: Option<String>,
     /// A network interface, whose other end is the TAP device NAME, as with `chiton run`.
-    #[arg(short, long, value_name = "tap=NAME[,ip=ADDRESS/PREFIX][,gateway=ADDRESS]")]
+    #[arg(short, long, value_name = "tap=NAME[,ip=ADDRESS/PREFIX|dhcp][,gateway=ADDRESS]")]
     pub(crate) net: Option<String>,
 }
 
@@ -101,11 +101,15 @@ impl Relay {
             BufReader::new(output).read_line(&mut ready).map_err(start_error)?;
         }
         if ready.is_empty() {
-            return Err(Error::Command {
-                command: command::shown(&relay),
-                status: child.wait().map_err(start_error)?,
-                output: String::new(),
-            });
+            let status = child.wait().map_err(start_error)?;
+            return Err(status.code().map_or_else(
+                || Error::Command {
+                    command: command::shown(&relay),
+                    status,
+                    output: String::new(),
+                },
+                Error::Said,
+            ));
         }
         Ok(Self { child, _line: kept })
     }
