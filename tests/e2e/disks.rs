@@ -198,9 +198,7 @@ fn a_disk_without_permission_is_refused() {
     std::fs::set_permissions(&disk, std::fs::Permissions::from_mode(0o000)).expect("own file");
     // Root may read anything, so the test becomes somebody else where it can.
     let run = if chiton_tests::is_root() {
-        let bin = folder.path("chiton");
-        std::fs::copy(chiton_tests::chiton_path(), &bin).expect("a copy anybody may run");
-        std::fs::set_permissions(&bin, std::fs::Permissions::from_mode(0o755)).expect("own file");
+        let bin = folder.program(&chiton_tests::chiton_path(), "chiton");
         let guest = folder.path("guest");
         std::fs::copy(guest_path("hello"), &guest).expect("a copy anybody may read");
         std::fs::set_permissions(&guest, std::fs::Permissions::from_mode(0o644)).expect("own file");

@@ -598,12 +598,8 @@ fn a_tap_without_permission_is_refused() {
     use std::os::unix::process::CommandExt;
     let Some(tap) = Tap::new() else { return };
     let folder = Folder::new();
-    let (bin, guest) = (folder.path("chiton"), folder.path("guest"));
-    std::fs::copy(chiton_tests::chiton_path(), &bin).expect("a copy anybody may run");
-    std::fs::copy(guest_path("hello"), &guest).expect("a copy anybody may read");
-    for path in [&bin, &guest] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("own file");
-    }
+    let bin = folder.program(&chiton_tests::chiton_path(), "chiton");
+    let guest = folder.program(&guest_path("hello"), "guest");
     let run = std::process::Command::new(bin)
         .args(["run", "--no-jail", "--net", &tap.option()])
         .arg(guest)

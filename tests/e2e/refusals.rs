@@ -146,12 +146,7 @@ fn somebody_without_permission_on_kvm_is_told_about_its_group() {
     let folder = Folder::new();
     let device = folder.file("kvm", b"");
     std::fs::set_permissions(&device, std::fs::Permissions::from_mode(0o000)).expect("own file");
-    let copy = |from: std::path::PathBuf, name: &str| {
-        let to = folder.path(name);
-        std::fs::copy(from, &to).expect("a copy");
-        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).expect("own file");
-        to
-    };
+    let copy = |from: std::path::PathBuf, name: &str| folder.program(&from, name);
     let mut command = std::process::Command::new(copy(chiton_tests::chiton_path(), "chiton"));
     command
         .args(["run", "--no-jail", "--kvm"])

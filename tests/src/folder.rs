@@ -1,7 +1,9 @@
 //! A place to work in.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A folder that is gone when the test is over.
@@ -21,6 +23,23 @@ impl Folder {
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).expect("a folder for the test");
         Self(path)
+    }
+
+    /// A copy of a program in it, which anybody may run.
+    ///
+    /// Another process makes it. While this one wrote, a child that another test starts at that moment would have the
+    /// file open for writing too, and the kernel runs nothing that is.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    #[must_use]
+    pub fn program(&self, from: &Path, name: &str) -> PathBuf {
+        let to = self.path(name);
+        let copied = Command::new("cp").args([from, &to]).status().expect("cp starts");
+        assert!(copied.success(), "cp {} {}", from.display(), to.display());
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).expect("own file");
+        to
     }
 
     /// A path in it.
