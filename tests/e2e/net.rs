@@ -594,7 +594,6 @@ fn interfaces_that_cannot_be_used_are_refused_with_what_to_do() {
 
 #[test]
 fn a_tap_without_permission_is_refused() {
-    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
     let Some(tap) = Tap::new() else { return };
     let folder = Folder::new();
