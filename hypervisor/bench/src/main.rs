@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use chiton_bench::Result;
 use clap::{Parser, Subcommand};
-use commands::{calls, compare, density, exits, jail, machine, nested, report, start, vs};
+use commands::{calls, compare, density, exits, jail, machine, nested, report, start, virtio, vs};
 
 /// Measures what Chiton costs, and shows what was measured.
 #[derive(Debug, Parser)]
@@ -24,6 +24,7 @@ enum Command {
     Start(start::Args),
     Density(density::Args),
     Vs(vs::Args),
+    Virtio(virtio::Args),
     #[command(hide = true)]
     Jail(jail::Args),
     #[command(hide = true)]
@@ -62,6 +63,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Start(args) => start::run(&args),
         Command::Density(args) => density::run(&args),
         Command::Vs(args) => vs::run(&args),
+        Command::Virtio(args) => virtio::run(&args),
         Command::Jail(args) => jail::run(&args),
         Command::DensityKeeper(args) => density::keep(&args),
         Command::Exits(args) => exits::run(&args),

@@ -14,8 +14,6 @@ mod lab;
 mod line;
 mod memory;
 mod nested;
-mod net;
-mod processors;
 pub(crate) mod snapshot;
 mod start;
 mod stats;
@@ -125,13 +123,6 @@ pub(crate) enum Bench {
     Lab(Vec<String>),
 }
 
-/// As many processors as there are here, and as a guest can have.
-fn processors_here() -> usize {
-    std::thread::available_parallelism()
-        .map_or(1, std::num::NonZero::get)
-        .min(32)
-}
-
 /// Measures, and prints tables on standard output; returns the status.
 ///
 /// # Errors
@@ -166,10 +157,10 @@ pub(crate) fn run(bench: Bench, theirs: &[String]) -> Result<i32> {
             inner_samples,
         } => return nested::run(repeats, samples, inner_samples),
         Bench::Compute { runs } => compute::run(runs),
-        Bench::Processors { runs, processors } => processors::run(runs, processors.unwrap_or_else(processors_here)),
+        Bench::Processors { runs, processors } => return virtio::processors(runs, processors),
         Bench::Block { runs } => block::run(runs),
-        Bench::Virtio { runs } => virtio::run(runs),
-        Bench::Net { runs } => net::run(runs),
+        Bench::Virtio { runs } => return virtio::all(runs),
+        Bench::Net { runs } => return virtio::tcp(runs),
         Bench::Jail {
             runs,
             instances,

@@ -45,31 +45,11 @@ impl Samples {
         self.quantile(0.5)
     }
 
-    /// One divided by each.
-    pub(super) fn inverse(&self) -> Self {
-        Self(self.0.iter().rev().map(|value| 1.0 / value).collect())
-    }
-
     /// Median, tenth and ninetieth percentile, in units of which a second has `per_second`.
     pub(super) fn columns(&self, per_second: f64) -> String {
         let [middle, low, high] = [0.5, 0.1, 0.9].map(|part| self.quantile(part) * per_second);
         format!("{middle:>9.2} {low:>9.2} {high:>9.2}")
     }
-}
-
-/// Median, tenth and ninetieth percentile in one cell of 24 characters; a dash if there is none.
-pub(super) fn cell(samples: &Samples, factor: f64) -> String {
-    if samples.count() == 0 {
-        return format!("{:>24}", "–");
-    }
-    let decimals = match samples.median() * factor {
-        100.0.. => 0,
-        10.0.. => 1,
-        1.0.. => 2,
-        _ => 3,
-    };
-    let figure = |part: f64| format!("{:.decimals$}", samples.quantile(part) * factor);
-    format!("{:>24}", format!("{} ({}-{})", figure(0.5), figure(0.1), figure(0.9)))
 }
 
 /// A program to time.
@@ -257,9 +237,5 @@ mod tests {
             [1.0, 2.0, 6.0, 10.0, 11.0]
         );
         assert!(Samples::default().median().is_nan());
-        assert_eq!(samples.inverse().median(), 1.0 / 6.0);
-        assert_eq!(cell(&samples, 1.0).trim(), "6.00 (2.00-10.00)");
-        assert_eq!(cell(&samples, 1e-2).trim(), "0.060 (0.020-0.100)");
-        assert_eq!(cell(&Samples::default(), 1.0).trim(), "–");
     }
 }

@@ -67,6 +67,16 @@ impl Plan<'_> {
     }
 }
 
+/// The seconds that a bare `KVM_RUN` takes until ring 3 writes to a port, of so many one after the other.
+///
+/// # Errors
+///
+/// If KVM, or the system, refuses what that takes.
+pub fn exit_seconds(exits: usize) -> Result<f64, Error> {
+    let times = bare::floor(bare::Floor::Exit, exits)?;
+    Ok(times.iter().sum::<u64>() as f64 / 1e9 / times.len().max(1) as f64)
+}
+
 /// Measures all cases.
 ///
 /// # Errors

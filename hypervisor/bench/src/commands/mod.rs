@@ -9,4 +9,5 @@ pub(crate) mod machine;
 pub(crate) mod nested;
 pub(crate) mod report;
 pub(crate) mod start;
+pub(crate) mod virtio;
 pub(crate) mod vs;

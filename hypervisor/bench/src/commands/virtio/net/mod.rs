@@ -21,13 +21,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{start::verdict, stats::Samples};
-use crate::{
-    build, command,
-    error::{Error, Result},
-    guests, paths, tools,
-    ui::Task,
-};
+use chiton_bench::trial::{Result, TrialError, answer};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::bench::{Bench, tool};
+use super::guest::{Program, exits};
+use super::{Figures, verdict};
 use load::Way;
 pub(super) use place::Namespace;
 
@@ -59,10 +58,12 @@ const TCP: u16 = 5001;
 const UDP: u16 = 5002;
 const HTTP: u16 = 80;
 
+/// The file that both servers serve.
+const PAGE: &[u8] = include_bytes!("../../../../../../guest/apps/httpd/src/files/index.html");
+
 /// Measures and prints.
-pub(super) fn run(runs: usize) -> Result<()> {
-    let chiton = build::chiton()?;
-    let (netperf, httpd) = (guests::resolve("netperf")?, guests::resolve("httpd")?);
+pub(super) fn run(bench: &Bench) -> Result<()> {
+    let (netperf, httpd) = (bench.guest("netperf")?, bench.guest("httpd")?);
     let (here, there) = (Namespace::new()?, Namespace::new()?);
     connect(&here, &there)?;
     there
@@ -72,9 +73,9 @@ pub(super) fn run(runs: usize) -> Result<()> {
         .run(|| load::serve_udp((VETH_THERE, UDP).into()))?
         .map_err(io("serve UDP"))?;
 
-    tcp(&here, &chiton, &netperf, runs)?;
-    lone(&here, &chiton, &netperf, runs)?;
-    http(&here, &there, &chiton, &httpd, runs)
+    tcp(bench, &here, &netperf)?;
+    lone(bench, &here, &netperf)?;
+    http(bench, &here, &there, &httpd)
 }
 
 /// Lays a veth pair and makes the TAP device.
@@ -90,7 +91,7 @@ fn connect(here: &Namespace, there: &Namespace) -> Result<()> {
     here.ip(&format!("link set {TAP} up"))?;
     let (veth, tap) = (sizes(here, "veth0")?, sizes(here, TAP)?);
     if veth != tap || veth.0 != MTU {
-        return Err(Error::Found(format!(
+        return Err(TrialError::Found(format!(
             "the two links are not alike: MTU and largest frame are {veth:?} of veth and {tap:?} of TAP"
         )));
     }
@@ -100,7 +101,7 @@ fn connect(here: &Namespace, there: &Namespace) -> Result<()> {
 /// MTU and largest frame with segmentation of an interface, in bytes.
 fn sizes(here: &Namespace, interface: &str) -> Result<(u32, u32)> {
     let words = here.asked(&format!("-details -oneline link show dev {interface}"))?;
-    let value = |name| number_after(&words, name).ok_or_else(|| Error::Found(format!("no {name} in: {words}")));
+    let value = |name| number_after(&words, name).ok_or_else(|| TrialError::Found(format!("no {name} in: {words}")));
     Ok((value("mtu")?, value("gso_max_size")?))
 }
 
@@ -111,23 +112,24 @@ fn number_after(words: &str, name: &str) -> Option<u32> {
 }
 
 /// The same bytes both ways, over the veth pair and to the guest.
-fn tcp(here: &Namespace, chiton: &Path, netperf: &Path, runs: usize) -> Result<()> {
-    println!(
-        "TCP, one connection, MTU {MTU} and frames of up to 64 KiB on both links, Gbit/s, {runs} interleaved runs of {} MiB",
+fn tcp(bench: &Bench, here: &Namespace, netperf: &Program) -> Result<()> {
+    bench.say(&format!(
+        "\nTCP, one connection, MTU {MTU} and frames of up to 64 KiB on both links, Gbit/s, {} interleaved runs of {} MiB",
+        bench.runs,
         BYTES >> 20
-    );
-    println!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90");
+    ));
+    bench.say(&format!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90"));
     for way in [Way::To, Way::From] {
-        let (mut host, mut guest) = (Samples::default(), Samples::default());
-        let (mut exits, mut exits_a_frame, mut ratio) = (Samples::default(), Samples::default(), Samples::default());
-        let mut busy = Samples::default();
+        let (mut host, mut guest) = (Figures::default(), Figures::default());
+        let (mut exits, mut exits_a_frame, mut ratio) = (Figures::default(), Figures::default(), Figures::default());
+        let mut busy = Figures::default();
         let words = if way == Way::To { "host to" } else { "host from" };
-        let task = Task::start(format!("TCP, {words} guest"));
-        for _ in 0..runs {
+        for round in 0..bench.runs {
+            bench.round(round, "TCP")?;
             let native = rate(here, VETH_THERE, way)?;
             host.push(native);
             let before = here.frames(TAP)?;
-            let running = Guest::start(here, chiton, netperf, &TCP.to_string())?;
+            let running = Guest::start(here, netperf, &[&TCP.to_string()])?;
             let idle = running.busy()?;
             let ours = rate(here, GUEST, way)?;
             busy.push(running.busy()? - idle);
@@ -138,35 +140,34 @@ fn tcp(here: &Namespace, chiton: &Path, netperf: &Path, runs: usize) -> Result<(
             exits.push(count / (BYTES / PAYLOAD) as f64);
             exits_a_frame.push(count / frames as f64);
         }
-        task.done();
-        println!("{:<34} {}", format!("{words} host, veth"), host.columns(1.0));
-        println!("{:<34} {}", format!("{words} guest, TAP"), guest.columns(1.0));
-        print_ratio(&ratio, "veth");
-        println!(
+        bench.say(&format!("{:<34} {}", format!("{words} host, veth"), host.columns(1.0)));
+        bench.say(&format!("{:<34} {}", format!("{words} guest, TAP"), guest.columns(1.0)));
+        say_ratio(bench, &ratio, "veth");
+        bench.say(&format!(
             "  {:.4} exits a packet of {PAYLOAD} bytes; goal: at most {GOAL_EXITS}, {} ({:.3} a frame of up to 64 KiB)",
             exits.median(),
             verdict(exits.median() <= GOAL_EXITS),
             exits_a_frame.median()
-        );
-        println!(
+        ));
+        bench.say(&format!(
             "  {:.2} s of processor time for each GiB ({:.2} to {:.2}), the guest's and chiton's together",
             busy.median(),
             busy.quantile(0.1),
             busy.quantile(0.9)
-        );
+        ));
     }
     Ok(())
 }
 
-/// Prints what part of the host's figure the guest's is, from the pairs of runs.
-fn print_ratio(ratio: &Samples, of: &str) {
-    println!(
+/// Says what part of the host's figure the guest's is, from the pairs of runs.
+fn say_ratio(bench: &Bench, ratio: &Figures, of: &str) {
+    bench.say(&format!(
         "  {:.2} of {of} ({:.2} to {:.2}); goal: at least {GOAL}, {}",
         ratio.median(),
         ratio.quantile(0.1),
         ratio.quantile(0.9),
         verdict(ratio.median() >= GOAL)
-    );
+    ));
 }
 
 /// Gigabits a second.
@@ -178,50 +179,52 @@ fn rate(here: &Namespace, to: Ipv4Addr, way: Way) -> Result<f64> {
 }
 
 /// Datagrams that wait for each other, with time to fall asleep in between.
-fn lone(here: &Namespace, chiton: &Path, netperf: &Path, runs: usize) -> Result<()> {
-    let (mut host, mut guest, mut exits) = (Samples::default(), Samples::default(), Samples::default());
-    let task = Task::start("lone datagrams");
+fn lone(bench: &Bench, here: &Namespace, netperf: &Program) -> Result<()> {
+    let (mut host, mut guest, mut exits) = (Figures::default(), Figures::default(), Figures::default());
     let pause = Duration::from_millis(1);
     let ping = |to: Ipv4Addr| {
         here.run(move || load::ping((to, UDP).into(), ROUNDS, pause))?
             .map_err(io("send datagrams"))
     };
-    for _ in 0..runs {
+    for round in 0..bench.runs {
+        bench.round(round, "lone datagrams")?;
         host.push(ping(VETH_THERE)?);
         // What the start and the first question for an Ethernet address cost is not theirs.
-        let start = Guest::start(here, chiton, netperf, &format!("{UDP} udp"))?;
+        let start = Guest::start(here, netperf, &[&UDP.to_string(), "udp"])?;
         here.run(|| load::ping((GUEST, UDP).into(), 1, Duration::ZERO))?
             .map_err(io("send datagrams"))?;
         let without = start.stop()?;
-        let running = Guest::start(here, chiton, netperf, &format!("{UDP} udp"))?;
+        let running = Guest::start(here, netperf, &[&UDP.to_string(), "udp"])?;
         guest.push(ping(GUEST)?);
         exits.push(running.stop()?.saturating_sub(without) as f64 / f64::from(ROUNDS));
     }
-    task.done();
-    println!("\na datagram and its answer, µs, {runs} interleaved runs of {ROUNDS}");
-    println!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90");
-    println!("{:<34} {}", "host, veth", host.columns(1e6));
-    println!("{:<34} {}", "guest, TAP", guest.columns(1e6));
-    println!(
+    bench.say(&format!(
+        "\na datagram and its answer, µs, {} interleaved runs of {ROUNDS}",
+        bench.runs
+    ));
+    bench.say(&format!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90"));
+    bench.say(&format!("{:<34} {}", "host, veth", host.columns(1e6)));
+    bench.say(&format!("{:<34} {}", "guest, TAP", guest.columns(1e6)));
+    bench.say(&format!(
         "  {:.2} exits for both; goal: at most {GOAL_LONE}, {}",
         exits.median(),
         verdict(exits.median() <= GOAL_LONE)
-    );
+    ));
     Ok(())
 }
 
 /// The same small file from nginx and from the guest.
-fn http(here: &Namespace, there: &Namespace, chiton: &Path, httpd: &Path, runs: usize) -> Result<()> {
-    let (wrk, nginx) = (tools::debian("wrk", "wrk")?, tools::debian("nginx", "nginx-light")?);
-    let nginx = Nginx::start(there, &nginx)?;
-    let (mut host, mut guest, mut exits) = (Samples::default(), Samples::default(), Samples::default());
-    let mut ratio = Samples::default();
+fn http(bench: &Bench, here: &Namespace, there: &Namespace, httpd: &Program) -> Result<()> {
+    let (wrk, nginx) = (tool("wrk", "wrk")?, tool("nginx", "nginx-light")?);
+    let nginx = Nginx::start(there, &nginx, bench.file("nginx"))?;
+    let (mut host, mut guest, mut exits) = (Figures::default(), Figures::default(), Figures::default());
+    let mut ratio = Figures::default();
     let mut unwritten = 0;
-    let task = Task::start("HTTP");
-    for _ in 0..runs {
+    for round in 0..bench.runs {
+        bench.round(round, "HTTP")?;
         let native = ask(here, &wrk, VETH_THERE)?;
         let before = here.frames(TAP)?;
-        let running = Guest::start(here, chiton, httpd, &HTTP.to_string())?;
+        let running = Guest::start(here, httpd, &[&HTTP.to_string()])?;
         let ours = ask(here, &wrk, GUEST)?;
         host.push(native.rate);
         guest.push(ours.rate);
@@ -230,21 +233,25 @@ fn http(here: &Namespace, there: &Namespace, chiton: &Path, httpd: &Path, runs: 
         let frames = here.frames(TAP)? - before;
         exits.push(running.stop()? as f64 / frames as f64);
     }
-    task.done();
     drop(nginx);
-    println!("\nrequests a second for a small file, wrk with {CONNECTIONS} connections, {runs} interleaved runs");
-    println!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90");
-    println!("{:<34} {}", "nginx with one worker, veth", host.columns(1.0));
-    println!("{:<34} {}", "httpd in a guest, TAP", guest.columns(1.0));
-    print_ratio(&ratio, "nginx");
+    bench.say(&format!(
+        "\nrequests a second for a small file, wrk with {CONNECTIONS} connections, {} interleaved runs",
+        bench.runs
+    ));
+    bench.say(&format!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90"));
+    bench.say(&format!("{:<34} {}", "nginx with one worker, veth", host.columns(1.0)));
+    bench.say(&format!("{:<34} {}", "httpd in a guest, TAP", guest.columns(1.0)));
+    say_ratio(bench, &ratio, "nginx");
     if unwritten > 0 {
-        println!("  note: wrk could not write {unwritten} requests, of both together; they are not counted");
+        bench.say(&format!(
+            "  note: wrk could not write {unwritten} requests, of both together; they are not counted"
+        ));
     }
-    println!(
+    bench.say(&format!(
         "  {:.4} exits a frame; goal: at most {GOAL_EXITS}, {}",
         exits.median(),
         verdict(exits.median() <= GOAL_EXITS)
-    );
+    ));
     Ok(())
 }
 
@@ -281,8 +288,8 @@ fn ask(here: &Namespace, wrk: &Path, at: Ipv4Addr) -> Result<Asked> {
     let mut wrk = Command::new(wrk);
     wrk.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{SECONDS}s")])
         .arg(format!("http://{at}:{HTTP}/"));
-    let output = here.run(move || command::quietly(&Task::silent(), &mut wrk))??;
-    Asked::read(&output).ok_or_else(|| Error::Found(format!("wrk met errors:\n{output}")))
+    let output = here.run(move || answer(&mut wrk))??;
+    Asked::read(&output).ok_or_else(|| TrialError::Found(format!("wrk met errors:\n{output}")))
 }
 
 /// A `chiton` at work.
@@ -292,19 +299,10 @@ struct Guest {
 
 impl Guest {
     /// Starts a guest with these arguments, and waits for its first line, by which it serves.
-    fn start(here: &Namespace, chiton: &Path, guest: &Path, arguments: &str) -> Result<Self> {
-        let mut command = build::without_jail(chiton);
-        command
-            .args(["run", "--exits", "--net", &format!("tap={TAP},ip={GUEST}/24")])
-            .arg(guest)
-            .args(arguments.split(' '))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let child = here.run(move || command.spawn())?.map_err(|source| Error::Start {
-            program: chiton.display().to_string(),
-            source,
-        })?;
+    fn start(here: &Namespace, guest: &Program, arguments: &[&str]) -> Result<Self> {
+        let net = format!("tap={TAP},ip={GUEST}/24");
+        let mut command = guest.command(&["--exits", "--net", &net], arguments);
+        let child = here.run(move || command.spawn().map_err(TrialError::start(&command)))??;
         let mut running = Self { child };
         let mut byte = [0];
         while byte[0] != b'\n' {
@@ -320,40 +318,39 @@ impl Guest {
     /// than it does any rate.
     fn busy(&self) -> Result<f64> {
         let threads = PathBuf::from(format!("/proc/{}/task", self.child.id()));
-        let entries = fs::read_dir(&threads).map_err(Error::file("read", &threads))?;
+        let entries = fs::read_dir(&threads).map_err(TrialError::file("read", &threads))?;
         let mut ns = 0;
         for thread in entries.flatten() {
             let file = thread.path().join("schedstat");
-            let words = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
+            let words = fs::read_to_string(&file).map_err(TrialError::file("read", &file))?;
             let first = words
                 .split_whitespace()
                 .next()
                 .and_then(|word| word.parse::<u64>().ok());
-            ns += first.ok_or_else(|| Error::Found(format!("no time in {}: {words}", file.display())))?;
+            ns += first.ok_or_else(|| TrialError::Found(format!("no time in {}: {words}", file.display())))?;
         }
         Ok(ns as f64 / 1e9)
     }
 
-    fn failed(&mut self) -> Error {
+    fn failed(&mut self) -> TrialError {
         let mut words = String::new();
         let _ = self.child.kill();
         if let Some(mut stderr) = self.child.stderr.take() {
             let _ = stderr.read_to_string(&mut words);
         }
-        Error::Found(format!("the guest does not serve: {words}"))
+        TrialError::Found(format!("the guest does not serve: {words}"))
     }
 
     /// Ends it, and returns how many exits it made: those to the process and those to the kernel
     /// alone.
     fn stop(mut self) -> Result<u64> {
-        use rustix::process::{Pid, Signal, kill_process};
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let mut words = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
             stderr.read_to_string(&mut words).map_err(io("read its exits"))?;
         }
         let _ = self.child.wait();
-        exits(&words).ok_or_else(|| Error::Found(format!("no exits in: {words}")))
+        exits(&words).ok_or_else(|| TrialError::Found(format!("no exits in: {words}")))
     }
 }
 
@@ -364,15 +361,6 @@ impl Drop for Guest {
     }
 }
 
-/// All exits, from the table of `--exits`.
-pub(super) fn exits(words: &str) -> Option<u64> {
-    let count = |name: &str| -> Option<u64> {
-        let line = words.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().next()?.parse().ok()
-    };
-    Some(count("all ")? + count("ioeventfd ")?)
-}
-
 /// An nginx with one worker, in a folder of its own.
 struct Nginx {
     child: Child,
@@ -380,12 +368,10 @@ struct Nginx {
 }
 
 impl Nginx {
-    fn start(there: &Namespace, nginx: &Path) -> Result<Self> {
-        let folder = paths::target().join("bench-nginx");
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
-        let page = paths::apps().join("httpd/src/files/index.html");
-        fs::copy(&page, folder.join("index.html")).map_err(Error::file("copy", &page))?;
+    fn start(there: &Namespace, nginx: &Path, folder: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&folder).map_err(TrialError::file("create", &folder))?;
+        let page = folder.join("index.html");
+        fs::write(&page, PAGE).map_err(TrialError::file("write", &page))?;
         let at = folder.display();
         let config = format!(
             "daemon off; master_process off; worker_processes 1; pid {at}/pid; error_log {at}/errors;\n\
@@ -396,21 +382,18 @@ impl Nginx {
              server {{ listen {VETH_THERE}:{HTTP}; root {at}; }} }}\n"
         );
         let file = folder.join("nginx.conf");
-        fs::write(&file, config).map_err(Error::file("write", &file))?;
+        fs::write(&file, config).map_err(TrialError::file("write", &file))?;
         let mut command = Command::new(nginx);
         command.arg("-e").arg(folder.join("errors")).arg("-c").arg(&file);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = there.run(move || command.spawn())?.map_err(|source| Error::Start {
-            program: nginx.display().to_string(),
-            source,
-        })?;
+        let child = there.run(move || command.spawn().map_err(TrialError::start(&command)))??;
         let this = Self { child, folder };
         let at = SocketAddr::from((VETH_THERE, HTTP));
         let start = Instant::now();
         while there.run(move || std::net::TcpStream::connect(at).is_err())? {
             if start.elapsed() > Duration::from_secs(10) {
                 let said = fs::read_to_string(this.folder.join("errors")).unwrap_or_default();
-                return Err(Error::Found(format!("nginx does not serve: {said}")));
+                return Err(TrialError::Found(format!("nginx does not serve: {said}")));
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -426,8 +409,8 @@ impl Drop for Nginx {
     }
 }
 
-fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> Error {
-    move |error| Error::Found(format!("cannot {doing}: {error}"))
+fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> TrialError {
+    move |error| TrialError::Found(format!("cannot {doing}: {error}"))
 }
 
 #[cfg(test)]

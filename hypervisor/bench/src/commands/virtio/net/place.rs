@@ -10,16 +10,14 @@ use std::{
 
 use rustix::thread::{UnshareFlags, gettid, unshare_unsafe};
 
-use crate::{
-    command,
-    error::{Error, Result},
-    ui::Task,
-};
+use chiton_bench::trial::{Result, TrialError, answer};
+
+use crate::commands::virtio::bench::tool;
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A network namespace.
-pub(in crate::bench) struct Namespace {
+pub(in super::super) struct Namespace {
     jobs: SyncSender<Job>,
     path: PathBuf,
 }
@@ -30,7 +28,7 @@ impl Namespace {
     /// # Errors
     ///
     /// If it cannot be made, which takes root.
-    pub(in crate::bench) fn new() -> Result<Self> {
+    pub(in super::super) fn new() -> Result<Self> {
         let (jobs, to_do) = sync_channel::<Job>(0);
         let (tell, told) = sync_channel(1);
         thread::spawn(move || {
@@ -43,8 +41,8 @@ impl Namespace {
         });
         let tid = told
             .recv()
-            .map_err(|_| Error::Missing("the thread of a namespace died".into()))?
-            .map_err(|error| Error::Missing(format!("no network namespace: {error}; run this as root")))?;
+            .map_err(|_| TrialError::Missing("the thread of a namespace died".into()))?
+            .map_err(|error| TrialError::Missing(format!("no network namespace: {error}; run this as root")))?;
         let path = format!("/proc/{}/task/{tid}/ns/net", std::process::id()).into();
         let namespace = Self { jobs, path };
         namespace.ip("link set lo up")?;
@@ -61,12 +59,12 @@ impl Namespace {
     /// # Errors
     ///
     /// If the thread of the namespace is gone, after a panic.
-    pub(in crate::bench) fn run<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> Result<R> {
+    pub(in super::super) fn run<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> Result<R> {
         let (tell, told) = sync_channel(1);
         let job = move || {
             let _ = tell.send(job());
         };
-        let died = || Error::Missing("the thread of a namespace died".into());
+        let died = || TrialError::Missing("the thread of a namespace died".into());
         self.jobs.send(Box::new(job)).map_err(|_| died())?;
         told.recv().map_err(|_| died())
     }
@@ -76,7 +74,7 @@ impl Namespace {
     /// # Errors
     ///
     /// If it fails.
-    pub(in crate::bench) fn ip(&self, words: &str) -> Result<()> {
+    pub(in super::super) fn ip(&self, words: &str) -> Result<()> {
         self.asked(words).map(drop)
     }
 
@@ -86,11 +84,9 @@ impl Namespace {
     ///
     /// If it fails.
     pub(super) fn asked(&self, words: &str) -> Result<String> {
-        let ip = command::find("ip")
-            .ok_or_else(|| Error::Missing("no `ip`; type: sudo apt-get install -y iproute2".into()))?;
-        let mut ip = Command::new(ip);
+        let mut ip = Command::new(tool("ip", "iproute2")?);
         ip.args(words.split(' '));
-        self.run(move || command::quietly(&Task::silent(), &mut ip))?
+        self.run(move || answer(&mut ip))?
     }
 
     /// How many frames an interface has carried, in both directions.
@@ -101,8 +97,8 @@ impl Namespace {
     pub(super) fn frames(&self, interface: &str) -> Result<u64> {
         let table = self
             .run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))?
-            .map_err(Error::file("read", std::path::Path::new("/proc/thread-self/net/dev")))?;
-        frames(&table, interface).ok_or_else(|| Error::Found(format!("no interface {interface} in:\n{table}")))
+            .map_err(TrialError::file("read", "/proc/thread-self/net/dev"))?;
+        frames(&table, interface).ok_or_else(|| TrialError::Found(format!("no interface {interface} in:\n{table}")))
     }
 }
 

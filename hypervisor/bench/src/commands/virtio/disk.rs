@@ -9,13 +9,10 @@ use std::{
     time::Instant,
 };
 
-use super::{EXITS_UNDER_LOAD, Row, Way, goal_at_least, goal_at_most, guest};
-use crate::{
-    command,
-    error::{Error, Result},
-    paths, tools,
-    ui::Task,
-};
+use chiton_bench::trial::{Result, TrialError, answer};
+
+use super::bench::{Bench, tool};
+use super::{EXITS_UNDER_LOAD, Figures, Row, Way, goal_at_least, goal_at_most, guest};
 
 /// Size of the disk, in bytes: it stays in the page cache, so that the way there is measured.
 const DISK: u64 = 64 << 20;
@@ -66,11 +63,11 @@ struct Load {
 }
 
 /// Measures.
-pub(super) fn measure(runs: usize) -> Result<Disks> {
-    let program = guest::Program::build("compare-disk")?;
-    let fio = tools::debian("fio", "fio")?;
-    let image = paths::target().join("bench-virtio.img");
-    make(&image).map_err(Error::file("write", &image))?;
+pub(super) fn measure(bench: &Bench) -> Result<Disks> {
+    let program = bench.guest("compare-disk")?;
+    let fio = tool("fio", "fio")?;
+    let image = bench.file("disk.img");
+    make(&image).map_err(TrialError::file("write", &image))?;
     let disk = format!("{}:ro", image.display());
     let mut disks = Disks {
         alone_exits: Row::default(),
@@ -84,9 +81,8 @@ pub(super) fn measure(runs: usize) -> Result<Disks> {
             },
         ],
     };
-    let task = Task::start("reading a disk");
-    for round in 1..=runs {
-        task.detail(&format!("round {round} of {runs}"));
+    for round in 0..bench.runs {
+        bench.round(round, "reading a disk")?;
         for (way, option, kind, count) in [
             (Way::Words, "--emulated-disk", "pio", ALONE_PIO),
             (Way::Registers, "--emulated-disk", "dma", ALONE_DMA),
@@ -99,51 +95,50 @@ pub(super) fn measure(runs: usize) -> Result<Disks> {
             disks.alone_exits.of(way).push(exits / count as f64);
             disks.alone.of(way).push(guest::seconds(&ended.output)? / count as f64);
         }
-        let native = read_natively(&image, ALONE).map_err(Error::file("read", &image))?;
+        let native = read_natively(&image, ALONE).map_err(TrialError::file("read", &image))?;
         disks.alone.of(Way::Native).push(native / ALONE as f64);
 
         for load in &mut disks.loads {
-            load.measure(&task, &program, &fio, &image)?;
+            load.measure(&program, &fio, &image)?;
         }
     }
-    task.done();
     let _ = fs::remove_file(&image);
     Ok(disks)
 }
 
 impl Disks {
-    /// Prints the lines of the table.
-    pub(super) fn print(&self) {
-        println!("disk, reads of 4 KiB");
-        self.alone_exits.print("  alone: exits", 1.0);
-        self.alone.print("  alone: µs", 1e6);
-        let rate = Row(self.alone.0.each_ref().map(super::super::stats::Samples::inverse));
-        rate.print("  alone: 1000 a second", 1e-3);
+    /// Says the lines of the table.
+    pub(super) fn say(&self, bench: &Bench) {
+        bench.say("disk, reads of 4 KiB");
+        self.alone_exits.say(bench, "  alone: exits", 1.0);
+        self.alone.say(bench, "  alone: µs", 1e6);
+        let rate = Row(self.alone.0.each_ref().map(Figures::inverse));
+        rate.say(bench, "  alone: 1000 a second", 1e-3);
         for load in &self.loads {
             let bytes = load.bytes as f64;
-            println!("disk, {}, {} in flight", load.name, load.depth);
+            bench.say(&format!("disk, {}, {} in flight", load.name, load.depth));
             for (who, exits, rate) in [
                 ("", &load.exits, &load.rate),
                 (", I/O thread", &load.apart_exits, &load.apart),
             ] {
-                exits.print(&format!("  exits{who}"), 1.0);
-                rate.print(&format!("  1000 a second{who}"), 1e-3);
-                rate.print(&format!("  MB/s{who}"), bytes / 1e6);
+                exits.say(bench, &format!("  exits{who}"), 1.0);
+                rate.say(bench, &format!("  1000 a second{who}"), 1e-3);
+                rate.say(bench, &format!("  MB/s{who}"), bytes / 1e6);
             }
         }
     }
 
-    /// Prints what virtio is to reach.
-    pub(super) fn goals(&self) {
+    /// Says what virtio is to reach.
+    pub(super) fn goals(&self, bench: &Bench) {
         let [small, ..] = &self.loads;
         for (who, exits) in [("", &small.exits), (", I/O thread", &small.apart_exits)] {
             let name = format!("exits a block request of 4 KiB{who}");
-            goal_at_most(&name, exits.median(Way::Virtio), EXITS_UNDER_LOAD);
+            goal_at_most(bench, &name, exits.median(Way::Virtio), EXITS_UNDER_LOAD);
         }
         for load in &self.loads {
             for (who, rate) in [("", &load.rate), (", I/O thread", &load.apart)] {
                 let ratio = rate.median(Way::Virtio) / load.rate.median(Way::Native);
-                goal_at_least(&format!("of fio, {}{who}", load.name), ratio, load.goal);
+                goal_at_least(bench, &format!("of fio, {}{who}", load.name), ratio, load.goal);
             }
         }
     }
@@ -167,7 +162,7 @@ impl Load {
     }
 
     /// One round: a guest, a guest whose disk has a thread of its own, fio.
-    fn measure(&mut self, task: &Task, program: &guest::Program, fio: &Path, image: &Path) -> Result<()> {
+    fn measure(&mut self, program: &guest::Program, fio: &Path, image: &Path) -> Result<()> {
         let count = self.count as f64;
         let direct = if self.direct { ",direct" } else { "" };
         let disk = format!("{}:ro{direct}", image.display());
@@ -186,7 +181,7 @@ impl Load {
             exits.of(Way::Virtio).push(ended.exits / count);
             rate.of(Way::Virtio).push(count / guest::seconds(&ended.output)?);
         }
-        let line = command::quietly(task, &mut self.fio(fio, image))?;
+        let line = answer(&mut self.fio(fio, image))?;
         self.rate.of(Way::Native).push(fio_rate(&line, self.bytes)?);
         Ok(())
     }
@@ -244,7 +239,7 @@ fn fio_rate(line: &str, bytes: u64) -> Result<f64> {
     let line = line.lines().find(|line| line.starts_with("3;"));
     let rate = line.and_then(|line| line.split(';').nth(6)?.parse::<f64>().ok());
     rate.map(|kib| kib * 1024.0 / bytes as f64)
-        .ok_or_else(|| Error::Found(format!("no rate of fio in: {line:?}")))
+        .ok_or_else(|| TrialError::Found(format!("no rate of fio in: {line:?}")))
 }
 
 #[cfg(test)]

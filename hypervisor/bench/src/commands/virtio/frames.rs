@@ -3,16 +3,13 @@
 
 use std::{fs, io, thread};
 
-use super::{
-    EXITS_ALONE, EXITS_UNDER_LOAD, Row, Way, goal_at_most,
-    guest::{Ended, Program},
-    packet::Packets,
-};
-use crate::{
-    bench::net::Namespace,
-    error::{Error, Result},
-    ui::Task,
-};
+use chiton_bench::trial::{Result, TrialError};
+
+use super::bench::Bench;
+use super::guest::{Ended, Program};
+use super::net::Namespace;
+use super::packet::Packets;
+use super::{EXITS_ALONE, EXITS_UNDER_LOAD, Row, Way, goal_at_most};
 
 /// How many frames go alone.
 const LONE: u32 = 300;
@@ -38,8 +35,8 @@ pub(super) struct Frames {
 }
 
 /// Measures, in a network namespace of its own.
-pub(super) fn measure(runs: usize) -> Result<Frames> {
-    let program = Program::build("compare-net")?;
+pub(super) fn measure(bench: &Bench) -> Result<Frames> {
+    let program = bench.guest("compare-net")?;
     let place = Namespace::new()?;
     place
         .run(|| fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"))?
@@ -51,15 +48,18 @@ pub(super) fn measure(runs: usize) -> Result<Frames> {
     for name in ["veth0", "veth1", TAP] {
         place.ip(&format!("link set {name} up"))?;
     }
-    let task = Task::start("sending frames");
-    let result = place.run(move || all(&program, runs))?;
-    task.done();
-    result
+    let mut frames = Frames::default();
+    for round in 0..bench.runs {
+        bench.round(round, "sending frames")?;
+        let program = program.clone();
+        frames = place.run(move || frames.round(&program).map(|()| frames))??;
+    }
+    Ok(frames)
 }
 
-fn all(program: &Program, runs: usize) -> Result<Frames> {
-    let mut frames = Frames::default();
-    for _ in 0..runs {
+impl Frames {
+    /// Every kind of traffic once, in the way of each kind of interface.
+    fn round(&mut self, program: &Program) -> Result<()> {
         for (way, option, kind) in [
             (Way::Registers, "--emulated-net", "emulated"),
             (Way::Virtio, "--net", "virtio"),
@@ -70,23 +70,23 @@ fn all(program: &Program, runs: usize) -> Result<Frames> {
             // What the start costs is not theirs.
             let (_, without) = guest("echo", 1, &mut |link| link.ping(1))?;
             let (seconds, ended) = guest("echo", LONE + 1, &mut |link| link.ping(LONE + 1))?;
-            frames.lone.speed.of(way).push(seconds);
+            self.lone.speed.of(way).push(seconds);
             let exits = (ended.exits - without.exits) / f64::from(LONE);
-            frames.lone.exits.of(way).push(exits);
+            self.lone.exits.of(way).push(exits);
 
             let (seconds, ended) = guest("send", FLOOD, &mut |link| link.draw(FLOOD))?;
-            frames.sent.push(way, seconds, ended.exits - without.exits);
+            self.sent.push(way, seconds, ended.exits - without.exits);
             let (seconds, ended) = guest("take", FLOOD, &mut |link| link.pour(FLOOD, BYTES))?;
-            frames.taken.push(way, seconds, ended.exits - without.exits);
+            self.taken.push(way, seconds, ended.exits - without.exits);
         }
         let lone = with_host(|link| link.echo(LONE), |link| link.ping(LONE))?;
-        frames.lone.speed.of(Way::Native).push(lone);
+        self.lone.speed.of(Way::Native).push(lone);
         let sent = with_host(|link| link.send(FLOOD, BYTES), |link| link.draw(FLOOD))?;
-        frames.sent.speed.of(Way::Native).push(f64::from(FLOOD) / sent);
+        self.sent.speed.of(Way::Native).push(f64::from(FLOOD) / sent);
         let taken = with_host(|link| link.take(FLOOD), |link| link.pour(FLOOD, BYTES))?;
-        frames.taken.speed.of(Way::Native).push(f64::from(FLOOD) / taken);
+        self.taken.speed.of(Way::Native).push(f64::from(FLOOD) / taken);
+        Ok(())
     }
-    Ok(frames)
 }
 
 impl Traffic {
@@ -111,7 +111,7 @@ fn with_guest(
     let mut link = Packets::open(TAP).map_err(io_error("open a packet socket"))?;
     match work(&mut link) {
         Ok(seconds) => Ok((seconds, guest.end()?)),
-        Err(error) => Err(Error::Found(format!("{kind} {what}: no frames any more: {error}"))),
+        Err(error) => Err(TrialError::Found(format!("{kind} {what}: no frames any more: {error}"))),
     }
 }
 
@@ -129,32 +129,37 @@ fn with_host(
     Ok(seconds)
 }
 
-fn io_error(doing: &'static str) -> impl Fn(io::Error) -> Error {
-    move |error| Error::Found(format!("cannot {doing}: {error}"))
+fn io_error(doing: &'static str) -> impl Fn(io::Error) -> TrialError {
+    move |error| TrialError::Found(format!("cannot {doing}: {error}"))
 }
 
 impl Frames {
-    /// Prints what virtio is to reach.
-    pub(super) fn goals(&self) {
+    /// Says what virtio is to reach.
+    pub(super) fn goals(&self, bench: &Bench) {
         for (name, traffic) in [("sent", &self.sent), ("received", &self.taken)] {
             let exits = traffic.exits.median(Way::Virtio);
-            goal_at_most(&format!("exits a packet {name}, under load"), exits, EXITS_UNDER_LOAD);
+            goal_at_most(
+                bench,
+                &format!("exits a packet {name}, under load"),
+                exits,
+                EXITS_UNDER_LOAD,
+            );
         }
         // One there and one back.
         let lone = self.lone.exits.median(Way::Virtio) / 2.0;
-        goal_at_most("exits a lone packet, each way", lone, EXITS_ALONE);
+        goal_at_most(bench, "exits a lone packet, each way", lone, EXITS_ALONE);
     }
 
-    /// Prints the lines of the table.
-    pub(super) fn print(&self) {
+    /// Says the lines of the table.
+    pub(super) fn say(&self, bench: &Bench) {
         let megabits = BYTES as f64 * 8.0 / 1e6;
-        println!("network, a frame of 60 bytes and its answer");
-        self.lone.exits.print("  alone: exits for both", 1.0);
-        self.lone.speed.print("  alone: µs", 1e6);
-        println!("network, frames of {BYTES} bytes");
-        self.sent.exits.print("  from the guest: exits each", 1.0);
-        self.sent.speed.print("  from the guest: Mbit/s", megabits);
-        self.taken.exits.print("  to the guest: exits each", 1.0);
-        self.taken.speed.print("  to the guest: Mbit/s", megabits);
+        bench.say("network, a frame of 60 bytes and its answer");
+        self.lone.exits.say(bench, "  alone: exits for both", 1.0);
+        self.lone.speed.say(bench, "  alone: µs", 1e6);
+        bench.say(&format!("network, frames of {BYTES} bytes"));
+        self.sent.exits.say(bench, "  from the guest: exits each", 1.0);
+        self.sent.speed.say(bench, "  from the guest: Mbit/s", megabits);
+        self.taken.exits.say(bench, "  to the guest: exits each", 1.0);
+        self.taken.speed.say(bench, "  to the guest: Mbit/s", megabits);
     }
 }

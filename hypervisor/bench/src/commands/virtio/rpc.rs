@@ -9,49 +9,51 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    super::{start::verdict, stats::Samples},
-    guest::{Ended, Program},
-};
-use crate::{
-    error::{Error, Result},
-    paths,
-    ui::Task,
-};
+use chiton_bench::calls::exit_seconds;
+use chiton_bench::trial::{Result, TrialError};
+
+use super::bench::Bench;
+use super::guest::{Ended, Program};
+use super::{Figures, verdict};
 
 /// How many calls a run makes.
 const CALLS: u32 = 1000;
+/// How many exits the bare loop makes for one time of one.
+const EXITS: usize = 5000;
 /// A call may take so many exits longer than one without a guest.
 const GOAL: f64 = 2.0;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A length, the function `echo`, and 8 bytes for it.
 const REQUEST: [u8; 13] = [9, 0, 0, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8];
 
-/// Measures and prints, beside `floor`, the seconds that a bare exit takes.
-pub(super) fn run(runs: usize, floor: f64) -> Result<()> {
-    let program = Program::build("rpc")?;
-    let socket = paths::target().join("bench-rpc.sock");
-    let (mut native, mut guest, mut exits) = (Samples::default(), Samples::default(), Samples::default());
-    let task = Task::start("calling");
-    for round in 1..=runs {
-        task.detail(&format!("round {round} of {runs}"));
-        native.push(natively().map_err(Error::file("call over", Path::new("a Unix socket")))?);
+/// Measures and prints, beside the seconds that a bare exit takes.
+pub(super) fn run(bench: &Bench) -> Result<()> {
+    let program = bench.guest("rpc")?;
+    let socket = bench.file("rpc.sock");
+    let [mut native, mut guest, mut exits, mut floor] = [const { Figures::new() }; 4];
+    for round in 0..bench.runs {
+        bench.round(round, "calling")?;
+        floor.push(exit_seconds(EXITS).map_err(|error| TrialError::Found(format!("no bare exit: {error}")))?);
+        native.push(natively().map_err(TrialError::system("call over a Unix socket"))?);
         let (_, without) = in_guest(&program, &socket, 1)?;
         let (seconds, ended) = in_guest(&program, &socket, CALLS + 1)?;
         guest.push(seconds);
         exits.push((ended.exits - without.exits) / f64::from(CALLS));
     }
-    task.done();
-    println!("\na call of 8 bytes, µs, {runs} interleaved runs of {CALLS} calls");
-    println!("{:<30} {:>9} {:>9} {:>9}", "", "median", "p10", "p90");
-    println!("{:<30} {}", "Unix socket, two threads", native.columns(1e6));
-    println!("{:<30} {}", "vsock to a guest", guest.columns(1e6));
-    let beyond = (guest.median() - native.median()) / floor;
-    println!(
+    bench.say(&format!(
+        "\na call of 8 bytes, µs, {} interleaved runs of {CALLS} calls",
+        bench.runs
+    ));
+    bench.say(&format!("{:<30} {:>9} {:>9} {:>9}", "", "median", "p10", "p90"));
+    bench.say(&format!("{:<30} {}", "bare KVM_RUN, one exit", floor.columns(1e6)));
+    bench.say(&format!("{:<30} {}", "Unix socket, two threads", native.columns(1e6)));
+    bench.say(&format!("{:<30} {}", "vsock to a guest", guest.columns(1e6)));
+    let beyond = (guest.median() - native.median()) / floor.median();
+    bench.say(&format!(
         "{:.2} exits a call; it takes {beyond:.2} bare exits longer than without a guest; goal: at most {GOAL}, {}",
         exits.median(),
         verdict(beyond <= GOAL)
-    );
+    ));
     Ok(())
 }
 
@@ -71,7 +73,7 @@ fn in_guest(program: &Program, socket: &Path, calls: u32) -> Result<(f64, Ended)
         }
         call(&mut stream, calls)
     };
-    let seconds = connect().map_err(Error::file("call over", socket))?;
+    let seconds = connect().map_err(TrialError::file("call over", socket))?;
     let ended = running.end()?;
     let _ = fs::remove_file(socket);
     Ok((seconds, ended))

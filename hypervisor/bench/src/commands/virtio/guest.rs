@@ -3,15 +3,10 @@
 use std::{
     io::Read,
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
 };
 
-use crate::{
-    bench::net::exits,
-    build,
-    error::{Error, Result},
-    guests,
-};
+use chiton_bench::trial::{Result, TrialError};
 
 /// A guest program, and the `chiton` to run it.
 #[derive(Clone, Debug)]
@@ -33,28 +28,30 @@ pub(super) struct Ended {
 }
 
 impl Program {
-    /// Builds both.
-    pub(super) fn build(name: &str) -> Result<Self> {
-        Ok(Self {
-            chiton: build::chiton()?,
-            guest: guests::resolve(name)?,
-        })
+    pub(super) fn new(chiton: &Path, guest: &Path) -> Self {
+        Self {
+            chiton: chiton.to_owned(),
+            guest: guest.to_owned(),
+        }
     }
 
-    /// Starts it with these options of `chiton run` and these arguments.
-    pub(super) fn start(&self, options: &[&str], arguments: &[&str]) -> Result<Running> {
-        let mut command = build::without_jail(&self.chiton);
-        command.args(["run", "--exits"]).args(options).arg(&self.guest);
+    /// A run of it with these options of `chiton run` and these arguments. There is no jail round it, whoever calls: it is
+    /// the machine that is measured.
+    pub(super) fn command(&self, options: &[&str], arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.chiton);
+        command.args(["run", "--no-jail"]).args(options).arg(&self.guest);
         command.args(arguments).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().map_err(|source| Error::Start {
-            program: self.chiton.display().to_string(),
-            source,
-        })?;
-        Ok(Running(child))
+        command
     }
 
-    /// Runs it to its end.
+    /// Starts it, and has its exits counted.
+    pub(super) fn start(&self, options: &[&str], arguments: &[&str]) -> Result<Running> {
+        let mut command = self.command(&[&["--exits"], options].concat(), arguments);
+        Ok(Running(command.spawn().map_err(TrialError::start(&command))?))
+    }
+
+    /// Runs it to its end, and has its exits counted.
     pub(super) fn run(&self, options: &[&str], arguments: &[&str]) -> Result<Ended> {
         self.start(options, arguments)?.end()
     }
@@ -68,7 +65,7 @@ impl Running {
             let read = self.0.stdout.as_mut().map_or(Ok(0), |out| out.read(&mut byte));
             if !matches!(read, Ok(1)) {
                 let ended = self.end()?;
-                return Err(Error::Found(format!("the guest ended early: {}", ended.output)));
+                return Err(TrialError::Found(format!("the guest ended early: {}", ended.output)));
             }
         }
         Ok(self)
@@ -80,17 +77,19 @@ impl Running {
         let read = |from: Option<&mut dyn Read>, to: &mut String| from.map_or(Ok(0), |from| from.read_to_string(to));
         let stdout = self.0.stdout.as_mut().map(|out| out as &mut dyn Read);
         // Neither is more than a pipe holds.
-        read(stdout, &mut texts[0]).map_err(Error::file("read", Path::new("the guest's output")))?;
+        read(stdout, &mut texts[0]).map_err(TrialError::system("read the guest's output"))?;
         let stderr = self.0.stderr.as_mut().map(|err| err as &mut dyn Read);
-        read(stderr, &mut texts[1]).map_err(Error::file("read", Path::new("the table of exits")))?;
-        let status = self.0.wait().map_err(Error::file("wait for", Path::new("the guest")))?;
+        read(stderr, &mut texts[1]).map_err(TrialError::system("read the table of exits"))?;
+        let status = self.0.wait().map_err(TrialError::system("wait for the guest"))?;
         let [output, said] = texts;
         match exits(&said).filter(|_| status.success()) {
             Some(exits) => Ok(Ended {
                 output,
                 exits: exits as f64,
             }),
-            None => Err(Error::Found(format!("the guest ended with {status}: {output}{said}"))),
+            None => Err(TrialError::Found(format!(
+                "the guest ended with {status}: {output}{said}"
+            ))),
         }
     }
 }
@@ -102,12 +101,21 @@ impl Drop for Running {
     }
 }
 
+/// All exits, from the table of `--exits`.
+pub(super) fn exits(words: &str) -> Option<u64> {
+    let count = |name: &str| -> Option<u64> {
+        let line = words.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    Some(count("all ")? + count("ioeventfd ")?)
+}
+
 /// The time in a line such as `20 operations of 4096 bytes in 870032620 ns`, in seconds.
 pub(super) fn seconds(output: &str) -> Result<f64> {
     let words = output.split_once(" in ").map(|(_, rest)| rest);
     let ns = words.and_then(|words| words.split(' ').next()?.parse::<f64>().ok());
     ns.map(|ns| ns / 1e9)
-        .ok_or_else(|| Error::Found(format!("no time in: {output}")))
+        .ok_or_else(|| TrialError::Found(format!("no time in: {output}")))
 }
 
 #[cfg(test)]
