@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chiton_tests::{Chiton, PATIENCE, Record, Run, Tap, finish, guest_path, is_root, kvm_works, signal, slow};
+use chiton_tests::{Chiton, PATIENCE, Record, Run, Tap, busybox, finish, guest_path, is_root, kvm_works, signal, slow};
 
 /// A list of instances of its own.
 struct Home {
@@ -535,6 +535,32 @@ fn who_is_killed_for_want_of_memory_is_told_so() {
         "{events}"
     );
     assert!(home.ok(&["ps", "--all"]).contains("Exited (137), out of memory"));
+    home.assert_empty();
+}
+
+/// On cgroup v1 the one that minds it is left over, and ends as it did.
+#[test]
+fn a_process_that_is_killed_for_want_of_memory_is_told_so() {
+    let Some(home) = Home::new() else { return };
+    if !busybox() {
+        return;
+    }
+    home.ok(&["image", "build", "-t", "box", "--guest", "/bin/busybox"]);
+    let process = |name: &str, command: &[&str]| {
+        let options = ["run", "--process", "--memory-max", "16M", "--name", name, "box"];
+        home.run(&[&options, command].concat())
+    };
+    let run = process("hog", &["dd", "if=/dev/zero", "of=/dev/null", "bs=128M", "count=1"]);
+    run.assert_status(137)
+        .assert_says("the OOM killer killed")
+        .assert_says("at its own limit, 16M");
+    assert!(home.says("hog", "State.exit.killer").contains("at its own limit, 16M"));
+    assert!(home.ok(&["ps", "--all"]).contains("Exited (137), out of memory"));
+    // Others end with this status, too.
+    process("other", &["sh", "-c", "exit 137"]).assert_status(137);
+    assert_eq!(home.says("other", "State.exit.killer"), "null");
+    home.ok(&["prune"]);
+    home.ok(&["image", "rm", "box"]);
     home.assert_empty();
 }
 

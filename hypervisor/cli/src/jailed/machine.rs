@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Instant;
 
-use chiton_container::cgroup::{Cgroup, OomWatch};
+use chiton_container::cgroup::{Cgroup, Error as CgroupError, OomWatch};
 use chiton_container::instance::{Child, Exit, Instance, Killer, Payload, SocketPath};
 use chiton_container::jail::seccomp::Refused;
 use chiton_container::jail::{
@@ -145,9 +145,29 @@ impl Machine {
         }
     }
 
-    /// Looks out for want of memory. The cgroup is new: what happened in it before is seen, too.
-    fn watch_memory(&mut self) {
-        self.made.oom = self.made.cgroup.as_ref().and_then(|cgroup| cgroup.oom_watch().ok());
+    /// Looks out for want of memory, which only a cgroup without limits and accounts of memory does not do. The cgroup is
+    /// new: what happened in it before is seen, too.
+    fn watch_memory(&mut self) -> Result<(), CgroupError> {
+        let watch = self.made.cgroup.as_ref().map(Cgroup::oom_watch).transpose();
+        self.made.oom = match watch {
+            Err(CgroupError::NoController { .. }) => None,
+            watch => watch?,
+        };
+        Ok(())
+    }
+
+    /// Whether the kernel killed something of it for want of memory, and all that is known of that.
+    fn out_of_memory(&mut self) -> Option<Killer> {
+        match self.made.oom.as_mut()?.verdict() {
+            Ok(kill) => Some(Killer::OutOfMemory(kill?.to_string())),
+            Err(error) => {
+                complain(&format!(
+                    "chiton: cannot tell whether {} was killed for want of memory: {error}",
+                    self.source.name()
+                ));
+                None
+            }
+        }
     }
 
     /// Where the jail's process is born.
@@ -505,7 +525,7 @@ impl Machine {
         begun.go(jail)?;
         phases::mark("map owners");
         self.register(instance)?;
-        self.watch_memory();
+        self.watch_memory()?;
         Ok(begun.stand(jail)?)
     }
 
@@ -537,7 +557,7 @@ impl Machine {
             directory => program.directory(CString::new(directory).map_err(nul)?),
         };
         jail.keep = streams.to_vec();
-        self.watch_memory();
+        self.watch_memory()?;
         // The program has the streams where programs have them; this process gets its own back.
         let own = [
             super::dup(&std::io::stdin())?,
@@ -571,11 +591,14 @@ impl Payload for Machine {
         {
             return Killer::Filter(refused.to_string());
         }
-        let verdict = self.made.oom.as_mut().filter(|_| signal == libc::SIGKILL);
-        match verdict.map(OomWatch::verdict) {
-            Some(Ok(Some(kill))) => Killer::OutOfMemory(kill.to_string()),
-            _ => Killer::Signal(signal),
-        }
+        let out_of_memory = (signal == libc::SIGKILL).then(|| self.out_of_memory()).flatten();
+        out_of_memory.unwrap_or(Killer::Signal(signal))
+    }
+
+    /// On cgroup v1, and where a program of it was killed on v2 but not the minder, the minder ends as what it minded.
+    fn killer_of_minded(&mut self, status: i32) -> Option<Killer> {
+        let killed = self.options.jail.process && status == 128 + libc::SIGKILL;
+        killed.then(|| self.out_of_memory()).flatten()
     }
 
     /// That of a machine does; a network is taken down by its folder, after it.

@@ -66,6 +66,12 @@ pub trait Payload {
         Killer::Signal(signal)
     }
 
+    /// Who killed what ran in it, if its process ended with this status for that reason: one that minds another says how
+    /// that ended by its status alone.
+    fn killer_of_minded(&mut self, _status: i32) -> Option<Killer> {
+        None
+    }
+
     /// Whether its process keeps both of its outputs open until it ends, so that the end of both is its own.
     fn ends_with_its_output(&self) -> bool {
         false
@@ -215,7 +221,10 @@ impl Supervisor {
             let _ = pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
         }
         let (code, signal) = self.attend(child, payload)?;
-        let killer = signal.map(|signal| payload.killer(signal));
+        let killer = match signal {
+            Some(signal) => Some(payload.killer(signal)),
+            None => payload.killer_of_minded(code),
+        };
         let down = payload.take_down(&self.instance);
         let exit = Exit {
             code,
