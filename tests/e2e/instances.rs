@@ -251,7 +251,8 @@ fn a_paused_instance_uses_no_time_and_can_be_ended() {
 #[test]
 fn limits_change_while_it_runs_and_stay_for_the_next_start() {
     let Some(home) = Home::new() else { return };
-    home.start("u", &["--memory-max", "256M"], &["live"]);
+    let options = ["--memory-max", "256M", "--clock", "boottime=86400"];
+    home.start("u", &options, &["live"]);
     let memory = || {
         let file = home.cgroup_file("u", &["memory.max", "memory.limit_in_bytes"]);
         fs::read_to_string(file).expect("a limit").trim().to_owned()
@@ -281,6 +282,23 @@ fn limits_change_while_it_runs_and_stay_for_the_next_start() {
     assert_eq!(memory(), (64_u64 << 20).to_string());
     home.run(&["update", "u", "--disk", "0:none"]).assert_refused("disk");
     home.run(&["update", "u"]).assert_refused("nothing to update");
+    // All of it is shown as the kernel has it, while there is something to show.
+    for (what, is) in [
+        ("Limits.memory_max.value", "67108864"),
+        ("Limits.pids_max.value", "100"),
+        ("Privileges.capabilities.bounding", "0000000000000000"),
+        ("Privileges.no_new_privs", "true"),
+        ("Privileges.seccomp", "filter"),
+        ("Privileges.limits.core.hard", "0"),
+        ("Privileges.clocks.boottime", "86400"),
+        ("Privileges.clocks.monotonic", "0"),
+    ] {
+        assert_eq!(home.says("u", what), is, "{what}");
+    }
+    let threads = home.says("u", "Privileges.threads");
+    assert!(threads.contains(r#""name":"devices""#) && threads.contains(r#""seccomp_filters":2"#), "{threads}");
+    home.ok(&["stop", "u"]);
+    assert_eq!((home.says("u", "Limits"), home.says("u", "Privileges")), ("null".into(), "null".into()));
     home.ok(&["rm", "-f", "u"]);
     home.assert_empty();
 }

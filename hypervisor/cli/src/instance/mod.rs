@@ -10,6 +10,7 @@ mod inspect;
 mod kill;
 mod logs;
 mod pause;
+mod privileges;
 mod ps;
 mod remove;
 mod snapshot;

@@ -42,7 +42,7 @@ pub(super) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 }
 
 /// A process and those it started, and those that they started.
-fn with_children(pid: u32) -> Vec<u32> {
+pub(super) fn with_children(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let mut at = 0;
     while let Some(pid) = all.get(at) {
