@@ -582,6 +582,60 @@ fn a_process_that_is_killed_for_want_of_memory_is_told_so() {
     home.assert_empty();
 }
 
+/// A device that is divided by weight as long as this lives: any by io.cost, or a loop device by BFQ.
+struct Divided {
+    file: PathBuf,
+    undo: String,
+}
+
+impl Divided {
+    fn new() -> Self {
+        let devices = fs::read_dir("/sys/block").expect("devices").flatten();
+        let mut devices: Vec<_> = devices.map(|device| device.path()).collect();
+        devices.sort();
+        let cost = PathBuf::from("/sys/fs/cgroup/io.cost.qos");
+        let (file, text, undo) = if cost.exists() {
+            let device = devices.last().expect("a device");
+            let number = fs::read_to_string(device.join("dev")).expect("its number");
+            let number = number.trim();
+            (cost, format!("{number} enable=1"), format!("{number} enable=0"))
+        } else {
+            let device = devices.iter().rfind(|device| device.ends_with("loop7"));
+            let file = device.expect("a loop device").join("queue/scheduler");
+            (file, "bfq".into(), "none".into())
+        };
+        fs::write(&file, text).expect("a device can be divided");
+        Self { file, undo }
+    }
+}
+
+impl Drop for Divided {
+    fn drop(&mut self) {
+        let _ = fs::write(&self.file, &self.undo);
+    }
+}
+
+#[test]
+fn a_weight_of_disks_is_taken_only_where_somebody_divides_them() {
+    let Some(home) = Home::new() else { return };
+    let hello = guest_path("hello").display().to_string();
+    home.run(&["run", "--io-weight", "50", &hello])
+        .assert_refused("no block device of this host is divided by weight");
+    let divided = Divided::new();
+    home.start("w", &["--io-weight", "50"], &["live"]);
+    let limits = home.says("w", "Limits");
+    let mut weights = limits.match_indices(r#"weight","value":""#).peekable();
+    assert!(weights.peek().is_some(), "{limits}");
+    for (at, found) in weights {
+        let value = limits[at + found.len()..].split('"').next().expect("a value");
+        assert!(value == "100" || value.trim_start_matches("default ") == "50", "{limits}");
+    }
+    assert!(limits.contains("50"), "{limits}");
+    home.ok(&["rm", "-f", "w"]);
+    drop(divided);
+    home.assert_empty();
+}
+
 #[test]
 fn what_is_refused_leaves_nothing() {
     let Some(home) = Home::new() else { return };

@@ -46,6 +46,12 @@ pub enum Error {
         /// What would make it appear.
         why: &'static str,
     },
+    /// A weight of block devices where nobody looks at it; what there is besides BFQ.
+    #[error(
+        "--io-weight would change nothing: no block device of this host is divided by weight; choose the scheduler \
+         BFQ for one (`echo bfq > /sys/block/DISK/queue/scheduler`){0}"
+    )]
+    NoDivider(&'static str),
     /// No right to make cgroups anywhere.
     #[error(
         "no permission to make cgroups below {0}: run as root, or have a subtree delegated by \

@@ -12,7 +12,7 @@ use super::controller::{Controller, Version};
 use super::error::{Error, Result};
 use super::limits::Limits;
 use super::parent::{Parent, Stem, check_name};
-use super::{file, remove, v1, v2};
+use super::{divider, file, remove, v1, v2};
 
 /// A file of a cgroup, what to write to it, and the option that asked for it.
 #[derive(Debug)]
@@ -259,6 +259,11 @@ impl Cgroup {
                 }
                 writes.push((path, setting.value));
             }
+        }
+        if limits.io_weight.is_some()
+            && let (Some(branch), Some(top)) = (self.branch(Controller::Io), self.top(Controller::Io))
+        {
+            divider::check(branch.version, top, &branch.path)?;
         }
         // The whole cgroup dies of want of memory, not some process of it: half a jail is none.
         if let Some(path) = self

@@ -30,6 +30,7 @@
 //! ```
 
 mod controller;
+mod divider;
 mod door;
 mod error;
 mod file;

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::cgroup::controller::Controller;
 use crate::cgroup::error::Result;
-use crate::cgroup::file;
 use crate::cgroup::group::Setting;
 use crate::cgroup::limits::{CpuMax, Limits, Size};
 
@@ -57,14 +56,14 @@ pub(in super::super) fn settings(limits: &Limits, controller: Controller, direct
                     .collect();
                 set("--io-max", "io.max", Some(format!("{major}:{minor}{rates}")));
             }
-            // The weight belongs to whoever divides the device: the iocost controller or BFQ.
+            // One file of each who may divide a device: io.cost and BFQ.
             if let Some(weight) = limits.io_weight {
-                if file::read_optional(&directory.join("io.weight"))?.is_none()
-                    && directory.join("io.bfq.weight").exists()
-                {
-                    set("--io-weight", "io.bfq.weight", Some(weight.bfq().to_string()));
-                } else {
+                let bfq = directory.join("io.bfq.weight").exists();
+                if directory.join("io.weight").exists() || !bfq {
                     set("--io-weight", "io.weight", Some(format!("default {}", weight.get())));
+                }
+                if bfq {
+                    set("--io-weight", "io.bfq.weight", Some(weight.bfq().to_string()));
                 }
             }
         }
@@ -96,6 +95,7 @@ fn cpu_max(max: CpuMax) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::file::fixture;
 
     fn written(limits: &Limits, controller: Controller) -> Vec<(String, String)> {
         settings(limits, controller, Path::new("/nonexistent"))
@@ -137,6 +137,25 @@ mod tests {
             ]
         );
         assert_eq!(written(&limits, Controller::Pids), [pair("pids.max", "12")]);
+    }
+
+    #[test]
+    fn a_weight_is_written_for_whoever_divides() {
+        let limits = Limits {
+            io_weight: Some("10000".parse().unwrap()),
+            ..Limits::default()
+        };
+        let weights = [pair("io.weight", "default 10000"), pair("io.bfq.weight", "1000")];
+        for files in [&["io.weight", "io.bfq.weight"][..], &["io.weight"], &["io.bfq.weight"]] {
+            let directory = fixture("v2-weight", &[]);
+            for file in files {
+                std::fs::write(directory.join(file), "").unwrap();
+            }
+            let settings = settings(&limits, Controller::Io, &directory).unwrap();
+            let written = settings.into_iter().map(|setting| (setting.file, setting.value));
+            let expected = weights.iter().filter(|(file, _)| files.contains(&file.as_str()));
+            assert!(written.eq(expected.cloned()), "{files:?}");
+        }
     }
 
     #[test]
