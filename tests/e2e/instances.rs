@@ -582,6 +582,65 @@ fn a_process_that_is_killed_for_want_of_memory_is_told_so() {
     home.assert_empty();
 }
 
+/// Of the host's are those that are asked for, and no others.
+#[test]
+fn each_namespace_can_be_the_hosts() {
+    let Some(home) = Home::new() else { return };
+    let kinds = ["mount", "uts", "ipc", "pid", "user", "cgroup", "time"];
+    let file = |kind: &str| if kind == "mount" { "mnt".to_owned() } else { kind.to_owned() };
+    let of_host = |kind: &str| {
+        let link = fs::read_link(format!("/proc/self/ns/{}", file(kind))).expect("a namespace");
+        let link = link.display().to_string();
+        link.split(['[', ']']).nth(1).expect("its number").to_owned()
+    };
+    for shared in kinds {
+        home.start(shared, &["--namespace", &format!("{shared}=host")], &["live"]);
+        home.until_logged(shared, "ready");
+        for kind in kinds {
+            let number = home.says(shared, &format!("Jail.namespaces.{}", file(kind)));
+            assert_eq!(number == of_host(kind), kind == shared, "{kind} of {shared}");
+        }
+        home.ok(&["stop", shared]);
+        assert_eq!(home.says(shared, "State.exit.code"), "0", "{shared}");
+    }
+    home.assert_empty();
+}
+
+#[test]
+fn what_belongs_to_a_namespace_of_its_own_is_refused_in_anothers() {
+    let Some(home) = Home::new() else { return };
+    let hello = guest_path("hello").display().to_string();
+    home.ok(&["image", "build", "-t", "hello", "--guest", &hello]);
+    home.start("other", &[], &["live"]);
+    let mount = "needs a mount namespace of its own";
+    let cases: [(&[&str], &str, &str, &str); 9] = [
+        (&["--volume", "/tmp:/tmp"], "mount", &hello, mount),
+        (&["--read-only"], "mount", &hello, mount),
+        (&["--folder", "/tmp"], "mount", &hello, mount),
+        (&["--network", "host"], "mount", &hello, mount),
+        (&[], "mount", "hello", mount),
+        (&["--process"], "mount", "hello", mount),
+        (&["--hostname", "x"], "uts", &hello, "--hostname needs a UTS namespace of its own"),
+        (&["--clock", "boottime=9"], "time", &hello, "--clock needs a time namespace of its own"),
+        (&["--hostname", "x", "--ipc", "host"], "uts", "hello", "--hostname needs a UTS namespace of its own"),
+    ];
+    for (options, kind, guest, why) in cases {
+        for whose in ["host", "container:other"] {
+            let namespace = format!("{kind}={whose}");
+            for how in ["run", "create"] {
+                let words = [&[how, "--namespace", &namespace], options, &[guest]].concat();
+                home.run(&words).assert_refused(why);
+            }
+        }
+    }
+    home.run(&["run", "--uts", "host", "--hostname", "x", &hello])
+        .assert_refused("leave out --uts");
+    assert_eq!(home.ok(&["ps", "--all", "--quiet"]).lines().count(), 1);
+    home.ok(&["rm", "-f", "other"]);
+    home.ok(&["image", "rm", "hello"]);
+    home.assert_empty();
+}
+
 /// A device that is divided by weight as long as this lives: any by io.cost, or a loop device by BFQ.
 struct Divided {
     file: PathBuf,

@@ -89,7 +89,7 @@ impl Machine {
             Some(source) => source,
             None => Source::of(&options, digest)?,
         };
-        options.jail.check_network()?;
+        source.check_jail(&options)?;
         Ok(Self {
             options,
             source,

@@ -74,6 +74,7 @@ struct New {
 /// What an instance is to be; `now` if it is to run before the caller's eyes.
 fn specify(home: &Home, options: &RunOptions, now: bool) -> Result<(Spec, Source), Box<dyn Error>> {
     let source = Source::of(options, None)?;
+    source.check_jail(options)?;
     if !now {
         // Nobody is there any more when the guest's host says what is wrong with it.
         source.check(options)?;

@@ -303,6 +303,27 @@ impl JailOptions {
             .chain(short)
     }
 
+    /// Refuses what belongs to a namespace of its own, where that of others is to be used: there it would change nothing,
+    /// or be done to the others.
+    pub(crate) fn check_shared(&self, is_image: bool, has_folders: bool) -> Result<(), Misplaced> {
+        const MOUNT: &str = "a mount namespace of its own, since another's has another root: leave out --namespace mount=…";
+        const UTS: &str = "a UTS namespace of its own: leave out --uts and --namespace uts=…";
+        const TIME: &str = "a time namespace of its own: leave out --namespace time=…";
+        let given = [
+            (Kind::Mount, is_image, "an image", MOUNT),
+            (Kind::Mount, !self.volume.is_empty(), "--volume", MOUNT),
+            (Kind::Mount, self.read_only, "--read-only", MOUNT),
+            (Kind::Mount, has_folders, "--folder", MOUNT),
+            // The files by which names are found are bound into the root.
+            (Kind::Mount, self.network != Network::None, "--network", MOUNT),
+            (Kind::Uts, self.hostname.is_some(), "--hostname", UTS),
+            (Kind::Time, !self.clock.is_empty(), "--clock", TIME),
+        ];
+        let is_shared = |kind| self.shared().any(|(shared, _)| shared == kind);
+        let misplaced = given.into_iter().find(|(kind, given, ..)| *given && is_shared(*kind));
+        misplaced.map_or(Ok(()), |(_, _, option, needs)| Err(Misplaced { option, needs }))
+    }
+
     /// Refuses options of a network that is not there, and those that contradict each other.
     pub(crate) fn check_network(&self) -> Result<(), Misplaced> {
         const ADDRESS: &str = "a network of its own: add --network bridge, or as an ordinary user --network user";

@@ -13,6 +13,7 @@ use chiton_core::loader::Image;
 use chiton_kvm::{Guest, Snapshot};
 use chiton_shared::manifest::Feature;
 
+use super::options::Misplaced;
 use crate::home::home;
 use crate::options::RunOptions;
 use crate::run::open_snapshot;
@@ -132,6 +133,13 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    /// Refuses options of the jail that do not go together, or with what is to run.
+    pub(super) fn check_jail(&self, options: &RunOptions) -> Result<(), Misplaced> {
+        let is_image = matches!(self, Self::Image { .. });
+        options.jail.check_shared(is_image, !options.folder.is_empty())?;
+        options.jail.check_network()
     }
 
     pub(super) fn image_name(&self) -> Option<String> {
