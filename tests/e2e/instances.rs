@@ -269,7 +269,8 @@ fn limits_change_while_it_runs_and_stay_for_the_next_start() {
         "on-failure:2",
     ]);
     assert_eq!(memory(), (128_u64 << 20).to_string());
-    home.ok(&["update", "u", "--memory-max=64M"]);
+    home.ok(&["update", "u", "--memory-max=64M", "--memory-reservation", "32M"]);
+    let reserved = if home.says("u", "Limits").contains("memory_low") { "memory_low" } else { "memory_reservation" };
     assert_eq!(memory(), (64_u64 << 20).to_string());
     assert_eq!(home.says("u", "Spec.restart"), "on-failure:2");
     home.ok(&["restart", "u"]);
@@ -285,6 +286,7 @@ fn limits_change_while_it_runs_and_stay_for_the_next_start() {
     // All of it is shown as the kernel has it, while there is something to show.
     for (what, is) in [
         ("Limits.memory_max.value", "67108864"),
+        (&format!("Limits.{reserved}.value"), "33554432"),
         ("Limits.pids_max.value", "100"),
         ("Privileges.capabilities.bounding", "0000000000000000"),
         ("Privileges.no_new_privs", "true"),
@@ -701,7 +703,7 @@ fn what_is_refused_leaves_nothing() {
     let hello = guest_path("hello").display().to_string();
     let text = home.record.folder().file("text", "no guest").display().to_string();
     let [disk, net] = ["diskbench", "httpd"].map(|guest| guest_path(guest).display().to_string());
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 12] = [
         (&[&disk], "the guest needs a disk: add --disk PATH"),
         (
             &[&net],
@@ -710,6 +712,10 @@ fn what_is_refused_leaves_nothing() {
         (&["nosuch"], "there is neither a file nosuch nor an image of that name"),
         (&["--memory-max", "4K", &hello], "the OOM killer killed"),
         (&["--cpuset-cpus", "777", &hello], "cpuset.cpus"),
+        (
+            &["--memory-low", "1M", "--memory-reservation", "1M", &hello],
+            "--memory-low and --memory-reservation are the same",
+        ),
         (&["--kvm", "/dev/nokvm", &hello], "/dev/nokvm does not exist"),
         (&["--disk", "/nosuch", &hello], "the disk /nosuch does not exist"),
         (
@@ -720,6 +726,11 @@ fn what_is_refused_leaves_nothing() {
         (&["--memory", "1K", &hello], "1024 bytes of memory"),
         (&[&text], "not an ELF file"),
     ];
+    // On cgroup v1 the sentence names what there is instead.
+    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        home.run(&["run", "--memory-low", "1M", &hello])
+            .assert_refused("use --memory-reservation");
+    }
     for (options, why) in cases {
         for how in [&["run"][..], &["run", "-d"], &["run", "--rm"]] {
             home.run(&[how, options].concat()).assert_refused(why);

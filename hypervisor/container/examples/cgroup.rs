@@ -1,7 +1,7 @@
 //! Runs an ordinary command inside limits, and says at the end what it cost.
 //!
 //! ```text
-//! cargo run -p chiton-container --example cgroup -- --memory 64M --cpus 0.5 -- COMMAND…
+//! cargo run -p chiton-container --example cgroup -- --memory-max 64M --cpu-max 0.5 -- COMMAND…
 //! ```
 
 use std::error::Error;
@@ -14,9 +14,9 @@ use chiton_container::cgroup::{Cgroup, Host, Limits, OomKill, Parent, Place, Pre
 const USAGE: &str = "\
 usage: cgroup [LIMIT…] [--parent auto|top|own|own-leaf|/PATH] [--json] -- COMMAND [ARGUMENT…]
 
-limits: --cpus 0.5  --cpu-weight 1..10000  --cpuset-cpus 0-3,5  --cpuset-mems 0
-        --memory 64M  --memory-high 48M  --memory-low 16M  --memory-min 8M  --memory-reservation 16M
-        --memory-swap 128M (the sum of memory and swap)  --pids-limit 32
+limits: --cpu-max 0.5  --cpu-weight 1..10000  --cpuset-cpus 0-3,5  --cpuset-mems 0
+        --memory-max 64M  --memory-high 48M  --memory-low 16M  --memory-min 8M  --memory-reservation 16M
+        --swap-max 64M, or --memory-swap 128M (the sum of memory and swap)  --pids-max 32
         --io-max /dev/vda:rbps=10M,wiops=100  --io-weight 1..10000";
 
 fn main() -> ExitCode {
@@ -56,17 +56,18 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, Box<dyn E
         let value = words.next().ok_or_else(|| format!("{word} needs a value\n{USAGE}"))?;
         let value = value.as_str();
         match word.as_str() {
-            "--cpus" => limits.cpu_max = parse(value)?,
+            "--cpu-max" => limits.cpu_max = parse(value)?,
             "--cpu-weight" => limits.cpu_weight = parse(value)?,
             "--cpuset-cpus" => limits.cpuset_cpus = parse(value)?,
             "--cpuset-mems" => limits.cpuset_mems = parse(value)?,
-            "--memory" => limits.memory_max = parse(value)?,
+            "--memory-max" => limits.memory_max = parse(value)?,
             "--memory-high" => limits.memory_high = parse(value)?,
             "--memory-low" => limits.memory_low = parse(value)?,
             "--memory-min" => limits.memory_min = parse(value)?,
             "--memory-reservation" => limits.memory_reservation = parse(value)?,
+            "--swap-max" => limits.swap_max = parse(value)?,
             "--memory-swap" => sum = parse::<Size>(value)?,
-            "--pids-limit" => limits.pids_max = parse(value)?,
+            "--pids-max" => limits.pids_max = parse(value)?,
             "--io-max" => limits.io_max.push(value.parse()?),
             "--io-weight" => limits.io_weight = parse(value)?,
             "--parent" => place = value.parse()?,

@@ -159,6 +159,10 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory_min: Option<Size>,
 
+    /// Memory to which it is pushed back when the host is short: on cgroup v2 that is --memory-low.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory_reservation: Option<Size>,
+
     /// Swap it may use.
     #[arg(long, value_name = "SIZE")]
     pub(crate) swap_max: Option<Size>,
@@ -189,6 +193,7 @@ impl LimitOptions {
             memory_high,
             memory_low,
             memory_min,
+            memory_reservation,
             swap_max,
             pids_max,
             io_max,
@@ -202,6 +207,7 @@ impl LimitOptions {
         self.memory_high = memory_high.or(self.memory_high.take());
         self.memory_low = memory_low.or(self.memory_low.take());
         self.memory_min = memory_min.or(self.memory_min.take());
+        self.memory_reservation = memory_reservation.or(self.memory_reservation.take());
         self.swap_max = swap_max.or(self.swap_max.take());
         self.pids_max = pids_max.or(self.pids_max.take());
         self.io_max
@@ -221,6 +227,7 @@ impl LimitOptions {
             memory_high,
             memory_low,
             memory_min,
+            memory_reservation,
             swap_max,
             pids_max,
             io_max,
@@ -235,7 +242,7 @@ impl LimitOptions {
             memory_high,
             memory_low,
             memory_min,
-            memory_reservation: None,
+            memory_reservation,
             swap_max,
             pids_max,
             io_max,

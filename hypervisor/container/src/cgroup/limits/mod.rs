@@ -23,7 +23,7 @@ pub struct BadLimit(pub(super) String);
 /// What a cgroup may use. What is none is left as it is: without limit in a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Processor time in each period (`--cpus`).
+    /// Processor time in each period (`--cpu-max`).
     pub cpu_max: Option<CpuMax>,
     /// Share of processor time when others want it too; 1 to 10000, 100 for all that say nothing
     /// (`--cpu-weight`).
@@ -32,7 +32,7 @@ pub struct Limits {
     pub cpuset_cpus: Option<Set>,
     /// Memory nodes it may use (`--cpuset-mems`).
     pub cpuset_mems: Option<Set>,
-    /// Memory it can never exceed; beyond it, the OOM killer comes (`--memory`).
+    /// Memory it can never exceed; beyond it, the OOM killer comes (`--memory-max`).
     pub memory_max: Option<Size>,
     /// Memory beyond which it is slowed and its memory reclaimed; v2 only (`--memory-high`).
     pub memory_high: Option<Size>,
@@ -43,11 +43,11 @@ pub struct Limits {
     /// Memory to which it is pushed back when the host is short: `memory.low` on v2, the soft limit
     /// on v1 (`--memory-reservation`).
     pub memory_reservation: Option<Size>,
-    /// Swap it can use beside its memory. Docker's `--memory-swap` is the sum of both: see
+    /// Swap it can use beside its memory (`--swap-max`). Docker's `--memory-swap` is the sum of both: see
     /// [`swap_of_total`](Self::swap_of_total).
     pub swap_max: Option<Size>,
     /// Tasks: processes and threads. KVM adds a kernel task of its own to the process that runs a
-    /// machine; it counts (`--pids-limit`).
+    /// machine; it counts (`--pids-max`).
     pub pids_max: Option<Count>,
     /// Rates of block devices (`--io-max`).
     pub io_max: Vec<IoMax>,
@@ -63,14 +63,14 @@ impl Limits {
             (Some(Size::Bytes(memory)), Size::Bytes(total)) => {
                 total.checked_sub(memory).map(Size::Bytes).ok_or_else(|| {
                     BadLimit(format!(
-                        "--memory-swap is the sum of memory and swap: {} is less than --memory {}",
+                        "--memory-swap is the sum of memory and swap: {} is less than --memory-max {}",
                         Size::Bytes(total),
                         Size::Bytes(memory)
                     ))
                 })
             }
             (None | Some(Size::Max), Size::Bytes(_)) => Err(BadLimit(
-                "--memory-swap is the sum of memory and swap: it needs --memory too".into(),
+                "--memory-swap is the sum of memory and swap: it needs --memory-max too".into(),
             )),
         }
     }
@@ -119,11 +119,11 @@ impl Limits {
     pub(super) fn needs(&self) -> Vec<(Controller, &'static str)> {
         let memory = |limit: Option<Size>| limit.is_some();
         [
-            (Controller::Cpu, "--cpus", self.cpu_max.is_some()),
+            (Controller::Cpu, "--cpu-max", self.cpu_max.is_some()),
             (Controller::Cpu, "--cpu-weight", self.cpu_weight.is_some()),
             (Controller::Cpuset, "--cpuset-cpus", self.cpuset_cpus.is_some()),
             (Controller::Cpuset, "--cpuset-mems", self.cpuset_mems.is_some()),
-            (Controller::Memory, "--memory", memory(self.memory_max)),
+            (Controller::Memory, "--memory-max", memory(self.memory_max)),
             (Controller::Memory, "--memory-high", memory(self.memory_high)),
             (Controller::Memory, "--memory-low", memory(self.memory_low)),
             (Controller::Memory, "--memory-min", memory(self.memory_min)),
@@ -132,8 +132,8 @@ impl Limits {
                 "--memory-reservation",
                 memory(self.memory_reservation),
             ),
-            (Controller::Memory, "--memory-swap", memory(self.swap_max)),
-            (Controller::Pids, "--pids-limit", self.pids_max.is_some()),
+            (Controller::Memory, "--swap-max", memory(self.swap_max)),
+            (Controller::Pids, "--pids-max", self.pids_max.is_some()),
             (Controller::Io, "--io-max", !self.io_max.is_empty()),
             (Controller::Io, "--io-weight", self.io_weight.is_some()),
         ]
@@ -169,10 +169,10 @@ mod tests {
         let error = Limits::swap_of_total(size("64M"), Size::Bytes(1)).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "--memory-swap is the sum of memory and swap: 1 is less than --memory 64M"
+            "--memory-swap is the sum of memory and swap: 1 is less than --memory-max 64M"
         );
         let error = Limits::swap_of_total(None, Size::Bytes(1)).unwrap_err();
-        assert!(error.to_string().ends_with("it needs --memory too"), "{error}");
+        assert!(error.to_string().ends_with("it needs --memory-max too"), "{error}");
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub(in super::super) fn settings(limits: &Limits, controller: Controller, direct
         Controller::Cpu => {
             if let Some(max) = limits.cpu_max {
                 let quota = max.quota.map_or_else(|| "-1".into(), |quota| quota.to_string());
-                set("--cpus", "cpu.cfs_period_us", Some(max.period.to_string()));
-                set("--cpus", "cpu.cfs_quota_us", Some(quota));
+                set("--cpu-max", "cpu.cfs_period_us", Some(max.period.to_string()));
+                set("--cpu-max", "cpu.cfs_quota_us", Some(quota));
             }
             set(
                 "--cpu-weight",
@@ -79,7 +79,7 @@ pub(in super::super) fn settings(limits: &Limits, controller: Controller, direct
             );
         }
         Controller::Pids => set(
-            "--pids-limit",
+            "--pids-max",
             "pids.max",
             limits.pids_max.map(|count| count.to_string()),
         ),
@@ -139,8 +139,8 @@ fn memory_and_swap(limits: &Limits, directory: &Path) -> Result<Vec<Setting>> {
         (Size::Bytes(memory), Size::Bytes(swap)) => Size::Bytes(memory.saturating_add(swap)),
         _ => Size::Max,
     };
-    let with_swap = Setting::new("--memory-swap", WITH_SWAP, in_bytes(sum));
-    let alone = Setting::new("--memory", LIMIT, in_bytes(memory));
+    let with_swap = Setting::new("--swap-max", WITH_SWAP, in_bytes(sum));
+    let alone = Setting::new("--memory-max", LIMIT, in_bytes(memory));
     let changes_sum = limits.swap_max.is_some() || sum != old_sum;
     let raises = match (sum, old_sum) {
         (Size::Bytes(sum), Size::Bytes(old)) => sum > old,

@@ -15,7 +15,7 @@ pub(in super::super) fn settings(limits: &Limits, controller: Controller, direct
     };
     match controller {
         Controller::Cpu => {
-            set("--cpus", "cpu.max", limits.cpu_max.map(cpu_max));
+            set("--cpu-max", "cpu.max", limits.cpu_max.map(cpu_max));
             set(
                 "--cpu-weight",
                 "cpu.weight",
@@ -40,8 +40,8 @@ pub(in super::super) fn settings(limits: &Limits, controller: Controller, direct
             set("--memory-low", "memory.low", bytes(limits.memory_low));
             set("--memory-reservation", "memory.low", bytes(limits.memory_reservation));
             set("--memory-high", "memory.high", bytes(limits.memory_high));
-            set("--memory", "memory.max", bytes(limits.memory_max));
-            set("--memory-swap", "memory.swap.max", bytes(limits.swap_max));
+            set("--memory-max", "memory.max", bytes(limits.memory_max));
+            set("--swap-max", "memory.swap.max", bytes(limits.swap_max));
         }
         Controller::Io => {
             for limit in &limits.io_max {
@@ -68,7 +68,7 @@ pub(in super::super) fn settings(limits: &Limits, controller: Controller, direct
             }
         }
         Controller::Pids => set(
-            "--pids-limit",
+            "--pids-max",
             "pids.max",
             limits.pids_max.map(|count| count.to_string()),
         ),
