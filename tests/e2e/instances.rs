@@ -270,7 +270,11 @@ fn limits_change_while_it_runs_and_stay_for_the_next_start() {
     ]);
     assert_eq!(memory(), (128_u64 << 20).to_string());
     home.ok(&["update", "u", "--memory-max=64M", "--memory-reservation", "32M"]);
-    let reserved = if home.says("u", "Limits").contains("memory_low") { "memory_low" } else { "memory_reservation" };
+    let reserved = if home.says("u", "Limits").contains("memory_low") {
+        "memory_low"
+    } else {
+        "memory_reservation"
+    };
     assert_eq!(memory(), (64_u64 << 20).to_string());
     assert_eq!(home.says("u", "Spec.restart"), "on-failure:2");
     home.ok(&["restart", "u"]);
@@ -298,9 +302,15 @@ fn limits_change_while_it_runs_and_stay_for_the_next_start() {
         assert_eq!(home.says("u", what), is, "{what}");
     }
     let threads = home.says("u", "Privileges.threads");
-    assert!(threads.contains(r#""name":"devices""#) && threads.contains(r#""seccomp_filters":2"#), "{threads}");
+    assert!(
+        threads.contains(r#""name":"devices""#) && threads.contains(r#""seccomp_filters":2"#),
+        "{threads}"
+    );
     home.ok(&["stop", "u"]);
-    assert_eq!((home.says("u", "Limits"), home.says("u", "Privileges")), ("null".into(), "null".into()));
+    assert_eq!(
+        (home.says("u", "Limits"), home.says("u", "Privileges")),
+        ("null".into(), "null".into())
+    );
     home.ok(&["rm", "-f", "u"]);
     home.assert_empty();
 }
@@ -589,7 +599,13 @@ fn a_process_that_is_killed_for_want_of_memory_is_told_so() {
 fn each_namespace_can_be_the_hosts() {
     let Some(home) = Home::new() else { return };
     let kinds = ["mount", "uts", "ipc", "pid", "user", "cgroup", "time"];
-    let file = |kind: &str| if kind == "mount" { "mnt".to_owned() } else { kind.to_owned() };
+    let file = |kind: &str| {
+        if kind == "mount" {
+            "mnt".to_owned()
+        } else {
+            kind.to_owned()
+        }
+    };
     let of_host = |kind: &str| {
         let link = fs::read_link(format!("/proc/self/ns/{}", file(kind))).expect("a namespace");
         let link = link.display().to_string();
@@ -622,9 +638,24 @@ fn what_belongs_to_a_namespace_of_its_own_is_refused_in_anothers() {
         (&["--network", "host"], "mount", &hello, mount),
         (&[], "mount", "hello", mount),
         (&["--process"], "mount", "hello", mount),
-        (&["--hostname", "x"], "uts", &hello, "--hostname needs a UTS namespace of its own"),
-        (&["--clock", "boottime=9"], "time", &hello, "--clock needs a time namespace of its own"),
-        (&["--hostname", "x", "--ipc", "host"], "uts", "hello", "--hostname needs a UTS namespace of its own"),
+        (
+            &["--hostname", "x"],
+            "uts",
+            &hello,
+            "--hostname needs a UTS namespace of its own",
+        ),
+        (
+            &["--clock", "boottime=9"],
+            "time",
+            &hello,
+            "--clock needs a time namespace of its own",
+        ),
+        (
+            &["--hostname", "x", "--ipc", "host"],
+            "uts",
+            "hello",
+            "--hostname needs a UTS namespace of its own",
+        ),
     ];
     for (options, kind, guest, why) in cases {
         for whose in ["host", "container:other"] {
@@ -689,7 +720,10 @@ fn a_weight_of_disks_is_taken_only_where_somebody_divides_them() {
     assert!(weights.peek().is_some(), "{limits}");
     for (at, found) in weights {
         let value = limits[at + found.len()..].split('"').next().expect("a value");
-        assert!(value == "100" || value.trim_start_matches("default ") == "50", "{limits}");
+        assert!(
+            value == "100" || value.trim_start_matches("default ") == "50",
+            "{limits}"
+        );
     }
     assert!(limits.contains("50"), "{limits}");
     home.ok(&["rm", "-f", "w"]);

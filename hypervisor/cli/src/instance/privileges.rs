@@ -48,7 +48,10 @@ pub(super) fn of(process: u32) -> Option<Value> {
     all.insert("limits".into(), Value::Object(rlimits(&limits)));
     // A kernel without time namespaces has none.
     let clocks = fs::read_to_string(folder.join("timens_offsets")).ok();
-    all.insert("clocks".into(), clocks.map_or(Value::Null, |text| Value::Object(offsets(&text))));
+    all.insert(
+        "clocks".into(),
+        clocks.map_or(Value::Null, |text| Value::Object(offsets(&text))),
+    );
     let threads = fs::read_dir(folder.join("task")).ok()?.flatten();
     let threads = threads.filter_map(|task| thread(&fs::read_to_string(task.path().join("status")).ok()?));
     all.insert("threads".into(), Value::Array(threads.collect()));
@@ -107,8 +110,14 @@ fn thread(status: &str) -> Option<Value> {
 
 fn rlimits(text: &str) -> Map<String, Value> {
     let limit = |(words, name): &(&str, &str)| {
-        let mut values = text.lines().find_map(|line| line.strip_prefix(words))?.split_whitespace();
-        Some(((*name).to_owned(), json!({ "soft": values.next()?, "hard": values.next()? })))
+        let mut values = text
+            .lines()
+            .find_map(|line| line.strip_prefix(words))?
+            .split_whitespace();
+        Some((
+            (*name).to_owned(),
+            json!({ "soft": values.next()?, "hard": values.next()? }),
+        ))
     };
     RESOURCES.iter().filter_map(limit).collect()
 }
@@ -129,7 +138,12 @@ mod tests {
     #[test]
     fn this_process_has_privileges() {
         let all = of(std::process::id()).expect("it runs");
-        assert!(all["capabilities"]["effective"].as_str().is_some_and(|set| set.len() == 16), "{all}");
+        assert!(
+            all["capabilities"]["effective"]
+                .as_str()
+                .is_some_and(|set| set.len() == 16),
+            "{all}"
+        );
         assert!(all["limits"]["nofile"]["soft"].is_string(), "{all}");
         assert_eq!(all["limits"].as_object().map(Map::len), Some(RESOURCES.len()));
         assert!(all["threads"].as_array().is_some_and(|threads| !threads.is_empty()));
@@ -139,7 +153,10 @@ mod tests {
     fn lines_are_found_by_their_whole_names() {
         let status = "Name:\ta b\nSeccomp:\t2\nSeccomp_filters:\t3\nNoNewPrivs:\t1\nUid:\t5\t6\t7\t8\n";
         let all = privileges(status);
-        assert_eq!((&all["seccomp"], &all["seccomp_filters"]), (&json!("filter"), &json!(3)));
+        assert_eq!(
+            (&all["seccomp"], &all["seccomp_filters"]),
+            (&json!("filter"), &json!(3))
+        );
         assert_eq!((&all["no_new_privs"], &all["user"]), (&json!(true), &json!(5)));
         assert_eq!(thread(status).expect("a name")["name"], "a b");
     }
@@ -147,6 +164,9 @@ mod tests {
     #[test]
     fn offsets_have_signs() {
         let offsets = offsets("monotonic           0         0\nboottime       -86400         0\n");
-        assert_eq!((&offsets["monotonic"], &offsets["boottime"]), (&json!(0), &json!(-86400)));
+        assert_eq!(
+            (&offsets["monotonic"], &offsets["boottime"]),
+            (&json!(0), &json!(-86400))
+        );
     }
 }

@@ -313,7 +313,8 @@ impl JailOptions {
     /// Refuses what belongs to a namespace of its own, where that of others is to be used: there it would change nothing,
     /// or be done to the others.
     pub(crate) fn check_shared(&self, is_image: bool, has_folders: bool) -> Result<(), Misplaced> {
-        const MOUNT: &str = "a mount namespace of its own, since another's has another root: leave out --namespace mount=…";
+        const MOUNT: &str =
+            "a mount namespace of its own, since another's has another root: leave out --namespace mount=…";
         const UTS: &str = "a UTS namespace of its own: leave out --uts and --namespace uts=…";
         const TIME: &str = "a time namespace of its own: leave out --namespace time=…";
         let given = [

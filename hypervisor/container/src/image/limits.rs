@@ -1,9 +1,14 @@
 //! How much an image may ask for.
 
-/// What a layer may hold at most. Beyond it the layer is refused, and the error names the layer, the
+use super::spec::Manifest;
+use super::{Error, Result};
+
+/// What an image and a layer of it may hold at most. Beyond it the image is refused, and the error names the layer, the
 /// entry and the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Bytes of all layers of an image together, as they come.
+    pub packed: u64,
     /// Bytes of all files of a layer together, holes included.
     pub bytes: u64,
     /// Entries of a layer.
@@ -28,11 +33,31 @@ impl Limits {
     pub const PATH: usize = 4096;
     /// Bytes of the history of zstd: `zstd --long`, 128 MiB.
     pub const WINDOW: u64 = 128 << 20;
+
+    /// Refuses an image by its manifest, before anything else of it is fetched or copied.
+    pub(super) fn admit(&self, what: &str, manifest: &Manifest) -> Result<()> {
+        let config = manifest.config.size;
+        if config > Self::DOCUMENT {
+            let why = format!("its configuration has {config} bytes, more than a document may have, 4 MiB");
+            return Err(Error::document(what, why));
+        }
+        let layers = manifest.layers.iter();
+        let layers = layers.fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
+        if layers > self.packed {
+            let why = format!(
+                "its layers have {layers} bytes, more than an image may have, {}",
+                self.packed
+            );
+            return Err(Error::document(what, why));
+        }
+        Ok(())
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            packed: 32 << 30,
             bytes: 32 << 30,
             entries: 2_000_000,
             depth: 128,

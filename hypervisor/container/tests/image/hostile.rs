@@ -277,8 +277,9 @@ fn an_archive_that_is_cut_within_an_entry_is_an_error() {
     }
 }
 
-/// A store, and an image of one layer that is stored as these bytes.
-fn unpacked_from(stored: &[u8], diff_id: Digest, limits: Limits) -> (Folder, Result<(), Error>) {
+/// A store, an image of one layer that is stored as these bytes, and what is wrong with it: when it is unpacked, and when
+/// the store is verified.
+fn unpacked_from(stored: &[u8], diff_id: Digest, limits: Limits) -> (Folder, Result<(), Error>, Vec<String>) {
     let folder = Folder::new();
     let store = folder.store().with_limits(limits);
     let layout = Layout::new(
@@ -287,25 +288,33 @@ fn unpacked_from(stored: &[u8], diff_id: Digest, limits: Limits) -> (Folder, Res
         &[(stored.to_vec(), diff_id)],
     );
     let image = layout.import(&store).unwrap().remove(0);
+    let problems = store.verify().unwrap().problems;
     let result = store.unpacked(&image, &Quiet).map(|_| ());
     drop(store);
-    (folder, result)
+    (folder, result, problems)
 }
 
 fn refused_by_store(stored: &[u8], diff_id: Digest, limits: Limits, words: &str) {
-    let (folder, result) = unpacked_from(stored, diff_id, limits);
+    let (folder, result, problems) = unpacked_from(stored, diff_id, limits);
     let error = result.unwrap_err().to_string();
     assert!(error.contains(words), "{error}");
+    // It is found before anybody unpacks it, too.
+    assert!(problems.len() == 1 && problems[0].contains(words), "{problems:?}");
     let none: [&str; 0] = [];
     assert_eq!(names(&folder.path("store"), "layers"), none);
+    let store = folder.store();
+    store.untag("x:1").unwrap();
+    store.collect(&[]).unwrap();
+    drop(store);
     assert_whole(&folder.path("store"));
 }
 
 #[test]
 fn digests_and_diff_ids_are_checked_while_unpacking() {
     let archive = Tar::new().file("a", b"x").end();
-    let (_folder, result) = unpacked_from(&gzip(&archive), Digest::of(&archive), Limits::default());
+    let (_folder, result, problems) = unpacked_from(&gzip(&archive), Digest::of(&archive), Limits::default());
     result.unwrap();
+    assert!(problems.is_empty(), "{problems:?}");
     refused_by_store(
         &gzip(&archive),
         Digest::of(b"other"),
@@ -379,6 +388,61 @@ fn a_compressed_bomb_is_stopped_by_its_ratio() {
     // Behind the archive's end, too.
     let tail = [vec![0; 1024], vec![1; 2 << 20]].concat();
     refused_by_store(&gzip(&tail), Digest::of(&tail), limits, "more than 1048576 bytes");
+}
+
+#[test]
+fn an_archive_of_images_that_is_a_bomb_is_stopped_too() {
+    let archive = Tar::new().file("zeros", &vec![0; 4 << 20]).end();
+    for (limits, words) in [
+        (
+            Limits {
+                ratio: 100,
+                ratio_from: 1 << 20,
+                ..Limits::default()
+            },
+            "more than 100 times the bytes",
+        ),
+        (
+            Limits {
+                bytes: 1 << 20,
+                ..Limits::default()
+            },
+            "more than 1048576 bytes",
+        ),
+    ] {
+        let folder = Folder::new();
+        let store = folder.store().with_limits(limits);
+        let file = folder.path("images.tar.gz");
+        fs::write(&file, gzip(&archive)).unwrap();
+        let error = chiton_container::image::archive::import(&store, &file, None, &Quiet).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        drop(store);
+        assert_whole(&folder.path("store"));
+    }
+}
+
+#[test]
+fn an_image_larger_than_allowed_is_refused_by_its_manifest() {
+    let folder = Folder::new();
+    let layers = [1, 2].map(|byte| Tar::new().file("a", &[byte; 5000]).end());
+    let layout = Layout::of(folder.path("layout"), "docker.io/library/x:1", &layers);
+    let packed: u64 = layout.layers.iter().map(|layer| layer.size).sum();
+    let limited = |packed| Limits {
+        packed,
+        ..Limits::default()
+    };
+    let store = folder.store().with_limits(limited(packed - 1));
+    // Nothing of it is copied.
+    fs::remove_file(layout.blob(&layout.layers[0])).unwrap();
+    let error = layout.import(&store).unwrap_err().to_string();
+    assert!(error.contains(&format!("its layers have {packed} bytes")), "{error}");
+    assert!(names(&folder.path("store"), "blobs/sha256").is_empty());
+    let error = layout
+        .import(&store.with_limits(limited(packed)))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("is missing"), "{error}");
+    assert_whole(&folder.path("store"));
 }
 
 #[test]

@@ -393,6 +393,21 @@ fn registries_that_lie_or_lead_astray_are_refused() {
         },
         "bytes instead of",
     );
+    // Whatever else is asked for: the manifest alone says that it is too much.
+    for (what, words) in [("config", "its configuration has"), ("layers", "its layers have")] {
+        let mut manifest: Manifest = serde_json::from_slice(&parts().manifest).unwrap();
+        match what {
+            "config" => manifest.config.size = 1 << 40,
+            _ => manifest.layers[0].size = 1 << 40,
+        }
+        let bytes = serde_json::to_vec(&manifest).unwrap();
+        let server = Server::new(move |path, _, _| {
+            assert!(path.contains("manifests"), "{path}");
+            ok(spec::MANIFEST, &bytes)
+        });
+        let error = server.pull_into(&Folder::new()).unwrap_err();
+        assert!(error.contains(words) && error.contains("1099511627776"), "{error}");
+    }
     refuse(
         |parts, path| {
             let mut answer = parts.answer(path);

@@ -78,11 +78,7 @@ pub(in super::super) fn settings(limits: &Limits, controller: Controller, direct
                 limits.io_weight.map(|weight| weight.bfq().to_string()),
             );
         }
-        Controller::Pids => set(
-            "--pids-max",
-            "pids.max",
-            limits.pids_max.map(|count| count.to_string()),
-        ),
+        Controller::Pids => set("--pids-max", "pids.max", limits.pids_max.map(|count| count.to_string())),
         Controller::Cpuacct | Controller::Freezer => {}
     }
     Ok(settings)

@@ -67,11 +67,7 @@ pub(in super::super) fn settings(limits: &Limits, controller: Controller, direct
                 }
             }
         }
-        Controller::Pids => set(
-            "--pids-max",
-            "pids.max",
-            limits.pids_max.map(|count| count.to_string()),
-        ),
+        Controller::Pids => set("--pids-max", "pids.max", limits.pids_max.map(|count| count.to_string())),
         Controller::Cpuacct | Controller::Freezer => {}
     }
     Ok(settings)

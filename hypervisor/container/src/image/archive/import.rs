@@ -85,6 +85,7 @@ impl Importer<'_> {
             return self.manifest(chosen, depth + 1);
         }
         let manifest = Manifest::parse(&what, &bytes)?;
+        self.store.limits().admit(&what, &manifest)?;
         for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
             self.blob(blob)?;
         }

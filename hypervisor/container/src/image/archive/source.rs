@@ -9,7 +9,8 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::super::error::Doing;
-use super::super::layer::compression::{Compression, Decompress};
+use super::super::layer::bounded::{Bounded, Over};
+use super::super::layer::compression::Compression;
 use super::super::layer::tar::{Archive, Broken, Kind};
 use super::super::store::{Store, open_top};
 use super::super::{Error, Limits, Result};
@@ -162,15 +163,12 @@ impl Source {
 /// Puts what cannot be read twice into a file, unpacked.
 fn spool(store: &Store, from: &mut dyn Read, label: &str) -> Result<File> {
     let mut file = store.scratch()?;
-    let mut reader = Decompress::new(from)
-        .doing(|| format!("read {label}"))?
-        .take(store.limits().bytes);
-    io::copy(&mut reader, &mut file).doing(|| format!("unpack {label}"))?;
-    if reader.limit() == 0 {
-        return Err(Error::document(
-            label,
-            format!("unpacked it has more than {} bytes", store.limits().bytes),
-        ));
+    let mut reader = Bounded::new(from, store.limits()).doing(|| format!("read {label}"))?;
+    if let Err(error) = io::copy(&mut reader, &mut file) {
+        return match Over::of(&error) {
+            Some(over) => Err(Error::document(label, format!("unpacked it has {over}"))),
+            None => Err(error).doing(|| format!("unpack {label}")),
+        };
     }
     file.rewind().doing(|| format!("read {label}"))?;
     Ok(file)

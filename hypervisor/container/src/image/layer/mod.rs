@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `compression` | gzip, zstd or neither |
+//! | `bounded` | what is unpacked, and no more of it than is allowed |
 //! | `tar` | reads an archive entry by entry, each header bounded |
 //! | `beneath` | makes files below a folder and nowhere else |
 //! | `unpack` | an archive to a folder |
@@ -11,6 +12,7 @@
 //! | `xattr` | which extended attributes are kept |
 
 mod beneath;
+pub(super) mod bounded;
 pub(super) mod compression;
 mod pack;
 mod path;
@@ -21,7 +23,7 @@ mod xattr;
 
 pub use pack::{Packed, pack};
 pub(super) use path::{clean, shown};
-pub use unpack::{Skipped, unpack, unpack_archive};
+pub use unpack::{Skipped, unpack, unpack_archive, verify};
 pub use whiteout::{OPAQUE, PREFIX};
 pub(super) use whiteout::{is_opaque, is_whiteout};
 

@@ -1,7 +1,6 @@
 //! An archive to a folder as overlayfs wants it.
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +16,7 @@ use super::super::spec::Descriptor;
 use super::super::store::{check, open_top};
 use super::super::{Digest, Error, Hashing, Limits, Result};
 use super::beneath::{self, Beneath};
-use super::compression::Decompress;
+use super::bounded::{Bounded, Over};
 use super::path::{self, shown};
 use super::tar::{Archive, Broken, Entry, Kind};
 use super::whiteout::{self, Meaning};
@@ -32,6 +31,8 @@ const FOLDER_NAMES: u64 = 256 << 20;
 
 /// What stands for an entry's name when it is about what follows the last.
 const BEHIND: &[u8] = b"(behind the last entry)";
+/// What stands for it when no entry is looked at.
+const WHOLE: &[u8] = b"(whichever)";
 
 /// What of a layer was left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,12 +64,8 @@ pub fn unpack(
 ) -> Result<Skipped> {
     let what = blob.digest.to_string();
     let reading = || format!("read layer {what}");
-    let packed = Decompress::new(Hashing::new(reader)).doing(reading)?;
-    let mut stream = Stream {
-        packed,
-        unpacked: Hashing::new(Empty),
-        limits,
-    };
+    let bounded = Bounded::new(Hashing::new(reader), limits).doing(reading)?;
+    let mut stream = Hashing::new(bounded);
     let result = unpack_archive(&mut stream, &what, top, limits, owners);
     // A layer that is not what was promised is better called that than by what is wrong in it.
     match &result {
@@ -77,20 +74,50 @@ pub fn unpack(
         Err(Error::Entry { .. }) => {}
         Err(_) => return result,
     }
-    let (_, found, _) = stream.unpacked.finish();
-    let mut inner = stream.packed.into_inner();
-    io::copy(&mut inner, &mut io::sink()).doing(reading)?;
-    let (_, digest, size) = inner.into_inner().finish();
-    check(|| format!("layer {what}"), blob, digest, size)?;
+    let found = packed_right(stream, blob)?;
     let skipped = result?;
-    if found != diff_id {
-        return Err(Error::Mismatch {
-            what: format!("layer {what}, unpacked,"),
-            wanted: diff_id,
-            found,
-        });
-    }
+    unpacked_right(blob, diff_id, found)?;
     Ok(skipped)
+}
+
+/// Checks the layer `blob`, read by `reader`, without unpacking it: its digest and size, and that what comes out of it has
+/// the digest `diff_id`.
+///
+/// # Errors
+///
+/// If one of them is wrong, the layer is damaged, or a limit exceeded.
+pub fn verify(reader: &mut dyn Read, blob: &Descriptor, diff_id: Digest, limits: Limits) -> Result<()> {
+    let what = blob.digest.to_string();
+    let bounded = Bounded::new(Hashing::new(reader), limits).doing(|| format!("read layer {what}"))?;
+    let mut stream = Hashing::new(bounded);
+    let read = io::copy(&mut stream, &mut io::sink());
+    match &read {
+        // It need not be read to its end to be too much.
+        Err(error) if Over::of(error).is_some() => {}
+        _ => unpacked_right(blob, diff_id, packed_right(stream, blob)?)?,
+    }
+    read.map(drop).map_err(|error| over(error, &what, WHOLE))
+}
+
+/// Checks what was read of a layer, to its end, and returns the digest of what came out of it.
+fn packed_right<R: Read>(stream: Hashing<Bounded<Hashing<R>>>, blob: &Descriptor) -> Result<Digest> {
+    let (bounded, found, _) = stream.finish();
+    let mut packed = bounded.into_packed();
+    io::copy(&mut packed, &mut io::sink()).doing(|| format!("read layer {}", blob.digest))?;
+    let (_, digest, size) = packed.into_inner().into_inner().finish();
+    check(|| format!("layer {}", blob.digest), blob, digest, size)?;
+    Ok(found)
+}
+
+fn unpacked_right(blob: &Descriptor, diff_id: Digest, found: Digest) -> Result<()> {
+    if found == diff_id {
+        return Ok(());
+    }
+    Err(Error::Mismatch {
+        what: format!("layer {}, unpacked,", blob.digest),
+        wanted: diff_id,
+        found,
+    })
 }
 
 /// Unpacks an archive that is not compressed into the empty folder `top`.
@@ -138,45 +165,13 @@ pub fn unpack_archive(
     unpacker.finish()
 }
 
-/// What is unpacked, counted and summed.
-struct Stream<R: Read> {
-    packed: Decompress<Hashing<R>>,
-    unpacked: Hashing<Empty>,
-    limits: Limits,
-}
-
-/// Only the sum of what goes here is wanted.
-struct Empty;
-
-impl io::Write for Empty {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A limit that the stream has gone beyond.
-#[derive(Debug)]
-struct Over(u64, &'static str);
-
-impl fmt::Display for Over {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "more than {} {}", self.0, self.1)
-    }
-}
-
-impl std::error::Error for Over {}
-
 /// Names the limit, if that is what the error is about.
 fn over(error: io::Error, layer: &str, entry: &[u8]) -> Error {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Over>()) {
-        Some(Over(limit, of)) => Error::Limit {
+    match Over::of(&error) {
+        Some(Over { limit, of }) => Error::Limit {
             layer: layer.to_owned(),
             entry: shown(entry),
-            limit: *limit,
+            limit,
             of,
         },
         None => match error.kind() {
@@ -189,25 +184,6 @@ fn over(error: io::Error, layer: &str, entry: &[u8]) -> Error {
                 .doing(|| format!("read layer {layer}"))
                 .map_or_else(|error| error, |()| unreachable!()),
         },
-    }
-}
-
-impl<R: Read> Read for Stream<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.packed.read(buffer)?;
-        io::Write::write_all(&mut self.unpacked, &buffer[..count])?;
-        let total = self.unpacked.count();
-        if total > self.limits.bytes {
-            return Err(io::Error::other(Over(self.limits.bytes, "bytes")));
-        }
-        let packed = self.packed.inner_mut().get_ref().count().max(1);
-        if total > self.limits.ratio_from && total / packed > self.limits.ratio {
-            return Err(io::Error::other(Over(
-                self.limits.ratio,
-                "times the bytes of the packed layer",
-            )));
-        }
-        Ok(count)
     }
 }
 

@@ -34,6 +34,7 @@ pub fn pull(store: &Store, name: &Reference, access: &Access, progress: &dyn Pro
         (descriptor, bytes) = manifest(&client, &chosen.digest.to_string())?;
     }
     let manifest = Manifest::parse(&name.to_string(), &bytes)?;
+    store.limits().admit(&name.to_string(), &manifest)?;
     for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
         if store.has_blob(blob)? {
             continue;

@@ -1,9 +1,9 @@
 //! Is the store what it should be?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::Result;
 use super::super::spec::Descriptor;
+use super::super::{Digest, Result, layer};
 use super::Store;
 
 /// How the store is.
@@ -20,8 +20,8 @@ pub struct Report {
 }
 
 impl Store {
-    /// Reads everything: each blob that an image needs must be there with its digest, each unpacked
-    /// layer must hold what it held when it was unpacked, and nothing may be in `tmp` that is
+    /// Reads everything: each blob that an image needs must be there with its digest, what comes out of each layer must
+    /// have its diff-id, each unpacked layer must hold what it held when it was unpacked, and nothing may be in `tmp` that is
     /// nobody's.
     ///
     /// # Errors
@@ -30,11 +30,16 @@ impl Store {
     pub fn verify(&self) -> Result<Report> {
         let mut report = Report::default();
         let mut blobs: BTreeMap<_, Descriptor> = BTreeMap::new();
+        // What comes out of each layer; images may not agree on it.
+        let mut layers: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for entry in self.entries()? {
             report.images += 1;
             let name = entry.name().unwrap_or("an image without a name").to_owned();
             match self.load(entry.clone()) {
                 Ok(image) => {
+                    for (layer, diff_id) in image.manifest.layers.iter().zip(image.config.rootfs.diff_ids) {
+                        layers.entry(layer.digest).or_default().insert(diff_id);
+                    }
                     let parts = [entry, image.manifest.config].into_iter().chain(image.manifest.layers);
                     blobs.extend(parts.map(|blob| (blob.digest, blob)));
                 }
@@ -42,10 +47,17 @@ impl Store {
             }
         }
         report.blobs = blobs.len();
-        for blob in blobs.values() {
-            if let Err(error) = self.check_blob(blob) {
-                report.problems.push(error.to_string());
-            }
+        for (digest, blob) in &blobs {
+            let checks: Vec<Result<()>> = match layers.get(digest) {
+                None => vec![self.check_blob(blob)],
+                Some(diff_ids) => {
+                    let check =
+                        |diff_id: &Digest| layer::verify(&mut self.open_blob(blob)?, blob, *diff_id, self.limits);
+                    diff_ids.iter().map(check).collect()
+                }
+            };
+            let wrong = checks.into_iter().filter_map(Result::err);
+            report.problems.extend(wrong.map(|error| error.to_string()));
         }
         // What no image needs is no fault if it is whole: an image may be about to need it.
         for (path, digest) in self.listed("blobs/sha256")? {
