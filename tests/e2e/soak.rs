@@ -48,6 +48,9 @@ impl Random {
     }
 }
 
+/// The first of the ids that its instances have.
+const IDS: u32 = 0x5000_0000;
+
 struct Soak {
     record: Record,
     bridge: String,
@@ -63,8 +66,13 @@ impl Soak {
         let process = std::process::id();
         let bridge = format!("chitests{}", process % 100_000);
         let subnet = format!("10.{}.{}.0/24", 160 + process % 64, process / 64 % 256);
+        let ids = format!("{IDS}:{}", 64 * 0x1_0000);
         let soak = Self {
-            record: Record::new([("CHITON_BRIDGE", bridge.clone()), ("CHITON_SUBNET", subnet)]),
+            record: Record::new([
+                ("CHITON_BRIDGE", bridge.clone()),
+                ("CHITON_SUBNET", subnet),
+                ("CHITON_IDS", ids),
+            ]),
             bridge,
             has_processes: Path::new("/bin/busybox").exists(),
             next: AtomicU32::new(0),
@@ -355,12 +363,19 @@ impl Soak {
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         let home = self.home().display().to_string();
         left.extend(mounts.lines().filter(|line| line.contains(&home)).map(str::to_owned));
-        for range in fs::read_dir(self.home().join("ids")).into_iter().flatten().flatten() {
-            let file = File::open(range.path()).expect("a range");
-            // SAFETY: the descriptor is open; closing it gives the lock back.
-            if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } != 0 {
-                left.push(format!("a lock on the range {}", range.path().display()));
-            }
+        let locks = File::options()
+            .write(true)
+            .open("/run/chiton/ids")
+            .expect("ids were given out");
+        // SAFETY: all zeros are a value of it, and the kernel answers into it.
+        let lock = unsafe {
+            let mut lock: libc::flock = std::mem::zeroed();
+            (lock.l_type, lock.l_start, lock.l_len) = (libc::F_WRLCK as libc::c_short, IDS.into(), 64 * 0x1_0000);
+            assert_eq!(libc::fcntl(locks.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock), 0);
+            lock
+        };
+        if lock.l_type != libc::F_UNLCK as libc::c_short {
+            left.push(format!("a lock on ids from {} on", lock.l_start));
         }
         left
     }

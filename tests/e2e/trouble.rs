@@ -4,7 +4,6 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -16,6 +15,11 @@ struct Home(Record);
 impl Home {
     /// `None`, with the reason said, where jails cannot be made as root makes them.
     fn new() -> Option<Self> {
+        Self::with([])
+    }
+
+    /// The same, with variables for all commands.
+    fn with(environment: impl IntoIterator<Item = (&'static str, String)>) -> Option<Self> {
         if !kvm_works() {
             return None;
         }
@@ -24,7 +28,7 @@ impl Home {
             println!("SKIPPED: not root");
             return None;
         }
-        let home = Self(Record::new([]));
+        let home = Self(Record::new(environment));
         fs::create_dir(home.path()).expect("a new folder");
         Some(home)
     }
@@ -231,32 +235,45 @@ fn a_name_that_several_want_at_once_is_given_to_one() {
 }
 
 #[test]
-fn when_all_ids_are_in_use_nobody_shares_any() {
-    let Some(home) = Home::new() else { return };
-    let hello = guest_path("hello").display().to_string();
-    let ids = home.path().join("ids");
-    fs::create_dir(&ids).expect("a new folder");
-    // SAFETY: the limits are this function's own.
-    unsafe {
-        let mut limit = std::mem::zeroed();
-        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
-        limit.rlim_max = limit.rlim_max.max(8192);
-        limit.rlim_cur = limit.rlim_max;
-        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
-    }
-    let hold = |number: u32| {
-        let file = File::create(ids.join(number.to_string())).expect("a new file");
-        // SAFETY: the descriptor is open.
-        let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-        assert_eq!(locked, 0);
-        file
+fn ids_are_of_the_host_and_when_all_are_in_use_nobody_shares_any() {
+    // Of two records, which do not know each other.
+    let span = 0x6000_0000 + (std::process::id() % 1024) * 0x2_0000;
+    let two_ranges = [("CHITON_IDS", format!("{span}:{}", 0x2_0000))];
+    let (Some(home), Some(other)) = (Home::with(two_ranges.clone()), Home::with(two_ranges)) else {
+        return;
     };
-    let mut held: Vec<_> = (0..0x0FFF).map(hold).collect();
-    home.refused(&["run", &hello], "all 4095 ranges of ids");
-    home.refused(&["run", "-d", &hello], "all 4095 ranges of ids");
-    assert_eq!(home.ok(&["ps", "--all", "--quiet"]), "");
+    let [hello, live] = ["hello", "live"].map(|name| guest_path(name).display().to_string());
+    let mut owners = Vec::new();
+    for (home, name) in [(&home, "a"), (&other, "b")] {
+        home.ok(&["run", "-d", "--name", name, &live]);
+        let pid = home.ok(&["inspect", "--format", "{{.State.pid}}", name]);
+        let map = fs::read_to_string(format!("/proc/{pid}/uid_map")).expect("it lives");
+        owners.extend(map.split_whitespace().nth(1).and_then(|id| id.parse::<u32>().ok()));
+    }
+    owners.sort_unstable();
+    assert_eq!(owners, [span, span + 0x1_0000]);
+    let words =
+        format!("all 2 ranges of 65536 ids ({span}:131072) are in use; stop an instance, or give more: CHITON_IDS=");
+    for home in [&home, &other] {
+        home.refused(&["run", &hello], &words);
+        home.refused(&["run", "-d", &hello], &words);
+    }
     // One that comes back is enough.
-    held.pop();
+    other.ok(&["rm", "--force", "b"]);
     home.ok(&["run", "--rm", &hello]);
+    home.ok(&["rm", "--force", "a"]);
+    for wrong in ["5:131072", "1879048192:9", "all"] {
+        let command = |args: &[&str]| {
+            home.0
+                .command(args)
+                .env("CHITON_IDS", wrong)
+                .output()
+                .expect("chiton starts")
+        };
+        let output = command(&["run", &hello]);
+        assert_eq!(output.status.code(), Some(125), "{wrong}: {}", said(&output));
+        assert!(said(&output).contains("FIRST:COUNT"), "{wrong}: {}", said(&output));
+    }
     home.assert_empty();
+    other.assert_empty();
 }

@@ -89,7 +89,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ] {
         std::fs::create_dir_all(folder.path().join(name))?;
     }
-    let lease = Ranges::usual(&folder.path().join("ids")).lease("cost")?;
+    let lease = Ranges::usual(&folder.path().join("ids")).lease()?;
     let jails: Vec<_> = VARIANTS
         .iter()
         .map(|(_, change)| {

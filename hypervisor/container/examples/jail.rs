@@ -20,7 +20,7 @@ usage: jail --root DIR [options] -- PROGRAM [ARGUMENTS]
   --boottime SECONDS     added to the time since boot, and to the monotonic clock
   --share NAMESPACE      user, mnt, uts, ipc, pid, net, cgroup or time: the caller's
   --join NAMESPACE=PID   that of another process
-  --ids DIRECTORY        where ranges of ids are noted (root; /run/chiton/ids)
+  --ids FILE             by whose locks ranges of ids are given (root; /run/chiton/ids)
   --no-seccomp, --no-landlock, --no-sys, --no-proc
   --init                 the program itself is process 1
   --show                 say which namespaces it has
@@ -81,7 +81,7 @@ fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
     // Dropped at the end, and the range is free again.
     let mut lease = None;
     if is_root() && jail.namespaces.is_new(Kind::User) {
-        let taken = Ranges::usual(Path::new(&ids)).lease("example")?;
+        let taken = Ranges::usual(Path::new(&ids)).lease()?;
         jail.ids = taken.map();
         lease = Some(taken);
     }

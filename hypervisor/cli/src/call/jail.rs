@@ -29,7 +29,7 @@ pub(super) fn run(kvm: RawFd, work: impl FnOnce() -> u8) -> Result<u8, Box<dyn E
     };
     let lease = rustix::process::geteuid()
         .is_root()
-        .then(|| jailed::ranges(&home).lease(&format!("call-{}", std::process::id())))
+        .then(|| jailed::ranges()?.lease())
         .transpose()?;
     let ids = lease.as_ref().map_or_else(IdMap::rootless, |lease| lease.map());
     chiton_kvm::platform::look_ahead();

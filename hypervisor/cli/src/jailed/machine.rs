@@ -12,7 +12,8 @@ use chiton_container::cgroup::{Cgroup, Error as CgroupError, OomWatch};
 use chiton_container::instance::{Child, Exit, Instance, Killer, Payload, SocketPath};
 use chiton_container::jail::seccomp::Refused;
 use chiton_container::jail::{
-    CgroupPlacement, Clocks, Dev, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Root, Source as Namespace, Sys,
+    CgroupPlacement, Clocks, Dev, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Ranges, Root,
+    Source as Namespace, Sys,
 };
 use chiton_container::network::{self, Attached, Bridge, Helper, Place, UserNetwork};
 use chiton_kvm::{Connector, NamelessControl, Net, SocketFile};
@@ -208,8 +209,8 @@ impl Machine {
     }
 
     /// A range of ids that nobody else has.
-    fn lease(&mut self, instance: &Instance) -> Result<IdMap, Box<dyn Error>> {
-        let lease = parts::ranges(instance.home()).lease(instance.id().short())?;
+    fn lease(&mut self) -> Result<IdMap, Box<dyn Error>> {
+        let lease = parts::ranges()?.lease()?;
         let map = lease.map();
         self.made.ids = Some(lease);
         Ok(map)
@@ -217,7 +218,7 @@ impl Machine {
 
     /// Makes what the jail has to have when its process goes on, and not before: the rest of its cgroup, its ids, and the
     /// folders of its root.
-    fn complete(&mut self, instance: &Instance, jail: &mut Jail) -> Result<(), Box<dyn Error>> {
+    fn complete(&mut self, jail: &mut Jail) -> Result<(), Box<dyn Error>> {
         if let Some(cgroup) = &mut self.made.cgroup {
             cgroup.complete(&self.options.jail.limits.limits())?;
             jail.cgroup = CgroupPlacement::PerController {
@@ -226,7 +227,7 @@ impl Machine {
             };
         }
         if rustix::process::geteuid().is_root() && self.made.ids.is_none() {
-            jail.ids = self.lease(instance)?;
+            jail.ids = self.lease()?;
         }
         if let Some(scratch) = &jail.root.scratch {
             for folder in ["upper", "work"] {
@@ -404,8 +405,8 @@ impl Machine {
         let ids = match rustix::process::geteuid().is_root() {
             false => IdMap::rootless(),
             // The namespace in which the network is furnished has them from its beginning.
-            true if self.options.jail.network == Network::User => self.lease(instance)?,
-            true => parts::ranges(instance.home()).some_map(),
+            true if self.options.jail.network == Network::User => self.lease()?,
+            true => Ranges::some_map(),
         };
         if self.options.jail.has_address() {
             network = Some(self.join(instance, &ids)?);
@@ -444,7 +445,7 @@ impl Machine {
         let [(stdout, output), (stderr, errors)] = [pipe_with(PipeFlags::CLOEXEC)?, pipe_with(PipeFlags::CLOEXEC)?];
         let streams = [&input, &output, &errors].map(AsRawFd::as_raw_fd);
         let mut jailed = if self.options.jail.process {
-            self.complete(instance, &mut jail)?;
+            self.complete(&mut jail)?;
             self.spawn_process(&mut jail, &opened, streams)?
         } else {
             self.spawn_guest(instance, &mut jail, &opened, network.as_ref(), &names, streams)?
@@ -519,7 +520,7 @@ impl Machine {
         jail.filter = Some(inside.filter());
         let mut begun = jail.begin(|| inside.run(streams))?;
         phases::mark("begin jail");
-        self.complete(instance, jail)?;
+        self.complete(jail)?;
         self.name_control(instance, control, files)?;
         phases::mark("make cgroups");
         begun.go(jail)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use chiton_container::cgroup::{Host, Parent, Place};
 use chiton_container::instance::{Home, InstanceError};
-use chiton_container::jail::Ranges;
+use chiton_container::jail::{RangeError, Ranges, spans_of};
 use chiton_container::network::{Bridge, NetworkError, Subnet};
 use chiton_kvm::SocketFile;
 use serde_json::Value;
@@ -14,11 +14,13 @@ use serde_json::Value;
 use super::options::LimitOptions;
 use super::report::SOCKETS;
 
-/// What our cgroups are called, and our bridge, unless CHITON_BRIDGE says otherwise.
+/// What our cgroups are called, who we are among owners of ids, and our bridge, unless CHITON_BRIDGE says otherwise.
 const NAME: &str = "chiton";
 const BRIDGE: &str = "chiton0";
 /// The addresses of the bridge, unless CHITON_SUBNET says otherwise.
 const SUBNET: &str = "10.87.0.0/16";
+/// The file by whose locks ids are given out: one for the host, whatever CHITON_HOME says.
+const IDS: &str = "/run/chiton/ids";
 
 /// The cgroup below which all instances are. CHITON_CGROUP says where it is to be, as `auto`, `own`, or a
 /// path from the top.
@@ -59,9 +61,18 @@ pub(crate) fn subnet() -> Result<Subnet, NetworkError> {
     subnet.parse()
 }
 
-/// The ranges of ids that jails made by root have.
-pub(crate) fn ranges(home: &Home) -> Ranges {
-    Ranges::usual(&home.path().join("ids"))
+/// The ranges of ids that jails made by root have: of what CHITON_IDS says; else of lines of `chiton` in `/etc/subuid`;
+/// else the usual ones. Lines of root are not looked at: other programs give those ids to containers of theirs.
+pub(crate) fn ranges() -> Result<Ranges, RangeError> {
+    let spans = match std::env::var("CHITON_IDS") {
+        Ok(text) => text.split(',').map(str::parse).collect::<Result<_, _>>()?,
+        Err(_) => spans_of(NAME, Path::new("/etc/subuid"), Path::new("/etc/subgid"))?,
+    };
+    let mut ranges = Ranges::usual(Path::new(IDS));
+    if !spans.is_empty() {
+        ranges.spans = spans;
+    }
+    Ok(ranges)
 }
 
 /// Takes down what dead supervisors left, of at most so many that are looked at. Cgroups and ranges of ids

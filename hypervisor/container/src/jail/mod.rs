@@ -70,7 +70,7 @@ use crate::network::{LOW_PORTS, open_low_ports};
 pub(crate) use apart::remove_tree;
 pub use apart::{apart, subordinate_ids};
 pub use error::{Error, Failure, Status, Step};
-pub use idmap::{Extent, IdMap, Lease, RangeError, Ranges};
+pub use idmap::{Extent, IdMap, Lease, RangeError, Ranges, Span, spans_of};
 pub use init::Init;
 pub use keeper::Keeper;
 pub use landlock::{Enforced, Landlock};

@@ -35,7 +35,7 @@ fn ranges() {
     let place = Place::new();
     let ranges = place.ranges();
     let before = ranges.in_use().unwrap();
-    let lease = ranges.lease("test").unwrap();
+    let lease = ranges.lease().unwrap();
     assert_eq!(ranges.in_use().unwrap(), before + 1);
     // A jail that is being made has the caller's descriptors, but none when it stands.
     let mut jail = place.jail();

@@ -32,7 +32,7 @@ impl Place {
         std::fs::write(folder.path().join("root/etc/name"), "image").unwrap();
         let mut place = Self { folder, lease: None };
         if place.maps_owners() {
-            place.lease = Some(place.ranges().lease("test").unwrap());
+            place.lease = Some(place.ranges().lease().unwrap());
         }
         place
     }

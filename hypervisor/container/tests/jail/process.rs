@@ -310,7 +310,7 @@ fn death_of_caller() {
     // SAFETY: this process has one thread.
     let caller = unsafe { libc::fork() };
     if caller == 0 {
-        let lease = ranges.lease("victim");
+        let lease = ranges.lease();
         let mut jail = place.jail();
         jail.keep.push(writer.as_raw_fd());
         let jailed = jail.spawn(|| {

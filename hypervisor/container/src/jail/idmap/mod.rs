@@ -23,7 +23,7 @@ use rustix::thread::{Gid, Uid};
 
 use super::error::{At, Failure, Step};
 
-pub use ranges::{Lease, RangeError, Ranges};
+pub use ranges::{Lease, RangeError, Ranges, Span, spans_of};
 
 /// A run of ids and what they are outside: a line of `/proc/PID/uid_map`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
