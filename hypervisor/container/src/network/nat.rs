@@ -291,6 +291,48 @@ pub(super) fn remove(name: &str) -> io::Result<()> {
     }
 }
 
+/// The rules of a table, as the kernel has them: of each the chain, the names of its expressions, and the values that
+/// are compared or loaded.
+#[cfg(test)]
+pub(super) fn rules(table: &str) -> io::Result<Vec<KernelRule>> {
+    const GET_RULE: u16 = NF_TABLES | 7;
+    let mut rules = Vec::new();
+    let message = Message::new(GET_RULE, DUMP, &IPV4).with_str(TABLE, table);
+    Socket::open(Family::Netfilter)?.dump(message, &mut |kind, body| {
+        let attributes = Attributes(body.get(4..).unwrap_or_default());
+        if kind != NEW_RULE || attributes.string(TABLE) != Some(table) {
+            return;
+        }
+        let mut rule = KernelRule {
+            chain: attributes.string(2).unwrap_or_default().to_owned(),
+            ..KernelRule::default()
+        };
+        for (_, expression) in Attributes(attributes.find(4).unwrap_or_default()) {
+            let name = Attributes(expression).string(1).unwrap_or_default();
+            let data = Attributes(Attributes(expression).find(2).unwrap_or_default());
+            let value = match name {
+                "cmp" => data.find(3),
+                "immediate" => data.find(2),
+                _ => None,
+            };
+            rule.expressions.push(name.to_owned());
+            rule.values
+                .extend(value.and_then(|value| Attributes(value).find(1)).map(<[u8]>::to_vec));
+        }
+        rules.push(rule);
+    })?;
+    Ok(rules)
+}
+
+/// A rule, as the kernel has it.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(super) struct KernelRule {
+    pub(super) chain: String,
+    pub(super) expressions: Vec<String>,
+    pub(super) values: Vec<Vec<u8>>,
+}
+
 /// The names of all tables for IPv4.
 pub(super) fn tables() -> io::Result<Vec<String>> {
     let mut names = Vec::new();
