@@ -18,6 +18,7 @@ pub(crate) const WANTED: &[&str] = &[
     "kvm-amd",
     "kvm-intel",
     "loop",
+    "bfq",
     "dm-mod",
     "overlay",
     "fuse",

@@ -7,9 +7,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use chiton_container::cgroup::{Cgroup, Controller, Error, Host, Limits, Parent, Place};
+use chiton_container::cgroup::{Cgroup, Controller, Error, Host, Layout, Limits, Parent, Place};
 
-use crate::bed::{Bed, on_each};
+use crate::bed::{Bed, on_each, skip};
 
 const NOBODY: u32 = 65534;
 
@@ -23,7 +23,10 @@ fn limits() -> Limits {
 /// A cgroup made by hand below the bed's parent, with memory and pids, if those are on v2.
 fn by_hand(bed: &Bed) -> Option<PathBuf> {
     if !bed.on_v2(Controller::Memory) {
-        println!("SKIPPED: v2 has no controllers here");
+        // Where there is v2 alone it has them all.
+        if bed.host.layout() == Layout::Unified {
+            skip("v2 has no controllers here");
+        }
         return None;
     }
     let parent = bed.parent.directories().next().unwrap();

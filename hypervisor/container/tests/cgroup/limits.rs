@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chiton_container::cgroup::{Cgroup, Controller, Error, Limits, Scope};
 
-use crate::bed::{BUSY, on_each, shell, until};
+use crate::bed::{BUSY, on_each, shell, skip, until};
 
 #[test]
 fn a_quota_throttles_a_busy_loop() {
@@ -166,13 +166,13 @@ fn processors_that_are_not_there_are_refused_and_nothing_is_left() {
 }
 
 /// A disk that can be read past the page cache: a real one, or a loop device over a file.
-struct Disk {
-    node: String,
+pub(crate) struct Disk {
+    pub(crate) node: String,
     file: Option<std::path::PathBuf>,
 }
 
 impl Disk {
-    fn find() -> Option<Self> {
+    pub(crate) fn find() -> Option<Self> {
         for node in ["/dev/vda", "/dev/sda", "/dev/nvme0n1"] {
             if std::fs::File::open(node).is_ok() {
                 let file = None;
@@ -203,8 +203,7 @@ impl Drop for Disk {
 #[test]
 fn a_rate_of_a_disk_holds_and_is_counted() {
     let Some(disk) = Disk::find() else {
-        println!("SKIPPED: no block device can be read here");
-        return;
+        return skip("no block device can be read here");
     };
     on_each(|bed| {
         let limits = Limits {

@@ -10,3 +10,4 @@ mod delegation;
 mod limits;
 mod memory;
 mod processes;
+mod table;
