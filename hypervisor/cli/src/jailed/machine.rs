@@ -13,7 +13,7 @@ use chiton_container::instance::{Child, Exit, Instance, Killer, Payload, SocketP
 use chiton_container::jail::seccomp::Refused;
 use chiton_container::jail::{
     CgroupPlacement, Clocks, Dev, IdMap, Init, Jail, Jailed, Kind, Lease, Proc, Program, Ranges, Root,
-    Source as Namespace, Sys,
+    Source as Namespace, Sys, with_usual,
 };
 use chiton_container::network::{self, Attached, Bridge, Helper, Place, UserNetwork};
 use chiton_kvm::{Connector, NamelessControl, Net, SocketFile};
@@ -423,6 +423,8 @@ impl Machine {
             .clone()
             .unwrap_or_else(|| instance.name().to_string());
         jail.cgroup = self.placement()?;
+        let own_ids = rustix::process::geteuid().is_root();
+        jail.limits = with_usual(&self.options.jail.ulimit, !self.options.jail.process, own_ids);
         for (clock, seconds) in &self.options.jail.clock {
             match clock {
                 Clock::Monotonic => {

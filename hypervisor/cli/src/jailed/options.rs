@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use chiton_container::cgroup::{Count, CpuMax, IoMax, Limits, Set, Size, Weight};
 use chiton_container::instance::{Name, RestartPolicy};
-use chiton_container::jail::{Kind, Volume};
+use chiton_container::jail::{Kind, Limit, Volume};
 use chiton_container::network::Port;
 use clap::Args;
 
@@ -116,6 +116,10 @@ pub(crate) struct JailOptions {
     /// Add to the jail's clocks: `monotonic=86400` or `boottime=86400`, in seconds. May be given several times.
     #[arg(long, value_name = "CLOCK=SECONDS", value_parser = clock, help_heading = "Jail")]
     pub(crate) clock: Vec<(Clock, i64)>,
+
+    /// A limit on a resource of each process, soft and hard: nofile=1024:4096; -1 is none. May be given several times.
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Jail")]
+    pub(crate) ulimit: Vec<Limit>,
 
     #[command(flatten)]
     pub(crate) limits: LimitOptions,
@@ -289,6 +293,7 @@ impl JailOptions {
             (self.ipc.is_some(), "--ipc"),
             (self.uts.is_some(), "--uts"),
             (!self.clock.is_empty(), "--clock"),
+            (!self.ulimit.is_empty(), "--ulimit"),
             (self.limits.limits() != Limits::default(), "a limit"),
         ];
         let misplaced = given.into_iter().find(|(given, _)| *given);

@@ -42,6 +42,8 @@ pub enum Step {
     Privileges,
     /// Restricting file access with Landlock.
     Landlock,
+    /// Limiting resources.
+    Limits,
     /// Installing a system call filter.
     Seccomp,
     /// Starting the program.
@@ -49,7 +51,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Clone,
         Self::Join,
         Self::Cgroup,
@@ -67,6 +69,7 @@ impl Step {
         Self::PivotRoot,
         Self::Privileges,
         Self::Landlock,
+        Self::Limits,
         Self::Seccomp,
         Self::Exec,
     ];
@@ -94,6 +97,7 @@ impl Step {
             Self::PivotRoot => "make the new root the root",
             Self::Privileges => "give up privileges",
             Self::Landlock => "restrict file access with Landlock",
+            Self::Limits => "limit resources",
             Self::Seccomp => "install the system call filter",
             Self::Exec => "start the program",
         }
@@ -131,36 +135,143 @@ impl Failure {
 
     /// What a person can do about it; empty where the reason says it all.
     fn advice(&self) -> &'static str {
-        match (self.step, self.errno) {
-            (Step::Clone, libc::ENOSPC) => "; too many namespaces: raise the limits in /proc/sys/user",
-            (Step::Clone, libc::EPERM) => {
-                "; leave the user namespace on, or run as root; some distributions forbid it with \
-                 kernel.unprivileged_userns_clone or kernel.apparmor_restrict_unprivileged_userns"
-            }
-            (Step::Clone, libc::EINVAL) => {
-                "; this kernel lacks one of the namespaces: turn it off, or use Linux 5.7 or later"
-            }
-            (Step::Cgroup, libc::EBUSY) => {
-                "; the group has groups below it with controllers: put processes in leaves only"
-            }
-            (Step::Layers | Step::Volume, libc::EINVAL) => {
-                "; this kernel cannot map owners on that file system: keep layers and volumes on ext4, xfs or btrfs, \
-                 or use a kernel that can (tmpfs: Linux 6.3)"
-            }
-            (Step::IdMap, libc::EPERM) => {
-                "; an ordinary user needs newuidmap, and an entry in /etc/subuid, for more than one id"
-            }
-            (Step::Overlay, libc::ENODEV) => "; this kernel has no overlay file system: modprobe overlay",
-            (Step::Overlay, libc::EINVAL) => "; the kernel's log has the reason (dmesg)",
-            (Step::Mount, libc::EPERM) => {
-                "; /proc and /sys can be mounted only where the caller's own are whole, with nothing mounted over parts of them"
-            }
-            (Step::Volume, libc::EXDEV) => "; nothing goes over the kernel's own files, /proc and /sys",
-            (Step::Volume, libc::ENOENT) => "; the host's side must exist",
-            _ => "",
-        }
+        let fits = |(steps, errno, _): &&(&[Step], i32, &str)| {
+            *errno == self.errno && (steps.is_empty() || steps.contains(&self.step))
+        };
+        ADVICE.iter().find(fits).map_or("", |(_, _, advice)| advice)
     }
 }
+
+/// Steps (none is all of them), what the kernel said, and what to do. The first that fits counts.
+const ADVICE: &[(&[Step], i32, &str)] = &[
+    (
+        &[Step::Clone],
+        libc::ENOSYS,
+        "clone3 needs Linux 5.3 or later (into a cgroup: 5.7), and no filter of system calls round this process that \
+         hides it, as older engines have",
+    ),
+    (
+        &[Step::Volume, Step::Layers, Step::Mount],
+        libc::ENOSYS,
+        "mounts with mapped owners (mount_setattr) need Linux 5.12 or later, open_tree 5.2, openat2 5.6: use such a \
+         kernel, and no filter of system calls round this process that hides them",
+    ),
+    (
+        &[Step::Privileges],
+        libc::ENOSYS,
+        "close_range needs Linux 5.9 or later: use such a kernel, and no filter of system calls round this process that \
+         hides it",
+    ),
+    (
+        &[Step::Seccomp, Step::Landlock],
+        libc::ENOSYS,
+        "this kernel was built without it (CONFIG_SECCOMP_FILTER, CONFIG_SECURITY_LANDLOCK)",
+    ),
+    (
+        &[],
+        libc::ENOSYS,
+        "this kernel lacks a system call that a jail needs, or a filter of system calls hides it: use Linux 5.12 or \
+         later; `chiton doctor` shows what is there",
+    ),
+    (
+        &[Step::Clone],
+        libc::ENOSPC,
+        "too many namespaces: raise the limits in /proc/sys/user",
+    ),
+    (
+        &[Step::Clone],
+        libc::EAGAIN,
+        "too many processes: raise pids.max of the cgroup that this one is in, kernel.pid_max, or the limit of processes \
+         (`ulimit -u`)",
+    ),
+    (
+        &[Step::Clone, Step::IdMap],
+        libc::EPERM,
+        "leave the user namespace on, or run as root; an ordinary user needs newuidmap, and an entry in /etc/subuid, for \
+         more than one id; some distributions forbid user namespaces with kernel.unprivileged_userns_clone or \
+         kernel.apparmor_restrict_unprivileged_userns",
+    ),
+    (
+        &[Step::Clone],
+        libc::EINVAL,
+        "this kernel lacks one of the namespaces: turn it off, or use Linux 5.7 or later",
+    ),
+    (
+        &[Step::Clocks],
+        libc::EINVAL,
+        "a time namespace needs Linux 5.6 or later with CONFIG_TIME_NS",
+    ),
+    (
+        &[Step::Join],
+        libc::ENOENT,
+        "this kernel lacks namespaces of that kind: a jail needs Linux 5.6 or later with CONFIG_TIME_NS",
+    ),
+    (
+        &[Step::Clocks],
+        libc::ERANGE,
+        "a clock can neither become negative nor pass half of what it can count: add less",
+    ),
+    (
+        &[Step::Cgroup],
+        libc::EINVAL,
+        "this kernel has no cgroup namespaces: use --namespace cgroup=host, or one with CONFIG_CGROUPS",
+    ),
+    (
+        &[Step::Cgroup],
+        libc::EBUSY,
+        "the group has groups below it with controllers: put processes in leaves only",
+    ),
+    (
+        &[Step::Layers, Step::Volume],
+        libc::EINVAL,
+        "this kernel cannot map owners on that file system: keep layers and volumes on ext4, xfs or btrfs, or use a \
+         kernel that can (tmpfs: Linux 6.3)",
+    ),
+    (
+        &[Step::Overlay],
+        libc::ENODEV,
+        "this kernel has no overlay file system: modprobe overlay",
+    ),
+    (
+        &[Step::Overlay],
+        libc::EINVAL,
+        "the kernel's log has the reason (dmesg)",
+    ),
+    (
+        &[Step::Overlay],
+        libc::EPERM,
+        "an overlay in a user namespace needs Linux 5.11 or later",
+    ),
+    (
+        &[Step::Mount],
+        libc::EPERM,
+        "/proc and /sys can be mounted only where the caller's own are whole, with nothing mounted over parts of them",
+    ),
+    (
+        &[Step::Volume],
+        libc::EXDEV,
+        "nothing goes over the kernel's own files, /proc and /sys",
+    ),
+    (&[Step::Volume], libc::ENOENT, "the host's side must exist"),
+    (
+        &[Step::Limits],
+        libc::EPERM,
+        "beyond the caller's own hard limits (`ulimit -H -a`) only root with CAP_SYS_RESOURCE can go, and nobody has more \
+         files than /proc/sys/fs/nr_open",
+    ),
+    (
+        &[Step::Seccomp],
+        libc::EINVAL,
+        "this kernel was built without filters of system calls (CONFIG_SECCOMP_FILTER)",
+    ),
+    (
+        &[],
+        libc::EMFILE,
+        "this process has too many files open: raise its limit (`ulimit -n`)",
+    ),
+    (&[], libc::ENFILE, "the host has too many files open: raise fs.file-max"),
+    (&[], libc::ENOMEM, "the host, or the cgroup, is out of memory"),
+];
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -168,7 +279,10 @@ impl std::fmt::Display for Failure {
         if self.errno != 0 {
             write!(f, ": {}", io::Error::from_raw_os_error(self.errno))?;
         }
-        f.write_str(self.advice())
+        match self.advice() {
+            "" => Ok(()),
+            advice => write!(f, "; {advice}"),
+        }
     }
 }
 
@@ -262,6 +376,45 @@ mod tests {
             assert_eq!(Step::from_byte(step as u8), Some(step));
         }
         assert_eq!(Step::from_byte(200), None);
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_is_told_with_what_to_do_whichever_step_finds_it() {
+        for step in Step::ALL {
+            let text = Failure::new(step, "x", Errno::NOSYS).to_string();
+            assert!(
+                text.contains("; ") && text.contains("kernel") || text.contains("Linux"),
+                "{text}"
+            );
+        }
+        for (step, errno, words) in [
+            (Step::Clone, Errno::NOSYS, "clone3 needs Linux 5.3"),
+            (Step::Volume, Errno::NOSYS, "openat2 5.6"),
+            (Step::Layers, Errno::NOSYS, "mount_setattr"),
+            (Step::Privileges, Errno::NOSYS, "close_range needs Linux 5.9"),
+            (Step::Clone, Errno::INVAL, "lacks one of the namespaces"),
+            (Step::Clocks, Errno::INVAL, "CONFIG_TIME_NS"),
+            (Step::Join, Errno::NOENT, "CONFIG_TIME_NS"),
+            (Step::Clocks, Errno::RANGE, "add less"),
+            (Step::Cgroup, Errno::INVAL, "--namespace cgroup=host"),
+            (Step::IdMap, Errno::PERM, "newuidmap"),
+            (Step::Clone, Errno::PERM, "apparmor_restrict"),
+            (Step::Limits, Errno::PERM, "ulimit -H"),
+            (Step::Seccomp, Errno::INVAL, "CONFIG_SECCOMP_FILTER"),
+            (Step::Layers, Errno::MFILE, "ulimit -n"),
+        ] {
+            let text = Failure::new(step, "x", errno).to_string();
+            assert!(text.contains(words), "{step:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn every_advice_can_come() {
+        for (index, (steps, errno, advice)) in ADVICE.iter().enumerate() {
+            let all: &[Step] = if steps.is_empty() { &Step::ALL } else { steps };
+            let comes = |step: &Step| Failure::new(*step, "", Errno::from_raw_os_error(*errno)).advice() == *advice;
+            assert!(all.iter().any(comes), "{index}: {advice}");
+        }
     }
 
     #[test]

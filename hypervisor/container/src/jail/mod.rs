@@ -10,7 +10,7 @@
 //!     ├── go ─────────────────────────────────▶│ cgroup v1; root of the jail
 //!     │                                        │ overlay, /proc, /sys, /dev, volumes
 //!     │                                        │ pivot_root, the old root detached
-//!     │                                        │ capabilities, limits, Landlock, descriptors, seccomp
+//!     │                                        │ capabilities, Landlock, descriptors, limits, seccomp
 //!     │◀────────────────────────────── ready ──┤
 //!     │                                        │ the payload: in this same process, or a program
 //! ```
@@ -40,6 +40,7 @@ mod idmap;
 mod init;
 mod keeper;
 mod landlock;
+mod limits;
 mod namespaces;
 mod privileges;
 mod program;
@@ -74,8 +75,8 @@ pub use idmap::{Extent, IdMap, Lease, RangeError, Ranges, Span, spans_of};
 pub use init::Init;
 pub use keeper::Keeper;
 pub use landlock::{Enforced, Landlock};
+pub use limits::{BadUlimit, Limit, with_usual};
 pub use namespaces::{Clocks, Kind, Namespaces, Source};
-pub use privileges::Limit;
 pub use program::Program;
 pub use rootfs::{Dev, Proc, Root, Sys, Volume, VolumeError};
 /// Resources that [`Limit`] limits, and signals.
@@ -248,6 +249,7 @@ impl Jail {
         if self.namespaces.is_new(Kind::User) {
             self.ids.write_for(pid)?;
         }
+        self.limits.iter().try_for_each(|limit| limit.raise(pid))?;
         let parts = if maps_owners {
             let path = format!("/proc/{pid}/ns/user");
             let users =
@@ -428,7 +430,7 @@ impl Jail {
         }
 
         // 8. No privileges. What comes after needs none.
-        privileges::drop_all(self.user, self.group, &self.limits)?;
+        privileges::drop_all(self.user, self.group)?;
         (self.phase)("drop privileges");
 
         // 9. Files below the root only, even if some descriptor or link leads elsewhere.
@@ -455,7 +457,10 @@ impl Jail {
             Init::Payload => {}
         }
 
-        // 12. The filter last: it need not allow anything of the above.
+        // 12. Limits on resources, which nothing of the above had to keep to, nor a minder has.
+        self.limits.iter().try_for_each(|limit| limit.set())?;
+
+        // 13. The filter last: it need not allow anything of the above.
         if let Some(filter) = &plan.filter {
             filter.install()?;
         }

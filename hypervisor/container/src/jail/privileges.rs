@@ -19,27 +19,9 @@ use super::idmap::become_user;
 /// `KEYCTL_JOIN_SESSION_KEYRING` (`keyctl(2)`).
 const JOIN_SESSION_KEYRING: libc::c_long = 1;
 
-/// A limit on a resource, soft and hard (`getrlimit(2)`); `None` is no limit.
-#[derive(Clone, Copy, Debug)]
-pub struct Limit {
-    /// Of what.
-    pub resource: Resource,
-    /// The limit that holds.
-    pub soft: Option<u64>,
-    /// How far it can be raised.
-    pub hard: Option<u64>,
-}
-
 /// Gives up all privileges, in an order in which each step is still allowed.
-pub(super) fn drop_all(user: u32, group: u32, limits: &[Limit]) -> Result<(), Failure> {
+pub(super) fn drop_all(user: u32, group: u32) -> Result<(), Failure> {
     step("a new session keyring", new_keyring())?;
-    for limit in limits {
-        let value = Rlimit {
-            current: limit.soft,
-            maximum: limit.hard,
-        };
-        step("resource limits", setrlimit(limit.resource, value))?;
-    }
     // No core file: it would hold what the caller had in memory.
     let none = Rlimit {
         current: Some(0),

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::os::fd::AsRawFd;
 
-use chiton_container::jail::{Jail, Kind, Limit, Program, Resource, Signal, Source, Status};
+use chiton_container::jail::{Jail, Kind, Program, Resource, Signal, Source, Status};
 
 use crate::help::{Place, Test, alone, answer, ask, names, read};
 
@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_environment_is_the_jails_own", environment),
     ("it_is_its_own_session_without_a_terminal", session),
     ("limits_hold_and_core_files_are_off", limits),
+    ("limits_beyond_the_callers_are_for_who_may", higher_limits),
     ("it_is_a_user_who_is_nobody_outside", user),
     ("a_program_ignores_no_signal", signals),
     ("the_minder_reports_how_the_payload_ended", minder_reports),
@@ -136,11 +137,7 @@ fn session() {
 fn limits() {
     let place = Place::new();
     let mut jail = place.jail();
-    jail.limits.push(Limit {
-        resource: Resource::Nofile,
-        soft: Some(64),
-        hard: Some(64),
-    });
+    jail.limits.push("nofile=10:64".parse().unwrap());
     let found = answer(&mut jail, || {
         let limits = read("/proc/self/limits");
         let line = |name: &str| {
@@ -155,7 +152,37 @@ fn limits() {
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
             .join("; ")
     });
-    assert_eq!(found, "Max core file size 0 0 bytes; Max open files 64 64 files");
+    assert_eq!(found, "Max core file size 0 0 bytes; Max open files 10 64 files");
+}
+
+/// More than the caller has is for callers that may give it.
+fn higher_limits() {
+    let place = Place::new();
+    let Some(most) = rustix::process::getrlimit(Resource::Memlock).maximum else {
+        return;
+    };
+    let mut jail = place.jail();
+    jail.limits.push(format!("memlock={}", most + 4096).parse().unwrap());
+    let capabilities = read("/proc/self/status");
+    let own = capabilities
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:\t"))
+        .unwrap();
+    /// `CAP_SYS_RESOURCE`.
+    const BIT: u64 = 1 << 24;
+    if u64::from_str_radix(own, 16).unwrap() & BIT == 0 {
+        let error = jail.spawn(|| 0).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("limit resources: memlock={}", most + 4096)),
+            "{error}"
+        );
+        assert!(error.contains("fs/nr_open"), "{error}");
+        return;
+    }
+    let found = answer(&mut jail, || {
+        format!("{:?}", rustix::process::getrlimit(Resource::Memlock).maximum)
+    });
+    assert_eq!(found, format!("Some({})", most + 4096));
 }
 
 fn user() {
