@@ -77,6 +77,12 @@ fn doctor_tells_of_every_facility() {
         "overlay",
         "TAP",
         "ring 0",
+        "seccomp",
+        "Landlock",
+        "id-mapped mounts",
+        "nf_tables",
+        "newuidmap",
+        "pasta",
     ] {
         assert!(run.stdout_text().contains(words), "{words}: {run}");
     }

@@ -1,5 +1,6 @@
 //! `chiton doctor`: what this machine offers, what will work, and what to do about the rest.
 
+mod jail;
 pub(crate) mod store;
 
 use std::error::Error;
@@ -46,7 +47,7 @@ impl fmt::Display for Check {
 pub(crate) fn run() -> Result<bool, Box<dyn Error>> {
     let kvm = kvm();
     let usable = kvm.state != State::Missing;
-    let checks = [
+    let machine = [
         processor(),
         virtualization(),
         kvm,
@@ -57,11 +58,10 @@ pub(crate) fn run() -> Result<bool, Box<dyn Error>> {
         cgroup(),
         user_namespaces(),
         overlay(),
-        tap(),
-        io_uring(),
-        qemu(),
     ];
-    let mut text: String = checks.iter().map(|check| format!("{check}\n")).collect();
+    let rest = [tap(), io_uring(), qemu()];
+    let checks = machine.into_iter().chain(jail::checks()).chain(rest);
+    let mut text: String = checks.map(|check| format!("{check}\n")).collect();
     text += if usable {
         "\nGuests run here: try `chiton run GUEST`.\n"
     } else {
@@ -293,11 +293,7 @@ fn io_uring() -> Check {
 }
 
 fn qemu() -> Check {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path)
-        .map(|dir| dir.join("qemu-system-x86_64"))
-        .find(|file| file.exists());
-    let (state, found) = match found {
+    let (state, found) = match jail::installed("qemu-system-x86_64") {
         Some(file) => (State::Good, file.display().to_string()),
         None => (State::Limited, "not installed".into()),
     };

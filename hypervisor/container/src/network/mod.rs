@@ -43,3 +43,12 @@ pub use namespace::Namespace;
 pub(crate) use namespace::{LOW_PORTS, open_low_ports};
 pub use port::{Port, Protocol};
 pub use user::{Helper, UserNetwork};
+
+/// Whether there is nf_tables, and this process may use it, as a [`Bridge`] does.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn has_nf_tables() -> std::io::Result<()> {
+    nat::tables().map(drop)
+}
