@@ -1,6 +1,7 @@
 //! Images, by the command line.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use chiton_tests::{Chiton, Folder, Run, guest_path};
 
@@ -126,6 +127,55 @@ fn an_image_goes_out_and_comes_back() {
         ""
     );
     other.assert_whole();
+}
+
+#[test]
+fn archives_come_compressed_and_by_a_pipe_and_have_names() {
+    let home = Home::new();
+    let digest = home.hello("hello:1");
+    let archive = home.path("archive").display().to_string();
+    home.image(&["export", "hello:1", "-o", &archive]).assert_status(0);
+    let exported = home.image(&["export", "hello:1", "-o", "-"]);
+    exported.assert_status(0);
+    let mut archives = vec![exported.stdout.clone()];
+    for program in ["gzip", "zstd"] {
+        if chiton_tests::is_installed(program) {
+            let output = Command::new(program)
+                .args(["-c", &archive])
+                .output()
+                .expect("it starts");
+            assert!(output.status.success());
+            archives.push(output.stdout);
+        }
+    }
+    for (index, archive) in archives.into_iter().enumerate() {
+        let other = Home::new();
+        let name = format!("piped:{index}");
+        let run = other
+            .chiton()
+            .args(["image", "import", "-", "-t", &name])
+            .stdin(archive)
+            .run();
+        run.assert_status(0);
+        assert_eq!(run.stdout_text(), format!("{name} {digest}\n"));
+        other.assert_whole();
+    }
+    home.image(&["tag", "hello:1", "again"]).assert_status(0);
+    home.image(&["tag", "none", "again"]).assert_status(125);
+    let listed = home.image(&["ls", "--json"]).stdout_text();
+    for words in [
+        "again:latest\"",
+        "hello:1\"",
+        "\"guest\": true",
+        "\"layers\": 1",
+        digest.as_str(),
+    ] {
+        assert!(listed.contains(words), "{words}: {listed}");
+    }
+    home.image(&["rm", "hello:1"]).assert_status(0);
+    let left = home.image(&["ls", "--quiet"]).stdout_text();
+    assert_eq!(left, format!("{digest}\n"));
+    home.assert_whole();
 }
 
 #[test]

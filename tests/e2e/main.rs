@@ -21,6 +21,7 @@ mod io;
 mod jails;
 mod journal;
 mod lab;
+mod life;
 mod net;
 mod networks;
 mod packed;

@@ -15,13 +15,14 @@ use serde_json::json;
 
 use crate::home::home;
 use crate::{complain, say};
+pub(crate) use bars::Bars;
 use options::Command;
 pub(crate) use options::ImageOptions;
 
 /// Does what the options say.
 pub(crate) fn run(options: ImageOptions) -> Result<(), Box<dyn Error>> {
     let store = open()?;
-    let bars = bars::bars();
+    let bars = Bars::default();
     match options.command {
         Command::Build(options) => {
             let mut recipe = Recipe {
@@ -33,28 +34,23 @@ pub(crate) fn run(options: ImageOptions) -> Result<(), Box<dyn Error>> {
             };
             let labels = options.label.iter().filter_map(|label| label.split_once('='));
             recipe.labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-            tell(&[build(&store, &recipe, &options.tag, bars.as_ref())?])
+            tell(&[build(&store, &recipe, &options.tag, &bars)?])
         }
-        Command::Import(options) => tell(&archive::import(
-            &store,
-            &options.path,
-            options.tag.as_ref(),
-            bars.as_ref(),
-        )?),
+        Command::Import(options) => tell(&archive::import(&store, &options.path, options.tag.as_ref(), &bars)?),
         Command::Pull(options) => {
             let access = Access::new(options.insecure, options.authfile.as_deref())?;
-            tell(&[registry::pull(&store, &options.name, &access, bars.as_ref())?])
+            tell(&[registry::pull(&store, &options.name, &access, &bars)?])
         }
         Command::Push(options) => {
             let access = Access::new(options.insecure, options.authfile.as_deref())?;
             let image = store.image(&options.name.to_string())?;
-            registry::push(&store, &image, &options.name, &access, bars.as_ref())?;
+            registry::push(&store, &image, &options.name, &access, &bars)?;
             tell(&[image])
         }
         Command::Ls(options) => list(&store.images()?, &options),
         Command::Inspect(options) => inspect(&store, &store.image(&options.image)?),
         Command::History(options) => history(&store.image(&options.image)?),
-        Command::Diff(options) => differences(&store, &options, bars.as_ref()),
+        Command::Diff(options) => differences(&store, &options, &bars),
         Command::Export(options) => {
             let image = store.image(&options.image)?;
             Ok(archive::export(
@@ -62,7 +58,7 @@ pub(crate) fn run(options: ImageOptions) -> Result<(), Box<dyn Error>> {
                 &image,
                 options.format.into(),
                 &options.output,
-                bars.as_ref(),
+                &bars,
             )?)
         }
         Command::Tag(options) => {

@@ -5,7 +5,6 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chiton_container::image::progress::Quiet;
 use chiton_container::image::store::Unpacked;
 use chiton_container::image::{Image as StoredImage, Store};
 use chiton_core::boot::{Options, World};
@@ -15,6 +14,7 @@ use chiton_shared::manifest::Feature;
 
 use super::options::Misplaced;
 use crate::home::home;
+use crate::image::Bars;
 use crate::options::RunOptions;
 use crate::run::open_snapshot;
 
@@ -174,7 +174,7 @@ impl Source {
         if rustix::process::geteuid().is_root() {
             return Ok(None);
         }
-        let lost = store.again().unpacked(image, &Quiet)?.lost_owners()?;
+        let lost = store.again().unpacked(image, &Bars::default())?.lost_owners()?;
         Ok((lost > 0).then(|| {
             format!(
                 "chiton: {lost} files of {} show root instead of their owners, since they were unpacked without \
@@ -197,7 +197,7 @@ impl Source {
                 Ok(Opened::Snapshot(Arc::new(snapshot)))
             }
             Self::Image { store, image, args } => {
-                let unpacked = store.again().unpacked(image, &Quiet)?;
+                let unpacked = store.again().unpacked(image, &Bars::default())?;
                 Ok(Opened::Image {
                     unpacked,
                     command: image.command(args),
