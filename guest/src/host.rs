@@ -44,7 +44,32 @@ pub trait Host {
         0
     }
 
-    /// Writes 32 bits of the device's configuration, in the same way.
+    /// Reads 16 bits of the device's configuration, at an even offset. Takes an exit.
+    fn read_config_half(&self, _registers: u64, _offset: u64) -> u16 {
+        0
+    }
+
+    /// A number that is another one after each change of the device's configuration. Takes an exit.
+    fn config_generation(&self, _registers: u64) -> u32 {
+        0
+    }
+
+    /// Reads several fields of the device's configuration as they were at one time (virtio 1.3 section
+    /// 2.5.1): again if the device has changed some meanwhile.
+    fn read_together<R>(&self, registers: u64, fields: impl Fn() -> R) -> R
+    where
+        Self: Sized,
+    {
+        loop {
+            let before = self.config_generation(registers);
+            let read = fields();
+            if self.config_generation(registers) == before {
+                return read;
+            }
+        }
+    }
+
+    /// Writes 32 bits of the device's configuration, at an offset that is a multiple of 4. Takes an exit.
     fn write_config(&self, _registers: u64, _offset: u64, _value: u32) {}
 }
 
@@ -118,6 +143,18 @@ impl Host for Doorbells {
         // SAFETY: register blocks are mapped by the contract, and reading a configuration has no
         // effect.
         unsafe { place.read_volatile() }
+    }
+
+    fn read_config_half(&self, registers: u64, offset: u64) -> u16 {
+        let place = (registers + CONFIG + offset) as *const u16;
+        // SAFETY: as above.
+        unsafe { place.read_volatile() }
+    }
+
+    fn config_generation(&self, registers: u64) -> u32 {
+        let register = (registers + Register::ConfigGeneration as u64) as *const u32;
+        // SAFETY: register blocks are mapped by the contract; reading this register has no effect.
+        unsafe { register.read_volatile() }
     }
 
     fn write_config(&self, registers: u64, offset: u64, value: u32) {

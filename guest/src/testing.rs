@@ -175,6 +175,10 @@ impl Host for &Machine {
         self.config_words[offset as usize / 4].get()
     }
 
+    fn read_config_half(&self, _registers: u64, offset: u64) -> u16 {
+        (self.config_words[offset as usize / 4].get() >> (offset % 4 * 8)) as u16
+    }
+
     fn write_config(&self, _registers: u64, offset: u64, value: u32) {
         self.config_words[offset as usize / 4].set(value);
     }

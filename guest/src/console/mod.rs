@@ -15,10 +15,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::fmt;
+use core::mem::offset_of;
 use core::ptr::NonNull;
 
+use chiton_shared::boot::DeviceEntry;
 use chiton_shared::memory::Window;
-use chiton_shared::virtio::console::{RECEIVE, TRANSMIT};
+use chiton_shared::virtio::console::{Config, F_SIZE, RECEIVE, TRANSMIT};
 use chiton_shared::virtio::id;
 use spin::Mutex;
 
@@ -168,15 +170,21 @@ pub fn read_line(to: &mut String) -> Result<usize, ConsoleError> {
     Ok(line.len())
 }
 
-/// Columns and rows of the terminal, or zeros if nobody knows. It takes an exit to look; when the
+/// Columns and rows of the terminal, or zeros if nobody knows. It takes four exits to look; when the
 /// size changes, [`wait`](crate::time::wait) ends.
 #[must_use]
 pub fn size() -> (u16, u16) {
-    let Some(entry) = boot::devices(id::CONSOLE).next() else {
+    let console = boot::devices(id::CONSOLE).next();
+    console.map_or((0, 0), |console| size_of_console(&Doorbells, console))
+}
+
+fn size_of_console(host: &impl Host, console: &DeviceEntry) -> (u16, u16) {
+    if console.features & F_SIZE == 0 {
         return (0, 0);
-    };
-    let both = Doorbells.read_config(entry.registers, 0);
-    (both as u16, (both >> 16) as u16)
+    }
+    let at = console.registers;
+    let half = |offset| host.read_config_half(at, offset as u64);
+    host.read_together(at, || (half(offset_of!(Config, cols)), half(offset_of!(Config, rows))))
 }
 
 /// Has [`wait`](crate::time::wait) return when there is input, and tells whether there is some

@@ -1,6 +1,6 @@
 //! Both halves of the console against devices that follow the specification, each in its own way.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use chiton_shared::memory::GuestMemory;
@@ -197,4 +197,45 @@ fn input_can_go_on_after_an_end() {
     assert_eq!((receive.read(&mut to), receive.go_on_after_the_end()), (Ok(3), false));
     assert_eq!((receive.read(&mut to), receive.go_on_after_the_end()), (Ok(0), true));
     assert_eq!((receive.read(&mut to), &to[..3]), (Ok(3), &b"two"[..]));
+}
+
+/// A console that gets another size whenever somebody has read its columns, so many times.
+struct Resized(Cell<u16>);
+
+impl Host for Resized {
+    fn kick(&self, _port: u16, _queue: u16) {}
+    fn wait(&self, _ns: u64) {}
+    fn reset(&self, _registers: u64) {}
+
+    fn needs_reset(&self, _registers: u64) -> bool {
+        false
+    }
+
+    fn read_config_half(&self, _registers: u64, offset: u64) -> u16 {
+        let left = self.0.get();
+        if offset == 0 {
+            self.0.set(left.saturating_sub(1));
+            return 80 + left;
+        }
+        25 + left
+    }
+
+    fn config_generation(&self, _registers: u64) -> u32 {
+        self.0.get().into()
+    }
+}
+
+#[test]
+fn columns_and_rows_are_of_one_time() {
+    let mut console = DeviceEntry {
+        features: F_SIZE,
+        ..DeviceEntry::default()
+    };
+    assert_eq!(size_of_console(&Resized(Cell::new(3)), &console), (80, 25));
+    console.features = 0;
+    assert_eq!(
+        size_of_console(&Resized(Cell::new(0)), &console),
+        (0, 0),
+        "no size is known"
+    );
 }

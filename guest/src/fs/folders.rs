@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use chiton_shared::boot::DeviceEntry;
 use chiton_shared::map::DEVICE_MAX;
 use chiton_shared::virtio::{id, p9};
 use spin::Mutex;
@@ -24,7 +25,12 @@ static FOLDERS: [Mutex<State>; DEVICE_MAX] = [const { Mutex::new(State::Closed) 
 
 /// The folders' names.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    boot::devices(id::P9).filter_map(|entry| core::str::from_utf8(p9::tag(&entry.config)?).ok())
+    boot::devices(id::P9).filter_map(|entry| core::str::from_utf8(name_of(entry)?).ok())
+}
+
+/// The name of a folder, if its device has one.
+fn name_of(entry: &DeviceEntry) -> Option<&[u8]> {
+    (entry.features & p9::F_MOUNT_TAG != 0).then(|| p9::tag(&entry.config))?
 }
 
 /// Has the driver of the folder in a path do something with it.
@@ -40,7 +46,7 @@ pub(super) fn with<R>(
 /// The number of the folder in a path.
 pub(super) fn find(path: &Path<'_>) -> Result<usize, FsError> {
     let found = boot::devices(id::P9).position(|entry| {
-        let name = p9::tag(&entry.config);
+        let name = name_of(entry);
         name.is_some() && name == path.folder().map(str::as_bytes)
     });
     found.ok_or_else(|| path.fails(Reason::NoFolder))

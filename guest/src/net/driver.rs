@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use chiton_shared::memory::Window;
 use chiton_shared::virtio::net::{
-    Config, F_CSUM, F_GUEST_CSUM, F_HOST_TSO4, F_HOST_TSO6, F_MQ, Header, MAX_FRAME, control, flags, gso,
+    Config, F_CSUM, F_GUEST_CSUM, F_HOST_TSO4, F_HOST_TSO6, F_MAC, F_MQ, F_MTU, Header, MAX_FRAME, control, flags, gso,
 };
 use chiton_shared::virtio::ring::{Buffer, MAX_SIZE};
 
@@ -25,6 +25,9 @@ pub(super) const BLOCKS: usize = 64;
 
 /// Room for an ordinary frame that is sent, in bytes.
 const FRAME: usize = 2048;
+
+/// The MTU where the device has none, in bytes: Ethernet's.
+const MTU: u16 = 1500;
 
 /// How many frames can be on their way out.
 const SENDING: usize = 64;
@@ -489,14 +492,19 @@ pub struct Traits {
 }
 
 impl Traits {
-    /// Reads them; `None` if the configuration is cut short or makes no sense.
+    /// Reads them; `None` if the configuration is cut short or makes no sense. A device without an address
+    /// has the one that is `local`.
     #[must_use]
-    pub fn new(config: &[u8], features: u64) -> Option<Self> {
+    pub fn new(config: &[u8], features: u64, local: [u8; 6]) -> Option<Self> {
         let config = Config::from_bytes(config)?;
         let has = |feature| features & feature != 0;
         Some(Self {
-            mac: config.mac,
-            mtu: Some(config.mtu).filter(|mtu| *mtu >= 68)?,
+            mac: if has(F_MAC) { config.mac } else { local },
+            mtu: if has(F_MTU) {
+                Some(config.mtu).filter(|mtu| *mtu >= 68)?
+            } else {
+                MTU
+            },
             sends_checksums: has(F_CSUM),
             checks_checksums: has(F_GUEST_CSUM),
             segments: [has(F_CSUM) && has(F_HOST_TSO4), has(F_CSUM) && has(F_HOST_TSO6)],
@@ -584,6 +592,27 @@ mod tests {
     }
 
     #[test]
+    fn a_field_of_the_configuration_counts_only_with_its_feature() {
+        let config = Config {
+            mac: [2, 0, 0, 0, 0, 7],
+            mtu: 1280,
+            max_virtqueue_pairs: 4,
+            ..Config::default()
+        };
+        let traits = |features| {
+            let traits = Traits::new(&config.to_bytes(), features, [6; 6]).unwrap();
+            (traits.mac, traits.mtu, traits.pairs)
+        };
+        assert_eq!(traits(F_MAC | F_MTU | F_MQ), (config.mac, 1280, 4));
+        assert_eq!(traits(0), ([6; 6], 1500, 1));
+        assert_eq!(
+            Traits::new(&Config::default().to_bytes(), F_MTU, [6; 6]),
+            None,
+            "an MTU that cannot be"
+        );
+    }
+
+    #[test]
     fn the_device_says_whether_it_uses_so_many_pairs() {
         for (answer, agreed) in [(control::OK, true), (control::ERR, false), (7, false)] {
             let machine = Machine::new(8, move |chain, memory| {
@@ -650,6 +679,7 @@ mod tests {
         assert_eq!((header(0).flags, header(0).gso_type), (flags::NEEDS_CSUM, gso::NONE));
         assert_eq!((header(0).csum_start, header(0).csum_offset), (34, 6));
         assert_eq!((header(1).gso_type, header(1).gso_size), (gso::TCPV4, 1000));
+        assert!((0..2).all(|i| header(i).num_buffers == 0 && header(i).flags == flags::NEEDS_CSUM));
         // 10.0.0.1, 10.0.0.2, protocol 17 and length 11.
         assert_eq!(sent[0][Header::SIZE + 40..][..2], [0x14, 0x1F]);
         assert_eq!((transmit.count, transmit.free.len()), (0, 2));

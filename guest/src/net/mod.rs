@@ -46,12 +46,15 @@ mod stack;
 mod tcp;
 mod udp;
 
+use core::mem::offset_of;
 use core::net::{IpAddr, SocketAddr};
 
+use chiton_shared::boot::DeviceEntry;
 use chiton_shared::virtio::id;
-use chiton_shared::virtio::net::S_LINK_UP;
+use chiton_shared::virtio::net::{Config, F_STATUS, S_LINK_UP};
 
 use crate::boot;
+use crate::host::{Doorbells, Host};
 use crate::queue::{Exits, QueueError};
 use crate::time::Instant;
 
@@ -196,12 +199,15 @@ pub fn mac() -> Result<[u8; 6], NetError> {
 /// Whether the link is up. This is one exit.
 #[must_use]
 pub fn is_up() -> bool {
-    let Some(entry) = boot::devices(id::NET).next() else {
-        return false;
-    };
-    let status = (entry.registers + 0x106) as *const u16;
-    // SAFETY: register blocks are mapped by the contract; reading the configuration has no effect.
-    unsafe { status.read_volatile() & S_LINK_UP != 0 }
+    boot::devices(id::NET)
+        .next()
+        .is_some_and(|entry| is_link_up(&Doorbells, entry))
+}
+
+/// Without `VIRTIO_NET_F_STATUS` a link counts as up (virtio 1.3 section 5.1.4.2).
+fn is_link_up(host: &impl Host, entry: &DeviceEntry) -> bool {
+    let status = || host.read_config_half(entry.registers, offset_of!(Config, status) as u64);
+    entry.features & F_STATUS == 0 || status() & S_LINK_UP != 0
 }
 
 /// How often the driver rang so far, besides to wait.
@@ -248,6 +254,20 @@ fn parse(text: &str) -> Option<(IpAddr, u8)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Machine;
+
+    #[test]
+    fn a_link_without_a_status_is_up() {
+        let machine = Machine::new(8, |_, _| None);
+        for (features, status, up) in [(0, 0, true), (F_STATUS, 0, false), (F_STATUS, S_LINK_UP, true)] {
+            let entry = DeviceEntry {
+                features,
+                ..DeviceEntry::default()
+            };
+            machine.config_words[1].set(u32::from(status) << 16 | 0xFFFE);
+            assert_eq!(is_link_up(&&machine, &entry), up, "{features:#x} {status}");
+        }
+    }
 
     #[test]
     fn addresses_have_a_prefix_that_they_can_have() {

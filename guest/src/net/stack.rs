@@ -375,7 +375,10 @@ impl Stack {
 }
 
 fn open_device(entry: &DeviceEntry) -> Result<phy::Interface<'static, Doorbells>, NetError> {
-    let traits = Traits::new(&entry.config, entry.features).ok_or(NetError::Configuration)?;
+    // A locally administered address of one station.
+    let [.., a, b, c, d, e, f] = boot::page().seed;
+    let local = [a & !1 | 2, b, c, d, e, f];
+    let traits = Traits::new(&entry.config, entry.features, local).ok_or(NetError::Configuration)?;
     let mut pairs = 1;
     if traits.pairs > 1
         && let Some(control) = control_queue(entry.features, traits.pairs)

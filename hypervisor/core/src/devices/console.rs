@@ -129,6 +129,8 @@ pub enum Output {
 /// The console device.
 pub struct Console<P> {
     first: Lane<P>,
+    /// The first port's size as the driver sees it, which changes only together with ConfigGeneration.
+    size: (u16, u16),
     /// Ports beyond the first; without them, `VIRTIO_CONSOLE_F_MULTIPORT` is not offered.
     ports: Option<Box<Ports>>,
 }
@@ -180,6 +182,7 @@ impl<P: Port> Console<P> {
     #[must_use]
     pub fn new(port: P) -> Self {
         Self {
+            size: port.size(),
             first: Lane::new(port),
             ports: None,
         }
@@ -330,7 +333,7 @@ impl<P: Port> Device for Console<P> {
     }
 
     fn read_config(&self, offset: usize, data: &mut [u8]) {
-        let (cols, rows) = self.first.port.size();
+        let (cols, rows) = self.size;
         super::read_bytes(
             &Config {
                 cols,
@@ -350,12 +353,16 @@ impl<P: Port> Device for Console<P> {
         }
     }
 
+    fn look_at_backend(&mut self) {
+        self.size = self.first.port.size();
+    }
+
     fn process(&mut self, queue: usize, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
         match queue {
             RECEIVE => self.first.receive(ring),
             TRANSMIT => self.first.transmit(ring),
             queue => match &mut self.ports {
-                Some(ports) => ports.process(queue, ring, self.first.port.size()),
+                Some(ports) => ports.process(queue, ring, self.size),
                 None => Ok(Progress::Drained),
             },
         }

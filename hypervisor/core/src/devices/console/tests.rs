@@ -254,6 +254,7 @@ fn a_driver_sees_the_size_change() {
     };
     assert_eq!(size(&rig), [0; 4]);
     port.state().size = (80, 25);
+    assert_eq!(size(&rig), [0; 4], "nothing changes before ConfigGeneration does");
     assert!(rig.transport.config_changed().notify);
     assert_eq!(size(&rig), [80, 0, 25, 0]);
 }

@@ -185,7 +185,7 @@ impl Transport {
                 outcome.queues = u64::from(outcome.notify) << queue;
                 self.interrupt |= if outcome.notify { interrupt::USED_BUFFER } else { 0 };
                 if self.device.config_changed() {
-                    outcome.notify |= self.config_changed().notify;
+                    outcome.notify |= self.tell_of_change().notify;
                 }
                 outcome
             }
@@ -250,6 +250,11 @@ impl Transport {
     /// The backend's part of the configuration (such as a terminal's size) has changed: lets the
     /// driver see that, and tells it if it is live.
     pub fn config_changed(&mut self) -> Outcome {
+        self.device.look_at_backend();
+        self.tell_of_change()
+    }
+
+    fn tell_of_change(&mut self) -> Outcome {
         self.generation = self.generation.wrapping_add(1);
         let notify = self.is_live();
         self.interrupt |= if notify { interrupt::CONFIGURATION } else { 0 };
@@ -264,7 +269,7 @@ impl Transport {
     pub fn look_at_backend(&mut self) -> Outcome {
         self.device.look_at_backend();
         if self.device.config_changed() {
-            return self.config_changed();
+            return self.tell_of_change();
         }
         Outcome::default()
     }

@@ -147,6 +147,7 @@ fn a_driver_is_told_of_ports_in_the_order_of_the_handshake() {
     assert_eq!(driver.heard(), [(1, event::PORT_NAME, 1, b"log".to_vec())]);
     first.state().size = (81, 25);
     port.bytes.state().size = (7, 8);
+    assert!(driver.rig.transport.config_changed().notify);
     assert_eq!(
         driver.heard(),
         [

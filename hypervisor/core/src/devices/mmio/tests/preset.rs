@@ -15,8 +15,9 @@ use super::registers::{block, console, entropy};
 
 #[test]
 fn the_registers_and_the_boot_page_tell_the_same() {
-    let (console, port) = console();
+    let (mut console, port) = console();
     port.state().size = (132, 43);
+    assert!(!console.config_changed().notify, "there is no driver yet");
     let mut transports = [console, block(9).0, entropy()];
     let Preset { devices, queues: table } = preset_all(&mut transports).unwrap();
     let mut first = 0;
