@@ -9,7 +9,7 @@ use crate::testing::{Machine, bytes};
 #[test]
 fn pages_are_named_one_by_one_and_come_back_to_the_heap() {
     let told = Rc::new(RefCell::new(Vec::new()));
-    let machines = [0, 1, 2, 3].map(|_| {
+    let machines = [0, 1, 2, 3].map(|queue| {
         let told = Rc::clone(&told);
         Machine::new(8, move |chain, _| {
             let numbers: Vec<u32> = chain
@@ -20,20 +20,21 @@ fn pages_are_named_one_by_one_and_come_back_to_the_heap() {
                 .chunks(4)
                 .map(|n| u32::from_le_bytes(n.try_into().unwrap()))
                 .collect();
-            told.borrow_mut().push(numbers);
+            told.borrow_mut().push((queue, numbers));
             Some(0)
         })
     });
     let mut balloon = Driver::new(machines.each_ref().map(Machine::queue), &machines[0], 0);
     balloon.inflate(PAGE as usize * 2000 + 1).unwrap();
     assert_eq!(balloon.held(), PAGE as usize * 2001);
-    {
-        let told = told.borrow();
-        assert_eq!((told[0].len(), told[1].len()), (1024, 977));
-        let all = told.concat();
-        assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1));
-    }
+    let given = told.take();
+    assert_eq!((given[0].1.len(), given[1].1.len()), (1024, 977));
+    assert!(given.iter().all(|(queue, _)| *queue == INFLATE));
+    let all: Vec<u32> = given.iter().flat_map(|(_, numbers)| numbers.clone()).collect();
+    assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1));
     assert_eq!(balloon.deflate(), Ok(PAGE as usize * 2001));
+    let taken: Vec<_> = given.into_iter().map(|(_, numbers)| (DEFLATE, numbers)).collect();
+    assert_eq!(told.take(), taken, "the device hears of the same pages");
     assert_eq!((balloon.deflate(), balloon.held()), (Ok(0), 0));
     balloon.report(&mut [0; 64]).unwrap();
     assert_eq!(machines[3].waits(), 1);
