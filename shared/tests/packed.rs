@@ -277,13 +277,13 @@ fn room(buffers: &[Buffer]) -> u32 {
 
 fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: if cfg!(miri) { 3 } else { 256 },
+        cases: if cfg!(miri) { 2 } else { 256 },
         failure_persistence: None,
         ..ProptestConfig::default()
     }
 }
 
-const STEPS: usize = if cfg!(miri) { 80 } else { 500 };
+const STEPS: usize = if cfg!(miri) { 40 } else { 500 };
 
 fn features() -> impl Strategy<Value = u64> {
     let ring = prop::sample::select(vec![0, EVENT_IDX, INDIRECT_DESC, EVENT_IDX | INDIRECT_DESC]);
