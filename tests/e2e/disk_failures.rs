@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use chiton_tests::{BadDisk, Chiton, Folder, LoopDevice, finish, is_root, kvm_works};
+use chiton_tests::{BadDisk, Chiton, Folder, LoopDevice, finish, is_root, kvm_works, skip};
 
 #[test]
 fn a_disk_that_shrinks_fails_what_is_beyond_its_end() {
@@ -137,9 +137,12 @@ fn a_file_system_that_is_full_fails_writes_and_the_disk_goes_on() {
 /// there is none that fails.
 fn short_disk(folder: &Folder) -> Option<LoopDevice> {
     let backing = folder.file("backing", vec![1; 1 << 20]);
-    let Ok(device) = LoopDevice::new(&backing) else {
-        println!("skipped: there is no loop device here");
-        return None;
+    let device = match LoopDevice::new(&backing) {
+        Ok(device) => device,
+        Err(error) => {
+            skip("loop device", error);
+            return None;
+        }
     };
     std::fs::File::options()
         .write(true)
@@ -148,7 +151,7 @@ fn short_disk(folder: &Folder) -> Option<LoopDevice> {
         .expect("own file");
     let behind = std::fs::File::open(device.path()).and_then(|file| file.read_exact_at(&mut [0; 512], 768 << 10));
     if behind.is_ok() {
-        println!("skipped: a loop device of this kernel has zeros where its file has ended");
+        skip("failing loop device", "it has zeros where its file has ended");
         return None;
     }
     Some(device)

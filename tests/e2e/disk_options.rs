@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 
-use chiton_tests::{Chiton, Folder, Run, finish, kvm_works};
+use chiton_tests::{Chiton, Folder, Run, finish, kvm_works, skip};
 
 fn disk(option: &str, args: &[&str]) -> Run {
     Chiton::new()
@@ -80,7 +80,7 @@ fn direct_or_not_a_guest_reads_what_it_wrote() {
         .run();
     if run.status.code() == Some(125) {
         run.assert_refused("on a file system without direct I/O");
-        println!("SKIPPED: {run}");
+        skip("direct I/O", run);
         return;
     }
     run.assert_status(0);
@@ -104,7 +104,7 @@ fn memory_comes_in_huge_pages_for_a_direct_disk_and_no_balloon() {
     let folder = Folder::new();
     let image = folder.file("disk", vec![0; 1 << 20]);
     if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
-        println!("SKIPPED: this kernel has no huge pages");
+        skip("huge pages", "this kernel was built without them");
         return;
     }
     for (option, balloon, huge) in [
@@ -123,7 +123,7 @@ fn memory_comes_in_huge_pages_for_a_direct_disk_and_no_balloon() {
         output.read_line(&mut line).expect("text");
         if line != "ready\n" {
             finish(child).assert_refused("on a file system without direct I/O");
-            println!("SKIPPED: no direct I/O here");
+            skip("direct I/O", "the file system has none");
             return;
         }
         assert_eq!(wants_huge_pages(child.id()), huge, "{option} {balloon:?}");

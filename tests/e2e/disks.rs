@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use chiton_tests::{Chiton, Folder, Running, disk_is_free, few, guest_path, kvm_works};
+use chiton_tests::{Chiton, Folder, Running, disk_is_free, few, guest_path, kvm_works, skip};
 use sha2::{Digest, Sha256};
 
 fn pattern(len: usize) -> Vec<u8> {
@@ -88,7 +88,7 @@ fn a_flush_reaches_the_medium() {
         .args(["-f", "-o", "/dev/null", "true"])
         .output();
     if !trace.is_ok_and(|trace| trace.status.success()) {
-        println!("SKIPPED: strace is not installed, or may not trace");
+        skip("strace", "it is not installed, or may not trace");
         return;
     }
     let folder = Folder::new();

@@ -69,11 +69,11 @@ impl BadDisk {
     ///
     /// # Panics
     ///
-    /// If there is one and the disk cannot be made.
+    /// If there is one and the disk cannot be made; as [`skip`](crate::skip) if there is none.
     #[must_use]
     pub fn new(folder: &Folder, good: u64, bad: u64) -> Option<Self> {
         if !Path::new(CONTROL).exists() {
-            println!("skipped: this kernel has no device mapper ({CONTROL})");
+            crate::skip("device mapper", format_args!("{CONTROL} is missing"));
             return None;
         }
         let sectors = 2 * good + bad;

@@ -6,6 +6,7 @@
 //! | `CHITON_BIN` | the `chiton` program | where `cargo xtask` builds it |
 //! | `CHITON_GUESTS` | the folder of guest programs | where `cargo xtask guests` puts them |
 //! | `CHITON_STRICT` | a missing facility fails the test | it skips, and says why |
+//! | `CHITON_WITHOUT` | facilities, with commas between, that the machine is known not to have: their tests skip themselves all the same | none |
 //! | `CHITON_SLOW` | the machine is emulated: fewer seeds, rounds and sizes | all of them |
 //! | `CHITON_TESTS_JAILED` | a folder: every guest runs in a jail, and the record of instances is there | those of tests that ask for one |
 //!
@@ -43,7 +44,7 @@ pub use bad_disk::BadDisk;
 pub use datagram::ask_by_datagram;
 pub use folder::Folder;
 pub use loop_device::LoopDevice;
-pub use needs::{busybox, free_port, is_installed};
+pub use needs::{busybox, free_port, is_installed, skip};
 pub use nft::tables;
 pub use record::{Record, ok};
 pub use tap::Tap;

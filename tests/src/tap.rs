@@ -54,7 +54,7 @@ impl Tap {
     ///
     /// # Panics
     ///
-    /// If it can be made and not be set up.
+    /// If it can be made and not be set up; as [`skip`](crate::skip) if there can be none.
     #[must_use]
     pub fn new() -> Option<Self> {
         Self::with_flags(0)
@@ -78,7 +78,7 @@ impl Tap {
         let tun = match Self::make(&name, more) {
             Ok(tun) => tun,
             Err(error) => {
-                println!("SKIPPED: a TAP device cannot be made: {error}");
+                crate::skip("TAP device", error);
                 return None;
             }
         };

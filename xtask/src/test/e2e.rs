@@ -27,6 +27,12 @@ const ONLY_HERE: [&str; 1] = ["image-"];
 /// Modules of tests of which the same holds: words of the command line, images, and tools that measure.
 const SAME_THERE: &str = "--skip command_line:: --skip images:: --skip lab:: --skip bench::";
 
+/// What each of the two machines is known not to have, and the other has: the tests of it skip themselves.
+const NOT_HERE: &str = "device mapper";
+const NOT_THERE: &str = "curl,wrk,strace";
+/// What only root has.
+const ROOTS: &str = "device mapper,TAP device,loop device";
+
 /// What ordinary users have of a jail takes these: ids besides their own, and a network.
 const USERS_PROGRAMS: [&str; 3] = ["newuidmap", "newgidmap", "pasta"];
 /// What a machine with users has, and a way into the world, which leads nowhere.
@@ -98,7 +104,8 @@ pub(super) fn host() -> Result<String> {
         let mut run = Command::new(test);
         run.arg(THREADS).current_dir(paths::root().join("tests"));
         run.env("CHITON_BIN", &built.chiton)
-            .env("CHITON_GUESTS", paths::guests());
+            .env("CHITON_GUESTS", paths::guests())
+            .env("CHITON_WITHOUT", if command::is_root() { NOT_HERE } else { ROOTS });
         // Much of a jail is for root only.
         if command::is_root() || !built.jails.contains(test) {
             run.env("CHITON_STRICT", "1");
@@ -163,6 +170,7 @@ pub(super) fn qemu() -> Result<String> {
         ("CHITON_BIN", "/bin/chiton"),
         ("CHITON_GUESTS", "/guests"),
         ("CHITON_STRICT", "1"),
+        ("CHITON_WITHOUT", NOT_THERE),
         ("CHITON_SLOW", if qemu::emulates() { "1" } else { "0" }),
     ];
     let job = Job {
