@@ -189,6 +189,60 @@ fn a_flood_arrives_whole() {
     assert!(run.exits("MMIO write") >= count, "one for each frame: {run}");
 }
 
+/// Exits of every kind, also those that the kernel handles by itself.
+fn all_exits(run: &Run) -> u64 {
+    run.assert_status(0);
+    run.exits("all ") + run.exits("ioeventfd ")
+}
+
+#[test]
+fn a_lone_frame_there_and_back_takes_two_exits_at_most() {
+    let Some((tap, mut frames)) = tap() else { return };
+    let mut exits = |rounds: u64| {
+        let running = start("--net", &tap, &["virtio", "echo", &rounds.to_string()]);
+        for _ in 0..rounds {
+            frames.write_all(&frame(60)).expect("the interface is up");
+            assert_eq!(frames.read(&mut [0; 2048]).expect("an answer"), 60);
+        }
+        all_exits(&finish(running))
+    };
+    let (some, more) = (exits(10), exits(60));
+    assert!(more <= some + 2 * 50, "{some} exits for 10 frames, {more} for 60");
+}
+
+#[test]
+fn a_frame_of_a_flood_takes_a_twentieth_of_an_exit_at_most() {
+    let Some((tap, mut frames)) = tap() else { return };
+    let mut exits = |what: &str, count: u64| {
+        let running = start("--net", &tap, &["virtio", what, &count.to_string()]);
+        if what == "take" {
+            // All frames are there when the guest goes on, however quick either side is.
+            signal(&running, libc::SIGSTOP);
+            for _ in 0..count {
+                frames.write_all(&frame(60)).expect("the interface is up");
+            }
+            signal(&running, libc::SIGCONT);
+            assert_eq!(frames.read(&mut [0; 2048]).expect("an answer"), 60);
+        } else {
+            frames.write_all(&frame(60)).expect("the interface is up");
+            for _ in 0..count {
+                assert_eq!(frames.read(&mut [0; 2048]).expect("a frame"), 60);
+            }
+        }
+        all_exits(&finish(running))
+    };
+    // As many as wait in a TAP device.
+    let count = 400;
+    for what in ["take", "send"] {
+        let one = exits(what, 1);
+        // Who is told how often depends on who runs when, and the machine has others to run.
+        let flood = (0..5)
+            .map(|_| exits(what, 1 + count))
+            .find(|all| *all <= one + count / 20);
+        assert!(flood.is_some(), "{what}: more than {} exits", one + count / 20);
+    }
+}
+
 #[test]
 fn a_tap_that_is_taken_away_leaves_the_guest_of_an_emulated_interface_running() {
     let Some((tap, mut frames)) = tap() else { return };

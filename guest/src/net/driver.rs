@@ -32,8 +32,12 @@ const MTU: u16 = 1500;
 /// How many frames can be on their way out.
 const SENDING: usize = 64;
 
-/// After so many frames the host is told, so that it works while the guest makes more.
-const KICK_AFTER: usize = 8;
+/// After so many frames the host is told, so that it works while the guest makes more: less than a twentieth of
+/// an exit a frame.
+const KICK_AFTER: usize = 24;
+
+/// The same after so many bytes, of long frames.
+const KICK_AFTER_BYTES: usize = 512 << 10;
 
 /// Memory for so many receive buffers, for ever.
 pub(super) fn leak_blocks(count: usize) -> Window<'static> {
@@ -292,8 +296,8 @@ pub struct Transmit<'m, H> {
     sending: Vec<Option<Vec<u8>>>,
     count: usize,
     free: Vec<Vec<u8>>,
-    /// How many frames were sent since the device was last told, or the driver slept.
-    not_told: usize,
+    /// How many frames, and bytes of them, were sent since the device was last told, or the driver slept.
+    not_told: (usize, usize),
     failed: Option<QueueError>,
 }
 
@@ -306,7 +310,7 @@ impl<'m, H: Host> Transmit<'m, H> {
             features,
             count: 0,
             free: Vec::new(),
-            not_told: 0,
+            not_told: (0, 0),
             failed: None,
         }
     }
@@ -350,11 +354,12 @@ impl<'m, H: Host> Transmit<'m, H> {
             Ok(head) => {
                 self.sending[usize::from(head)] = Some(bytes);
                 self.count += 1;
-                self.not_told += 1;
+                self.not_told.0 += 1;
+                self.not_told.1 += whole;
             }
             Err(error) => self.failed = Some(error),
         }
-        if self.not_told >= KICK_AFTER {
+        if self.not_told.0 >= KICK_AFTER || self.not_told.1 >= KICK_AFTER_BYTES {
             self.kick();
         }
     }
@@ -385,7 +390,7 @@ impl<'m, H: Host> Transmit<'m, H> {
 
     /// Tells the device of frames, if it wants to hear.
     pub fn kick(&mut self) {
-        self.not_told = 0;
+        self.not_told = (0, 0);
         self.queue.kick();
     }
 
@@ -410,7 +415,7 @@ impl<'m, H: Host> Transmit<'m, H> {
 
     /// The driver is about to sleep, which tells the device of all frames.
     pub const fn about_to_sleep(&mut self) {
-        self.not_told = 0;
+        self.not_told = (0, 0);
     }
 
     /// Has the device report the next frame that is out to whoever waits, and tells whether there is
@@ -688,7 +693,7 @@ mod tests {
     /// Lone frames, after each of which the driver sleeps, cost no kick, however many they are.
     #[test]
     fn who_sleeps_after_each_frame_never_kicks() {
-        let machine = Machine::new(8, |_, _| Some(0));
+        let machine = Machine::new(64, |_, _| Some(0));
         let mut transmit = Transmit::new(Box::new(machine.queue()), 0);
         for _ in 0..4 * KICK_AFTER {
             assert!(transmit.has_room());
@@ -703,6 +708,11 @@ mod tests {
             transmit.send(60, None, |frame| frame.fill(0));
         }
         assert_eq!(machine.kicks(), 1);
+        for _ in 0..KICK_AFTER_BYTES / 60_000 + 1 {
+            assert!(transmit.has_room());
+            transmit.send(60_000, None, |frame| frame[0] = 0);
+        }
+        assert_eq!(machine.kicks(), 2, "long frames count by their bytes");
     }
 
     /// The device hears of room that was given back when the driver sleeps, or of all of it at once.
