@@ -192,7 +192,11 @@ impl<'m> Rig<'m> {
     }
 }
 
-fn attach<'m>(memory: &'m Memory, config: &QueueConfig, features: u64) -> DriverQueue<'m, { MAX_SIZE as usize }> {
+pub(crate) fn attach<'m>(
+    memory: &'m Memory,
+    config: &QueueConfig,
+    features: u64,
+) -> DriverQueue<'m, { MAX_SIZE as usize }> {
     let areas = Areas::find(memory, config).expect("queues in memory");
     DriverQueue::new(areas, config.size, features).expect("a valid queue")
 }

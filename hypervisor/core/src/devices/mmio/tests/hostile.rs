@@ -6,12 +6,13 @@
 use std::vec::Vec;
 
 use chiton_shared::map::QUEUES;
+use chiton_shared::virtio::ring::Format;
 use proptest::prelude::*;
 
 use super::super::super::testing::{BUFFERS, END, Memory, WORLD, config};
-use super::super::{Transport, preset_all};
+use super::super::{Transport, preset_all_in};
 use super::driver::*;
-use super::registers::{block, console, entropy};
+use super::kinds::{KINDS, Kind, device};
 
 /// How many things a guest does at most; each takes Miri a good part of a second.
 const ACTS: usize = if cfg!(miri) { 8 } else { 60 };
@@ -22,11 +23,32 @@ const PROCESSORS: u32 = 5;
 /// What a guest can do to a device.
 #[derive(Clone, Debug)]
 enum Act {
-    Read { offset: u64, width: usize },
-    Write { offset: u64, data: Vec<u8> },
-    Scribble { address: u64, data: Vec<u8> },
-    Describe { index: u16, descriptor: Descriptor },
-    Offer { ring: Vec<u16>, ahead: u16 },
+    Read {
+        offset: u64,
+        width: usize,
+    },
+    Write {
+        offset: u64,
+        data: Vec<u8>,
+    },
+    Scribble {
+        address: u64,
+        data: Vec<u8>,
+    },
+    Describe {
+        index: u16,
+        descriptor: Descriptor,
+    },
+    Offer {
+        ring: Vec<u16>,
+        ahead: u16,
+    },
+    /// A descriptor of a packed ring, made available in this round or the next.
+    Pack {
+        slot: u16,
+        descriptor: Descriptor,
+        round: bool,
+    },
     Process,
 }
 
@@ -69,24 +91,20 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(address, data)| Act::Scribble { address, data }),
         4 => (0_u16..8, descriptor()).prop_map(|(index, descriptor)| Act::Describe { index, descriptor }),
         3 => (prop::collection::vec(0_u16..9, 8), 0_u16..10).prop_map(|(ring, ahead)| Act::Offer { ring, ahead }),
+        3 => (0_u16..8, descriptor(), any::<bool>())
+            .prop_map(|(slot, descriptor, round)| Act::Pack { slot, descriptor, round }),
         3 => Just(Act::Process),
     ]
 }
 
-/// A device of each kind, with something to read and room to write.
-fn device(kind: usize) -> Transport {
-    let mut transport = match kind {
-        0 => {
-            let (transport, port) = console();
-            port.state().input.extend((0..200).map(|i| i as u8));
-            port.state().takes.extend([100, 1, 7, 1000]);
-            transport
-        }
-        1 => block(16).0,
-        _ => entropy(),
-    };
+fn transport(kind: Kind) -> Transport {
+    let mut transport = device(kind);
     transport.interrupts(PROCESSORS);
     transport
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop::sample::select(&KINDS[..])
 }
 
 const STATUS_BITS: u32 = 1 | 2 | 4 | 8 | 64 | 128;
@@ -110,6 +128,15 @@ fn run(transport: &mut Transport, memory: &Memory, acts: &[Act]) {
                 for head in heads.iter().take(usize::from(*ahead)) {
                     ring.offer(*head);
                 }
+            }
+            Act::Pack {
+                slot,
+                descriptor: (address, len, flags, id),
+                round,
+            } => {
+                // Sections 2.8.1 and 2.8.13: the buffer ID stands before the flags, of which bit 7 or 15 counts.
+                let mark = if *round { 1 << 7 } else { 1 << 15 };
+                ring.describe(ring.table, *slot, &[(*address, *len, *id, flags & 0x7f7f | mark)]);
             }
             Act::Process => {
                 // A guest whose buffers lie on its own rings may have more for ever; each call
@@ -136,26 +163,26 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn from_reset_on(kind in 0_usize..3, acts in prop::collection::vec(act(), 0..ACTS)) {
-        run(&mut device(kind), &Memory::new(), &acts);
+    fn from_reset_on(kind in kind(), acts in prop::collection::vec(act(), 0..ACTS)) {
+        run(&mut transport(kind), &Memory::new(), &acts);
     }
 
     #[test]
-    fn from_features_ok_on(kind in 0_usize..3, wanted in any::<u64>(), acts in prop::collection::vec(act(), 0..ACTS)) {
-        let mut transport = device(kind);
+    fn from_features_ok_on(kind in kind(), wanted in any::<u64>(), acts in prop::collection::vec(act(), 0..ACTS)) {
+        let mut transport = transport(kind);
         prop_assert!(negotiate(&mut transport, wanted | VERSION_1).is_some());
         run(&mut transport, &Memory::new(), &acts);
     }
 
     #[test]
     fn from_a_driver_that_began_well(
-        kind in 0_usize..3,
+        kind in kind(),
         wanted in any::<u64>(),
         acts in prop::collection::vec(act(), 0..ACTS),
     ) {
-        let (mut transport, memory) = (device(kind), Memory::new());
+        let (mut transport, memory) = (transport(kind), Memory::new());
         let features = negotiate(&mut transport, wanted | VERSION_1).expect("features are accepted");
-        for queue in 0..if kind == 0 { 2 } else { 1 } {
+        for queue in 0..transport.queue_sizes().len() as u32 {
             set_up_queue(&mut transport, queue, 8, Ring::new(&memory, QUEUES, 8, features).parts());
         }
         driver_ok(&mut transport);
@@ -163,9 +190,10 @@ proptest! {
     }
 
     #[test]
-    fn from_the_boot_page_on(kind in 0_usize..3, acts in prop::collection::vec(act(), 0..ACTS)) {
-        let mut transports = [device(kind)];
-        prop_assert!(preset_all(&mut transports).is_ok());
+    fn from_the_boot_page_on(kind in kind(), packed in any::<bool>(), acts in prop::collection::vec(act(), 0..ACTS)) {
+        let mut transports = [transport(kind)];
+        let format = if packed { Format::Packed } else { Format::Split };
+        prop_assert!(preset_all_in(format, &mut transports).is_ok());
         run(&mut transports[0], &Memory::new(), &acts);
     }
 }

@@ -2,6 +2,8 @@
 
 mod driver;
 mod hostile;
+mod kinds;
+mod overlap;
 mod packed;
 mod preset;
 mod processors;
