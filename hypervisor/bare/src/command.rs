@@ -135,6 +135,8 @@ pub struct Show {
     pub misconfigure: bool,
     /// Interrupts of the guest's APIC by exits alone, though the processor could deliver them.
     pub without_virtual_apic: bool,
+    /// What is broken of the VMCS or VMCB before the guest is entered: a case of the checker, by its name.
+    pub broken: Option<String>,
     /// What a file knows that this crate does not: keys that begin with `x-`, for examples.
     pub extra: Vec<(String, String)>,
 }
@@ -235,7 +237,7 @@ pub enum CommandError {
 
 /// The keys, for people.
 const KEYS: &str = "guest, arg, env, memory, ring, disk, folder, balloon, input, line, timeout, on, cpus, log, exits, trace, vmcs, controls, check, \
-                    walk, pages, ept-ad, misconfigure, virtual-apic";
+                    walk, pages, ept-ad, misconfigure, virtual-apic, break";
 
 /// Reads a command file.
 ///
@@ -378,6 +380,10 @@ fn set(command: &mut Command, line: usize, key: &str, value: &str) -> Result<(),
             "1" => return store(&mut show.without_virtual_apic, false),
             _ => "0 or 1",
         },
+        "break" => match value {
+            "" => "the name of a case of the checker",
+            name => return store(&mut show.broken, Some(name.to_string())),
+        },
         "misconfigure" | "exits" | "trace" | "vmcs" | "controls" | "check" => {
             let flag = match key {
                 "misconfigure" => &mut show.misconfigure,
@@ -498,7 +504,7 @@ mod tests {
         let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\nfolder=f/src\n\
                     balloon=8M\ninput=serial\nline=com4\ntimeout=200ms\non=1\ncpus=2\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
                     walk=0x200000\nwalk=4096\npages=4k\nept-ad=0\n\
-                    misconfigure=1\nvirtual-apic=0\nx-pml=1\n";
+                    misconfigure=1\nvirtual-apic=0\nbreak=VPID 0\nx-pml=1\n";
         let [command] = &parse(text.as_bytes()).unwrap()[..] else {
             panic!("one guest")
         };
@@ -533,6 +539,7 @@ mod tests {
                 without_accessed_dirty: true,
                 misconfigure: true,
                 without_virtual_apic: true,
+                broken: Some("VPID 0".into()),
                 extra: vec![("x-pml".into(), "1".into())],
             },
         };
@@ -596,6 +603,7 @@ mod tests {
             "walk=0xg",
             "pages=2k",
             "exits=yes",
+            "break=",
         ] {
             let error = words(&format!("guest=a\n{line}\n"));
             assert!(error.contains(line) && error.contains("is expected"), "{error}");

@@ -104,10 +104,10 @@ pub enum End {
     Stopped,
     /// It has not ended: somebody asks for the state of the processor, which can be run again after that.
     Asked,
-    /// The processor refused to enter it.
+    /// The processor refused to enter it, or would have.
     EntryFailed {
-        /// The reason as the hardware names it.
-        reason: u64,
+        /// The reason as the hardware names it; none where a check has foreseen it.
+        reason: Option<u64>,
     },
     /// The backend could not go on.
     Broken(Broken),

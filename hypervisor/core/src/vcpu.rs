@@ -156,10 +156,10 @@ pub enum Exit<'a> {
     Shutdown,
     /// Somebody asked the vCPU to stop (a signal, a time slice).
     Interrupted,
-    /// The processor refused to enter the guest.
+    /// The processor refused to enter the guest, or would have: then it was not tried.
     EntryFailed {
-        /// The reason as the backend's hardware names it.
-        reason: u64,
+        /// The reason as the backend's hardware names it; none where a check before the entry has foreseen it.
+        reason: Option<u64>,
     },
     /// The backend cannot go on; the words say why.
     Broken(Broken),

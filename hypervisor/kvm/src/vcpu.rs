@@ -118,7 +118,7 @@ impl Vcpu for KvmVcpu {
             VcpuExit::Hlt => Exit::Halt,
             VcpuExit::Shutdown => Exit::Shutdown,
             VcpuExit::Intr => Exit::Interrupted,
-            VcpuExit::FailEntry(reason, _) => Exit::EntryFailed { reason },
+            VcpuExit::FailEntry(reason, _) => Exit::EntryFailed { reason: Some(reason) },
             // `why_broken` tells more, once nothing of the exit is borrowed any longer.
             _ => Exit::Broken(Broken::Unknown(0)),
         })

@@ -1,5 +1,7 @@
 //! Why SVM cannot be used, or a guest cannot be run on it.
 
+use alloc::string::String;
+
 use chiton_core::paging;
 use chiton_core::physical::NoPage;
 use thiserror::Error;
@@ -42,4 +44,7 @@ pub enum Error {
         "the timer of the local APIC does not count, by which a guest is interrupted: the firmware has switched the APIC off"
     )]
     NoTimer,
+    /// What is to be broken is no case of the checker's.
+    #[error("the checker has no case {0:?} by which a VMCB could be broken: they are such as \"CR0: bit 32 set\"")]
+    NoCase(String),
 }

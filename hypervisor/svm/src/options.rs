@@ -1,6 +1,7 @@
 //! What whoever runs a guest decides.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 
 use chiton_core::apic::GuestApic;
@@ -21,6 +22,9 @@ pub struct Options {
     pub largest_page: Size,
     /// Whether the rules of VMRUN are checked before each, and not only when one fails.
     pub check: bool,
+    /// What is broken of the VMCB before each entry: a case of the checker, by its name. To see what a broken rule
+    /// looks like.
+    pub broken: Option<String>,
     /// The local APIC of the guest's processor; `None` for a guest without interrupts.
     pub apic: Option<GuestApic>,
     /// Memory that the guest gives back, and which of its processors this is; `None` for a guest without a balloon.
@@ -35,6 +39,7 @@ impl Default for Options {
             slice: 10_000_000,
             largest_page: Size::Huge,
             check: false,
+            broken: None,
             apic: None,
             given_back: None,
             trace: None,

@@ -12,6 +12,7 @@ use chiton_core::fpu::Fpu;
 use chiton_core::paging::{self, Access, Nested, Npt, Rights};
 use chiton_core::physical::GuestRam;
 use chiton_core::space::{Accessor, Space};
+use chiton_core::svm::cases::{Case, cases};
 use chiton_core::svm::controls::Controls;
 use chiton_core::svm::event::Event;
 use chiton_core::svm::exit::Code;
@@ -61,7 +62,11 @@ pub struct SvmVcpu {
     /// What the run loop has been asked to do.
     pub(crate) pending: Pending,
     options: Options,
+    /// What is broken of the VMCB before each entry.
+    broken: Option<Case>,
     counts: Counts,
+    /// Before how many entries the rules were checked, and held.
+    checked: u64,
     report: Option<Report>,
     pub(crate) processor: Rc<Processor>,
 }
@@ -109,7 +114,9 @@ impl SvmVcpu {
             event: Event::default(),
             pending: Pending::Nothing,
             options,
+            broken: None,
             counts: Counts::default(),
+            checked: 0,
             report: None,
             processor,
         })
@@ -125,6 +132,12 @@ impl SvmVcpu {
     #[must_use]
     pub const fn report(&self) -> Option<&Report> {
         self.report.as_ref()
+    }
+
+    /// Before how many entries the rules were checked, and held.
+    #[must_use]
+    pub const fn checked(&self) -> u64 {
+        self.checked
     }
 
     /// The VMCB, for a dump.
@@ -191,6 +204,12 @@ impl SvmVcpu {
             tlb::NOTHING
         };
         vmcb.set(fields::TLB_CONTROL, control);
+        if let Some(case) = &self.broken {
+            for (field, value) in &case.changes {
+                vmcb.write(field.offset, field.bytes, *value);
+            }
+            vmcb.set(fields::VMCB_CLEAN, 0);
+        }
         if !self.processor.features.has(Features::CLEAN_BITS) {
             vmcb.set(fields::VMCB_CLEAN, 0);
         }
@@ -207,14 +226,14 @@ impl SvmVcpu {
         // SAFETY: as for `load`, which came before.
         unsafe { self.fpu.save() };
         let vmcb = &mut self.vmcb;
-        self.registers.rax = vmcb.get(fields::RAX);
-        self.registers.rsp = vmcb.get(fields::RSP);
-        self.registers.rip = vmcb.get(fields::RIP);
-        self.registers.rflags = vmcb.get(fields::RFLAGS);
         let code = Code::of(vmcb.get(fields::EXITCODE));
         if code.is_refusal() {
             return code;
         }
+        self.registers.rax = vmcb.get(fields::RAX);
+        self.registers.rsp = vmcb.get(fields::RSP);
+        self.registers.rip = vmcb.get(fields::RIP);
+        self.registers.rflags = vmcb.get(fields::RFLAGS);
         vmcb.set(fields::VMCB_CLEAN, KEPT);
         self.forget = false;
         // What was being delivered is delivered again, but for what its instruction repeats.
@@ -239,15 +258,18 @@ impl SvmVcpu {
             if self.options.check {
                 let broken = self.check();
                 if !broken.is_empty() {
-                    self.note(format_args!("VMRUN would refuse this guest:{}", Lines(&broken)));
-                    return Ok(Next::EntryFailed(Code::INVALID.0));
+                    self.report = Some(Report(format!("VMRUN would refuse this guest:{}", Lines(&broken))));
+                    return Ok(Next::EntryFailed(None));
                 }
+                self.checked += 1;
             }
+            let kept = check::Kept::of(&self.vmcb);
             let code = self.enter();
             if code.is_refusal() {
-                let broken = self.check();
-                self.note(format_args!("VMRUN refuses this guest: {code}{}", Lines(&broken)));
-                return Ok(Next::EntryFailed(code.0));
+                let broken = check::check(&kept, &self.processor.rules);
+                // There was no exit that could be told of.
+                self.report = Some(Report(format!("VMRUN refuses this guest: {code}{}", Lines(&broken))));
+                return Ok(Next::EntryFailed(Some(code.0)));
             }
             if let Some(trace) = &mut self.options.trace {
                 trace(&trace::Trace {
@@ -338,9 +360,19 @@ impl Vcpu for SvmVcpu {
         self.pending = Pending::Nothing;
         self.cr4 = system.cr4;
         setup::write(&mut self.vmcb, system);
+        // Bits are flipped of what the registers are.
+        self.broken = case(&self.options, &self.vmcb, &self.processor)?;
         self.forget();
         Ok(())
     }
+}
+
+/// The case by which the VMCB is to be broken, if there is to be one.
+fn case(options: &Options, vmcb: &Vmcb, processor: &Processor) -> Result<Option<Case>, Error> {
+    let Some(name) = &options.broken else { return Ok(None) };
+    let mut all = cases(vmcb, processor.rules.physical_bits).into_iter();
+    let case = all.find(|case| case.name == *name);
+    case.map(Some).ok_or_else(|| Error::NoCase(name.clone()))
 }
 
 /// Broken rules, one a line.

@@ -1,5 +1,7 @@
 //! Why VMX cannot be used, or a guest cannot be run on it.
 
+use alloc::string::String;
+
 use chiton_core::paging::{self, EptError};
 use chiton_core::physical::NoPage;
 use chiton_core::vmx::NoSuchField;
@@ -62,6 +64,11 @@ pub enum Error {
     /// A field that was believed to be there.
     #[error("{0}: this is an error of the hypervisor, which has to ask the capability MSRs first")]
     Field(#[from] NoSuchField),
+    /// What is to be broken is no case of the checker's.
+    #[error(
+        "the checker has no case {0:?} by which a VMCS could be broken: the last column of the table in docs/src/entry-checker.md has them"
+    )]
+    NoCase(String),
 }
 
 /// A VM-instruction error by its number.

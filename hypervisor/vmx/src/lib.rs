@@ -24,6 +24,7 @@
 //! | `virtual_apic` | the same where the processor has that APIC | 31 |
 //! | `timer` | time slices | 27.5.1 |
 //! | `memory` | guest memory, mapped on demand | 30.3 |
+//! | `broken` | a VMCS that is broken on purpose, for the entry checker to find | 28.2, 28.3 |
 //! | `invalidate` | INVEPT and INVVPID, where and why | 30.4 |
 //!
 //! What the numbers mean (fields, controls, exit reasons, rules of VM entries) is in
@@ -33,6 +34,7 @@
 
 extern crate alloc;
 
+mod broken;
 mod delivery;
 mod enable;
 mod entry;

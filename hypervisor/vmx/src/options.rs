@@ -1,6 +1,7 @@
 //! What whoever runs a guest decides.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 
 use chiton_core::apic::GuestApic;
@@ -27,6 +28,9 @@ pub struct Options {
     /// Whether the rules of VM entries are checked before each of them, and not only when one
     /// fails.
     pub check: bool,
+    /// What is broken of the VMCS before each entry: a case of the checker's table, by its name. To see what a broken
+    /// rule looks like.
+    pub broken: Option<String>,
     /// Whether the pages that the guest writes to are logged, where the processor can.
     pub page_log: bool,
     /// Whether the guest may change among views of its memory, where the processor can.
@@ -52,6 +56,7 @@ impl Default for Options {
             accessed_dirty: true,
             misconfigure: false,
             check: false,
+            broken: None,
             page_log: false,
             views: false,
             virtualization_exceptions: None,

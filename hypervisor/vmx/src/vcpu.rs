@@ -21,6 +21,7 @@ use chiton_core::vmx::{Capabilities, VmcsFields, VmcsRead, VmcsWrite, fields};
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
+use crate::broken::Broken;
 use crate::enable::Processor;
 use crate::handlers::{self, Next, Pending};
 use crate::hook::Hook;
@@ -67,12 +68,16 @@ pub struct VmxVcpu {
     pub(crate) page_log: Option<PageLog>,
     pub(crate) views: Option<Views>,
     pub(crate) hook: Option<Hook>,
+    /// What is broken of the VMCS before each entry.
+    broken: Option<Broken>,
     /// What the next entry delivers.
     pub(crate) event: Option<Injection>,
     /// What the run loop has been asked to do.
     pub(crate) pending: Pending,
     pub(crate) options: Options,
     counts: Counts,
+    /// Before how many entries the rules were checked, and held.
+    checked: u64,
     /// Why it cannot go on.
     report: Option<String>,
 }
@@ -102,6 +107,8 @@ impl VmxVcpu {
         let page_log = controls.secondary.has(secondary::ENABLE_PML);
         let tpr_shadow = controls.has_tpr_shadow();
         let apic = options.apic.take();
+        let broken = options.broken.take().map(|name| Broken::of(&name, physical));
+        let broken = broken.transpose()?;
         let mut vcpu = Self {
             vmcs: Vmcs::new(Rc::clone(&processor))?,
             controls,
@@ -124,10 +131,12 @@ impl VmxVcpu {
             page_log: page_log.then(|| PageLog::new(physical)).transpose()?,
             views: None,
             hook: None,
+            broken,
             event: None,
             pending: Pending::Nothing,
             options,
             counts: Counts::default(),
+            checked: 0,
             report: None,
             processor,
         };
@@ -196,6 +205,12 @@ impl VmxVcpu {
         self.report.as_deref()
     }
 
+    /// Before how many entries the rules were checked, and held.
+    #[must_use]
+    pub const fn checked(&self) -> u64 {
+        self.checked
+    }
+
     /// The VMCS, for a dump.
     ///
     /// # Errors
@@ -231,11 +246,15 @@ impl VmxVcpu {
         if let Some(event) = self.event.take() {
             event.write(vmcs)?;
         }
+        if let Some(broken) = &self.broken {
+            broken.apply(vmcs)?;
+        }
         if self.options.check {
             let broken = self.check();
             if !broken.is_empty() {
                 return Ok(Entered::Foreseen(broken));
             }
+            self.checked += 1;
         }
         let vmcs = &mut self.vmcs;
         // No interrupt of the machine may come between the guest's registers and the guest. It ends
@@ -291,12 +310,12 @@ impl VmxVcpu {
                 Entered::Exited(reason) => reason,
                 Entered::Foreseen(broken) => {
                     self.report = Some(format!("{}", Findings(&broken)));
-                    return Ok(Next::EntryFailed(0));
+                    return Ok(Next::EntryFailed(None));
                 }
                 Entered::Failed(reason) => {
                     let findings = format!("{}", Findings(&self.check()));
                     self.note(format_args!("{}", findings.trim_end()));
-                    return Ok(Next::EntryFailed(reason.0.into()));
+                    return Ok(Next::EntryFailed(Some(reason.0.into())));
                 }
                 Entered::Refused(failed) => {
                     let instruction = if self.vmcs.launched { "VMRESUME" } else { "VMLAUNCH" };
@@ -310,7 +329,7 @@ impl VmxVcpu {
                         } => {
                             // There was no exit that a report could speak of.
                             self.report = Some(format!("{}", Findings(&self.check())));
-                            return Ok(Next::EntryFailed(number.into()));
+                            return Ok(Next::EntryFailed(Some(number.into())));
                         }
                         error => return Err(error),
                     }

@@ -73,13 +73,17 @@ impl VmcsRead for Vmcs {
         // SAFETY: as for `clear`.
         unsafe { instructions::vmread(encoding.number()) }.ok()
     }
+
+    fn region(&self) -> Option<u64> {
+        Some(self.region.address())
+    }
 }
 
 impl VmcsWrite for Vmcs {
     fn write(&mut self, encoding: Encoding, value: u64) -> Result<(), NoSuchField> {
         debug_assert_eq!(self.processor.current.get(), self.region.address());
-        // SAFETY: as for `clear`. Host-state fields are written in `setup::host` alone, with what
-        // this processor has; whatever else a field holds is about the guest, or is refused by VM
+        // SAFETY: as for `clear`. Host-state fields are written in `setup::host`, with what this
+        // processor has, and by cases that break them so that no processor loads them; whatever else a field holds is about the guest, or is refused by VM
         // entry.
         unsafe { instructions::vmwrite(encoding.number(), value) }.map_err(|_| NoSuchField(encoding))
     }

@@ -216,6 +216,9 @@ fn with_memory<B: Backend>(
     for address in &command.show.walk {
         text += &format!("\n{}\n", machine.vcpu.walk(*address));
     }
+    for checked in all.iter().filter_map(|last| last.checked.as_ref()) {
+        say!("{checked}");
+    }
     if let Some(seen) = main.balloon() {
         say!("{seen}");
     }

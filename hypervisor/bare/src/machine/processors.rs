@@ -67,6 +67,8 @@ pub(super) struct Last {
     pub(super) registers: Registers,
     /// Why the backend could not go on, if so.
     pub(super) why: String,
+    /// What was checked before its entries, for people.
+    pub(super) checked: Option<String>,
     /// Its exits, for the run loop.
     pub(super) exits: ExitTable,
     /// Its exits, as the backend has counted them.
@@ -81,6 +83,7 @@ impl Last {
             end,
             registers: machine.vcpu.registers()?,
             why: machine.vcpu.why(),
+            checked: machine.vcpu.checked(),
             exits: machine.exits.table(),
             counts: machine.vcpu.counts(),
         })

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
@@ -68,10 +69,16 @@ impl View<'_> {
                 "it is a function that waits to be called, and nobody calls it: use `chiton call`\n{}",
                 place()
             ),
-            End::EntryFailed { reason } => format!(
-                "the processor refused to enter the guest (hardware reason {reason:#x})\n{}",
-                place()
-            ),
+            End::EntryFailed { reason } => {
+                let refused = match reason {
+                    Some(reason) => format!("the processor refused to enter the guest (hardware reason {reason:#x})"),
+                    None => String::from("the processor would refuse to enter the guest, so it was not tried"),
+                };
+                // What is broken is the backend's to say; KVM has nothing but the number.
+                let lines = [refused.as_str(), backend.why.trim_end()];
+                let told = lines.into_iter().filter(|line| !line.is_empty());
+                format!("{}\n{}", told.collect::<Vec<_>>().join("\n"), place())
+            }
             End::Broken(_) => format!("{} cannot go on: {}\n{}", backend.name, backend.why, place()),
         };
         Some(Ended::Fault { report })

@@ -11,6 +11,7 @@ use crate::boot::tests::memory::Memory;
 use crate::loader::Image;
 use crate::loader::tests::cases;
 use crate::loader::tests::elf::{DATA, Elf, TEXT};
+use crate::machine::End;
 use crate::vcpu::Registers;
 
 const MEMORY: u64 = 4 << 20;
@@ -444,6 +445,45 @@ fn a_guest_that_spins_is_located() {
         });
         assert!(place.to_string().starts_with("at 0x23000, trap stubs\n"), "{place}");
     });
+}
+
+/// What is said of a guest that was not entered, with the backend's words.
+fn not_entered(reason: Option<u64>, why: &str) -> String {
+    with_view(|view, _| {
+        let backend = Backend { name: "VMX", why };
+        match view.ended(&End::EntryFailed { reason }, &Registers::default(), backend) {
+            Some(Ended::Fault { report }) => report,
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
+#[test]
+fn an_entry_that_fails_is_told_with_every_rule_that_is_broken() {
+    use crate::vmx::check::{Findings, NoMemory, check, sample};
+    use crate::vmx::fields::{HOST_CS_SELECTOR, VIRTUAL_PROCESSOR_ID};
+
+    let vmcs = sample::vmcs().with(VIRTUAL_PROCESSOR_ID, 0).with(HOST_CS_SELECTOR, 0xb);
+    let broken = check(&vmcs, &sample::capabilities(), &NoMemory);
+    assert_eq!(broken.len(), 2);
+    let findings = Findings(&broken).to_string();
+    let told = not_entered(Some(7), &findings);
+    let first = "the processor refused to enter the guest (hardware reason 0x7)\nentry check: 2 fields break 2 of ";
+    assert!(told.starts_with(first), "{told}");
+    for violation in &broken {
+        // Field, value, rule and section.
+        assert!(told.contains(&format!("\n  {violation}\n")), "{violation}\n{told}");
+    }
+    let foreseen = not_entered(None, &findings);
+    let first = "the processor would refuse to enter the guest, so it was not tried\nentry check: ";
+    assert!(foreseen.starts_with(first), "{foreseen}");
+}
+
+#[test]
+fn an_entry_that_fails_without_a_word_of_the_backend_is_told_by_its_number() {
+    let told = not_entered(Some(0x8000_0021), "");
+    let first = "the processor refused to enter the guest (hardware reason 0x80000021)\nat ";
+    assert!(told.starts_with(first), "{told}");
 }
 
 #[test]

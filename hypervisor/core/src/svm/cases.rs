@@ -225,6 +225,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_of_a_vmcb_breaks_the_same_rules() {
+        use crate::svm::VmcbWrite;
+        use crate::svm::check::{Kept, Processor, check};
+
+        let processor = Processor {
+            physical_bits: BITS,
+            cr4: 0x7ff | 1 << 23,
+            efer: 0x1d01,
+            long_mode: true,
+            asids: 16,
+        };
+        let good = PlainVmcb::default()
+            .with(NESTED_CONTROL, 1)
+            .with(CR4, 1 << 23)
+            .with(EFER, 0x1d00)
+            .with(CR0, 0x8001_0031);
+        let mut broken = 0;
+        for case in cases(&good, BITS) {
+            let mut vmcb = good.clone();
+            for (field, value) in &case.changes {
+                vmcb.write(field.offset, field.bytes, *value);
+            }
+            let expected = check(&vmcb, &processor);
+            broken += expected.len();
+            assert_eq!(check(&Kept::of(&vmcb), &processor), expected, "{}", case.name);
+        }
+        assert!(broken > 1000, "{broken}");
+    }
+
+    #[test]
     fn no_case_gives_the_guest_other_tables() {
         for (field, value) in cases(&PlainVmcb::default(), BITS)
             .into_iter()

@@ -114,6 +114,47 @@ const DEFAULT: u16 = 1 << 10;
 /// S_CET: bits 0 to 5, 10, 11 and the address above have meanings (APM volume 2, section 18.11).
 const S_CET_RESERVED: u64 = 0x3c0;
 
+/// The fields that the rules ask for.
+const ASKED: [AnyField; 16] = [
+    CR0.any(),
+    CR3.any(),
+    CR4.any(),
+    CS_ATTRIBUTES.any(),
+    DR6.any(),
+    DR7.any(),
+    EFER.any(),
+    EVENTINJ.any(),
+    G_PAT.any(),
+    GUEST_ASID.any(),
+    INTERCEPT_4.any(),
+    IOPM_BASE_PA.any(),
+    MSRPM_BASE_PA.any(),
+    N_CR3.any(),
+    NESTED_CONTROL.any(),
+    S_CET.any(),
+];
+
+/// What the rules ask of a VMCB, as it was before VMRUN. A refusal may change the VMCB: the event is gone, and an
+/// emulator saves its own registers as the guest's.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept([u64; ASKED.len()]);
+
+impl Kept {
+    /// Of this VMCB.
+    #[must_use]
+    pub fn of(vmcb: &impl VmcbRead) -> Self {
+        Self(ASKED.map(|field| vmcb.read(field.offset, field.bytes)))
+    }
+}
+
+impl VmcbRead for Kept {
+    fn read(&self, offset: u16, bytes: u8) -> u64 {
+        let asked = |field: &AnyField| (field.offset, field.bytes) == (offset, bytes);
+        let at = ASKED.iter().position(asked);
+        at.and_then(|at| self.0.get(at)).copied().unwrap_or(0)
+    }
+}
+
 /// Every rule that a VMCB breaks, in the order of the manual.
 #[must_use]
 pub fn check(vmcb: &dyn VmcbRead, processor: &Processor) -> Vec<Violation> {

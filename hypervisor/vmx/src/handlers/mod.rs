@@ -34,7 +34,7 @@ pub(crate) enum Next {
     /// The time slice is over.
     Interrupted,
     /// The guest could not be entered, for this reason.
-    EntryFailed(u64),
+    EntryFailed(Option<u64>),
     /// It cannot go on.
     Broken(Broken),
 }

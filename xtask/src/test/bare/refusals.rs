@@ -15,7 +15,7 @@ const BOTH: [Emulated; 2] = [Emulated::Bochs(Model::SkylakeX), Emulated::Qemu(Pr
 const FAILED: i32 = 125;
 
 /// A guest that cannot be started: the lines of `command`, and a part of the sentence.
-const GUESTS: [(&[&str], &str); 14] = [
+const GUESTS: [(&[&str], &str); 15] = [
     (&["guest=nobody"], "the ramdisk has no guest \"nobody\"; there are "),
     (
         &["guest=hello", "memory=64G"],
@@ -49,6 +49,10 @@ const GUESTS: [(&[&str], &str); 14] = [
     (
         &["guest=hello", "balloon=32M"],
         "the balloon cannot hold 33554432 bytes: the guest has 16777216",
+    ),
+    (
+        &["guest=hello", "break=nothing"],
+        "the checker has no case \"nothing\" by which a VMC",
     ),
     (&["guest=sha256"], "the guest needs a disk: add a line disk=FILE"),
     (

@@ -1,8 +1,9 @@
-//! What can be seen of a guest: each of `--trace`, `--exits`, `--vmcs`, `--controls` and `--walk`, on either backend.
+//! What can be seen of a guest: each of `--trace`, `--exits`, `--vmcs`, `--controls`, `--check` and `--walk`, on either
+//! backend; and what is said of one that cannot be entered.
 
 use std::{fs, io};
 
-use super::LIMIT;
+use super::{End, FAULT, LIMIT};
 use crate::{
     bare::{self, Emulated, Input, Model, Processor},
     error::{Error, Result},
@@ -20,15 +21,103 @@ const LINES: [&str; 7] = [
     "walk=0x40000000",
 ];
 /// What has to be in some line, whatever the backend.
-const EVERYWHERE: [&str; 5] = [
+const EVERYWHERE: [&str; 6] = [
     "exit 0 at 0x",
     "chiton_guest::entry::exit+0x",
     "exit to host  ",
     "doorbell exit  ",
     "read of 0x40000000 in ring 3",
+    // The guest is entered that often at least, or the check was none.
+    "held before each of ",
 ];
-/// The machines, and what has to be in some line of each besides.
-const MACHINES: [(Emulated, &[&str]); 2] = [
+/// A case by which the VMCS or VMCB is broken, what the hardware calls that, and the sentence in parts: what the field
+/// is, the rule with its section.
+struct Broken {
+    case: &'static str,
+    reason: &'static str,
+    field: &'static str,
+    rule: &'static str,
+}
+
+/// Controls, host state and guest state.
+const OF_VMX: [Broken; 3] = [
+    Broken {
+        case: "VPID 0",
+        reason: "0x7",
+        field: "  virtual-processor identifier is 0x0: ",
+        rule: "with \"enable VPID\", it is not 0, which is the hypervisor's own (SDM volume 3C, section 28.2.1.1)",
+    },
+    Broken {
+        case: "host TR level 2",
+        reason: "0x8",
+        field: "  host TR selector is 0x",
+        rule: ": the requested privilege level (bits 1:0) and the table indicator (bit 2) are 0 (SDM volume 3C, section 28.2.3)",
+    },
+    Broken {
+        case: "CS not accessed",
+        reason: "0x80000021",
+        field: "  guest CS access rights is 0x",
+        rule: "the type (bits 3:0) is that of accessed code: ",
+    },
+];
+/// A VMCB has controls, an event, and the guest's state; that of the host is elsewhere.
+const OF_SVM: [Broken; 3] = [
+    Broken {
+        case: "guest ASID: 0x0",
+        reason: "0xffffffffffffffff",
+        field: "  guest ASID is 0x0: ",
+        rule: "0 is the host's (APM volume 2, section 15.5.1)",
+    },
+    Broken {
+        case: "EVENTINJ: exception 2",
+        reason: "0xffffffffffffffff",
+        field: "  EVENTINJ is 0x80000302: ",
+        rule: "an exception has a vector below 32 that is not the NMI's (APM volume 2, section 15.20)",
+    },
+    Broken {
+        case: "EFER: bit 12 cleared",
+        reason: "0xffffffffffffffff",
+        field: "  EFER is 0x",
+        rule: ": SVME must be set (APM volume 2, section 15.5.1)",
+    },
+];
+
+impl Broken {
+    /// The lines of `command` for a guest that is broken so.
+    fn lines(&self, check: bool) -> [String; 4] {
+        [
+            String::new(),
+            "guest=hello".into(),
+            format!("break={}", self.case),
+            format!("check={}", u8::from(check)),
+        ]
+    }
+
+    /// What of it is not in what was said, of a guest with `check=1` or without.
+    fn missing(&self, check: bool, said: &[String]) -> Option<String> {
+        let refused = if check {
+            "the processor would refuse to enter the guest, so it was not tried".into()
+        } else {
+            format!(
+                "the processor refused to enter the guest (hardware reason {})",
+                self.reason
+            )
+        };
+        let told = said.iter().any(|line| line.ends_with(&refused));
+        let named = said
+            .iter()
+            .any(|line| line.starts_with(self.field) && line.contains(self.rule));
+        (!told || !named).then(|| {
+            format!(
+                "{:?} with check={check}: {refused:?} and {}{} are not both in {said:#?}",
+                self.case, self.field, self.rule
+            )
+        })
+    }
+}
+
+/// The machines, what has to be in some line of each besides, and how guests are broken there.
+const MACHINES: [(Emulated, &[&str], [Broken; 3]); 2] = [
     (
         Emulated::Bochs(Model::SkylakeX),
         &[
@@ -38,7 +127,9 @@ const MACHINES: [(Emulated, &[&str]); 2] = [
             "VMCS: host state",
             "enable EPT   ",
             "EPT PML4 ",
+            "entry check: all ",
         ],
+        OF_VMX,
     ),
     (
         Emulated::Qemu(Processor::Svm),
@@ -49,7 +140,9 @@ const MACHINES: [(Emulated, &[&str]); 2] = [
             "VMCB, state-save area",
             "NP                                      required  0 or 1   1",
             "NPT PML4 ",
+            "entry check: every rule of VMRUN ",
         ],
+        OF_SVM,
     ),
 ];
 
@@ -133,7 +226,7 @@ fn given_back() -> Result<Vec<String>> {
     let lines: Vec<_> = lines.collect();
     let ramdisk = bare::ramdisk_with(&[("guests/balloon".into(), content)], Some(&lines))?;
     let mut found = Vec::new();
-    for (machine, _) in MACHINES {
+    for (machine, ..) in MACHINES {
         let machine = machine.boot(&machine.image("balloon", Some(&ramdisk))?)?;
         let named = machine.named().to_owned();
         let mut lines = Vec::new();
@@ -157,33 +250,54 @@ fn given_back() -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Runs `hello` with all of it on both; returns what is missing.
+/// Runs `hello` with all of it on both, and after it some that cannot be entered; returns what is missing.
 pub(super) fn run() -> Result<Vec<String>> {
     let path = paths::guests().join("hello");
     let content = fs::read(&path).map_err(Error::file("read", &path))?;
-    let ramdisk = bare::ramdisk_with(
-        &[("guests/hello".into(), content.clone())],
-        Some(&LINES.map(str::to_owned)),
-    )?;
     let mut found = of_ept(&content)?;
     found.extend(given_back()?);
-    for (machine, of_it) in MACHINES {
+    for (machine, of_it, broken) in &MACHINES {
+        let twice = || broken.iter().flat_map(|broken| [(broken, false), (broken, true)]);
+        let mut lines = LINES.map(str::to_owned).to_vec();
+        lines.extend(twice().flat_map(|(broken, check)| broken.lines(check)));
+        let ramdisk = bare::ramdisk_with(&[("guests/hello".into(), content.clone())], Some(&lines))?;
         let machine = machine.boot(&machine.image("shown", Some(&ramdisk))?)?;
         let named = machine.named().to_owned();
-        let mut lines = Vec::new();
-        let status = machine.run(Some(LIMIT), Input::Nothing, io::sink(), |line| {
-            lines.push(line.to_owned())
+        // What is said of each guest, and how it ends.
+        let mut guests = Vec::new();
+        let mut said = Vec::new();
+        let status = machine.run(Some(LIMIT), Input::Nothing, io::sink(), |line| match End::parse(line) {
+            Some(end) => guests.push((end.status, std::mem::take(&mut said))),
+            None => said.push(line.to_owned()),
         })?;
-        eprintln!("  {} lines about hello in {named}", lines.len());
-        let parts = EVERYWHERE.iter().chain(of_it);
+        let [(first, lines), others @ ..] = &guests[..] else {
+            found.push(format!("{named} ran no guest: {said:#?}"));
+            continue;
+        };
+        eprintln!(
+            "  {} lines about hello in {named}, {} broken",
+            lines.len(),
+            others.len()
+        );
+        let parts = EVERYWHERE.iter().chain(*of_it);
         let missing: Vec<_> = parts
             .filter(|part| !lines.iter().any(|line| line.contains(**part)))
             .collect();
-        if status != 0 || !missing.is_empty() {
+        if *first != 0 || !missing.is_empty() {
             found.push(format!(
-                "{named} ends with {status} and does not show {missing:?}:\n{}",
+                "{named} ends with {first} and does not show {missing:?}:\n{}",
                 lines.join("\n")
             ));
+        }
+        if status != FAULT || others.len() != twice().count() {
+            found.push(format!("{named} ends with {status} after {} guests", guests.len()));
+        }
+        for ((broken, check), (status, said)) in twice().zip(others) {
+            let missing = broken.missing(check, said);
+            found.extend(missing.map(|missing| format!("{named}: {missing}")));
+            if *status != FAULT {
+                found.push(format!("{named}: {:?} ends with {status}", broken.case));
+            }
         }
     }
     Ok(found)

@@ -59,6 +59,9 @@ pub(super) trait Report: Vcpu<Error: fmt::Display> {
     /// Why it could not go on, if so.
     fn why(&self) -> String;
 
+    /// Before how many entries all rules were checked, and held, for people; `None` where none was to be.
+    fn checked(&self) -> Option<String>;
+
     /// What its control structure holds, for people.
     fn control_structure(&mut self) -> String;
 

@@ -1,6 +1,7 @@
 //! AMD's SVM.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
@@ -36,6 +37,7 @@ impl Backend for Svm {
         }
         let mut options = Options {
             check: show.check,
+            broken: show.broken.clone(),
             apic,
             given_back,
             ..Options::default()
@@ -75,6 +77,13 @@ impl Report for SvmVcpu {
 
     fn why(&self) -> String {
         self.report().map_or_else(String::new, ToString::to_string)
+    }
+
+    fn checked(&self) -> Option<String> {
+        let entries = Some(self.checked()).filter(|entries| *entries > 0)?;
+        Some(format!(
+            "entry check: every rule of VMRUN held before each of {entries} entries"
+        ))
     }
 
     fn control_structure(&mut self) -> String {

@@ -12,6 +12,7 @@ use chiton_core::loader::Symbols;
 use chiton_core::paging::Size;
 use chiton_core::physical::GuestRam;
 use chiton_core::space::GivenBack;
+use chiton_core::vmx::check::rules;
 use chiton_core::vmx::dump::Dump;
 use chiton_vmx::examples::{self, Example};
 use chiton_vmx::{Options, Vmx, VmxVcpu};
@@ -34,6 +35,7 @@ impl Backend for Vmx {
     ) -> Result<VmxVcpu, Refused> {
         let mut options = Options {
             check: show.check,
+            broken: show.broken.clone(),
             accessed_dirty: !show.without_accessed_dirty,
             misconfigure: show.misconfigure,
             apic,
@@ -80,6 +82,14 @@ impl Report for VmxVcpu {
 
     fn why(&self) -> String {
         self.report().map_or_else(String::new, ToString::to_string)
+    }
+
+    fn checked(&self) -> Option<String> {
+        let entries = Some(self.checked()).filter(|entries| *entries > 0)?;
+        Some(format!(
+            "entry check: all {} rules held before each of {entries} entries",
+            rules()
+        ))
     }
 
     fn control_structure(&mut self) -> String {

@@ -40,6 +40,7 @@ pub mod msrs;
 #[cfg(test)]
 pub(crate) mod sample;
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -154,6 +155,12 @@ pub const SECTIONS: [&Section; 13] = [
     &msrs::LOADING,
 ];
 
+/// How many rules there are.
+#[must_use]
+pub fn rules() -> usize {
+    SECTIONS.iter().map(|section| section.rules.len()).sum()
+}
+
 /// Collects the fields that break one rule.
 pub struct Broken<'a> {
     /// Where they go.
@@ -259,16 +266,19 @@ pub struct Findings<'a>(pub &'a [Violation]);
 
 impl fmt::Display for Findings<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rules = SECTIONS.iter().map(|section| section.rules.len()).sum::<usize>();
+        let rules = rules();
         match self.0 {
             [] => return writeln!(f, "entry check: all {rules} rules hold"),
             [_] => writeln!(f, "entry check: one of {rules} rules is broken; {}", outcome(self.0))?,
-            many => writeln!(
-                f,
-                "entry check: {} fields break the {rules} rules; {}",
-                many.len(),
-                outcome(many)
-            )?,
+            many => {
+                let names: BTreeSet<&str> = many.iter().map(|violation| violation.rule.name).collect();
+                let (fields, broken) = (many.len(), names.len());
+                writeln!(
+                    f,
+                    "entry check: {fields} fields break {broken} of {rules} rules; {}",
+                    outcome(many)
+                )?;
+            }
         }
         for violation in self.0 {
             writeln!(f, "  {violation}")?;
