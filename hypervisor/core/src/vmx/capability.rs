@@ -256,7 +256,8 @@ impl EptVpid {
         invvpid_retaining_globals = 43;
     }
 
-    /// The greatest HLAT prefix size.
+    /// The greatest HLAT prefix size. VM entry asks for it nowhere: what another size than those that are defined means
+    /// is left open (SDM volume 3A, section 5.5.1).
     #[must_use]
     pub const fn hlat_prefix(self) -> u8 {
         (self.0 >> 48 & 0x3f) as u8

@@ -17,7 +17,8 @@
 //!
 //! Sections are those of the SDM (order number 325384) of the years 2024 and 2025, in which the VMCS is chapter 26, VMX
 //! non-root operation 27, VM entries 28, VM exits 29, EPT and VPID 30, and the instructions 32.
-//! Editions before that count two less, those from 2026 on one more.
+//! Editions before that count two less, those from 2026 on one more. Fields, controls and rules are those of the edition of
+//! June 2026 (325384-092US), and the ENCLV-exiting bitmap, which it no longer has.
 
 pub mod capability;
 pub mod check;

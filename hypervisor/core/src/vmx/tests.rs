@@ -6,13 +6,13 @@ use super::*;
 
 /// Width and kind of each table of appendix B, and how many fields it has.
 const APPENDIX_B: [(Size, Kind, usize); 15] = [
-    (Size::Bits16, Kind::Control, 5),
+    (Size::Bits16, Kind::Control, 6),
     (Size::Bits16, Kind::Guest, 11),
     (Size::Bits16, Kind::Host, 7),
-    (Size::Bits64, Kind::Control, 38),
+    (Size::Bits64, Kind::Control, 39),
     (Size::Bits64, Kind::Information, 3),
-    (Size::Bits64, Kind::Guest, 21),
-    (Size::Bits64, Kind::Host, 12),
+    (Size::Bits64, Kind::Guest, 23),
+    (Size::Bits64, Kind::Host, 13),
     (Size::Bits32, Kind::Control, 20),
     (Size::Bits32, Kind::Information, 8),
     (Size::Bits32, Kind::Guest, 23),
@@ -39,6 +39,64 @@ fn every_encoding_says_the_width_kind_and_index_of_its_table() {
             assert_eq!(again, encoding.number(), "{field}");
         }
     }
+}
+
+/// The encodings of VMCS fields that other programs have, of a width and kind each, as ranges of even numbers: first and
+/// last. Facts of Bochs' `cpu/vmx.h` in a version that has APIC-timer virtualization and not yet FRED (2025).
+const BOCHS: [&[(u32, u32)]; 15] = [
+    &[(0x0000, 0x000a)],
+    &[(0x0800, 0x0814)],
+    &[(0x0c00, 0x0c0c)],
+    &[(0x2000, 0x2044), (0x204a, 0x204e)],
+    &[(0x2400, 0x2402)],
+    &[(0x2800, 0x2814), (0x2818, 0x2818), (0x282e, 0x2830)],
+    &[(0x2c00, 0x2c06), (0x2c1a, 0x2c1a)],
+    &[(0x4000, 0x4022)],
+    &[(0x4400, 0x440e)],
+    &[(0x4800, 0x482a), (0x482e, 0x482e)],
+    &[(0x4c00, 0x4c00)],
+    &[(0x6000, 0x600e)],
+    &[(0x6400, 0x640a)],
+    &[(0x6800, 0x682c)],
+    &[(0x6c00, 0x6c1c)],
+];
+/// What that version does not have, and who has it.
+const NOT_OF_BOCHS: [(u32, u32, &str); 6] = [
+    (
+        0x2052,
+        0x2052,
+        "INJECTED_EVENT_DATA of Linux' asm/vmx.h, by the patches for FRED",
+    ),
+    (0x2404, 0x2404, "ORIGINAL_EVENT_DATA there"),
+    (
+        0x2816,
+        0x2816,
+        "GUEST_IA32_LBR_CTL there, by the patches for architectural LBR",
+    ),
+    (0x281a, 0x2828, "GUEST_IA32_FRED_CONFIG to GUEST_IA32_FRED_SSP3 there"),
+    (0x2c08, 0x2c16, "HOST_IA32_FRED_CONFIG to HOST_IA32_FRED_SSP3 there"),
+    (
+        0x4024,
+        0x4026,
+        "NOTIFY_WINDOW there; the KeyID of SEAM is the SDM's alone",
+    ),
+];
+
+#[test]
+fn others_have_the_same_fields_and_no_others() {
+    let even = |(first, last): (u32, u32)| (first..=last).step_by(2).map(Encoding::new);
+    let bochs = BOCHS.into_iter().flatten().copied().flat_map(even);
+    let others = NOT_OF_BOCHS
+        .into_iter()
+        .flat_map(|(first, last, _)| even((first, last)));
+    let theirs: Vec<_> = bochs.chain(others).collect();
+    let unique: BTreeSet<_> = theirs.iter().copied().collect();
+    assert_eq!(unique.len(), theirs.len(), "one is named twice");
+    let ours: BTreeSet<_> = fields::all().map(|field| field.encoding).collect();
+    assert_eq!(ours, unique);
+    // As the book has it.
+    assert_eq!(ours.len(), 206);
+    assert_eq!(fields::all().filter(|field| field.is_writable()).count(), 189);
 }
 
 #[test]

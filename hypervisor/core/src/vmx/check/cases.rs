@@ -10,7 +10,7 @@ mod table;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-pub use sweep::sweep;
+pub use sweep::{LEFT_OUT, sweep};
 pub use table::cases;
 
 use crate::vmx::field::AnyField;
@@ -36,6 +36,8 @@ pub enum To {
     Clear(u64),
     /// The address of the scratch page, plus a number of bytes.
     Scratch(u64),
+    /// The address of the VMCS itself.
+    Itself,
 }
 
 /// One way to break a VMCS, or not to.
@@ -58,8 +60,8 @@ impl Case {
     ///
     /// # Errors
     ///
-    /// When the VMCS has none of a field; then the case cannot be tried there. Changes before that have
-    /// been made.
+    /// When the VMCS has none of a field, or one is to hold where the VMCS is and that is not known; then the case
+    /// cannot be tried there. Changes before that have been made.
     pub fn apply(&self, vmcs: &mut dyn VmcsWrite, scratch: u64) -> Result<(), NoSuchField> {
         for change in &self.changes {
             let encoding = change.field.encoding;
@@ -69,6 +71,7 @@ impl Case {
                 To::Set(bits) => now | bits,
                 To::Clear(bits) => now & !bits,
                 To::Scratch(offset) => scratch + offset,
+                To::Itself => vmcs.region().ok_or(NoSuchField(encoding))?,
             };
             vmcs.write(encoding, value & encoding.size().mask())?;
         }

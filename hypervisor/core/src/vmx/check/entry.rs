@@ -62,6 +62,16 @@ impl Entry<'_> {
         u64::from(self.get(ENTRY_CONTROLS)) & bits == bits
     }
 
+    /// Whether the processor has "monitor trap flag".
+    pub(super) const fn offers_monitor_trap(&self) -> bool {
+        self.capabilities.primary.may & primary::MONITOR_TRAP_FLAG != 0
+    }
+
+    /// Whether the processor has FRED transitions: CR4 may have bit 32.
+    pub(super) const fn offers_fred(&self) -> bool {
+        self.capabilities.cr4_fixed1 >> 32 & 1 != 0
+    }
+
     /// Whether an address of a VMX structure has a bit that the processor has no line for.
     pub(super) fn beyond_memory(&self, address: u64) -> bool {
         let bits = if self.capabilities.basic.below_4_gib() {

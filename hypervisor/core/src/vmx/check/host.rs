@@ -1,7 +1,7 @@
 //! Checks on host state and address-space size (SDM volume 3C, sections 28.2.2 to 28.2.4).
 
 use super::entry::{bit, canonical, valid_pat};
-use super::guest::registers::{bad_cr0, bad_cr3, bad_cr4, bad_efer, bad_fred_config, bad_s_cet};
+use super::guest::registers::{bad_cr0, bad_cr3, bad_cr4, bad_efer, bad_fred_config, bad_s_cet, bad_spec_ctrl};
 use super::{Outcome, Rule, Section};
 use crate::vmx::controls::{entry, exit, secondary_exit};
 use crate::vmx::fields::*;
@@ -136,6 +136,14 @@ pub const REGISTERS: Section = Section {
                 }
             },
         ),
+        Rule::new(
+            "host_spec_ctrl",
+            "with \"load IA32_SPEC_CTRL\", reserved bits are 0",
+            |entry, broken| {
+                let loaded = entry.secondary_exit(secondary_exit::LOAD_IA32_SPEC_CTRL);
+                broken.when(loaded && bad_spec_ctrl(entry.get(HOST_SPEC_CTRL)), HOST_SPEC_CTRL);
+            },
+        ),
     ],
 };
 
@@ -217,6 +225,17 @@ pub const ADDRESS_SPACE: Section = Section {
             |entry, broken| {
                 let long = entry.exit(exit::HOST_ADDRESS_SPACE_SIZE);
                 broken.when(!long && entry.get(HOST_RIP) >> 32 != 0, HOST_RIP);
+            },
+        ),
+        Rule::new(
+            "short_host_cet",
+            "without \"host address-space size\", with \"load CET state\", bits 63:32 are 0",
+            |entry, broken| {
+                if !entry.exit(exit::HOST_ADDRESS_SPACE_SIZE) && entry.exit(exit::LOAD_CET_STATE) {
+                    for field in [HOST_S_CET, HOST_SSP] {
+                        broken.when(entry.get(field) >> 32 != 0, field);
+                    }
+                }
             },
         ),
         Rule::new(

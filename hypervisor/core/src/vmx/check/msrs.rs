@@ -13,8 +13,10 @@ const MOST: u32 = 4096;
 
 /// An entry of a list of MSRs (SDM volume 3C, section 26.7.2): number, reserved, value.
 fn each(entry: &Entry<'_>) -> impl Iterator<Item = [u64; 2]> {
-    let start = entry.get(ENTRY_MSR_LOAD_ADDRESS) & !0xf;
+    let start = entry.get(ENTRY_MSR_LOAD_ADDRESS);
     let count = entry.get(ENTRY_MSR_LOAD_COUNT).min(MOST);
+    // A list that is not where memory can be fails for that, and is not read.
+    let count = if entry.no_msr_list(start, count) { 0 } else { count };
     (0..u64::from(count)).map_while(move |index| {
         let at = start.checked_add(16 * index)?;
         Some([entry.memory.read_physical(at)?, entry.memory.read_physical(at + 8)?])
@@ -38,11 +40,11 @@ pub const LOADING: Section = Section {
         ),
         Rule::new(
             "msr_entry_forbidden",
-            "no entry loads IA32_FS_BASE, IA32_GS_BASE (they are in the guest state), IA32_SMM_MONITOR_CTL or \
-             IA32_BIOS_UPDT_TRIG",
+            "no entry loads IA32_FS_BASE, IA32_GS_BASE (they are in the guest state), IA32_SMM_MONITOR_CTL, IA32_SMBASE \
+             or IA32_BIOS_UPDT_TRIG",
             |entry, broken| {
                 for [head, _] in each(entry) {
-                    if matches!(head & 0xffff_ffff, 0xc000_0100 | 0xc000_0101 | 0x9b | 0x79) {
+                    if matches!(head & 0xffff_ffff, 0xc000_0100 | 0xc000_0101 | 0x9b | 0x9e | 0x79) {
                         broken.value(ENTRY_MSR_LOAD_ADDRESS, head & 0xffff_ffff);
                     }
                 }

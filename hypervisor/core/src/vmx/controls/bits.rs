@@ -176,6 +176,12 @@ controls! {
     ENABLE_MSR_LIST_INSTRUCTIONS = 6, "enable MSR-list instructions";
     /// "Virtualize IA32_SPEC_CTRL".
     VIRTUALIZE_IA32_SPEC_CTRL = 7, "virtualize IA32_SPEC_CTRL";
+    /// "APIC-timer virtualization". The guest has IA32_TSC_DEADLINE, without exits.
+    APIC_TIMER_VIRTUALIZATION = 8, "APIC-timer virtualization";
+    /// "Enable PBNDKB". Without it PBNDKB is #UD.
+    ENABLE_PBNDKB = 9, "enable PBNDKB";
+    /// "PEBS uses guest physical addresses".
+    PEBS_USES_GUEST_PHYSICAL_ADDRESSES = 12, "PEBS uses guest physical addresses";
 }
 
 controls! {
@@ -265,4 +271,8 @@ controls! {
     LOAD_PKRS = 22, "load PKRS";
     /// "Load FRED".
     LOAD_FRED = 23, "load FRED";
+    /// "Load IA32_SPEC_CTRL".
+    LOAD_IA32_SPEC_CTRL = 24, "load IA32_SPEC_CTRL";
+    /// "Allow SEAM-guest telemetry".
+    ALLOW_SEAM_GUEST_TELEMETRY = 25, "allow SEAM-guest telemetry";
 }

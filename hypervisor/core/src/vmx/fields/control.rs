@@ -15,6 +15,8 @@ fields! {
     HLAT_PREFIX_SIZE = 0x0006, "HLAT prefix size";
     /// With "IPI virtualization".
     LAST_PID_POINTER_INDEX = 0x0008, "last PID-pointer index";
+    /// With "APIC-timer virtualization".
+    VIRTUAL_TIMER_VECTOR = 0x000a, "virtual timer vector";
 }
 
 fields! {
@@ -74,7 +76,7 @@ fields! {
     TSC_MULTIPLIER = 0x2032, "TSC multiplier";
     /// With "activate tertiary controls".
     TERTIARY_CONTROLS = 0x2034, "tertiary processor-based VM-execution controls";
-    /// With "enable ENCLV exiting"; the newest editions leave it out.
+    /// With "enable ENCLV exiting"; the editions of 2026 leave it out.
     ENCLV_EXITING_BITMAP = 0x2036, "ENCLV-exiting bitmap";
     /// Physical; with "PASID translation".
     LOW_PASID_DIRECTORY_ADDRESS = 0x2038, "low PASID directory address";
@@ -94,6 +96,8 @@ fields! {
     SPEC_CTRL_MASK = 0x204a, "IA32_SPEC_CTRL mask";
     /// With "virtualize IA32_SPEC_CTRL".
     SPEC_CTRL_SHADOW = 0x204c, "IA32_SPEC_CTRL shadow";
+    /// By the guest's own time-stamp counter; with "APIC-timer virtualization".
+    GUEST_DEADLINE_SHADOW = 0x204e, "guest deadline shadow";
     /// Where FRED transitions are.
     INJECTED_EVENT_DATA = 0x2052, "injected-event data";
 }

@@ -74,6 +74,10 @@ fields! {
     GUEST_FRED_SSP2 = 0x2826, "guest IA32_FRED_SSP2";
     /// With "load FRED" or "save FRED".
     GUEST_FRED_SSP3 = 0x2828, "guest IA32_FRED_SSP3";
+    /// With "load IA32_SPEC_CTRL".
+    GUEST_SPEC_CTRL = 0x282e, "guest IA32_SPEC_CTRL";
+    /// By the machine's time-stamp counter; with "APIC-timer virtualization".
+    GUEST_DEADLINE = 0x2830, "guest deadline";
 }
 
 fields! {

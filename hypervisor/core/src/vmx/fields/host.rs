@@ -48,6 +48,8 @@ fields! {
     HOST_FRED_SSP2 = 0x2c14, "host IA32_FRED_SSP2";
     /// With "load FRED" of the secondary VM-exit controls.
     HOST_FRED_SSP3 = 0x2c16, "host IA32_FRED_SSP3";
+    /// With "load IA32_SPEC_CTRL" of the secondary VM-exit controls.
+    HOST_SPEC_CTRL = 0x2c1a, "host IA32_SPEC_CTRL";
 }
 
 fields! {

@@ -27,7 +27,79 @@ pub fn sweep(vmcs: &dyn VmcsRead) -> Vec<Case> {
     segments(vmcs, &mut all);
     events(&mut all);
     state(vmcs, &mut all);
+    rest(&mut all);
     all
+}
+
+/// Fields that no case changes, and why.
+pub const LEFT_OUT: &[(AnyField, &str)] = &[
+    (PREEMPTION_TIMER_VALUE.any(), TIMER),
+    (HOST_RSP.any(), LOADED),
+    (HOST_SYSENTER_CS.any(), LOADED),
+    (HOST_FRED_STKLVLS.any(), LOADED),
+];
+/// Why the timer's value is left alone.
+const TIMER: &str = "it is 0, so that the guest is left before its first instruction";
+/// Why valid host state is.
+const LOADED: &str = "any value is valid, and would be loaded at the exit";
+
+/// Fields of which VM entry asks nothing, or nothing without a control that is off: every value has to be taken.
+const FREE: [AnyField; 45] = [
+    EPTP_INDEX.any(),
+    HLAT_PREFIX_SIZE.any(),
+    EXECUTIVE_VMCS_POINTER.any(),
+    TSC_OFFSET.any(),
+    EOI_EXIT_BITMAP_0.any(),
+    EOI_EXIT_BITMAP_1.any(),
+    EOI_EXIT_BITMAP_2.any(),
+    EOI_EXIT_BITMAP_3.any(),
+    XSS_EXITING_BITMAP.any(),
+    ENCLS_EXITING_BITMAP.any(),
+    ENCLV_EXITING_BITMAP.any(),
+    SHARED_EPT_POINTER.any(),
+    PCONFIG_EXITING_BITMAP.any(),
+    SPEC_CTRL_MASK.any(),
+    SPEC_CTRL_SHADOW.any(),
+    GUEST_DEADLINE_SHADOW.any(),
+    INJECTED_EVENT_DATA.any(),
+    EXCEPTION_BITMAP.any(),
+    PAGE_FAULT_ERROR_CODE_MASK.any(),
+    PAGE_FAULT_ERROR_CODE_MATCH.any(),
+    PLE_GAP.any(),
+    PLE_WINDOW.any(),
+    INSTRUCTION_TIMEOUT_CONTROL.any(),
+    SEAM_GUEST_KEY_ID.any(),
+    CR0_GUEST_HOST_MASK.any(),
+    CR4_GUEST_HOST_MASK.any(),
+    CR0_READ_SHADOW.any(),
+    CR4_READ_SHADOW.any(),
+    CR3_TARGET_VALUE_0.any(),
+    CR3_TARGET_VALUE_1.any(),
+    CR3_TARGET_VALUE_2.any(),
+    CR3_TARGET_VALUE_3.any(),
+    GUEST_INTERRUPT_STATUS.any(),
+    PML_INDEX.any(),
+    GUEST_FRED_STKLVLS.any(),
+    GUEST_DEADLINE.any(),
+    GUEST_SMBASE.any(),
+    GUEST_SYSENTER_CS.any(),
+    GUEST_RSP.any(),
+    GUEST_PDPTE0.any(),
+    GUEST_PDPTE1.any(),
+    GUEST_PDPTE2.any(),
+    GUEST_PDPTE3.any(),
+    LAST_PID_POINTER_INDEX.any(),
+    VIRTUAL_TIMER_VECTOR.any(),
+];
+
+/// What may hold anything.
+fn rest(all: &mut Vec<Case>) {
+    for field in FREE {
+        for value in [1, 0x5555_5555_5555_5555, 1 << 63, u64::MAX] {
+            let value = value & field.encoding.size().mask();
+            one(all, field, To::Value(value), &format!("{value:#x}"));
+        }
+    }
 }
 
 /// Adds a case of one field.

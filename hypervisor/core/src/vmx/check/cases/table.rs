@@ -158,6 +158,36 @@ const TERTIARY: &[Change] = &[
     set(PRIMARY_CONTROLS, primary::ACTIVATE_TERTIARY_CONTROLS),
     value(TERTIARY_CONTROLS, 0),
 ];
+/// IPIs are virtual.
+const IPIS: &[Change] = &[
+    set(PRIMARY_CONTROLS, primary::ACTIVATE_TERTIARY_CONTROLS),
+    value(TERTIARY_CONTROLS, tertiary::IPI_VIRTUALIZATION),
+    scratch(PID_POINTER_TABLE_ADDRESS, 0),
+    value(LAST_PID_POINTER_INDEX, 0),
+];
+/// The guest's APIC has a timer of its own.
+const APIC_TIMER: &[Change] = &[
+    set(PRIMARY_CONTROLS, primary::ACTIVATE_TERTIARY_CONTROLS),
+    value(TERTIARY_CONTROLS, tertiary::APIC_TIMER_VIRTUALIZATION),
+    clear(PRIMARY_CONTROLS, primary::RDTSC_EXITING),
+    value(VIRTUAL_TIMER_VECTOR, 0x20),
+];
+/// IA32_SPEC_CTRL is loaded by an exit.
+const HOST_SPEC: &[Change] = &[
+    set(EXIT_CONTROLS, exit::ACTIVATE_SECONDARY_CONTROLS),
+    value(SECONDARY_EXIT_CONTROLS, secondary_exit::LOAD_IA32_SPEC_CTRL),
+];
+/// The guest uses FRED.
+const FRED: &[Change] = &[set(GUEST_CR4, 1 << 32)];
+/// The guest is at this privilege level.
+const fn level(level: u64) -> [Change; 4] {
+    [
+        clear(GUEST_CS_ACCESS_RIGHTS, 3 << 5),
+        set(GUEST_CS_ACCESS_RIGHTS, level << 5),
+        clear(GUEST_SS_ACCESS_RIGHTS, 3 << 5),
+        set(GUEST_SS_ACCESS_RIGHTS, level << 5),
+    ]
+}
 /// FRED is loaded by an exit.
 const HOST_FRED: &[Change] = &[
     set(EXIT_CONTROLS, exit::ACTIVATE_SECONDARY_CONTROLS),
@@ -182,6 +212,7 @@ const NMI: Change = inject(0x202);
 const UD: Change = inject(0x306);
 const GP: Change = inject(0xb0d);
 const INT_80: Change = inject(0x480);
+const LENGTH_2: Change = value(ENTRY_INSTRUCTION_LENGTH, 2);
 
 /// A list of one MSR: IA32_SYSENTER_CS.
 const MSR_LIST: &[(u64, u64)] = &[(0, 0x174), (8, 0)];
@@ -355,13 +386,39 @@ fn execution() -> Vec<Case> {
         case(
             "pid_pointer_table",
             "the PID-pointer table off its place",
+            &[SHADOWED, IPIS, &[value(PID_POINTER_TABLE_ADDRESS, 4)]],
+        ),
+        case(
+            "pid_pointer_table",
+            "a PID-pointer table that ends too far",
             &[
-                TERTIARY,
+                SHADOWED,
+                IPIS,
                 &[
-                    set(TERTIARY_CONTROLS, tertiary::IPI_VIRTUALIZATION),
-                    value(PID_POINTER_TABLE_ADDRESS, 4),
+                    value(PID_POINTER_TABLE_ADDRESS, (1 << 52) - 8),
+                    value(LAST_PID_POINTER_INDEX, 1),
                 ],
             ],
+        ),
+        case(
+            "apic_timer_needs_delivery",
+            "the APIC's timer without virtual-interrupt delivery",
+            &[TERTIARY, &[set(TERTIARY_CONTROLS, tertiary::APIC_TIMER_VIRTUALIZATION)]],
+        ),
+        case(
+            "apic_timer_needs_delivery",
+            "the APIC's timer with RDTSC exiting",
+            &[
+                SHADOWED,
+                DELIVERED,
+                APIC_TIMER,
+                &[set(PRIMARY_CONTROLS, primary::RDTSC_EXITING)],
+            ],
+        ),
+        case(
+            "virtual_timer_vector",
+            "virtual timer vector 0x100",
+            &[SHADOWED, DELIVERED, APIC_TIMER, &[value(VIRTUAL_TIMER_VECTOR, 0x100)]],
         ),
         case(
             "shadowing_bitmaps",
@@ -424,6 +481,11 @@ fn virtual_apic() -> Vec<Case> {
                 clear(PRIMARY_CONTROLS, primary::USE_TPR_SHADOW),
                 set(SECONDARY_CONTROLS, secondary::VIRTUALIZE_X2APIC_MODE),
             ]],
+        ),
+        case(
+            "apic_virtualization_without_tpr_shadow",
+            "IPI virtualization without TPR shadow",
+            &[IPIS, &[clear(PRIMARY_CONTROLS, primary::USE_TPR_SHADOW)]],
         ),
         case(
             "apic_virtualization_without_tpr_shadow",
@@ -608,6 +670,42 @@ fn second_level() -> Vec<Case> {
             ]],
         ),
         case(
+            "tertiary_controls_need_ept",
+            "HLAT without EPT",
+            &[
+                NO_EPT,
+                TERTIARY,
+                &[set(TERTIARY_CONTROLS, tertiary::ENABLE_HLAT), scratch(HLAT_POINTER, 0)],
+            ],
+        ),
+        case(
+            "tertiary_controls_need_ept",
+            "EPT paging-write control without EPT",
+            &[
+                NO_EPT,
+                TERTIARY,
+                &[set(TERTIARY_CONTROLS, tertiary::EPT_PAGING_WRITE_CONTROL)],
+            ],
+        ),
+        case(
+            "tertiary_controls_need_ept",
+            "guest-paging verification without EPT",
+            &[
+                NO_EPT,
+                TERTIARY,
+                &[set(TERTIARY_CONTROLS, tertiary::GUEST_PAGING_VERIFICATION)],
+            ],
+        ),
+        case(
+            "tertiary_controls_need_ept",
+            "PEBS by guest-physical addresses without EPT",
+            &[
+                NO_EPT,
+                TERTIARY,
+                &[set(TERTIARY_CONTROLS, tertiary::PEBS_USES_GUEST_PHYSICAL_ADDRESSES)],
+            ],
+        ),
+        case(
             "vm_functions_reserved",
             "VM function 63",
             &[SWITCHED, &[value(VM_FUNCTION_CONTROLS, 1 << 63)]],
@@ -692,6 +790,7 @@ fn exit_and_entry() -> Vec<Case> {
             &[&[clear(ENTRY_CONTROLS, 1)]],
         ),
         case("injected_kind", "an event of kind 1", &[&[inject(0x120)]]),
+        case("injected_vector", "SYSCALL without FRED", &[&[inject(0x701), LENGTH_2]]),
         case("injected_vector", "an NMI of vector 3", &[&[inject(0x203)]]),
         case("injected_vector", "exception 32", &[&[inject(0x320)]]),
         case(
@@ -716,6 +815,21 @@ fn exit_and_entry() -> Vec<Case> {
             &[SHORT, REAL, &[GP]],
         ),
         case(
+            "injected_error_code_bit",
+            "#GP without an error code in a restricted guest without protection",
+            &[SHORT, REAL, RESTRICTED, &[inject(0x30d)]],
+        )
+        .also(&["guest_cr0_fixed"]),
+        case(
+            "injected_reserved",
+            "bit 13 of an interrupt",
+            &[&[
+                set(GUEST_RFLAGS, 0x200),
+                INTERRUPT,
+                set(ENTRY_INTERRUPTION_INFORMATION, 1 << 13),
+            ]],
+        ),
+        case(
             "injected_reserved",
             "bit 12 of an event",
             &[&[UD, set(ENTRY_INTERRUPTION_INFORMATION, 1 << 12)]],
@@ -734,6 +848,11 @@ fn exit_and_entry() -> Vec<Case> {
             "injected_instruction_length",
             "INT of 16 bytes",
             &[&[INT_80, value(ENTRY_INSTRUCTION_LENGTH, 16)]],
+        ),
+        case(
+            "injected_instruction_length",
+            "SYSCALL of 16 bytes",
+            &[FRED, &[inject(0x701), value(ENTRY_INSTRUCTION_LENGTH, 16)]],
         ),
         case(
             "smm_controls",
@@ -882,14 +1001,9 @@ fn host() -> Vec<Case> {
             &[HOST_FRED, &[value(HOST_FRED_CONFIG, 4)]],
         ),
         case(
-            "host_fred",
-            "the host's FRED_RSP1 off its place",
-            &[HOST_FRED, &[value(HOST_FRED_RSP1, 0x20)]],
-        ),
-        case(
-            "host_fred",
-            "the host's FRED_SSP3 crooked",
-            &[HOST_FRED, &[value(HOST_FRED_SSP3, CROOKED)]],
+            "host_spec_ctrl",
+            "bit 9 of the host's SPEC_CTRL",
+            &[HOST_SPEC, &[value(HOST_SPEC_CTRL, 1 << 9)]],
         ),
         case(
             "host_ss_null",
@@ -914,6 +1028,16 @@ fn host() -> Vec<Case> {
             "short_host_rip",
             "a high RIP in a 32-bit host",
             &[SHORT, SHORT_HOST, &[value(HOST_RIP, 1 << 32)]],
+        )
+        .also(&["host_stays_long"]),
+        case(
+            "short_host_cet",
+            "a high SSP in a 32-bit host",
+            &[
+                SHORT,
+                SHORT_HOST,
+                &[set(EXIT_CONTROLS, exit::LOAD_CET_STATE), value(HOST_SSP, 1 << 32)],
+            ],
         )
         .also(&["host_stays_long"]),
         case(
@@ -963,9 +1087,9 @@ fn host() -> Vec<Case> {
     all
 }
 
-/// Guest control registers, debug registers, and MSRs.
+/// Guest control registers, debug registers, and MSRs, with FRED's of the host.
 fn registers() -> Vec<Case> {
-    vec![
+    let mut all = vec![
         case(
             "guest_cr0_fixed",
             "guest CR0 without NE",
@@ -1117,20 +1241,61 @@ fn registers() -> Vec<Case> {
         ),
         case(
             "guest_fred",
-            "the guest's FRED_RSP2 off its place",
-            &[&[set(ENTRY_CONTROLS, entry::LOAD_FRED), value(GUEST_FRED_RSP2, 8)]],
-        ),
-        case(
-            "guest_fred",
-            "the guest's FRED_SSP1 crooked",
-            &[&[set(ENTRY_CONTROLS, entry::LOAD_FRED), value(GUEST_FRED_SSP1, CROOKED)]],
-        ),
-        case(
-            "guest_fred",
             "bit 11 of the guest's FRED_CONFIG",
             &[&[set(ENTRY_CONTROLS, entry::LOAD_FRED), value(GUEST_FRED_CONFIG, 1 << 11)]],
         ),
-    ]
+        case(
+            "guest_spec_ctrl",
+            "bit 11 of the guest's SPEC_CTRL",
+            &[&[
+                set(ENTRY_CONTROLS, entry::LOAD_IA32_SPEC_CTRL),
+                value(GUEST_SPEC_CTRL, 1 << 11),
+            ]],
+        ),
+    ];
+    const GUEST_FRED: &[Change] = &[set(ENTRY_CONTROLS, entry::LOAD_FRED)];
+    for (whose, loads, rsps, ssps) in [
+        (
+            "guest",
+            GUEST_FRED,
+            [GUEST_FRED_RSP1, GUEST_FRED_RSP2, GUEST_FRED_RSP3],
+            [GUEST_FRED_SSP1, GUEST_FRED_SSP2, GUEST_FRED_SSP3],
+        ),
+        (
+            "host",
+            HOST_FRED,
+            [HOST_FRED_RSP1, HOST_FRED_RSP2, HOST_FRED_RSP3],
+            [HOST_FRED_SSP1, HOST_FRED_SSP2, HOST_FRED_SSP3],
+        ),
+    ] {
+        let rule = if whose == "guest" { "guest_fred" } else { "host_fred" };
+        for (number, (rsp, ssp)) in (1..).zip(rsps.into_iter().zip(ssps)) {
+            let name = |what: &str| alloc::format!("the {whose}'s FRED_{what}");
+            all.extend([
+                case(
+                    rule,
+                    &name(&alloc::format!("RSP{number} off its place")),
+                    &[loads, &[value(rsp, 0x20)]],
+                ),
+                case(
+                    rule,
+                    &name(&alloc::format!("RSP{number} crooked")),
+                    &[loads, &[value(rsp, CROOKED)]],
+                ),
+                case(
+                    rule,
+                    &name(&alloc::format!("SSP{number} off its place")),
+                    &[loads, &[value(ssp, 4)]],
+                ),
+                case(
+                    rule,
+                    &name(&alloc::format!("SSP{number} crooked")),
+                    &[loads, &[value(ssp, CROOKED)]],
+                ),
+            ]);
+        }
+    }
+    all
 }
 
 /// EFER is loaded by an entry.
@@ -1278,6 +1443,30 @@ fn segments() -> Vec<Case> {
                 SHORT,
                 USABLE_SS,
                 &[set(GUEST_SS_ACCESS_RIGHTS, 3 << 5), clear(GUEST_CS_ACCESS_RIGHTS, 8)],
+            ],
+        ),
+        case("fred_level", "SS of level 1 with FRED", &[FRED, &level(1)]),
+        case(
+            "fred_level",
+            "32-bit code of level 0 with FRED",
+            &[FRED, &[clear(GUEST_CS_ACCESS_RIGHTS, 1 << 13)]],
+        ),
+        case(
+            "fred_level",
+            "IOPL 3 at level 3 with FRED",
+            &[FRED, &level(3), &[set(GUEST_RFLAGS, 3 << 12)]],
+        ),
+        case(
+            "fred_level",
+            "blocked by STI at level 3 with FRED",
+            &[
+                FRED,
+                &level(3),
+                &[
+                    clear(GUEST_RFLAGS, 3 << 12),
+                    set(GUEST_RFLAGS, 1 << 9),
+                    set(GUEST_INTERRUPTIBILITY_STATE, 1),
+                ],
             ],
         ),
         case(
@@ -1642,6 +1831,14 @@ fn rest() -> Vec<Case> {
         )
         .memory(&[(0, 0x5eed)]),
         case(
+            "link_pointer_itself",
+            "the VMCS linked to itself",
+            &[&[Change {
+                field: VMCS_LINK_POINTER.any(),
+                to: To::Itself,
+            }]],
+        ),
+        case(
             "pdpte_fields",
             "bit 1 of PDPTE2",
             &[SHORT, &[value(GUEST_PDPTE2, 0x1003)]],
@@ -1671,6 +1868,7 @@ fn rest() -> Vec<Case> {
             &[MSR_LOAD],
         )
         .memory(&[(0, 0x9b)]),
+        case("msr_entry_forbidden", "IA32_SMBASE in the MSR-load list", &[MSR_LOAD]).memory(&[(0, 0x9e)]),
         case("msr_entry_x2apic", "an APIC register in the MSR-load list", &[MSR_LOAD]).memory(&[(0, 0x808)]),
     ]
 }

@@ -114,16 +114,19 @@ pub const EXECUTION: Section = Section {
         ),
         Rule::new(
             "apic_virtualization_without_tpr_shadow",
-            "without \"use TPR shadow\", \"virtualize x2APIC mode\", \"APIC-register virtualization\" and \
-             \"virtual-interrupt delivery\" are 0",
+            "without \"use TPR shadow\", \"virtualize x2APIC mode\", \"APIC-register virtualization\", \
+             \"virtual-interrupt delivery\" and \"IPI virtualization\" are 0",
             |entry, broken| {
                 let any = [
                     secondary::VIRTUALIZE_X2APIC_MODE,
                     secondary::APIC_REGISTER_VIRTUALIZATION,
                     secondary::VIRTUAL_INTERRUPT_DELIVERY,
                 ];
-                let used = any.into_iter().any(|control| entry.secondary(control));
-                broken.when(used && !entry.primary(primary::USE_TPR_SHADOW), SECONDARY_CONTROLS);
+                if !entry.primary(primary::USE_TPR_SHADOW) {
+                    let used = any.into_iter().any(|control| entry.secondary(control));
+                    broken.when(used, SECONDARY_CONTROLS);
+                    broken.when(entry.tertiary(tertiary::IPI_VIRTUALIZATION), TERTIARY_CONTROLS);
+                }
             },
         ),
         Rule::new(
@@ -399,6 +402,21 @@ pub const EXECUTION: Section = Section {
             },
         ),
         Rule::new(
+            "tertiary_controls_need_ept",
+            "\"enable HLAT\", \"EPT paging-write control\", \"guest-paging verification\" and \"PEBS uses guest physical \
+             addresses\" need \"enable EPT\"",
+            |entry, broken| {
+                let any = [
+                    tertiary::ENABLE_HLAT,
+                    tertiary::EPT_PAGING_WRITE_CONTROL,
+                    tertiary::GUEST_PAGING_VERIFICATION,
+                    tertiary::PEBS_USES_GUEST_PHYSICAL_ADDRESSES,
+                ];
+                let used = any.into_iter().any(|control| entry.tertiary(control));
+                broken.when(used && !entry.secondary(secondary::ENABLE_EPT), TERTIARY_CONTROLS);
+            },
+        ),
+        Rule::new(
             "hlat_pointer",
             "with \"enable HLAT\", bits 2:0, 11:5 and those beyond the physical-address width are 0",
             |entry, broken| {
@@ -419,6 +437,26 @@ pub const EXECUTION: Section = Section {
                     entry.tertiary(tertiary::IPI_VIRTUALIZATION) && wrong,
                     PID_POINTER_TABLE_ADDRESS,
                 );
+            },
+        ),
+        Rule::new(
+            "apic_timer_needs_delivery",
+            "\"APIC-timer virtualization\" needs \"virtual-interrupt delivery\", and that \"RDTSC exiting\" is 0",
+            |entry, broken| {
+                if entry.tertiary(tertiary::APIC_TIMER_VIRTUALIZATION) {
+                    let delivers = entry.secondary(secondary::VIRTUAL_INTERRUPT_DELIVERY);
+                    broken.when(!delivers, TERTIARY_CONTROLS);
+                    broken.when(entry.primary(primary::RDTSC_EXITING), PRIMARY_CONTROLS);
+                }
+            },
+        ),
+        Rule::new(
+            "virtual_timer_vector",
+            "with \"APIC-timer virtualization\", it is a vector: bits 15:8 are 0",
+            |entry, broken| {
+                let field = VIRTUAL_TIMER_VECTOR;
+                let used = entry.tertiary(tertiary::APIC_TIMER_VIRTUALIZATION);
+                broken.when(used && entry.get(field) > 0xff, field);
             },
         ),
     ],

@@ -37,12 +37,17 @@ impl Entry<'_> {
     }
 
     /// The guest may be in real mode, or without paging.
-    fn unrestricted(&self) -> bool {
+    pub(super) fn unrestricted(&self) -> bool {
         self.secondary(secondary::UNRESTRICTED_GUEST)
     }
 
+    /// The guest will use FRED transitions: FRED (bit 32) of CR4.
+    pub(super) fn uses_fred(&self) -> bool {
+        bit(self.get(GUEST_CR4), 32)
+    }
+
     /// The event to inject, if there is one.
-    fn injected(&self) -> Option<Event> {
+    pub(super) fn injected(&self) -> Option<Event> {
         Some(Event(self.get(ENTRY_INTERRUPTION_INFORMATION))).filter(|event| event.is_valid())
     }
 }

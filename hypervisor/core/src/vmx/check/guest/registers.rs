@@ -18,6 +18,9 @@ const LBR_CTL_KNOWN: u64 = 0xf | 0x7f << 16;
 /// Reserved bits of IA32_FRED_CONFIG.
 const FRED_CONFIG_RESERVED: u64 = 1 << 2 | 3 << 4 | 1 << 11;
 
+/// Bits of IA32_SPEC_CTRL that exist (SDM volume 4, table 2-2): IBRS to DDPD_U, and BHI_DIS_S.
+const SPEC_CTRL_KNOWN: u64 = 0x1ff | 1 << 10;
+
 /// Whether CR0 has a bit as VMX operation does not support it; `free` bits may be 0 or 1.
 pub(in crate::vmx::check) fn bad_cr0(entry: &Entry<'_>, cr0: u64, free: u64) -> bool {
     let must = entry.capabilities.cr0_fixed0 & !free;
@@ -45,6 +48,11 @@ pub(in crate::vmx::check) fn bad_cr3(entry: &Entry<'_>, cr3: u64) -> bool {
 /// Whether IA32_EFER has a reserved bit.
 pub(in crate::vmx::check) const fn bad_efer(efer: u64) -> bool {
     efer & !EFER_KNOWN != 0
+}
+
+/// Whether IA32_SPEC_CTRL has a bit that is reserved on every processor.
+pub(in crate::vmx::check) const fn bad_spec_ctrl(spec_ctrl: u64) -> bool {
+    spec_ctrl & !SPEC_CTRL_KNOWN != 0
 }
 
 /// Whether IA32_S_CET has a reserved bit, or SUPPRESS and TRACKER at once (SDM volume 1, section 17.3).
@@ -264,6 +272,14 @@ pub const REGISTERS: Section = Section {
                         broken.when(address & 7 != 0 || !e.canonical(address), field);
                     }
                 }
+            },
+        ),
+        Rule::new(
+            "guest_spec_ctrl",
+            "with \"load IA32_SPEC_CTRL\", reserved bits are 0",
+            |e, broken| {
+                let wrong = bad_spec_ctrl(e.get(GUEST_SPEC_CTRL));
+                broken.when(e.entry(entry::LOAD_IA32_SPEC_CTRL) && wrong, GUEST_SPEC_CTRL);
             },
         ),
     ],

@@ -252,6 +252,22 @@ pub const SEGMENTS: Section = Section {
             },
         ),
         Rule::new(
+            "fred_level",
+            "with CR4.FRED (bit 32), the privilege level (bits 6:5) is 0, with L (bit 13) of CS, or 3, with RFLAGS.IOPL \
+             (bits 13:12) 0 and no blocking by STI",
+            |entry, broken| {
+                let wrong = match entry.rights(SS).level() {
+                    0 => !entry.rights(CS).long(),
+                    3 => {
+                        let io_level = entry.get(GUEST_RFLAGS) >> 12 & 3;
+                        io_level != 0 || entry.get(GUEST_INTERRUPTIBILITY_STATE) & 1 != 0
+                    }
+                    _ => true,
+                };
+                broken.when(!entry.virtual_8086() && entry.uses_fred() && wrong, SS.rights);
+            },
+        ),
+        Rule::new(
             "data_level",
             "without \"unrestricted guest\", if it is usable and not conforming code, the privilege level (bits 6:5) is \
              not below the requested one of the selector",
