@@ -1,6 +1,7 @@
 //! The same guest files under KVM, on bare VMX and on bare SVM: what they say, how they end, and in which
 //! words that is told.
 
+mod disagreements;
 mod examples;
 mod exits;
 mod outside;

@@ -1,6 +1,6 @@
 //! What a processor with VMX is shown to do, by examples that run in a guest's place.
 
-use super::LIMIT;
+use super::{LIMIT, disagreements};
 use crate::{
     bare::{self, Emulated, Input, Model, Processor},
     error::{Error, Result},
@@ -64,6 +64,7 @@ fn shown(examples: &[&str], machine: Emulated) -> Result<Vec<String>> {
         .iter()
         .filter(|line| VERDICTS.iter().any(|verdict| line.contains(verdict)));
     if status == 0 && verdicts.count() == examples.len() {
+        disagreements::compare(&named, &words)?;
         return Ok(words);
     }
     Err(Error::Found(format!(
