@@ -1,9 +1,11 @@
 //! The ramdisk: a [`ustar`](crate::ustar) archive, of which files are found by their names.
 //!
 //! The format guards headers alone. So the file [`CHECKSUMS`] has a line for each of the others, its
-//! CRC-32 and its name, and a file that differs is not given out.
+//! CRC-32 and its name, and a file that differs is not given out. The file [`KERNEL`] says what the kernel is, which
+//! the boot loader has loaded as it found it.
 
 use alloc::string::{String, ToString};
+use core::fmt;
 
 use thiserror::Error;
 
@@ -11,6 +13,9 @@ use crate::ustar::{Entries, Kind, UstarError};
 
 /// The file of checksums: lines of eight hexadecimal digits, two spaces, a name.
 pub const CHECKSUMS: &str = "checksums";
+
+/// The file that says what the kernel is: its length in bytes and its CRC-32, as eight hexadecimal digits.
+pub const KERNEL: &str = "kernel";
 
 /// What to do about any of it.
 pub(crate) const AGAIN: &str = "make the image again with `cargo xtask image`";
@@ -40,6 +45,54 @@ pub enum RamdiskError {
         /// What [`CHECKSUMS`] says.
         stated: u32,
     },
+    /// It does not tell what the kernel should be.
+    #[error("the ramdisk has no file `kernel` that says what the kernel is, by which damage is found: {AGAIN}")]
+    NoKernel,
+    /// The kernel, which runs this, is not what it was.
+    #[error("the kernel itself is damaged: it has {found}, and {stated} were written; {AGAIN}")]
+    Kernel {
+        /// What was loaded.
+        found: Sum,
+        /// What [`KERNEL`] says.
+        stated: Sum,
+    },
+}
+
+/// What some bytes come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sum {
+    /// How many they are.
+    pub len: u64,
+    /// Their CRC-32.
+    pub crc: u32,
+}
+
+impl Sum {
+    /// That of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self {
+            len: bytes.len() as u64,
+            crc: crc32fast::hash(bytes),
+        }
+    }
+
+    /// As [`KERNEL`] has it.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let (len, crc) = str::from_utf8(text).ok()?.trim_end().split_once(' ')?;
+        let digits = |text: &str, radix| text.bytes().all(|byte| char::from(byte).is_digit(radix));
+        let good = digits(len, 10) && digits(crc, 16) && crc.len() == 8;
+        good.then_some(Self {
+            len: len.parse().ok()?,
+            crc: u32::from_str_radix(crc, 16).ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes with the CRC-32 {:08x}", self.len, self.crc)
+    }
 }
 
 /// An archive in memory, whose headers have been checked.
@@ -96,6 +149,20 @@ impl<'a> Ramdisk<'a> {
         } else {
             let name = name.to_string();
             Err(RamdiskError::Damaged { name, found, stated })
+        }
+    }
+
+    /// Compares the kernel that was loaded with the one that was written.
+    ///
+    /// # Errors
+    ///
+    /// [`RamdiskError`] when it is another, or nothing tells whether it is.
+    pub fn check_kernel(&self, found: Sum) -> Result<(), RamdiskError> {
+        let stated = self.file(KERNEL)?.and_then(Sum::parse).ok_or(RamdiskError::NoKernel)?;
+        if found == stated {
+            Ok(())
+        } else {
+            Err(RamdiskError::Kernel { found, stated })
         }
     }
 
@@ -183,6 +250,43 @@ mod tests {
         }
         let bytes = plain_archive(&[("a", b"a"), (CHECKSUMS, b"00000000  b\ne8b7be43  a")]);
         assert_eq!(Ramdisk::open(&bytes).unwrap().file("a"), Ok(Some(&b"a"[..])));
+    }
+
+    #[test]
+    fn the_kernel_is_what_was_written_or_that_is_said() {
+        let kernel = Sum::of(b"kernel");
+        assert_eq!(kernel.to_string(), "6 bytes with the CRC-32 5dd29aab");
+        let check = |text: &str| {
+            let bytes = archive(&[(KERNEL, text.as_bytes())]);
+            Ramdisk::open(&bytes).unwrap().check_kernel(kernel)
+        };
+        assert_eq!(check("6 5dd29aab\n"), Ok(()));
+        for (len, crc) in [(7, kernel.crc), (6, 0)] {
+            let stated = Sum { len, crc };
+            let error = check(&format!("{len} {crc:08x}\n")).unwrap_err();
+            assert_eq!(error, RamdiskError::Kernel { found: kernel, stated });
+        }
+        let error = check("6 00000000\n").unwrap_err().to_string();
+        assert!(
+            error.starts_with("the kernel itself is damaged: it has 6 bytes with the CRC-32 5dd29aab, and 6 bytes")
+        );
+        for nonsense in [
+            "",
+            "6",
+            "6 ",
+            "+6 5dd29aab",
+            "6 dd29aab",
+            "6 5dd29aag",
+            "\u{fc}",
+            "99999999999999999999 5dd29aab",
+        ] {
+            assert_eq!(check(nonsense), Err(RamdiskError::NoKernel), "{nonsense}");
+        }
+        let bytes = archive(&[("a", b"a")]);
+        assert_eq!(
+            Ramdisk::open(&bytes).unwrap().check_kernel(kernel),
+            Err(RamdiskError::NoKernel)
+        );
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! Makes disk images: builds the kernel, and calls the builder in `xtask/image`.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
 
 use crate::{
     build, command,
@@ -44,14 +49,23 @@ impl Kind {
 ///
 /// If kernel or builder do not build, or the image cannot be made.
 pub(crate) fn make(kind: Kind, ramdisk: Option<&[u8]>, name: &str) -> Result<PathBuf> {
-    let (builder, kernel) = (builder()?, kernel()?);
+    make_of(kernel()?, kind, ramdisk, name)
+}
+
+/// The same of this kernel.
+///
+/// # Errors
+///
+/// As [`make`].
+pub(crate) fn make_of(kernel: &Path, kind: Kind, ramdisk: Option<&[u8]>, name: &str) -> Result<PathBuf> {
+    let builder = builder()?;
     let dir = paths::images();
     fs::create_dir_all(&dir).map_err(Error::file("create", &dir))?;
     let image = dir.join(format!("{name}-{}.img", kind.word()));
     // An emulator that still has the one before open keeps it as it was, and so does whoever shares it by a hard link.
     drop(fs::remove_file(&image));
     let mut make = Command::new(builder);
-    make.arg(kind.word()).args([&kernel, &image]);
+    make.arg(kind.word()).args([kernel, &image]);
     if let Some(ramdisk) = ramdisk {
         let archive = image.with_extension("tar");
         drop(fs::remove_file(&archive));
@@ -62,8 +76,23 @@ pub(crate) fn make(kind: Kind, ramdisk: Option<&[u8]>, name: &str) -> Result<Pat
     Ok(image)
 }
 
-/// The kernel, built.
-pub(crate) fn kernel() -> Result<PathBuf> {
+/// The kernel, built: once, for nobody changes it while this runs.
+pub(crate) fn kernel() -> Result<&'static Path> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(kernel) = BUILT.get() {
+        return Ok(kernel);
+    }
+    let kernel = build_kernel()?;
+    Ok(BUILT.get_or_init(|| kernel))
+}
+
+/// The bytes of the kernel, built.
+pub(crate) fn kernel_bytes() -> Result<Vec<u8>> {
+    let kernel = kernel()?;
+    fs::read(kernel).map_err(Error::file("read", kernel))
+}
+
+fn build_kernel() -> Result<PathBuf> {
     tools::target(TARGET)?;
     let task = Task::start("building the boot image's kernel");
     let mut cargo = build::cargo();

@@ -27,7 +27,7 @@ use clap::ValueEnum;
 
 use crate::{
     error::{Error, Result},
-    guests,
+    guests, paths,
 };
 pub(crate) use bochs::Model;
 pub(crate) use emulator::{Input, Machine};
@@ -286,6 +286,24 @@ pub(crate) fn image_of(name: &str, ramdisk: Option<&[u8]>) -> Result<PathBuf> {
     image::make(Kind::Bios, ramdisk, name)
 }
 
+/// The same, of a kernel that was changed.
+///
+/// # Errors
+///
+/// If something does not build, or the change fails.
+pub(crate) fn image_of_changed(
+    name: &str,
+    ramdisk: Option<&[u8]>,
+    change: impl FnOnce(&mut [u8]) -> Result<()>,
+) -> Result<PathBuf> {
+    let mut bytes = image::kernel_bytes()?;
+    change(&mut bytes)?;
+    let kernel = paths::images().join(format!("{name}-kernel"));
+    drop(fs::remove_file(&kernel));
+    fs::write(&kernel, bytes).map_err(Error::file("write", &kernel))?;
+    image::make_of(&kernel, Kind::Bios, ramdisk, name)
+}
+
 /// A ramdisk with these files, and `command` if there is to be one.
 ///
 /// # Errors
@@ -299,7 +317,7 @@ pub(crate) fn ramdisk_with(files: &[(String, Vec<u8>)], command: Option<&[String
     if let Some(lines) = command {
         ramdisk.command(lines)?;
     }
-    ramdisk.finish()
+    ramdisk.finish(&image::kernel_bytes()?)
 }
 
 /// A machine that runs a guest with these lines of the `command` file and these arguments.
@@ -392,7 +410,7 @@ fn example_ramdisk(names: &[&str], set: &[String]) -> Result<Vec<u8>> {
         lines.push(String::new());
     }
     ramdisk.command(&lines)?;
-    ramdisk.finish()
+    ramdisk.finish(&image::kernel_bytes()?)
 }
 
 /// The ramdisk for one guest, on each of so many processors, and its disks and folders.
@@ -444,5 +462,5 @@ fn ramdisk(
         lines.push(String::new());
     }
     ramdisk.command(&lines)?;
-    ramdisk.finish()
+    ramdisk.finish(&image::kernel_bytes()?)
 }

@@ -1,5 +1,5 @@
-//! The image's ramdisk: a ustar archive with the file `command`, the guests, and the file `checksums`, by which the
-//! kernel finds damage.
+//! The image's ramdisk: a ustar archive with the file `command`, the guests, and the files `kernel` and `checksums`, by
+//! which the kernel finds damage, its own too.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -59,8 +59,10 @@ impl Ramdisk {
         self.add("command", text.as_bytes())
     }
 
-    /// The archive.
-    pub(crate) fn finish(mut self) -> Result<Vec<u8>> {
+    /// The archive, for an image with this kernel.
+    pub(crate) fn finish(mut self, kernel: &[u8]) -> Result<Vec<u8>> {
+        let text = format!("{} {:08x}\n", kernel.len(), crc32fast::hash(kernel));
+        self.add("kernel", text.as_bytes())?;
         let checksums = std::mem::take(&mut self.checksums);
         self.append("checksums", checksums.as_bytes())?;
         self.archive
@@ -78,10 +80,12 @@ mod tests {
         let mut ramdisk = Ramdisk::default();
         assert!(ramdisk.command(&["arg=a\nguest=b".into()]).is_err());
         ramdisk.command(&["guest=hello".into()]).unwrap();
-        let archive = ramdisk.finish().unwrap();
+        let archive = ramdisk.finish(b"kernel").unwrap();
         assert_eq!(&archive[..8], b"command\0");
         assert_eq!(&archive[512..524], b"guest=hello\n");
-        assert_eq!(&archive[1024..1033], b"checksums");
-        assert_eq!(&archive[1536..1554], b"30dc4706  command\n");
+        assert_eq!(&archive[1024..1031], b"kernel\0");
+        assert_eq!(&archive[1536..1547], b"6 5dd29aab\n");
+        assert_eq!(&archive[2048..2057], b"checksums");
+        assert_eq!(&archive[2560..2578], b"30dc4706  command\n");
     }
 }

@@ -51,7 +51,7 @@ use bootloader_api::config::{BootloaderConfig, Mapping};
 use bootloader_api::info::Optional;
 use bootloader_api::{BootInfo, entry_point};
 use chiton_bare::command::{self, Command, CommandError};
-use chiton_bare::ramdisk::{Ramdisk, RamdiskError};
+use chiton_bare::ramdisk::{Ramdisk, RamdiskError, Sum};
 use chiton_core::machine::status;
 
 use backend::{Backend, With};
@@ -73,6 +73,8 @@ static CONFIG: BootloaderConfig = {
 entry_point!(start, config = &CONFIG);
 
 fn start(info: &'static mut BootInfo) -> ! {
+    // Before anything is written to a variable: the boot loader has mapped those where it has loaded the file.
+    let kernel = kernel(info);
     descriptors::load();
     stacks::note_first(info);
     interrupts::silence();
@@ -81,7 +83,7 @@ fn start(info: &'static mut BootInfo) -> ! {
     if !emulated {
         debug::use_serial();
     }
-    match run(info) {
+    match run(info, kernel) {
         Ok(status) => end::end(status),
         Err(error) => {
             say!("error: {error}");
@@ -91,7 +93,7 @@ fn start(info: &'static mut BootInfo) -> ! {
 }
 
 /// Runs what the ramdisk says; returns the status of the first guest that has another than 0.
-fn run(info: &'static BootInfo) -> Result<u8, Box<dyn Error>> {
+fn run(info: &'static BootInfo, kernel: Option<Sum>) -> Result<u8, Box<dyn Error>> {
     let memory: &'static Memory = Box::leak(Box::new(Memory::of(info)?));
     say!("chiton: {} on bare metal with {memory}", env!("CARGO_PKG_VERSION"));
     time::init()?;
@@ -99,6 +101,9 @@ fn run(info: &'static BootInfo) -> Result<u8, Box<dyn Error>> {
         say!("warning: this processor has no RDRAND: a guest's random numbers can be guessed");
     }
     let ramdisk = Ramdisk::open(ramdisk(info)?)?;
+    if let Some(kernel) = kernel {
+        ramdisk.check_kernel(kernel)?;
+    }
     let commands = command::parse(ramdisk.file("command")?.ok_or(CommandError::Missing)?)?;
     let all = Box::leak(Box::new(All {
         info,
@@ -108,6 +113,19 @@ fn run(info: &'static BootInfo) -> Result<u8, Box<dyn Error>> {
         first: AtomicU8::new(0),
     }));
     Ok(backend::with(memory, &*all)?)
+}
+
+/// What the kernel's file comes to, as the boot loader has loaded it; `None` if it has not mapped memory, which is the
+/// end in any case.
+fn kernel(info: &BootInfo) -> Option<Sum> {
+    let Optional::Some(offset) = info.physical_memory_offset else {
+        return None;
+    };
+    // SAFETY: the boot loader has mapped all memory at the offset, for ever, the file too. What it has mapped of it as
+    // the variables of this program is written by nobody until this is over.
+    let file =
+        unsafe { core::slice::from_raw_parts((offset + info.kernel_addr) as *const u8, info.kernel_len as usize) };
+    Some(Sum::of(file))
 }
 
 /// Where the boot loader has put the ramdisk.
