@@ -5,6 +5,7 @@ use core::arch::x86_64::_rdtsc;
 
 use chiton_core::apic::GuestApic;
 use chiton_core::paging::Pat;
+use chiton_core::vmx::controls::secondary;
 use chiton_core::vmx::{VmcsFields, VmcsWrite, fields};
 use x86_64::registers::control::{Cr0Flags, EferFlags};
 
@@ -48,7 +49,7 @@ pub(super) fn wrmsr(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
 /// The guest's value; `None` if it has no such register.
 fn read(vcpu: &VmxVcpu, register: u32) -> Option<u64> {
     match register {
-        TSC => Some(now().wrapping_add(vcpu.vmcs.get(fields::TSC_OFFSET))),
+        TSC => Some(scaled(&vcpu.vmcs, now()).wrapping_add(vcpu.vmcs.get(fields::TSC_OFFSET))),
         msr::PAT => Some(vcpu.vmcs.get(fields::GUEST_PAT)),
         msr::EFER => Some(vcpu.vmcs.get(fields::GUEST_EFER)),
         _ if GuestApic::has(register) => vcpu.apic.as_ref()?.read(register, now()).ok(),
@@ -62,7 +63,7 @@ fn write(vcpu: &mut VmxVcpu, register: u32, value: u64) -> Result<bool, Error> {
     match register {
         TSC => {
             let now = now();
-            let offset = value.wrapping_sub(now);
+            let offset = value.wrapping_sub(scaled(&vcpu.vmcs, now));
             vcpu.vmcs.set(fields::TSC_OFFSET, offset)?;
             if let Some(apic) = &mut vcpu.apic {
                 apic.set_offset(offset, now);
@@ -105,6 +106,17 @@ fn write_efer(vcpu: &mut VmxVcpu, value: u64) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// The machine's counter as the guest has it before the offset: times the multiplier, if there is one, as for RDTSC
+/// (SDM volume 3C, section 27.3).
+fn scaled(vmcs: &impl VmcsFields, machine: u64) -> u64 {
+    const SCALING: u32 = secondary::USE_TSC_SCALING as u32;
+    if vmcs.get(fields::SECONDARY_CONTROLS) & SCALING == 0 {
+        return machine;
+    }
+    let product = u128::from(machine) * u128::from(vmcs.get(fields::TSC_MULTIPLIER));
+    (product >> 48) as u64
+}
+
 /// The machine's counter.
 fn now() -> u64 {
     // SAFETY: every processor in 64-bit mode has a time-stamp counter.
@@ -118,7 +130,18 @@ const fn is_canonical(address: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use chiton_core::vmx::PlainVmcs;
+
     use super::*;
+
+    #[test]
+    fn the_counter_is_multiplied_where_that_is_on() {
+        let half = PlainVmcs::default().with(fields::TSC_MULTIPLIER, 1 << 47);
+        assert_eq!(scaled(&half, 1001), 1001);
+        let on = half.with(fields::SECONDARY_CONTROLS, secondary::USE_TSC_SCALING as u32);
+        assert_eq!(scaled(&on, 1001), 500);
+        assert_eq!(scaled(&on, u64::MAX), u64::MAX >> 1);
+    }
 
     #[test]
     fn an_address_has_the_sign_of_bit_47() {
