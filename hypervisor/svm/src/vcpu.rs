@@ -240,6 +240,7 @@ impl SvmVcpu {
         let event = Event(vmcb.get(fields::EXITINTINFO));
         if event.is_valid() && !event.is_software() {
             self.event = event;
+            self.counts.again += 1;
         }
         code
     }
@@ -387,24 +388,33 @@ impl fmt::Display for Lines<'_> {
     }
 }
 
-/// Exits by their code.
+/// Exits by their code, and how many of them have cut the delivery of an event.
 #[derive(Clone, Debug, Default)]
-pub struct Counts(BTreeMap<Code, u64>);
+pub struct Counts {
+    exits: BTreeMap<Code, u64>,
+    again: u64,
+}
 
 impl Counts {
     fn count(&mut self, code: Code) {
-        *self.0.entry(code).or_default() += 1;
+        *self.exits.entry(code).or_default() += 1;
     }
 
     /// All exits together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.0.values().sum()
+        self.exits.values().sum()
     }
 
     /// The codes that occurred, and how often.
     pub fn iter(&self) -> impl Iterator<Item = (Code, u64)> {
-        self.0.iter().map(|(code, count)| (*code, *count))
+        self.exits.iter().map(|(code, count)| (*code, *count))
+    }
+
+    /// How many exits came while an event was delivered, which the next entry delivers again.
+    #[must_use]
+    pub const fn again(&self) -> u64 {
+        self.again
     }
 }
 
@@ -417,6 +427,10 @@ impl fmt::Display for Counts {
         for (code, count) in lines {
             writeln!(f, "{code:<40} {count:>9}")?;
         }
-        write!(f, "{:<40} {:>9}", "all", self.total())
+        write!(f, "{:<40} {:>9}", "all", self.total())?;
+        if self.again > 0 {
+            write!(f, "\n{:<40} {:>9}", "events delivered again", self.again)?;
+        }
+        Ok(())
     }
 }

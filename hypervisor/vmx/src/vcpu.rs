@@ -293,6 +293,7 @@ impl VmxVcpu {
         self.registers.rsp = vmcs.get(fields::GUEST_RSP);
         self.registers.rflags = vmcs.get(fields::GUEST_RFLAGS);
         self.event = Injection::under_way(vmcs);
+        self.counts.again += u64::from(self.event.is_some());
         if self.event.is_some_and(Injection::is_nmi) {
             self.unblock_nmi()?;
         }
@@ -494,22 +495,28 @@ unsafe fn write_cr2(value: u64) {
     unsafe { core::arch::asm!("mov cr2, {}", in(reg) value, options(nomem, nostack, preserves_flags)) }
 }
 
-/// Exits by their basic reason.
+/// Exits by their basic reason, and how many of them have cut the delivery of an event.
 #[derive(Clone, Debug)]
-pub struct Counts([u64; REASONS]);
+pub struct Counts {
+    exits: [u64; REASONS],
+    again: u64,
+}
 
 /// One more than the highest reason that appendix C has.
 const REASONS: usize = 86;
 
 impl Default for Counts {
     fn default() -> Self {
-        Self([0; REASONS])
+        Self {
+            exits: [0; REASONS],
+            again: 0,
+        }
     }
 }
 
 impl Counts {
     fn count(&mut self, reason: Basic) {
-        if let Some(count) = self.0.get_mut(usize::from(reason.0)) {
+        if let Some(count) = self.exits.get_mut(usize::from(reason.0)) {
             *count += 1;
         }
     }
@@ -517,19 +524,25 @@ impl Counts {
     /// All exits together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.0.iter().sum()
+        self.exits.iter().sum()
     }
 
     /// How often a reason occurred.
     #[must_use]
     pub fn of(&self, reason: Basic) -> u64 {
-        self.0.get(usize::from(reason.0)).copied().unwrap_or(0)
+        self.exits.get(usize::from(reason.0)).copied().unwrap_or(0)
     }
 
     /// The reasons that occurred, and how often.
     pub fn iter(&self) -> impl Iterator<Item = (Basic, u64)> {
-        let reasons = (0..).map(Basic).zip(self.0);
+        let reasons = (0..).map(Basic).zip(self.exits);
         reasons.filter(|(_, count)| *count > 0)
+    }
+
+    /// How many exits came while an event was delivered, which the next entry delivers again.
+    #[must_use]
+    pub const fn again(&self) -> u64 {
+        self.again
     }
 }
 
@@ -542,6 +555,10 @@ impl fmt::Display for Counts {
         for (reason, count) in lines {
             writeln!(f, "{:<40} {count:>9}", format!("{reason}"))?;
         }
-        write!(f, "{:<40} {:>9}", "all", self.total())
+        write!(f, "{:<40} {:>9}", "all", self.total())?;
+        if self.again > 0 {
+            write!(f, "\n{:<40} {:>9}", "events delivered again", self.again)?;
+        }
+        Ok(())
     }
 }
