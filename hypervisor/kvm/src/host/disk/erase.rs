@@ -7,8 +7,9 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-/// Zeros to be written.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// How many zeros are written at a time, in bytes. They are made when they are needed: in the program they would be part
+/// of its size.
+const PIECE: u64 = 64 << 10;
 
 /// Gives the bytes' place back. Whoever cannot do that leaves them as they are.
 pub(super) fn discard(file: &File, offset: u64, len: u64) -> io::Result<()> {
@@ -26,10 +27,11 @@ pub(super) fn write_zeroes(file: &File, offset: u64, len: u64, unmap: bool) -> i
     if try_fallocate(file, FallocateFlags::ZERO_RANGE, offset, len)? {
         return Ok(());
     }
+    let zeros = vec![0; len.min(PIECE) as usize];
     let (mut at, end) = (offset, offset + len);
     while at < end {
-        let piece = (end - at).min(ZEROS.len() as u64);
-        file.write_all_at(&ZEROS[..piece as usize], at)?;
+        let piece = (end - at).min(PIECE);
+        file.write_all_at(&zeros[..piece as usize], at)?;
         at += piece;
     }
     Ok(())
