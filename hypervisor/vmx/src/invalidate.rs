@@ -10,8 +10,8 @@
 //! | a vCPU gets a VPID | INVVPID of this VPID | 30.4.3.3: the VPID may have been another's |
 //! | the hypervisor changes the guest's CR0.PG, CR0.WP, CR4.PAE …, CR3 or EFER for it | INVVPID of this VPID | 30.4.3.1: a guest's own write would have done it; nobody else does |
 //!
-//! Other processors that have run with the same EPTP would have to do the same; here each guest has
-//! one processor.
+//! Other processors that have run with the same EPTP would have to do the same. Here none has: each processor of a
+//! guest has tables of its own.
 
 use chiton_core::vmx::Capabilities;
 
