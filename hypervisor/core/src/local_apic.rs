@@ -61,6 +61,8 @@ const PATIENCE: u32 = 1_000_000;
 pub enum Message {
     /// An interrupt with this vector.
     Interrupt(u8),
+    /// An NMI.
+    Nmi,
     /// INIT: it stops, and waits for a start-up message.
     Init,
     /// Start-up: it begins in real mode at the page of this number, below 1 MiB.
@@ -72,6 +74,7 @@ impl Message {
     const fn command(self) -> u32 {
         match self {
             Self::Interrupt(vector) => ASSERT | vector as u32,
+            Self::Nmi => ASSERT | 0b100 << 8,
             Self::Init => ASSERT | 0b101 << 8,
             Self::StartUp(page) => ASSERT | 0b110 << 8 | page as u32,
         }
@@ -202,5 +205,6 @@ mod tests {
         assert_eq!(Message::Init.command() | 0xc_0000, 0x000c_4500);
         assert_eq!(Message::StartUp(0x9a).command() | 0xc_0000, 0x000c_469a);
         assert_eq!(Message::Interrupt(0xf1).command(), 0x40f1);
+        assert_eq!(Message::Nmi.command(), 0x4400);
     }
 }

@@ -16,6 +16,29 @@ use crate::error::{Error, Result};
 
 /// What the hypervisor's last line begins with; the status follows.
 const END: &str = "chiton: end status=";
+
+/// How the hypervisor says that a machine has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// The status.
+    pub(crate) status: i32,
+    /// How many ticks of the time-stamp counter it took, from the hypervisor's first word.
+    pub(crate) ticks: u64,
+    /// The same from its first guest's; 0 if there was none.
+    pub(crate) guest_ticks: u64,
+}
+
+impl Ended {
+    /// Of what follows [`END`].
+    fn parse(words: &str) -> Option<Self> {
+        let mut words = words.split_whitespace();
+        Some(Self {
+            status: words.next()?.parse().ok()?,
+            ticks: words.next()?.strip_prefix("ticks=")?.parse().ok()?,
+            guest_ticks: words.next()?.strip_prefix("guest=")?.parse().ok()?,
+        })
+    }
+}
 /// What its first line begins with; before it the emulator speaks of itself.
 const BEGIN: &str = "chiton: ";
 /// What a line of Bochs' debugger begins with: it tells where each triple fault was, of a guest too.
@@ -134,19 +157,34 @@ impl Machine {
     ///
     /// If it ends without a status, or `limit` is over before it does.
     pub(crate) fn run(
+        self,
+        limit: Option<Duration>,
+        input: Input,
+        console: impl Write + Send,
+        word: impl FnMut(&str),
+    ) -> Result<i32> {
+        Ok(self.run_to_end(limit, input, console, word)?.status)
+    }
+
+    /// The same; returns all that the hypervisor says of its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub(crate) fn run_to_end(
         mut self,
         limit: Option<Duration>,
         input: Input,
         console: impl Write + Send,
         mut word: impl FnMut(&str),
-    ) -> Result<i32> {
+    ) -> Result<Ended> {
         let from = std::mem::replace(&mut self.console, Box::new(io::empty()));
         let words = std::mem::replace(&mut self.words, Box::new(io::empty()));
         let mut input = Some((input, std::mem::replace(&mut self.line, Box::new(io::sink()))));
         let pid = self.children.first().map(rustix::process::Pid::from_child);
         let (done, watch) = mpsc::channel::<()>();
         let started = Instant::now();
-        let (mut begun, mut status) = (false, None);
+        let (mut begun, mut ended) = (false, None);
         let mut last = VecDeque::new();
         thread::scope(|scope| {
             scope.spawn(move || relay(from, console));
@@ -175,7 +213,7 @@ impl Machine {
                     continue;
                 }
                 if let Some(code) = line.strip_prefix(END) {
-                    status = code.trim().parse().ok();
+                    ended = Ended::parse(code);
                     break;
                 }
                 if begun {
@@ -188,7 +226,7 @@ impl Machine {
             self.end();
         });
         let late = limit.is_some_and(|limit| started.elapsed() >= limit);
-        status.ok_or_else(|| {
+        ended.ok_or_else(|| {
             let what = if late {
                 "time is up: the machine was killed"
             } else {
@@ -307,6 +345,13 @@ mod tests {
         let (listener, port) = listen().unwrap();
         let _here = TcpStream::connect(("127.0.0.1", port)).unwrap();
         assert!(is_of_this_user(&listener.accept().unwrap().0));
+    }
+
+    #[test]
+    fn an_end_has_a_status_and_ticks() {
+        let ended = Ended::parse("102 ticks=7 guest=5").unwrap();
+        assert_eq!((ended.status, ended.ticks, ended.guest_ticks), (102, 7, 5));
+        assert_eq!(Ended::parse("102"), None);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::{
     guests, paths,
 };
 pub(crate) use bochs::Model;
-pub(crate) use emulator::{Input, Machine};
+pub(crate) use emulator::{Ended, Input, Machine};
 pub(crate) use folder::Folder;
 use image::Kind;
 pub(crate) use outside::{OutsideArgs, Relay, RelayArgs, relay};

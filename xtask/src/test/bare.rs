@@ -21,7 +21,7 @@ use std::{
 };
 
 use crate::{
-    bare::{self, Emulated, Hardware, Input, Model, Processor},
+    bare::{self, Emulated, Ended, Hardware, Input, Model, Processor},
     build,
     error::{Error, Result},
     guests, kvm, paths,
@@ -343,7 +343,7 @@ pub(super) fn run() -> Result<String> {
     found.extend(together::run(&chiton)?);
     found.extend(shown::run()?);
     found.extend(together::several(&chiton)?);
-    found.extend(together::stacks()?);
+    found.extend(together::ends()?);
     found.extend(outside::run(&chiton)?);
     found.extend(refusals::run()?);
     examples::run()?;
@@ -359,8 +359,8 @@ fn hello_alone(chiton: &Path) -> Result<Vec<String>> {
     let run = [run_of(&["hello"])];
     let here = hosted(chiton, &run[0])?;
     let image = image_of("hello", &run)?;
-    let (named, left, log) = on(Emulated::Bochs(Model::SkylakeX), &image, &run)?;
-    let mut found: Vec<_> = ticks::compare(&log)?.into_iter().collect();
+    let (named, left, took) = on(Emulated::Bochs(Model::SkylakeX), &image, &run)?;
+    let mut found = ticks::compare(&took)?;
     if !here.is_like(&left[0]) {
         found.push(format!("`hello` in {named}: {:#?}\nunder KVM: {here:#?}", left[0]));
     }
@@ -495,8 +495,8 @@ fn hosted(chiton: &Path, run: &Run) -> Result<Left> {
     Ok(Left::new(output.status.code().unwrap_or(-1), &output.stdout, &told))
 }
 
-/// On bare metal, all in one boot: what the machine is, what is left of each guest, and the emulator's log.
-fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left>, PathBuf)> {
+/// On bare metal, all in one boot: what the machine is, what is left of each guest, and how long it took.
+fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left>, Took)> {
     let count = runs.len();
     let input = runs.iter().filter_map(|run| run.input).flat_map(Input::whole).collect();
     let hardware = Hardware {
@@ -510,7 +510,7 @@ fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left
     let console = Mutex::new(Vec::new());
     let mut told = String::new();
     let mut ends = Vec::new();
-    let status = machine.run(Some(limit), Input::Bytes(input), Shared(&console), |line| {
+    let ended = machine.run_to_end(Some(limit), Input::Bytes(input), Shared(&console), |line| {
         if let Some(end) = End::parse(line) {
             ends.push((end, std::mem::take(&mut told)));
         } else if !is_of_bare_metal(line) {
@@ -519,9 +519,10 @@ fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left
         }
     })?;
     let console = console.into_inner().unwrap_or_default();
+    let took = Took { log, ended };
     if count == 1 {
         // One guest alone has the machine's status, and the whole console.
-        return Ok((named, vec![Left::new(status, &console, &told)], log));
+        return Ok((named, vec![Left::new(ended.status, &console, &told)], took));
     }
     if ends.len() != count {
         return Err(Error::Found(format!("{named} ran {} guests of {count}", ends.len())));
@@ -540,7 +541,15 @@ fn on(machine: Emulated, image: &Path, runs: &[Run]) -> Result<(String, Vec<Left
         rest = after;
         lefts.push(Left::new(end.status, said, &told));
     }
-    Ok((named, lefts, log))
+    Ok((named, lefts, took))
+}
+
+/// By what it can be told how long a machine took.
+struct Took {
+    /// The emulator's log.
+    log: PathBuf,
+    /// What the hypervisor says.
+    ended: Ended,
 }
 
 /// Whether a line is one that KVM has no like of.

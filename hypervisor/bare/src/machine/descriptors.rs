@@ -1,12 +1,14 @@
 //! The hypervisor's own GDT, TSS and IDT, in place of the boot loader's. Processors share the IDT; each
-//! has a TSS of its own, with a stack of its own for faults, and hence a GDT.
+//! has a TSS of its own, with stacks of its own for faults and NMIs, and hence a GDT.
 
 use alloc::boxed::Box;
+use core::arch::x86_64::__cpuid;
 
 use spin::LazyLock;
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, FS, GS, SS, Segment};
 use x86_64::instructions::tables::load_tss;
+use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::segmentation::SegmentSelector;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::idt::InterruptDescriptorTable;
@@ -14,21 +16,37 @@ use x86_64::structures::tss::TaskStateSegment;
 
 use super::fault;
 
-/// The stack of a fault that finds no other: its index in the TSS.
+/// The stack of a fault that finds no other, and of an NMI: their indices in the TSS.
 const FAULT_STACK: u16 = 0;
-const FAULT_STACK_SIZE: usize = 32 << 10;
+const NMI_STACK: u16 = 1;
 
+/// A stack of so many bytes.
 #[repr(align(16))]
-struct Stack(#[allow(dead_code, reason = "only its address is used")] [u8; FAULT_STACK_SIZE]);
+struct Stack<const SIZE: usize>(#[allow(dead_code, reason = "only its address is used")] [u8; SIZE]);
 
-static mut STACK: Stack = Stack([0; FAULT_STACK_SIZE]);
+impl<const SIZE: usize> Stack<SIZE> {
+    const NEW: Self = Self([0; SIZE]);
 
-static TSS: LazyLock<TaskStateSegment> = LazyLock::new(|| task_state(&raw const STACK));
+    fn end(this: *const Self) -> VirtAddr {
+        VirtAddr::from_ptr(this) + SIZE as u64
+    }
+}
 
-/// A TSS with this stack for faults.
-fn task_state(stack: *const Stack) -> TaskStateSegment {
+/// What an NMI needs: the frame that the processor pushes, and more than once that.
+type NmiStack = Stack<256>;
+
+/// For faults of the first processor, as long as there is no memory to take another from.
+static mut STACK: Stack<{ 32 << 10 }> = Stack::NEW;
+static mut OF_NMIS: NmiStack = Stack::NEW;
+
+static TSS: LazyLock<TaskStateSegment> =
+    LazyLock::new(|| task_state(Stack::end(&raw const STACK), Stack::end(&raw const OF_NMIS)));
+
+/// A TSS with these stacks, each told by its end.
+fn task_state(faults: VirtAddr, nmis: VirtAddr) -> TaskStateSegment {
     let mut tss = TaskStateSegment::new();
-    tss.interrupt_stack_table[usize::from(FAULT_STACK)] = VirtAddr::from_ptr(stack) + FAULT_STACK_SIZE as u64;
+    tss.interrupt_stack_table[usize::from(FAULT_STACK)] = faults;
+    tss.interrupt_stack_table[usize::from(NMI_STACK)] = nmis;
     tss
 }
 
@@ -53,7 +71,7 @@ static GDT: LazyLock<Gdt> = LazyLock::new(|| Gdt::new(&TSS));
 
 static IDT: LazyLock<InterruptDescriptorTable> = LazyLock::new(|| {
     let mut idt = InterruptDescriptorTable::new();
-    fault::fill(&mut idt, FAULT_STACK);
+    fault::fill(&mut idt, FAULT_STACK, NMI_STACK);
     idt
 });
 
@@ -63,10 +81,11 @@ pub(super) fn load() {
     load_tables(&GDT);
 }
 
-/// Loads all three on another processor, with a TSS and a GDT that are made for it, and kept for ever.
-pub(super) fn load_anew() {
-    let stack = Box::leak(Box::new(Stack([0; FAULT_STACK_SIZE])));
-    let tss = Box::leak(Box::new(task_state(stack)));
+/// Loads all three on the processor that calls this, with a TSS and a GDT that are made for it, and kept for ever, and
+/// with a stack for faults that ends there.
+pub(super) fn load_anew(faults: VirtAddr) {
+    let nmis: &'static NmiStack = Box::leak(Box::new(Stack::NEW));
+    let tss = Box::leak(Box::new(task_state(faults, Stack::end(nmis))));
     load_tables(Box::leak(Box::new(Gdt::new(tss))));
 }
 
@@ -84,4 +103,16 @@ fn load_tables(gdt: &'static Gdt) {
         load_tss(gdt.tss);
     }
     IDT.load();
+    take_machine_checks();
+}
+
+/// Has a machine check be an exception, which is told; without, it would shut the processor down (SDM volume 3B,
+/// section 17.8).
+fn take_machine_checks() {
+    /// CPUID leaf 1 EDX: the exception.
+    const MCE: u32 = 1 << 7;
+    if __cpuid(1).edx & MCE != 0 {
+        // SAFETY: the processor has the bit, and the IDT a gate for the exception.
+        unsafe { Cr4::write_raw(Cr4::read_raw() | Cr4Flags::MACHINE_CHECK_EXCEPTION.bits()) }
+    }
 }

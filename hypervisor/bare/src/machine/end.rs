@@ -1,9 +1,11 @@
-//! The end of the machine: a line by which whoever started it knows the status, then the switch.
+//! The end of the machine: a line by which whoever started it knows the status, and how many ticks of the time-stamp
+//! counter it took from the hypervisor's begin, and from its first guest's; then the switch.
 
 use x86_64::instructions::port::Port;
 use x86_64::instructions::{hlt, interrupts};
 
 use super::debug::say;
+use super::time;
 
 /// QEMU's `isa-debug-exit`: the process ends with twice the value, plus one.
 const QEMU_EXIT: u16 = 0xf4;
@@ -12,7 +14,8 @@ const BOCHS_SHUTDOWN: u16 = 0x8900;
 
 /// Says the status and switches the machine off; halts where no emulator listens.
 pub(super) fn end(status: u8) -> ! {
-    say!("chiton: end status={status}");
+    let [hypervisor, guest] = time::passed();
+    say!("chiton: end status={status} ticks={hypervisor} guest={guest}");
     // SAFETY: ports of two emulators; elsewhere nothing is there. Nothing runs after this.
     unsafe {
         Port::new(QEMU_EXIT).write(u32::from(status));

@@ -163,6 +163,7 @@ fn with_memory<B: Backend>(
     let board = BareBoard::new(Arc::clone(&main), Arc::clone(&processors), 0, map::MAILBOX);
     let mut machine = Machine::new(vcpu, board);
     machine.timed = command.show.exits;
+    time::note_guest();
     let end = machine.run();
     // Whatever it was: the others run in memory that is given back.
     let others = processors.end();

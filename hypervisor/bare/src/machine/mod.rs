@@ -6,6 +6,7 @@
 //! | `debug` | port 0xE9, which is for the hypervisor's own words |
 //! | `memory` | the machine's memory: the heap, pages, guest memory |
 //! | `descriptors`, `fault` | GDT, TSS and IDT, and what a fault of the hypervisor itself says |
+//! | `nmi` | NMIs of the machine, which are counted |
 //! | `interrupts` | the controllers that would interrupt a guest, silenced |
 //! | `smp` | the other processors: found, started, given work |
 //! | `stacks` | the stacks of processors, and what is below them: nothing |
@@ -31,6 +32,7 @@ mod guest;
 mod interrupts;
 mod line;
 mod memory;
+mod nmi;
 mod processors;
 mod random;
 mod serial;
@@ -43,6 +45,7 @@ mod uart;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::arch::asm;
 use core::error::Error;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -73,6 +76,7 @@ static CONFIG: BootloaderConfig = {
 entry_point!(start, config = &CONFIG);
 
 fn start(info: &'static mut BootInfo) -> ! {
+    time::note_begin();
     // Before anything is written to a variable: the boot loader has mapped those where it has loaded the file.
     let kernel = kernel(info);
     descriptors::load();
@@ -95,6 +99,10 @@ fn start(info: &'static mut BootInfo) -> ! {
 /// Runs what the ramdisk says; returns the status of the first guest that has another than 0.
 fn run(info: &'static BootInfo, kernel: Option<Sum>) -> Result<u8, Box<dyn Error>> {
     let memory: &'static Memory = Box::leak(Box::new(Memory::of(info)?));
+    // Where there is no memory for it, the first one is gone on with.
+    if let Some(stack) = stacks::map_for_faults(memory, 0) {
+        descriptors::load_anew(stack);
+    }
     say!("chiton: {} on bare metal with {memory}", env!("CARGO_PKG_VERSION"));
     time::init()?;
     if !Random::of_processor().is_good() {
@@ -152,7 +160,7 @@ impl All {
     fn run_on<B: Backend>(&self, backend: &B, crew: Crew, processor: usize) {
         for command in self.commands.iter().filter(|command| command.on == processor) {
             let outcome = match command.example() {
-                Some(name) => example(backend, self.memory, name, command.memory).map(|status| (status, 0)),
+                Some(name) => example(backend, crew, name, command.memory).map(|status| (status, 0)),
                 None => guest::run(backend, crew, &self.ramdisk, command)
                     .map(|outcome| (outcome.status, outcome.sent))
                     .map_err(Into::into),
@@ -226,19 +234,26 @@ impl With for &'static All {
         }
         self.run_on(backend, crew, 0);
         crew.team.wait();
+        nmi::say_count();
         self.first.load(Ordering::Relaxed)
     }
 }
 
-/// The example that is none of a backend's: the hypervisor itself uses its stack up, and says so.
+/// Examples that are none of a backend's: the hypervisor itself uses its stacks up, and says so; meets a machine check,
+/// as if the machine had one; sends NMIs to its first processor.
 const USE_UP: &str = "stack-overflow";
+const MACHINE_CHECK: &str = "machine-check";
+const MACHINE_NMI: &str = "machine-nmi";
 
 /// Runs an example of the backend instead of a guest; returns the status for it.
-fn example<B: Backend>(backend: &B, memory: &Memory, name: &str, bytes: u64) -> Result<u8, Box<dyn Error>> {
-    if name == USE_UP {
-        stacks::use_up(0);
-    }
-    let went_well = memory.lend(bytes, |ram| backend.example(name, ram))??;
+fn example<B: Backend>(backend: &B, crew: Crew, name: &str, bytes: u64) -> Result<u8, Box<dyn Error>> {
+    let went_well = match name {
+        USE_UP => stacks::use_up_both(),
+        // SAFETY: the handler of machine checks says what there is to say, and ends the machine.
+        MACHINE_CHECK => unsafe { asm!("int 18", options(noreturn)) },
+        MACHINE_NMI => nmi::send_to_first(crew.team),
+        _ => crew.memory.lend(bytes, |ram| backend.example(name, ram))??,
+    };
     Ok(if went_well { 0 } else { status::FAILED })
 }
 

@@ -1,6 +1,7 @@
 //! Time: the time-stamp counter, measured once, and the date of the PC's clock.
 
 use core::arch::x86_64::{__cpuid, _rdtsc};
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use chiton_bare::calendar::Reading;
@@ -13,6 +14,11 @@ const PIT_HZ: u64 = 1_193_182;
 const MEASURED: u16 = 11_932;
 /// How often the 8254 is asked before it is taken for absent.
 const PATIENCE: u32 = 50_000_000;
+
+/// The time-stamp counter at the hypervisor's first instructions.
+static BEGAN: AtomicU64 = AtomicU64::new(0);
+/// The same when the first guest was about to be entered; 0 before.
+static GUEST_BEGAN: AtomicU64 = AtomicU64::new(0);
 
 /// Frequency of the time-stamp counter, in kHz.
 static TSC_KHZ: Once<u64> = Once::new();
@@ -28,6 +34,29 @@ pub(super) struct NoClock;
 pub(super) fn ticks() -> u64 {
     // SAFETY: every processor with VMX or SVM has it.
     unsafe { _rdtsc() }
+}
+
+/// Notes that the hypervisor begins.
+pub(super) fn note_begin() {
+    BEGAN.store(ticks(), Ordering::Relaxed);
+}
+
+/// Notes that a guest is about to be entered.
+pub(super) fn note_guest() {
+    let _ = GUEST_BEGAN.compare_exchange(0, ticks(), Ordering::Relaxed, Ordering::Relaxed);
+}
+
+/// Whether a guest has been.
+pub(super) fn guest_began() -> bool {
+    GUEST_BEGAN.load(Ordering::Relaxed) != 0
+}
+
+/// Ticks since the hypervisor began, and since the first guest did; 0 if none has.
+pub(super) fn passed() -> [u64; 2] {
+    [&BEGAN, &GUEST_BEGAN].map(|from| match from.load(Ordering::Relaxed) {
+        0 => 0,
+        from => ticks().saturating_sub(from),
+    })
 }
 
 /// Measures the time-stamp counter.

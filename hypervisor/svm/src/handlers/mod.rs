@@ -69,7 +69,7 @@ pub(crate) fn handle(vcpu: &mut SvmVcpu, code: Code) -> Result<Next, Error> {
         None => match code {
             Code::CR0_SELECTIVE => control_registers::write_cr0(vcpu),
             Code::INTR => events::interrupt(vcpu),
-            // It is pending still, and STGI has let it through to the host's own handler.
+            // It was pending still, and STGI has let it through to the host's own handler, which returns.
             Code::NMI => Next::Resume,
             // The next entry delivers what there is.
             Code::VINTR => Next::Resume,

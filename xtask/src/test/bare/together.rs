@@ -51,46 +51,94 @@ pub(super) fn several(chiton: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Has the hypervisor use up the stack of the first processor, and that of another; returns what is wrong.
-pub(super) fn stacks() -> Result<Vec<String>> {
-    /// The status of what could not be run.
-    const FAILED: i32 = 125;
+/// The status of what could not be run.
+const FAILED: i32 = 125;
+/// How the hypervisor itself comes to an end: an example, the processor that it is on, and what is said.
+const ENDS: [(&str, usize, &[&str]); 3] = [
+    (USED_UP, 0, USED_UP_WORDS),
+    (USED_UP, 1, USED_UP_WORDS),
+    (
+        "machine-check",
+        0,
+        &[
+            "the hypervisor met machine check (#MC)",
+            "the machine has a fault: status 0x0, of ",
+        ],
+    ),
+];
+const USED_UP: &str = "stack-overflow";
+const USED_UP_WORDS: &[&str] = &[
+    "the stack of this processor is used up: what lies below it is not mapped",
+    "the stack for faults of this processor is used up: what lies below it is not mapped",
+];
+
+/// Has the hypervisor use up the stacks of the first processor, and those of another, and meet a machine check; returns
+/// what is wrong.
+pub(super) fn ends() -> Result<Vec<String>> {
     let hardware = Hardware {
         processors: PROCESSORS as u32,
         ..Hardware::default()
     };
     let mut found = Vec::new();
-    for on in 0..PROCESSORS {
+    for (example, on, words) in ENDS {
         let lines = [
             "guest=nobody".into(),
-            "x-example=stack-overflow".into(),
+            format!("x-example={example}"),
             format!("on={on}"),
         ];
-        let image = bare::image_of("stacks", Some(&bare::ramdisk_with(&[], Some(&lines))?))?;
+        let image = bare::image_of("ends", Some(&bare::ramdisk_with(&[], Some(&lines))?))?;
         let machine = Emulated::Qemu(Processor::Svm).boot_with(&image, hardware)?;
         let mut told = Vec::new();
         let status = machine.run(Some(LIMIT), Input::Nothing, std::io::sink(), |line| {
             told.push(line.to_owned());
         })?;
-        let words = "the stack of this processor is used up: what lies below it is not mapped";
-        if status != FAILED || !told.iter().any(|line| line.contains(words)) {
+        let is_said = |words: &&str| told.iter().any(|line| line.contains(words));
+        if status != FAILED || !words.iter().all(is_said) {
             found.push(format!(
-                "a stack used up on processor {on} ends with {status}: {told:#?}"
+                "{example} on processor {on} ends with {status}, and not with {words:?}: {told:#?}"
             ));
         }
     }
-    eprintln!("  {PROCESSORS} stacks used up");
+    eprintln!("  {} ends of the hypervisor itself", ENDS.len());
     Ok(found)
 }
 
-/// Runs `hello` on each processor of a machine with two; returns what is wrong.
+/// What a guest runs beside that takes its time, while its processor gets NMIs from the other.
+const WITH_NMIS: [&str; 10] = [
+    "guest=fault",
+    "arg=loop",
+    "timeout=100ms",
+    "exits=1",
+    "",
+    "guest=nobody",
+    "x-example=machine-nmi",
+    "on=1",
+    "",
+    "",
+];
+/// What is said of that: of the sender, of the guest, and at the end.
+const OF_NMIS: [&str; 3] = [
+    "machine-nmi: 20 NMIs for the first processor, and 20 were taken",
+    "chiton: fault did not end within 100ms and was stopped",
+    "warning: 20 NMIs of the machine came meanwhile",
+];
+/// The row of exits by them, on VMX and on SVM.
+const ROWS: [&str; 2] = ["exception or NMI  ", "NMI  "];
+/// The status of a guest that was stopped.
+const STOPPED: i32 = 124;
+
+/// Runs `hello` on each processor of a machine with two, and before that has one send NMIs to the other; returns what is
+/// wrong.
 pub(super) fn run(chiton: &Path) -> Result<Vec<String>> {
     let expected = hosted(chiton, &run_of(&["hello"]))?;
-    let path = paths::guests().join("hello");
-    let content = std::fs::read(&path).map_err(Error::file("read", &path))?;
+    let file = |name: &str| {
+        let path = paths::guests().join(name);
+        let content = std::fs::read(&path).map_err(Error::file("read", &path))?;
+        Ok((format!("guests/{name}"), content))
+    };
     let lines = (0..PROCESSORS).flat_map(|on| ["guest=hello".into(), format!("on={on}"), String::new()]);
-    let lines: Vec<String> = lines.collect();
-    let ramdisk = bare::ramdisk_with(&[("guests/hello".into(), content)], Some(&lines))?;
+    let lines: Vec<String> = WITH_NMIS.map(str::to_owned).into_iter().chain(lines).collect();
+    let ramdisk = bare::ramdisk_with(&[file("hello")?, file("fault")?], Some(&lines))?;
     let image = bare::image_of("together", Some(&ramdisk))?;
     let hardware = Hardware {
         processors: PROCESSORS as u32,
@@ -129,7 +177,12 @@ pub(super) fn run(chiton: &Path) -> Result<Vec<String>> {
         let brought_up = told
             .iter()
             .any(|line| *line == format!("chiton: {PROCESSORS} processors"));
-        if (status, &ends[..], brought_up) != (0, &[0; PROCESSORS], true) {
+        ends.sort_unstable();
+        let of_nmis = OF_NMIS
+            .iter()
+            .all(|words| told.iter().any(|line| line.starts_with(words)))
+            && told.iter().any(|line| ROWS.iter().any(|row| line.starts_with(row)));
+        if (status, &ends[..], brought_up, of_nmis) != (STOPPED, &[0, 0, 0, STOPPED], true, true) {
             found.push(format!(
                 "{named} ends with {status}, its guests with {ends:?}: {told:?}"
             ));

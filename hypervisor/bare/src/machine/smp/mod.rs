@@ -28,6 +28,7 @@ use chiton_bare::command::MAX_PROCESSORS as MAX;
 use chiton_core::local_apic::{LocalApic, Message};
 use chiton_core::physical::Physical;
 use spin::Mutex;
+use x86_64::VirtAddr;
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::{Cr0, Cr3, Cr4};
 
@@ -97,6 +98,8 @@ struct Member<W> {
     memory: &'static Memory,
     /// CR0, CR3 and CR4, as on the first processor.
     control: [u64; 3],
+    /// Where its stack for faults ends.
+    fault_stack: VirtAddr,
     state: Mutex<State>,
     work: Mutex<Option<W>>,
 }
@@ -145,18 +148,21 @@ impl<W: Work + 'static> Team<W> {
         }
         let count = others.len().min(MAX - 1);
         // Before the trampoline, which begins with a copy of the tables' root.
-        let end_of_stack = stacks::map(memory, count).ok_or(SmpError::NoMemory)?;
+        let map = |number: usize| Some((stacks::map(memory, number)?, stacks::map_for_faults(memory, number)?));
+        let all_stacks: Option<Vec<_>> = (1..=count).map(map).collect();
+        let all_stacks = all_stacks.ok_or(SmpError::NoMemory)?;
         let trampoline = Trampoline::new(memory, low_page(info).ok_or(SmpError::NoLowPage)?)?;
-        for (number, identity) in others.into_iter().take(count).enumerate() {
+        for (identity, (stack, fault_stack)) in others.into_iter().zip(all_stacks) {
             let member: &'static Member<W> = Box::leak(Box::new(Member {
                 identity,
                 memory,
                 control: control_registers(),
+                fault_stack,
                 state: Mutex::new(State::Started),
                 work: Mutex::new(None),
             }));
             let page = trampoline.prepare(&Begin {
-                stack: end_of_stack(number),
+                stack: stack.as_mut_ptr(),
                 entry: begin::<W>,
                 argument: core::ptr::from_ref(member) as u64,
             });
@@ -196,6 +202,12 @@ impl<W: Work + 'static> Team<W> {
             // SAFETY: every processor has a handler for it, which returns.
             let _ = unsafe { apic.send(identity, Message::Interrupt(LOOK_UP)) };
         }
+    }
+
+    /// Sends the first processor an NMI, unless it is the one that calls this. Whether it was sent.
+    pub(super) fn send_nmi_to_first(&self) -> bool {
+        // SAFETY: every processor has a handler for it, which returns.
+        self.first != self.apic.identity() && unsafe { self.apic.send(self.first, Message::Nmi) }
     }
 
     /// Waits until all are done.
@@ -263,7 +275,7 @@ extern "sysv64" fn begin<W: Work + 'static>(member: u64) -> ! {
         Cr4::write_raw(cr4);
         asm!("mov cr3, {}", in(reg) cr3, options(nostack, preserves_flags));
     }
-    descriptors::load_anew();
+    descriptors::load_anew(member.fault_stack);
     sleep::switch_on(member.memory);
     let refused = backend::with(member.memory, Serve(member));
     let why = refused.unwrap_or_else(|refused| refused.to_string());
