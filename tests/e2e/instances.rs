@@ -458,6 +458,22 @@ fn a_policy_starts_it_again_until_it_is_stopped_by_hand() {
     home.start("live", &["--restart", "always"], &["live"]);
     home.ok(&["stop", "live"]);
     assert_eq!(home.says("live", "State.restarts"), "0");
+    home.run(&["kill", "live"]).assert_status(1);
+    // Nor is what was killed; what dies otherwise is.
+    for signal in ["KILL", "TERM"] {
+        home.record.ok(&["start", "live"]);
+        home.until_logged("live", "ready");
+        home.ok(&["kill", "--signal", signal, "live"]);
+        home.ok(&["wait", "live"]);
+        assert_eq!(home.says("live", "State.restarts"), "0", "{signal}");
+    }
+    home.record.ok(&["start", "live"]);
+    home.ok(&["kill", "--signal", "USR1", "live"]);
+    let pid = home.pid("live").cast_signed();
+    // SAFETY: no memory is involved; the process is the guest that was just started.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+    home.until("a restart", || home.says("live", "State.restarts") != "0");
+    home.ok(&["rm", "-f", "live"]);
     home.assert_empty();
 }
 

@@ -42,8 +42,8 @@ fn limits(instance: &Instance) -> Result<Value, Box<dyn Error>> {
             let limits: Map<_, _> = held.map(|held| (held.name.to_owned(), json!(held))).collect();
             Ok(Value::Object(limits))
         }
-        // It ended at this moment.
-        Err(_) if !instance.is_live() => Ok(Value::Null),
+        // It ended at this moment; a policy may start it again.
+        Err(_) if super::pause::has_ended(instance) => Ok(Value::Null),
         Err(error) => Err(error),
     }
 }

@@ -1,14 +1,17 @@
-//! `chiton kill`: a signal for instances.
+//! `chiton kill`: a signal for instances. Who is killed stays dead, whatever the policy of restarts: see [`ENDS`].
 
 use std::error::Error;
 use std::str::FromStr;
 
-use chiton_container::instance::{EventKind, Instance, InstanceError, Status};
+use chiton_container::instance::{EventKind, Instance, InstanceError, Mark, Status};
 use clap::Args;
 use nix::sys::signal::Signal;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::say;
+
+/// Signals that are sent to end something. By others an instance is told something, and its policy holds.
+const ENDS: [Signal; 4] = [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -37,7 +40,17 @@ fn named(text: &str) -> Result<Signal, String> {
 pub(super) fn run(options: &Options) -> Result<u8, Box<dyn Error>> {
     super::for_each(&options.targets, |_, instance| {
         let paused = instance.status()? == Status::Paused;
-        send(&instance, options.signal)?;
+        // Before: it may have ended by the time that this comes back.
+        let marks = ENDS.contains(&options.signal) && !instance.is_marked(Mark::Stop);
+        if marks {
+            super::stop::mark(&instance, true)?;
+        }
+        if let Err(error) = send(&instance, options.signal) {
+            if marks {
+                super::stop::mark(&instance, false)?;
+            }
+            return Err(error.into());
+        }
         if paused && options.signal == Signal::SIGKILL {
             // On cgroup v1 who is frozen dies only then.
             super::pause::let_go(&instance)?;

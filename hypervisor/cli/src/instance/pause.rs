@@ -76,7 +76,7 @@ pub(super) fn let_go(instance: &Instance) -> Result<(), Box<dyn Error>> {
 }
 
 /// Whether its process is gone, though its supervisor still takes down what was made for it.
-fn has_ended(instance: &Instance) -> bool {
+pub(super) fn has_ended(instance: &Instance) -> bool {
     let pid = |state: State| {
         let pid = state.pid.and_then(|pid| i32::try_from(pid).ok());
         pid.and_then(Pid::from_raw)

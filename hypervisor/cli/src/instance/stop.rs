@@ -24,7 +24,7 @@ pub(crate) fn stop_one(instance: &Instance, limit: Duration) -> Result<(), Box<d
     if !status.is_live() {
         return Ok(());
     }
-    mark(instance)?;
+    mark(instance, true)?;
     instance.event(EventKind::Stop, String::new())?;
     if status == Status::Paused {
         super::pause::let_go(instance)?;
@@ -38,9 +38,9 @@ pub(crate) fn stop_one(instance: &Instance, limit: Duration) -> Result<(), Box<d
     Ok(())
 }
 
-/// No policy starts it again.
-fn mark(instance: &Instance) -> Result<(), InstanceError> {
-    match instance.mark(Mark::Stop, true) {
+/// Whether no policy starts it again.
+pub(super) fn mark(instance: &Instance, stopped: bool) -> Result<(), InstanceError> {
+    match instance.mark(Mark::Stop, stopped) {
         // It ended, and was removed, at this moment.
         Err(_) if !instance.is_live() => Ok(()),
         result => result,
@@ -65,7 +65,7 @@ fn ask(instance: &Instance) -> Result<(), InstanceError> {
 
 /// Ends an instance at once. Returns when everything of it is taken down.
 pub(super) fn kill_one(instance: &Instance) -> Result<(), Box<dyn Error>> {
-    mark(instance)?;
+    mark(instance, true)?;
     while instance.is_live() {
         let paused = instance.status()? == Status::Paused;
         if super::kill::signal(instance, Signal::SIGKILL).is_err() {
