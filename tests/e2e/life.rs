@@ -204,6 +204,55 @@ fn a_console_is_looked_at_without_being_typed_into() {
 }
 
 #[test]
+fn who_attaches_a_terminal_tells_its_size_passes_signals_and_can_let_go() {
+    let Some(record) = record() else { return };
+    let live = guest_path("live").display().to_string();
+    record.ok(&["run", "-d", "-i", "--name", "t", &live]);
+    let (terminal, name) = super::ports::terminal();
+    let attach = || {
+        let theirs = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&name)
+            .expect("a terminal");
+        let mut command = record.command(&["attach", "t"]);
+        command.stdin(theirs).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().expect("chiton starts")
+    };
+    let sizes = |columns: u16, rows: u16| {
+        until("the size", || {
+            record.ok(&["logs", "t"]).contains(&format!("console {columns}x{rows}"))
+        });
+    };
+    super::ports::resize(&terminal, 100, 40);
+    let first = attach();
+    sizes(100, 40);
+    super::ports::resize(&terminal, 90, 30);
+    // The kernel sends it to who has the terminal for its own.
+    signal(&first, libc::SIGWINCH);
+    sizes(90, 30);
+    let mut keys = fs::File::from(terminal.try_clone().expect("a terminal"));
+    keys.write_all(b"lost\x10\x11").expect("it takes it");
+    let output = first.wait_with_output().expect("it lets go");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && said.contains("t goes on; `chiton attach t`"),
+        "{said}"
+    );
+    assert_eq!(record.ok(&["ps", "--quiet"]).lines().count(), 1);
+    super::ports::resize(&terminal, 80, 24);
+    let second = attach();
+    sizes(80, 24);
+    signal(&second, libc::SIGINT);
+    assert_eq!(second.wait_with_output().expect("it ends").status.code(), Some(130));
+    assert_eq!(record.ok(&["wait", "t"]), "130");
+    record.ok(&["rm", "t"]);
+    let output = record.output(&["run", "-it", &live]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("leave -t out"), "{said}");
+}
+
+#[test]
 fn clocks_limits_and_namespaces_of_a_process_are_what_was_asked_for() {
     let Some(record) = record() else { return };
     let uptime = |options: &[&str]| {

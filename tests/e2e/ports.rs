@@ -173,7 +173,7 @@ pub(crate) fn terminal() -> (OwnedFd, String) {
     (ours, String::from_utf8_lossy(name).into_owned())
 }
 
-fn resize(terminal: &OwnedFd, columns: u16, rows: u16) {
+pub(crate) fn resize(terminal: &OwnedFd, columns: u16, rows: u16) {
     let size = libc::winsize {
         ws_row: rows,
         ws_col: columns,

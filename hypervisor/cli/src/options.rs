@@ -271,7 +271,7 @@ pub(crate) struct RunOptions {
     pub(crate) env: Vec<String>,
 
     /// End the guest after this long: seconds, or a number with ms, s, m or h.
-    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    #[arg(short, long, value_name = "TIME", value_parser = timeout)]
     pub(crate) timeout: Option<Duration>,
 
     /// A Unix socket through which others control the guest while it runs: `chiton stats PATH`,
@@ -443,6 +443,19 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("`{text}` is more than any machine has"))
 }
 
+/// `-t`, which elsewhere asks for a terminal.
+fn timeout(text: &str) -> Result<Duration, String> {
+    duration(text).map_err(|error| {
+        if text.starts_with(|c: char| c.is_ascii_digit()) {
+            return error;
+        }
+        format!(
+            "{error}; -t is --timeout, and there is no option for a terminal: the console is standard input and output, \
+             so leave -t out; in the background -i keeps the input open for `chiton attach`"
+        )
+    })
+}
+
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split_unit(text.trim());
     let number: u64 = number
@@ -555,6 +568,13 @@ mod tests {
         for text in ["", "0", "5d", "ms", "99999999999999999999s"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn who_asks_for_a_terminal_is_told_that_there_is_none() {
+        assert!(timeout("box").is_err_and(|error| error.contains("leave -t out")));
+        assert!(timeout("5d").is_err_and(|error| !error.contains("terminal")));
+        assert_eq!(timeout("5s"), duration("5s"));
     }
 
     #[test]
