@@ -46,6 +46,28 @@ pub(crate) fn man(options: &ManOptions) -> Result<(), Box<dyn Error>> {
 mod tests {
     use super::*;
 
+    /// The words are those of `cargo xtask manual`.
+    #[test]
+    fn both_are_asked_for_by_the_command_line() {
+        use clap::Parser;
+        for words in [
+            &["man", "/somewhere"][..],
+            &["completions", "bash"],
+            &["completions", "zsh"],
+            &["completions", "fish"],
+        ] {
+            let line = ["chiton"].iter().chain(words);
+            let read = Options::<Command>::try_parse_from(line).unwrap().command;
+            assert!(matches!(read, Command::Man(_) | Command::Completions(_)), "{words:?}");
+        }
+    }
+
+    /// Clap looks for mistakes in the options only where it is asked to: names that are there twice, and the like.
+    #[test]
+    fn the_options_are_sound() {
+        Options::<Command>::command().debug_assert();
+    }
+
     #[test]
     fn shells_and_readers_are_told_of_all_commands() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {

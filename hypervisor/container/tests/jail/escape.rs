@@ -229,7 +229,7 @@ fn masks() {
     let place = Place::new();
     for mut jail in both(&place) {
         let found = answer(&mut jail, || {
-            let full = ["kcore", "keys", "timer_list", "interrupts", "sched_debug"]
+            let full = ["kcore", "kallsyms", "keys", "timer_list", "interrupts", "sched_debug"]
                 .into_iter()
                 .filter(|name| std::fs::read(format!("/proc/{name}")).is_ok_and(|bytes| !bytes.is_empty()));
             let directories = ["/proc/acpi", "/proc/scsi", "/sys/firmware"]

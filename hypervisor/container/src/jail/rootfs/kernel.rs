@@ -11,12 +11,14 @@ use super::mount;
 use crate::jail::error::{At, Failure, Step};
 
 /// What is read as empty: the default of engines that run OCI images (`maskedPaths`,
-/// config-linux.md#masked-paths), below /proc and below /sys. They tell of the host, or of its secrets.
+/// config-linux.md#masked-paths), below /proc and below /sys, and where the kernel's functions are. They tell of the
+/// host, or of its secrets.
 const MASKED: [&[&str]; 2] = [
     &[
         "acpi",
         "asound",
         "interrupts",
+        "kallsyms",
         "kcore",
         "keys",
         "latency_stats",

@@ -1,8 +1,9 @@
 //! The list for a process that runs a virtual machine.
 //!
-//! Measured for processors and the device loop, with `strace` on jailed guests in the end-to-end tests, as
-//! `cargo xtask calls` does it; what the I/O thread makes, and what was not seen, is by reading the code. What is not needed after a jail stands is not here: no file is opened by another way, no
-//! socket is made, no program is run, no signal is sent but to threads of this process.
+//! Measured thread by thread, with `strace` on jailed guests in the end-to-end tests, as `cargo xtask calls` does it. What
+//! was not seen there, and most of what the I/O thread makes (its rare ways: short writes, a full queue), is in the list by
+//! reading the code, with its reason. What is not needed after a jail stands is not here: no file is opened by another way,
+//! no socket is made, no program is run, no signal is sent but to threads of this process.
 //!
 //! The process has the whole list while it makes its machine. Then each thread gives up what only others need, by
 //! [`narrow`]; a processor may at times do the work of the device loop, and so keeps most of that.
