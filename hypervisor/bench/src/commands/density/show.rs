@@ -59,6 +59,7 @@ pub(super) fn all(run: &Run) -> String {
         }
         text += "\n";
     }
+    text += &last_and_first(run);
     for case in &run.cases {
         let last_start = case.name == START && groups.last() == Some(&case.group.as_str());
         let idle = [TIME, SWITCHES, THREADS].contains(&case.name.as_str());
@@ -67,6 +68,40 @@ pub(super) fn all(run: &Run) -> String {
         }
     }
     text
+}
+
+/// So many are the first ones.
+const FIRST: u64 = 20;
+/// The last ones may take so much longer than the first: what medians differ by anyway.
+const GOAL: f64 = 1.1;
+
+/// Whether the last starts, beside all others that run, cost what the first did. Nothing, if there are too few.
+fn last_and_first(run: &Run) -> String {
+    let starts = run.cases.iter().filter(|case| case.name == START);
+    let (mut first, mut last) = (Vec::new(), None);
+    let mut count = 0;
+    for case in starts {
+        let samples = case.repeats();
+        if count < FIRST {
+            first.extend(samples.iter().cloned());
+        } else {
+            last = Some((samples, count + 1));
+        }
+        count += samples.iter().map(|samples| samples.count).sum::<u64>();
+    }
+    let Some((samples, from)) = last else {
+        return String::new();
+    };
+    let (Some(first), Some(last)) = (Summary::of(&first), Summary::of(samples)) else {
+        return String::new();
+    };
+    let ratio = last.p50 as f64 / first.p50.max(1) as f64;
+    let verdict = if ratio <= GOAL { "met" } else { "missed" };
+    format!(
+        "the starts {from} to {count}, beside those that run, take {ratio:.2} times the first {}; goal: at most {GOAL}, \
+         {verdict}\n",
+        first.count
+    )
 }
 
 fn cell(case: &Case, of: fn(&Summary) -> u64) -> String {
@@ -96,4 +131,38 @@ fn line(case: &Case) -> String {
         notes.collect::<String>(),
         unit = case.unit.word(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use chiton_bench::run::{Kind, Machine, Samples};
+
+    use super::*;
+
+    fn with_starts(last: u64) -> Run {
+        let mut run = Run::begin(Kind::Density, Machine::Kvm, 1);
+        for (group, times) in [
+            ("10", vec![1000; 10]),
+            ("20", vec![1000; 10]),
+            ("1000", vec![last; 980]),
+        ] {
+            let samples = Samples::of(times).unwrap();
+            run.cases
+                .push(Case::measured(START, group, "", Unit::Nanoseconds, vec![samples]));
+        }
+        run
+    }
+
+    #[test]
+    fn the_last_starts_are_held_against_the_first() {
+        let said = last_and_first(&with_starts(1090));
+        assert_eq!(
+            said,
+            "the starts 21 to 1000, beside those that run, take 1.09 times the first 20; goal: at most 1.1, met\n"
+        );
+        assert!(last_and_first(&with_starts(1200)).ends_with("missed\n"));
+        let mut few = with_starts(1);
+        few.cases.pop();
+        assert_eq!(last_and_first(&few), "");
+    }
 }

@@ -59,6 +59,16 @@ impl Host {
         Ok(bounds.map(|(low, high)| high - low))
     }
 
+    /// Memory that nobody can take back but who has it, in kB, at each look: what a leak would make more of.
+    pub(super) fn memory(looks: &[Self]) -> [(&'static str, Vec<f64>); 2] {
+        let kept = looks.iter().map(|host| host.unreclaimable as f64);
+        let taken = looks.iter().map(|host| -(host.available as f64));
+        [
+            ("the kernel's own (SUnreclaim)", kept.collect()),
+            ("all that is not available", taken.collect()),
+        ]
+    }
+
     /// Each with its name.
     pub(super) fn figures(self) -> [(&'static str, u64); 5] {
         [

@@ -5,6 +5,7 @@
 mod host;
 mod least;
 mod peers;
+mod slope;
 
 use std::{
     path::{Path, PathBuf},
@@ -22,6 +23,7 @@ use chiton_bench::{
     words::plain,
 };
 use host::Host;
+use slope::Slope;
 
 /// Nanoseconds in milliseconds.
 const MILLI: f64 = 1e-6;
@@ -31,6 +33,10 @@ const GOAL: f64 = 1.3;
 const GOAL_CRUN: f64 = 0.5;
 /// The last start of many may take so much longer than the first: what medians differ by anyway.
 const GOAL_MANY: f64 = 1.1;
+/// What an instance may leave in the kernel's memory is less than this, in kB.
+const GOAL_LEFT: f64 = 1.0;
+/// How often that memory is looked at while instances are made and removed.
+const LOOKS: u32 = 20;
 /// The name of the image.
 const IMAGE: &str = "hello:bench";
 
@@ -220,11 +226,16 @@ impl Bench<'_> {
         let noise = Host::noise()?;
         let (left, host) = (Left::of(home.home(), &[])?, Host::read()?);
         let mut ids = Vec::new();
+        let part = (instances / LOOKS).max(1);
+        let mut looks = Vec::new();
         for count in 0..instances {
             self.live
                 .part(count as usize, instances as usize, "instances made, run and removed");
             self.interrupt.check()?;
             ids.push(one()?);
+            if (count + 1) % part == 0 {
+                looks.push(Host::read()?);
+            }
         }
         // Namespaces are taken down by the kernel's own threads, after the last process is gone.
         std::thread::sleep(host::SETTLE);
@@ -242,6 +253,17 @@ impl Bench<'_> {
         let figures = host.figures().into_iter().zip(host_after.figures());
         for (((name, before), (_, after)), noise) in figures.zip(noise) {
             self.say(&format!("{name:<34} {before:>9} {after:>9} {noise:>9}"));
+        }
+        for (name, figures) in Host::memory(&looks) {
+            self.say(&match Slope::of(&figures, part) {
+                Some(slope) => format!(
+                    "{name}: {:+.2} kB an instance, give or take {:.2}; goal: less than {GOAL_LEFT}, {}",
+                    slope.each,
+                    slope.uncertain,
+                    slope.verdict(GOAL_LEFT)
+                ),
+                None => format!("{name}: too few instances to tell what each leaves (--instances)"),
+            });
         }
         Ok(())
     }
