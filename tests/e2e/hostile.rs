@@ -1,6 +1,6 @@
 //! A guest that breaks every rule breaks its own devices and nothing else.
 
-use chiton_tests::{Chiton, Folder, PATIENCE, disk_is_free, few, finish, kvm_works};
+use chiton_tests::{Chiton, Folder, PATIENCE, Tap, disk_is_free, few, finish, is_root, kvm_works};
 
 /// Every attack that the guest gets through, except the flood, which has a test of its own, and how
 /// often it tries: less than it would by itself, since an emulated machine is slow.
@@ -11,6 +11,7 @@ const ATTACKS: &[(&str, &str)] = &[
     ("tables", "4"),
     ("indices", "4"),
     ("requests", "40"),
+    ("packed", "2"),
     ("kicks", "20"),
     ("registers", "2000"),
     ("ports", "500"),
@@ -44,6 +45,103 @@ fn hostile_guests_end_by_themselves_and_leave_nothing() {
         .guest("hello")
         .run()
         .assert_status(0);
+}
+
+/// All devices there are, at once: those behind registers have their registers attacked. The balloon may take the
+/// guest's own code away, which is the guest's fault alone.
+#[test]
+fn hostile_guests_meet_every_device_and_packed_queues() {
+    let Some(tap) = kvm_works().then(Tap::new).flatten() else {
+        return;
+    };
+    let Some(emulated) = Tap::new() else { return };
+    let folder = Folder::new();
+    let outer = place();
+    let disks = ["disk", "other"].map(|name| folder.file(name, vec![7; 1 << 16]).display().to_string());
+    let options = [
+        ("--disk", disks[0].clone()),
+        ("--emulated-disk", disks[1].clone()),
+        ("--net", tap.option()),
+        ("--emulated-net", format!("tap={}", emulated.name())),
+        ("--folder", format!("{}:rw", outer.path("shared").display())),
+        ("--port", format!("a={}", folder.path("port").display())),
+        ("--vsock", folder.path("socket").display().to_string()),
+    ];
+    let attacks = [
+        ("rings", "500"),
+        ("loops", "1"),
+        ("packed", "1"),
+        ("range", "1"),
+        ("tables", "1"),
+        ("indices", "1"),
+        ("requests", "10"),
+        ("kicks", "10"),
+        ("registers", "2000"),
+        ("setup", "50"),
+    ];
+    for (attack, rounds) in few(&attacks, 3) {
+        for packed in [None, Some("--packed")] {
+            let run = Chiton::new()
+                .args(["run", "--timeout", "120s", "--balloon"])
+                .args(options.iter().flat_map(|(option, value)| [*option, value]))
+                .args(packed)
+                .guest("hostile")
+                .args([attack, "3", rounds])
+                .run();
+            assert!(matches!(run.status.code(), Some(0 | 102)), "{attack} {packed:?}: {run}");
+            assert!(disks.iter().all(|disk| disk_is_free(disk.as_ref())), "{attack}");
+        }
+    }
+    assert_eq!(std::fs::read(outer.path("secret")).expect("a file"), SECRET);
+}
+
+/// What no guest may read or change.
+const SECRET: &[u8] = b"the needle outside\n";
+
+/// A folder for a guest with ways out of it, in another one with a file.
+fn place() -> Folder {
+    let outer = Folder::new();
+    std::fs::create_dir_all(outer.path("shared/sub")).expect("a folder");
+    let _ = outer.file("secret", SECRET);
+    let _ = outer.file("shared/one", "one");
+    for (target, name) in [(outer.path("secret"), "link"), ("..".into(), "up")] {
+        std::os::unix::fs::symlink(target, outer.path(&format!("shared/{name}"))).expect("a link");
+    }
+    let node = |name: &str, kind, device| {
+        let path = outer
+            .path(&format!("shared/{name}"))
+            .into_os_string()
+            .into_encoded_bytes();
+        let path = std::ffi::CString::new(path).expect("no zero in it");
+        // SAFETY: the string lives until the call is over.
+        assert_eq!(unsafe { libc::mknod(path.as_ptr(), kind | 0o666, device) }, 0, "{name}");
+    };
+    node("fifo", libc::S_IFIFO, 0);
+    if is_root() {
+        node("null", libc::S_IFCHR, libc::makedev(1, 3));
+    }
+    outer
+}
+
+#[test]
+fn no_message_leads_out_of_a_folder() {
+    if !kvm_works() {
+        return;
+    }
+    for access in [":ro", ":rw"] {
+        let outer = place();
+        let run = Chiton::new()
+            .args(["run", "--timeout", "120s", "--folder"])
+            .args([format!("{}{access}", outer.path("shared").display())])
+            .guest("hostile")
+            .args(["folder", "1", "1"])
+            .run();
+        run.assert_status(0);
+        assert_eq!(std::fs::read(outer.path("secret")).expect("a file"), SECRET, "{access}");
+        let mut names = outer.names();
+        names.sort_unstable();
+        assert_eq!(names, ["secret", "shared"], "{access}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use chiton_guest::shared::boot::DeviceEntry;
 use chiton_guest::shared::map;
 use chiton_guest::shared::virtio::mmio::Register;
 use chiton_guest::shared::virtio::ring::{QueueConfig, layout};
-use chiton_guest::shared::virtio::{feature, status};
+use chiton_guest::shared::virtio::{feature, id, status};
 use chiton_guest::time::Instant;
 
 use crate::Attack;
@@ -20,13 +20,13 @@ use layout::{F_INDIRECT, F_NEXT, F_WRITE};
 type Descriptor = (u64, u32, u16, u16);
 
 /// How long a device may take to stop.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A queue of this guest's own making, so that each attack starts from a device that works.
-struct Victim<'a> {
-    device: &'a DeviceEntry,
-    index: u32,
-    config: QueueConfig,
+pub struct Victim<'a> {
+    pub device: &'a DeviceEntry,
+    pub index: u32,
+    pub config: QueueConfig,
 }
 
 impl Victim<'_> {
@@ -46,7 +46,7 @@ impl Victim<'_> {
     }
 
     /// Whether the device has stopped, if need be after a while: kicks may take one.
-    fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         let start = Instant::now();
         while read(self.device.registers, Register::Status) & status::DEVICE_NEEDS_RESET == 0 {
             if start.elapsed() > PATIENCE {
@@ -57,7 +57,7 @@ impl Victim<'_> {
     }
 
     /// Makes the chain of these descriptors available.
-    fn send(&self, chain: &[Descriptor]) {
+    pub fn send(&self, chain: &[Descriptor]) {
         for (at, descriptor) in chain.iter().enumerate() {
             self.descriptor(at as u64, *descriptor);
         }
@@ -74,7 +74,7 @@ fn put_descriptor(at: u64, (address, len, flags, next): Descriptor) {
 }
 
 /// Where tables and buffers are: behind the queues, in memory that is theirs too.
-const SCRATCH: u64 = map::QUEUES_END - 0x1_0000;
+pub const SCRATCH: u64 = map::QUEUES_END - 0x1_0000;
 
 /// Does something to every queue of every device, each freshly set up.
 fn each_queue(mut attack: impl FnMut(&Victim<'_>)) {
@@ -85,14 +85,18 @@ fn each_queue(mut attack: impl FnMut(&Victim<'_>)) {
     }
 }
 
-fn set_up(device: &DeviceEntry, index: u32) -> Victim<'_> {
+/// A device with one split queue, which is what one gets without asking.
+pub fn set_up(device: &DeviceEntry, index: u32) -> Victim<'_> {
+    set_up_with(device, index, 0)
+}
+
+fn set_up_with(device: &DeviceEntry, index: u32, more: u64) -> Victim<'_> {
     use Register as R;
     let block = device.registers;
     write(block, R::Status, 0);
     write(block, R::Status, status::ACKNOWLEDGE);
     write(block, R::Status, status::ACKNOWLEDGE | status::DRIVER);
-    // The attacks are on split queues, which are what one gets without asking.
-    let asked = !(feature::RING_PACKED | feature::IN_ORDER | feature::NOTIFICATION_DATA | feature::RING_RESET);
+    let asked = !(feature::RING_PACKED | feature::IN_ORDER | feature::NOTIFICATION_DATA | feature::RING_RESET) | more;
     for half in 0..2 {
         write(block, R::DeviceFeaturesSel, half);
         write(block, R::DriverFeaturesSel, half);
@@ -120,17 +124,107 @@ fn set_up(device: &DeviceEntry, index: u32) -> Victim<'_> {
     Victim { device, index, config }
 }
 
+impl Victim<'_> {
+    /// Whether the device looks at what is in the queue without anything else that has happened: it looks at what a
+    /// port is told when there is something to tell, and at a port when somebody is there.
+    fn is_read(&self) -> bool {
+        self.device.id != id::CONSOLE || self.index < 2
+    }
+
+    fn must_have_broken(&self, what: &str) {
+        assert!(
+            !self.is_read() || self.is_broken(),
+            "device {} queue {}: {what} was accepted",
+            self.device.id,
+            self.index
+        );
+    }
+}
+
 /// Insists that the device has stopped: otherwise it took nonsense for a request.
 fn must_break(what: &str, chain: &[Descriptor]) {
     each_queue(|victim| {
         victim.send(chain);
-        assert!(
-            victim.is_broken(),
-            "device {} queue {}: {what} was accepted",
-            victim.device.id,
-            victim.index
-        );
+        victim.must_have_broken(what);
     });
+}
+
+/// A descriptor of a packed queue: address, length, flags, buffer ID.
+fn put_packed(victim: &Victim<'_>, slot: u16, (address, len, flags, buffer): Descriptor) {
+    // The buffer ID stands before the flags, the last field of all.
+    put_descriptor(
+        victim.config.descriptors + 16 * u64::from(slot),
+        (address, len, buffer, flags),
+    );
+}
+
+/// Made available in the first round of a packed queue (virtio 1.3 section 2.8.1).
+const AVAIL: u16 = 1 << 7;
+
+pub fn packed(attack: &mut Attack) {
+    let each = |attack: &mut dyn FnMut(&Victim<'_>)| {
+        for device in devices() {
+            for index in 0..u32::from(device.queue_count) {
+                attack(&set_up_with(device, index, feature::RING_PACKED));
+            }
+        }
+    };
+    let chain = |what: &str, descriptors: &[Descriptor]| {
+        each(&mut |victim| {
+            for (slot, (address, len, flags, buffer)) in (0..).zip(descriptors) {
+                put_packed(victim, slot, (*address, *len, flags | AVAIL, *buffer));
+            }
+            kick(victim.device, victim.index);
+            victim.must_have_broken(what);
+        });
+    };
+    for _ in 0..attack.rounds {
+        chain(
+            "a writable buffer before a readable one",
+            &[(SCRATCH, 16, F_NEXT | F_WRITE, 0), (SCRATCH, 16, 0, 0)],
+        );
+        chain(
+            "a table in a chain",
+            &[(SCRATCH, 16, F_NEXT, 0), (SCRATCH, 16, F_INDIRECT, 0)],
+        );
+        chain("a table outside memory", &[(u64::MAX - 15, 16, F_INDIRECT, 0)]);
+        chain("a table of no length", &[(SCRATCH, 0, F_INDIRECT, 0)]);
+        each(&mut |victim| {
+            for slot in 0..victim.config.size {
+                put_packed(victim, slot, (SCRATCH, 16, F_NEXT | F_WRITE | AVAIL, 0));
+            }
+            kick(victim.device, victim.index);
+            victim.must_have_broken("a chain round the whole ring");
+        });
+        // The same buffer ID for every descriptor, all of them the ring itself; and anything at all.
+        each(&mut |victim| {
+            for slot in 0..victim.config.size {
+                put_packed(victim, slot, (victim.config.descriptors, 64, F_WRITE | AVAIL, 7));
+            }
+            kick(victim.device, victim.index);
+        });
+        each(&mut |victim| {
+            for _ in 0..200 {
+                let slot = attack.random.below(victim.config.size.into()) as u16;
+                let words = [
+                    attack.random.next_u64(),
+                    attack.random.next_u64() >> attack.random.below(64),
+                ];
+                let place = if words[0] % 2 == 0 { SCRATCH } else { words[1] };
+                put_packed(
+                    victim,
+                    slot,
+                    (
+                        place,
+                        words[0] as u32 % 9000,
+                        (words[1] >> 3) as u16,
+                        words[0] as u16 % 70,
+                    ),
+                );
+                kick(victim.device, victim.index);
+            }
+        });
+    }
 }
 
 pub fn loops(attack: &mut Attack) {
@@ -231,17 +325,17 @@ pub fn indices(attack: &mut Attack) {
     for _ in 0..attack.rounds {
         each_queue(|victim| {
             victim.offer(victim.config.size, 1);
-            assert!(victim.is_broken(), "a head beyond the table was accepted");
+            victim.must_have_broken("a head beyond the table");
         });
         each_queue(|victim| {
             victim.descriptor(0, (SCRATCH, 16, F_NEXT, u16::MAX));
             victim.offer(0, 1);
-            assert!(victim.is_broken(), "a successor beyond the table was accepted");
+            victim.must_have_broken("a successor beyond the table");
         });
         each_queue(|victim| {
             write_u16(victim.config.driver + 2, victim.config.size + 1);
             kick(victim.device, victim.index);
-            assert!(victim.is_broken(), "more was available than the queue holds");
+            victim.must_have_broken("more than the queue holds");
         });
         each_queue(|victim| {
             let idx = attack.random.next_u64() as u16;

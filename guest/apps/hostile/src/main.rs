@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod chains;
+mod folder;
 mod memory;
 mod registers;
 
@@ -60,6 +61,18 @@ const ATTACKS: &[Entry] = &[
         "well-formed chains that ask for nonsense",
         500,
         chains::requests,
+    ),
+    (
+        "packed",
+        "packed queues whose chains are wrong in every way, or anything",
+        4,
+        chains::packed,
+    ),
+    (
+        "folder",
+        "messages to a folder that lead out of it, or are none",
+        3,
+        folder::folder,
     ),
     (
         "kicks",

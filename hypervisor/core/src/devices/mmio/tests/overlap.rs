@@ -65,7 +65,7 @@ fn chain() -> impl Strategy<Value = Overlapping> {
 }
 
 fn chains() -> impl Strategy<Value = Vec<Overlapping>> {
-    prop::collection::vec(chain(), 1..if cfg!(miri) { 5 } else { 24 })
+    prop::collection::vec(chain(), 1..if cfg!(miri) { 4 } else { 24 })
 }
 
 /// Whatever becomes of the requests, each call comes back, the host's world is as it was, and a device that has
@@ -117,7 +117,8 @@ fn survives(kind: Kind, format: Format, chains: &[Overlapping]) {
 macro_rules! kinds {
     ($($test:ident: $kind:expr,)*) => {
         proptest! {
-            #![proptest_config(config())]
+            // There are many of them for Miri.
+            #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 256 }, ..config() })]
             $(
                 #[test]
                 fn $test(packed in any::<bool>(), chains in chains()) {
