@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use chiton_tests::{Chiton, Folder, Run, kvm_works, slow};
+use chiton_tests::{Chiton, Folder, Run, is_root, kvm_works, slow};
 
 /// A folder named `shared` to give to a guest, in one that it must not see.
 struct Place {
@@ -179,7 +179,21 @@ fn what_is_no_file_is_seen_and_not_opened() {
     let made = unsafe { libc::mkfifo(fifo.expect("no zero in it").as_ptr(), 0o600) };
     assert_eq!(made, 0, "a FIFO");
     let _socket = std::os::unix::net::UnixListener::bind(place.outer.path("shared/socket")).expect("a socket");
-    for name in ["shared/fifo", "shared/socket"] {
+    let mut names = vec!["shared/fifo", "shared/socket"];
+    if is_root() {
+        let null = std::ffi::CString::new(place.outer.path("shared/null").into_os_string().into_encoded_bytes());
+        // SAFETY: as above; the node is that of /dev/null.
+        let made = unsafe {
+            libc::mknod(
+                null.expect("no zero in it").as_ptr(),
+                libc::S_IFCHR | 0o666,
+                libc::makedev(1, 3),
+            )
+        };
+        assert_eq!(made, 0, "a device node");
+        names.push("shared/null");
+    }
+    for name in names {
         for args in [&["read", name][..], &["write", name, "x"]] {
             place
                 .files(args)

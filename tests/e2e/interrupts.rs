@@ -144,18 +144,20 @@ fn each_pair_of_an_interface_has_its_interrupts_at_a_processor_of_its_own() {
     socket
         .set_read_timeout(Some(Duration::from_secs(60)))
         .expect("a socket");
-    // One datagram by the first pair, five by the second.
+    // One datagram by the first pair, five by the second; by split queues, and by packed ones.
     let echo = thread::spawn(move || {
         let mut bytes = [0; 8];
-        for _ in 0..6 {
+        for _ in 0..2 * 6 {
             let (len, from) = socket.recv_from(&mut bytes).expect("a datagram");
             socket.send_to(&bytes[..len], from).expect("room for it");
         }
     });
     let net = format!("{},queues=2", tap.option());
-    let chiton = Chiton::new().args(["run", "--timeout", "100s", "--cpus", "2", "--net", &net]);
-    let run = chiton.guest("interrupts").args(["pairs", &address]).run();
-    says(&run, "5 answers by pair 1 at processor 1; at processor 0: false");
+    for format in [None, Some("--packed")] {
+        let chiton = Chiton::new().args(["run", "--timeout", "100s", "--cpus", "2", "--net", &net]);
+        let run = chiton.args(format).guest("interrupts").args(["pairs", &address]).run();
+        says(&run, "5 answers by pair 1 at processor 1; at processor 0: false");
+    }
     echo.join().expect("an answer to each");
 }
 
