@@ -75,6 +75,24 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
+/// A free piece of the heap, if there is one: nothing is taken back from the balloon for it.
+pub(crate) fn try_allocate(layout: Layout) -> Option<ptr::NonNull<u8>> {
+    let heap = (*HEAP.lock())?;
+    heap.0.lock().allocate_first_fit(aligned(layout)).ok()
+}
+
+/// Gives a piece back.
+///
+/// # Safety
+///
+/// It is of [`try_allocate`] with this layout, and nobody uses it any more.
+pub(crate) unsafe fn give_back(block: ptr::NonNull<u8>, layout: Layout) {
+    if let Some(heap) = *HEAP.lock() {
+        // SAFETY: the caller's promise; layouts are aligned in the same way.
+        unsafe { heap.0.lock().deallocate(block, aligned(layout)) };
+    }
+}
+
 /// How full the heap is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {

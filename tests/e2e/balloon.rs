@@ -30,7 +30,7 @@ fn memory_in_the_balloon_and_reported_as_free_is_the_hosts_again() {
     let mut line = || lines.next().expect("a line").expect("text");
     assert_eq!(line(), "the host would like to have 32 MiB");
     let mut sizes = Vec::new();
-    for step in ["used", "inflated", "used again", "reported"] {
+    for step in ["used", "inflated", "used again", "reported", "dropped", "free"] {
         assert_eq!(line(), step);
         sizes.push(pss(process));
         input.write_all(b"\n").expect("it reads");
@@ -43,10 +43,10 @@ fn memory_in_the_balloon_and_reported_as_free_is_the_hosts_again() {
     drop(input);
     finish(child).assert_status(0);
     println!("PSS in kB: {sizes:?}");
-    let [used, inflated, again, reported] = sizes[..] else {
+    let [used, inflated, again, reported, dropped, free] = sizes[..] else {
         panic!()
     };
-    for (more, less) in [(used, inflated), (again, reported)] {
+    for (more, less) in [(used, inflated), (again, reported), (dropped, free)] {
         assert!(more - less > 30 << 10, "{sizes:?} kB");
     }
     assert!(again - inflated > 30 << 10, "{sizes:?} kB");

@@ -163,9 +163,15 @@ impl<'m, H: Host> Driver<'m, H> {
     ///
     /// [`BalloonError::Device`].
     pub fn report(&mut self, free: &mut [u8]) -> Result<(), BalloonError> {
-        for piece in free.chunks_mut(1 << 30) {
-            let buffer = Buffer::writable(piece.as_mut_ptr().expose_provenance() as u64, piece.len() as u32);
-            // SAFETY: the piece is borrowed until the chain has come back, or the queue is given up.
+        self.report_block((NonNull::from(&mut *free).cast(), free.len()))
+    }
+
+    /// As [`report`](Self::report), of memory that nobody else uses until this returns.
+    pub(super) fn report_block(&mut self, (start, len): (NonNull<u8>, usize)) -> Result<(), BalloonError> {
+        let start = start.as_ptr().expose_provenance();
+        for at in (0..len).step_by(1 << 30) {
+            let buffer = Buffer::writable((start + at) as u64, (len - at).min(1 << 30) as u32);
+            // SAFETY: the memory is the caller's until the chain has come back, or the queue is given up.
             unsafe { self.reporting.add(&[buffer]) }?;
             self.reporting.wait()?;
         }

@@ -33,7 +33,14 @@ fn main() -> Result<(), String> {
     step("used again")?;
     balloon.report(&mut memory).map_err(|error| error.to_string())?;
     step("reported")?;
+    memory.fill(4);
     drop(memory);
+    step("dropped")?;
+    let free = balloon.report_free().map_err(|error| error.to_string())?;
+    if free < bytes {
+        return Err(format!("{free} bytes were reported after {bytes} were freed"));
+    }
+    step("free")?;
     // All that the heap has goes into the balloon, and is back as soon as it is needed.
     let mut pieces = 0;
     while balloon.inflate(64 << 10).is_ok() {
