@@ -267,6 +267,120 @@ fn datagrams_that_the_host_leaves_uncut_arrive_one_by_one() {
 }
 
 #[test]
+fn datagrams_that_a_guest_leaves_uncut_are_one_frame_and_arrive_one_by_one() {
+    let Some(tap) = tap() else { return };
+    let running = start_netperf(&tap, &["7", "cut"]);
+    let socket = UdpSocket::bind((tap.host(), 0)).expect("a port");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time");
+    let frames = || {
+        let path = format!("/sys/class/net/{}/statistics/rx_packets", tap.name());
+        let count = std::fs::read_to_string(path).expect("a count");
+        count.trim().parse::<u64>().expect("a number")
+    };
+    let sent: Vec<u8> = (0..1350).map(|i| (i / 100) as u8).collect();
+    let mut least = u64::MAX;
+    for _ in 0..3 {
+        let before = frames();
+        socket.send_to(&sent, (tap.guest(), 7)).expect("it is sent");
+        for piece in sent.chunks(100) {
+            let mut got = [0; 2000];
+            let len = socket.recv(&mut got).expect("an answer");
+            assert_eq!(&got[..len], piece);
+        }
+        least = least.min(frames() - before);
+    }
+    // A device without USO has them cut by the guest.
+    assert!([1, 14].contains(&least), "{least} frames of 14 datagrams");
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let has_uso = (numbers.next(), numbers.next()) >= (Some(6), Some(2));
+    assert_eq!(least == 1, has_uso, "on Linux {release}");
+    stop(running);
+}
+
+#[test]
+fn a_guest_has_the_address_and_the_mtu_that_it_is_given() {
+    let Some(tap) = tap() else { return };
+    let server = Server::start_with(&tap, ",mac=02:c4:17:00:be:ef,mtu=1280", &[]);
+    let mut client = server.connect();
+    assert_eq!(client.get("/bytes/100000").1.len(), 100_000);
+    let table = std::fs::read_to_string("/proc/net/arp").expect("the host's neighbours");
+    let guest = format!("{} ", tap.guest());
+    let line = table.lines().find(|line| line.starts_with(&guest)).expect("the guest");
+    assert!(line.contains("02:c4:17:00:be:ef"), "{line}");
+    // The guest says in its first segment how long one may be.
+    let (mut longest, mut len): (libc::c_int, _) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the option is an `int`, given with its length.
+    let result = unsafe {
+        libc::getsockopt(
+            client.0.get_ref().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_MAXSEG,
+            (&raw mut longest).cast(),
+            &raw mut len,
+        )
+    };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    assert!((1180..=1240).contains(&longest), "segments of {longest} bytes");
+    server.stop();
+}
+
+#[test]
+fn a_guest_serves_the_files_of_a_folder_and_no_others() {
+    let Some(tap) = tap() else { return };
+    let outer = Folder::new();
+    std::fs::create_dir_all(outer.path("site/sub")).expect("a folder");
+    let large: Vec<u8> = (0..1_000_003_u32).map(|i| (i / 3) as u8).collect();
+    for (path, bytes) in [
+        ("secret", &b"not for you"[..]),
+        ("site/index.html", b"<h1>here</h1>"),
+        ("site/sub/a b.txt", b"text"),
+        ("site/empty", b""),
+        ("site/large", &large),
+    ] {
+        let _ = outer.file(path, bytes);
+    }
+    std::os::unix::fs::symlink(outer.path("secret"), outer.path("site/link")).expect("a link");
+    let site = outer.path("site").display().to_string();
+    let server = Server::start(&tap, &["--folder", &site]);
+    let mut client = server.connect();
+    let found = [
+        ("/", &b"<h1>here</h1>"[..]),
+        ("/index.html?again", b"<h1>here</h1>"),
+        ("/sub/a%20b.txt", b"text"),
+        ("/empty", b""),
+        ("/large", &large),
+        ("/bytes/3", b"xxx"),
+    ];
+    for (path, bytes) in found {
+        let (status, body) = client.get(path);
+        assert!(
+            status == "HTTP/1.1 200 OK" && body == bytes,
+            "{path}: {status}, {} bytes",
+            body.len()
+        );
+    }
+    for path in [
+        "/none",
+        "/link",
+        "/sub",
+        "/../secret",
+        "/%2e%2e/secret",
+        "/sub/../../secret",
+        "/%00",
+        "/a%",
+    ] {
+        let (status, body) = client.get(path);
+        assert!(status.contains(" 40"), "{path}: {status}");
+        assert!(!body.starts_with(b"not for"), "{path}");
+    }
+    // All on one connection.
+    let status = String::from_utf8(client.get("/status").1).expect("text");
+    assert!(status.contains("connections 1, open 1\n"), "{status}");
+    server.stop();
+}
+
+#[test]
 fn a_guest_sees_its_link_go_down_and_come_up() {
     let Some(tap) = tap() else { return };
     tap.set_link(false).expect("it is there");

@@ -11,7 +11,7 @@ pub(super) struct Found {
     pub(super) offset: usize,
     /// Sum of the pseudo header.
     pub(super) pseudo: u16,
-    is_udp: bool,
+    pub(super) is_udp: bool,
 }
 
 const TCP: u8 = 6;

@@ -7,7 +7,8 @@ use core::ptr::NonNull;
 
 use chiton_shared::memory::Window;
 use chiton_shared::virtio::net::{
-    Config, F_CSUM, F_GUEST_CSUM, F_HOST_TSO4, F_HOST_TSO6, F_MAC, F_MQ, F_MTU, Header, MAX_FRAME, control, flags, gso,
+    Config, F_CSUM, F_GUEST_CSUM, F_HOST_TSO4, F_HOST_TSO6, F_HOST_USO, F_MAC, F_MQ, F_MTU, Header, MAX_FRAME, control,
+    flags, gso,
 };
 use chiton_shared::virtio::ring::{Buffer, MAX_SIZE};
 
@@ -379,11 +380,16 @@ impl<'m, H: Host> Transmit<'m, H> {
         let at = found.start + found.offset;
         frame[at..at + 2].copy_from_slice(&found.pseudo.to_be_bytes());
         if let Some(segment) = segment {
-            let is_v4 = frame[12..14] == [8, 0];
-            let tcp_header = usize::from(frame.get(found.start + 12).map_or(0, |byte| byte >> 4)) * 4;
-            header.gso_type = if is_v4 { gso::TCPV4 } else { gso::TCPV6 };
+            let (gso_type, transport) = if found.is_udp {
+                (gso::UDP_L4, 8)
+            } else {
+                let is_v4 = frame[12..14] == [8, 0];
+                let header = frame.get(found.start + 12).map_or(0, |byte| byte >> 4);
+                (if is_v4 { gso::TCPV4 } else { gso::TCPV6 }, usize::from(header) * 4)
+            };
+            header.gso_type = gso_type;
             header.gso_size = segment;
-            header.hdr_len = (found.start + tcp_header) as u16;
+            header.hdr_len = (found.start + transport) as u16;
         }
         header
     }
@@ -492,6 +498,8 @@ pub struct Traits {
     pub checks_checksums: bool,
     /// The device cuts TCP segments over IPv4, and over IPv6.
     pub segments: [bool; 2],
+    /// The device cuts UDP datagrams.
+    pub datagrams: bool,
     /// The most pairs of queues.
     pub pairs: u16,
 }
@@ -513,6 +521,7 @@ impl Traits {
             sends_checksums: has(F_CSUM),
             checks_checksums: has(F_GUEST_CSUM),
             segments: [has(F_CSUM) && has(F_HOST_TSO4), has(F_CSUM) && has(F_HOST_TSO6)],
+            datagrams: has(F_CSUM) && has(F_HOST_USO),
             pairs: if has(F_MQ) {
                 config.max_virtqueue_pairs.max(1)
             } else {
@@ -672,22 +681,32 @@ mod tests {
                 Some(0)
             }
         });
-        let mut transmit = Transmit::new(Box::new(machine.queue()), F_CSUM | F_HOST_TSO4);
+        let mut transmit = Transmit::new(Box::new(machine.queue()), F_CSUM | F_HOST_TSO4 | F_HOST_USO);
         for segment in [None, Some(1000)] {
             assert!(transmit.has_room());
             transmit.send(45, segment, |frame| frame.copy_from_slice(&datagram()));
         }
+        // The same addresses, and a TCP header of 20 bytes.
+        let mut tcp = datagram()[..34].to_vec();
+        (tcp[17], tcp[23]) = (40, 6);
+        tcp.extend([0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 5 << 4, 0, 0, 0, 0, 0, 0, 0]);
+        transmit.send(tcp.len(), Some(500), |frame| frame.copy_from_slice(&tcp));
         transmit.kick();
         transmit.collect();
         let sent = sent.borrow();
         let header = |i: usize| Header::from_bytes(sent[i][..Header::SIZE].try_into().unwrap());
         assert_eq!((header(0).flags, header(0).gso_type), (flags::NEEDS_CSUM, gso::NONE));
         assert_eq!((header(0).csum_start, header(0).csum_offset), (34, 6));
-        assert_eq!((header(1).gso_type, header(1).gso_size), (gso::TCPV4, 1000));
-        assert!((0..2).all(|i| header(i).num_buffers == 0 && header(i).flags == flags::NEEDS_CSUM));
+        assert_eq!((header(1).gso_type, header(1).gso_size), (gso::UDP_L4, 1000));
+        assert_eq!(header(1).hdr_len, 42);
+        assert_eq!(
+            (header(2).gso_type, header(2).gso_size, header(2).hdr_len),
+            (gso::TCPV4, 500, 54)
+        );
+        assert!((0..3).all(|i| header(i).num_buffers == 0 && header(i).flags == flags::NEEDS_CSUM));
         // 10.0.0.1, 10.0.0.2, protocol 17 and length 11.
         assert_eq!(sent[0][Header::SIZE + 40..][..2], [0x14, 0x1F]);
-        assert_eq!((transmit.count, transmit.free.len()), (0, 2));
+        assert_eq!((transmit.count, transmit.free.len()), (0, 3));
     }
 
     /// Lone frames, after each of which the driver sleeps, cost no kick, however many they are.

@@ -7,6 +7,7 @@ use core::time::Duration;
 use chiton_guest::net::{NetError, TcpStream};
 use chiton_guest::time::Instant;
 
+use crate::folder::Served;
 use crate::request::{self, MAX, NoRequest};
 
 /// How long a client may be silent.
@@ -21,6 +22,7 @@ pub(crate) enum Body {
     Owned(Vec<u8>),
     /// So many bytes.
     Pattern(u64),
+    File(Served),
 }
 
 impl Body {
@@ -29,15 +31,17 @@ impl Body {
             Self::Static(bytes) => bytes.len() as u64,
             Self::Owned(bytes) => bytes.len() as u64,
             Self::Pattern(count) => *count,
+            Self::File(file) => file.len,
         }
     }
 
-    /// Some of the bytes from `at` on.
-    fn from(&self, at: u64) -> &[u8] {
+    /// Some of the bytes from `at` on; none if there are none any more.
+    fn from(&mut self, at: u64) -> &[u8] {
         match self {
             Self::Static(bytes) => &bytes[at as usize..],
             Self::Owned(bytes) => &bytes[at as usize..],
-            Self::Pattern(count) => &PATTERN[..(count - at).min(PATTERN.len() as u64) as usize],
+            Self::Pattern(count) => &PATTERN[..(*count - at).min(PATTERN.len() as u64) as usize],
+            Self::File(file) => file.from(at),
         }
     }
 }
@@ -73,6 +77,10 @@ impl Answer {
                 Some(at) if at == self.body.len() => return Ok(true),
                 Some(at) => self.body.from(at),
             };
+            if rest.is_empty() {
+                // The client was promised more: it learns by the connection's end.
+                return Err(NetError::Reset);
+            }
             match stream.try_write(rest)? {
                 0 => return Ok(false),
                 written => self.written += written as u64,

@@ -1,11 +1,12 @@
-//! A web server: `httpd [PORT]`. It serves the files in `src/files`, its status, and `/bytes/N`: N
-//! bytes, for measuring. It ends when the host asks it to (`chiton stop`).
+//! A web server: `httpd [PORT]`. It serves the files of the first `--folder`, or without one those in `src/files`; its
+//! status; and `/bytes/N`: N bytes, for measuring. It ends when the host asks it to (`chiton stop`).
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
 mod connection;
+mod folder;
 mod request;
 
 use alloc::string::String;
@@ -52,6 +53,7 @@ fn serve(port: u16) -> Result<(), net::NetError> {
     println!("http://{}:{port}/", net::address()?.0);
     let _ = console::flush();
     let mut counts = Counts::default();
+    let folder = folder::first();
     let mut connections: Vec<Connection> = vec![];
     while !env::stop_requested() {
         while connections.len() < CONNECTIONS
@@ -61,7 +63,7 @@ fn serve(port: u16) -> Result<(), net::NetError> {
             connections.push(Connection::new(stream));
         }
         counts.open = connections.len();
-        connections.retain_mut(|connection| connection.go_on(|path| answer(path, &mut counts)));
+        connections.retain_mut(|connection| connection.go_on(|path| answer(path, folder.as_deref(), &mut counts)));
         if connections.len() == counts.open || connections.is_empty() {
             net::wait(connections.iter().map(Connection::deadline).min())?;
         }
@@ -74,18 +76,21 @@ fn serve(port: u16) -> Result<(), net::NetError> {
 }
 
 /// The answer to a request for `path`: status, type and bytes.
-fn answer(path: &str, counts: &mut Counts) -> (&'static str, &'static str, connection::Body) {
+fn answer(path: &str, folder: Option<&str>, counts: &mut Counts) -> (&'static str, &'static str, connection::Body) {
     use connection::Body;
     counts.requests += 1;
-    if let Some((_, kind, bytes)) = FILES.iter().find(|(name, ..)| *name == path) {
-        return ("200 OK", kind, Body::Static(bytes));
-    }
     if path == "/status" {
         return ("200 OK", "text/plain", Body::Owned(status(counts).into_bytes()));
     }
-    match path.strip_prefix("/bytes/").map(str::parse) {
-        Some(Ok(count)) => ("200 OK", "application/octet-stream", Body::Pattern(count)),
-        _ => ("404 Not Found", "text/plain", Body::Static(b"there is no such file\n")),
+    if let Some(Ok(count)) = path.strip_prefix("/bytes/").map(str::parse) {
+        return ("200 OK", "application/octet-stream", Body::Pattern(count));
+    }
+    if let Some(folder) = folder {
+        return folder::answer(folder, path);
+    }
+    match FILES.iter().find(|(name, ..)| *name == path) {
+        Some((_, kind, bytes)) => ("200 OK", kind, Body::Static(bytes)),
+        None => ("404 Not Found", "text/plain", Body::Static(b"there is no such file\n")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Measures TCP: `netperf [PORT]` takes what a client sends and throws it away. If the first byte is
 //! `s`, it sends instead, until the client goes. `netperf PORT udp` returns datagrams to their sender;
-//! `netperf PORT look` does so without ever going to sleep; `netperf PORT link` says when the link
-//! goes down and up.
+//! `netperf PORT look` does so without ever going to sleep; `netperf PORT cut` returns them as datagrams of 100 bytes;
+//! `netperf PORT link` says when the link goes down and up.
 #![no_std]
 #![no_main]
 
@@ -9,6 +9,7 @@ extern crate alloc;
 
 use alloc::string::String;
 use alloc::{format, vec};
+use core::num::NonZeroU16;
 
 use chiton_guest::net::{NetError, Options, TcpListener, TcpStream, UdpSocket};
 use chiton_guest::time::Instant;
@@ -31,6 +32,7 @@ fn main() -> Result<(), String> {
         .map_err(|_| format!("usage: netperf [PORT], not `{port}`"))?;
     let result = match env::args().nth(2) {
         Some("udp") => echo(port),
+        Some("cut") => cut(port),
         Some("look") => look(port),
         Some("link") => watch(port),
         _ => serve(port),
@@ -64,6 +66,18 @@ fn echo(port: u16) -> Result<(), NetError> {
     loop {
         let (len, sender) = socket.recv_from(&mut datagram)?;
         socket.send_to(&datagram[..len], sender)?;
+    }
+}
+
+/// As [`echo`], but cuts what comes.
+fn cut(port: u16) -> Result<(), NetError> {
+    const SIZE: NonZeroU16 = NonZeroU16::new(100).unwrap();
+    let socket = UdpSocket::bind(port)?;
+    println!("{}:{port}", net::address()?.0);
+    let mut datagram = vec![0; 64 << 10];
+    loop {
+        let (len, sender) = socket.recv_from(&mut datagram)?;
+        socket.send_segments(&datagram[..len], SIZE, sender)?;
     }
 }
 
