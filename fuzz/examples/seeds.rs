@@ -9,6 +9,7 @@ use chiton_bench::environment::Environment;
 use chiton_bench::run::{Case, Fact, Kind, Machine, Run, Samples, Unit};
 use chiton_core::devices::vsock::Socket;
 use chiton_core::state::Writer;
+use chiton_fuzz::script::PACKED;
 use chiton_kvm::snapshot::format::{self, Description, DiskFacts, Pages};
 use chiton_shared::manifest::{Feature, Manifest, Ring};
 use chiton_shared::virtio::mmio::Register;
@@ -548,8 +549,25 @@ fn negotiation() -> Vec<u8> {
 fn save(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     fs::create_dir_all(&folder)?;
+    if DEVICES.contains(&target) {
+        let mut packed = bytes.to_vec();
+        packed[1] |= (PACKED >> 8) as u8;
+        fs::write(folder.join(format!("{name}_packed")), packed)?;
+    }
     fs::write(folder.join(name), bytes)
 }
+
+/// Targets whose guests may have packed queues too.
+const DEVICES: [&str; 8] = [
+    "console",
+    "console_ports",
+    "net",
+    "balloon",
+    "block",
+    "vsock",
+    "p9",
+    "entropy",
+];
 
 /// A run with a case that was measured and one that was not, without what belongs to this machine.
 fn measurement() -> std::io::Result<()> {

@@ -1,10 +1,11 @@
 //! A guest that may do anything.
 
-use chiton_core::devices::{Device, Transport, preset_all};
+use chiton_core::devices::{Device, Transport, preset_all, preset_all_in};
 use chiton_shared::boot::QueueEntry;
 use chiton_shared::map;
 use chiton_shared::memory::{GuestMemory, Window};
 use chiton_shared::virtio::mmio::Register;
+use chiton_shared::virtio::ring::Format;
 use chiton_shared::virtio::status;
 
 use crate::memory::Memory;
@@ -70,7 +71,13 @@ pub struct Guest {
     transport: Transport,
     /// The queues as the boot page has them.
     table: Vec<QueueEntry>,
+    /// In packed queues, the next descriptor of each and the round that it is of; nothing if they are split.
+    next: Vec<(u16, bool)>,
 }
+
+/// Flags of a descriptor in a packed queue, of which one says that it is available in its round (virtio 1.3 section 2.8.1).
+const AVAIL: u16 = 1 << 7;
+const USED: u16 = 1 << 15;
 
 impl Guest {
     /// A device made ready by the host, and memory that then holds `image` from the queues on.
@@ -84,11 +91,21 @@ impl Guest {
             queues: Memory::new(QUEUES),
         };
         ram.queues.all().write(0, &image[..image.len().min(QUEUES)]);
-        Self { ram, transport, table }
+        Self {
+            ram,
+            transport,
+            table,
+            next: Vec::new(),
+        }
     }
 
     /// Does all that the script says.
     pub fn play(mut self, mut script: Script<'_>) {
+        if script.packed() {
+            let preset = preset_all_in(Format::Packed, std::slice::from_mut(&mut self.transport));
+            self.table = preset.expect("one device fits").queues;
+            self.next = vec![(0, true); self.table.len()];
+        }
         while !script.is_empty() {
             self.step(&mut script);
         }
@@ -128,19 +145,29 @@ impl Guest {
     /// Makes a chain available where the boot page says, as a driver does; its descriptors are
     /// the script's.
     fn add(&mut self, script: &mut Script<'_>) {
-        let queue = self.table[usize::from(script.u8()) % self.table.len()];
+        let number = usize::from(script.u8()) % self.table.len();
+        let queue = self.table[number];
         let size = queue.size as u16;
         let count = script.u8() % 5;
         let head = u16::from(script.u8()) % size;
         for i in 0..u16::from(count) {
-            let address = match script.u8() {
-                kind @ 0..200 => map::QUEUES + u64::from(kind % 64) * 0x100,
-                200..220 => WORLD,
-                220..230 => u64::MAX - 8,
-                _ => script.u64(),
-            };
-            let (len, flags) = (script.u32(), script.u16());
-            let len = if flags & 0x8000 == 0 { len % 0x1000 } else { len };
+            let (address, len, flags) = Self::buffer(script);
+            if let Some(next) = self.next.get_mut(number) {
+                let flags = flags & 0x7f | if next.1 { AVAIL } else { USED };
+                let mut descriptor = [0; 16];
+                descriptor[..8].copy_from_slice(&address.to_le_bytes());
+                descriptor[8..12].copy_from_slice(&len.to_le_bytes());
+                descriptor[12..14].copy_from_slice(&head.to_le_bytes());
+                descriptor[14..].copy_from_slice(&flags.to_le_bytes());
+                let slot = next.0;
+                *next = if slot + 1 == size {
+                    (0, !next.1)
+                } else {
+                    (slot + 1, next.1)
+                };
+                self.put(queue.descriptors + 16 * u64::from(slot), &descriptor);
+                continue;
+            }
             let index = (head + i) % size;
             let mut descriptor = [0; 16];
             descriptor[..8].copy_from_slice(&address.to_le_bytes());
@@ -149,6 +176,9 @@ impl Guest {
             descriptor[14..].copy_from_slice(&((index + 1) % size).to_le_bytes());
             self.put(queue.descriptors + 16 * u64::from(index), &descriptor);
         }
+        if !self.next.is_empty() {
+            return;
+        }
         let mut index = [0; 2];
         if let Some(window) = self.ram.window(queue.driver + 2, 2) {
             window.read(0, &mut index);
@@ -156,6 +186,19 @@ impl Guest {
         let index = u16::from_le_bytes(index);
         self.put(queue.driver + 4 + 2 * u64::from(index % size), &head.to_le_bytes());
         self.put(queue.driver + 2, &index.wrapping_add(1).to_le_bytes());
+    }
+
+    /// Address, length and flags of a descriptor.
+    fn buffer(script: &mut Script<'_>) -> (u64, u32, u16) {
+        let address = match script.u8() {
+            kind @ 0..200 => map::QUEUES + u64::from(kind % 64) * 0x100,
+            200..220 => WORLD,
+            220..230 => u64::MAX - 8,
+            _ => script.u64(),
+        };
+        let (len, flags) = (script.u32(), script.u16());
+        let len = if flags & 0x8000 == 0 { len % 0x1000 } else { len };
+        (address, len, flags)
     }
 
     fn put(&self, address: u64, bytes: &[u8]) {

@@ -1,32 +1,45 @@
 //! The fuzzer's bytes, read as numbers; when they end, everything is zero.
 
 /// A reader of bytes.
-pub struct Script<'d>(&'d [u8]);
+pub struct Script<'d> {
+    bytes: &'d [u8],
+    packed: bool,
+}
+
+/// The bit of a script's length that says that queues are packed.
+pub const PACKED: u16 = 1 << 15;
 
 impl<'d> Script<'d> {
-    /// Splits the input: a script, whose length the first two bytes say, and the rest.
+    /// Splits the input: a script, whose length the first two bytes say but for [`PACKED`], and the rest.
     pub fn split(data: &'d [u8]) -> (Self, &'d [u8]) {
-        let mut all = Self(data);
-        let len = usize::from(all.u16()).min(all.0.len());
-        let (script, rest) = all.0.split_at(len);
-        (Self(script), rest)
+        let mut all = Self::new(data);
+        let first = all.u16();
+        let len = usize::from(first & !PACKED).min(all.bytes.len());
+        let (bytes, rest) = all.bytes.split_at(len);
+        let packed = first & PACKED != 0;
+        (Self { bytes, packed }, rest)
     }
 
     /// All of the input as a script.
-    pub fn new(data: &'d [u8]) -> Self {
-        Self(data)
+    pub fn new(bytes: &'d [u8]) -> Self {
+        Self { bytes, packed: false }
+    }
+
+    /// Whether the queues of a guest are packed.
+    pub fn packed(&self) -> bool {
+        self.packed
     }
 
     /// Whether it has come to its end.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty()
     }
 
     fn take<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];
-        let len = N.min(self.0.len());
-        bytes[..len].copy_from_slice(&self.0[..len]);
-        self.0 = &self.0[len..];
+        let len = N.min(self.bytes.len());
+        bytes[..len].copy_from_slice(&self.bytes[..len]);
+        self.bytes = &self.bytes[len..];
         bytes
     }
 
