@@ -210,7 +210,7 @@ pub fn packed(attack: &mut Attack) {
                     attack.random.next_u64(),
                     attack.random.next_u64() >> attack.random.below(64),
                 ];
-                let place = if words[0] % 2 == 0 { SCRATCH } else { words[1] };
+                let place = if words[0].is_multiple_of(2) { SCRATCH } else { words[1] };
                 put_packed(
                     victim,
                     slot,
