@@ -85,6 +85,13 @@ impl VmxVcpu {
         Ok(())
     }
 
+    /// Maps the page of guest memory at this address by an entry that no processor takes.
+    pub(crate) fn misconfigure(&mut self, page: u64) -> Result<(), Error> {
+        memory::demand(&mut self.space, &self.processor, page)?;
+        let change = self.space.table.misconfigure(page, Size::Small.bytes(), true);
+        memory::settle(change, &self.processor)
+    }
+
     /// Another view of guest memory: tables of its own, which map the first `len` bytes as the
     /// guest's own do.
     pub(crate) fn view(&self, len: u64) -> Result<Table<'static, Ept>, Error> {

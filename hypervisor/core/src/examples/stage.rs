@@ -9,8 +9,8 @@ use crate::vcpu::{Exit, Registers, Segment, SystemRegisters, Table, Vcpu};
 const CODE: u64 = 0x1_0000;
 /// The end of the stack.
 const STACK: u64 = 0x2_0000;
-/// The global descriptor table.
-const GDT: u64 = 0x2_1000;
+/// The global descriptor table: null, code, data.
+pub const GDT: u64 = 0x2_1000;
 /// The interrupt descriptor table.
 const IDT: u64 = 0x2_2000;
 /// From here on the pages are the example's.

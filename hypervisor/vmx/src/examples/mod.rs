@@ -7,6 +7,7 @@ mod eptp_switching;
 mod hook;
 mod monitor_trap_flag;
 mod page_log;
+mod report;
 mod tsc;
 mod virtual_apic;
 mod virtualization_exception;
@@ -80,6 +81,11 @@ pub const ALL: &[Example] = &[
         name: "timer",
         about: "a guest's local APIC counts: once, and again and again",
         run: timer,
+    },
+    Example {
+        name: "report",
+        about: "exits after which a guest cannot go on: a task switch, an EPT misconfiguration",
+        run: report::run,
     },
     Example {
         name: "mtf",

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// The comparison with the entry checker first.
-const EXAMPLES: [&str; 11] = [
+const EXAMPLES: [&str; 12] = [
     "prove",
     "page-log",
     "eptp-switching",
@@ -18,6 +18,7 @@ const EXAMPLES: [&str; 11] = [
     "virtual-apic",
     "nmi",
     "timer",
+    "report",
     "mtf",
 ];
 
