@@ -77,6 +77,8 @@ struct Run {
     /// Whether its memory is in small pages, so that an exit cuts the delivery of its first event: what is needed for
     /// that is touched by nobody before.
     cut: bool,
+    /// Whether it runs in ring 0, whatever it asks for.
+    ring_0: bool,
     /// How many processors it has.
     cpus: u32,
 }
@@ -93,6 +95,7 @@ const fn run_of(words: &'static [&'static str]) -> Run {
         status_only: false,
         by_exits: false,
         cut: false,
+        ring_0: false,
         cpus: 1,
     }
 }
@@ -138,6 +141,11 @@ impl Run {
 
     const fn cut(mut self) -> Self {
         self.cut = true;
+        self
+    }
+
+    const fn in_ring_0(mut self) -> Self {
+        self.ring_0 = true;
         self
     }
 
@@ -248,11 +256,32 @@ const RUNS: [Run; 75] = [
 /// The row of events whose delivery was cut.
 const AGAIN: &str = "events delivered again";
 /// These need ring 0, which not every KVM has: bare machines are compared with each other, and with how they have to
-/// end.
-const RING_0: [(Run, i32); 3] = [
-    (run_of(&["processor"]), 0),
-    (run_of(&["processor", "halt"]), FAULT),
-    (run_of(&["processor", "shutdown"]), FAULT),
+/// end: the status, and a part of the words on VMX, and on SVM. Where these are others all words are.
+const RING_0: [(Run, i32, [&str; 2]); 5] = [
+    (run_of(&["processor"]), 0, ["", ""]),
+    (
+        run_of(&["processor", "halt"]),
+        FAULT,
+        ["it executed `hlt`, and nothing can wake it"; 2],
+    ),
+    (
+        run_of(&["processor", "shutdown"]),
+        FAULT,
+        ["a triple fault: the processor could not deliver an exception"; 2],
+    ),
+    (
+        run_of(&["processor", "nowhere"]),
+        FAULT,
+        [
+            "at the guest-physical address 0x100000000, where a table of the guest's own paging is, for the linear address 0x",
+            "the guest has a page table at guest-physical 0x100000000, where no memory is",
+        ],
+    ),
+    (
+        run_of(&["fault", "register"]).in_ring_0(),
+        FAULT,
+        ["rdmsr of the register 0x12345678, which this processor does not have"; 2],
+    ),
 ];
 /// The status of a fault.
 const FAULT: i32 = 102;
@@ -292,7 +321,7 @@ pub(super) fn run() -> Result<String> {
     let chiton = build::chiton()?;
     guests::build(&guests::all()?)?;
     let hosted: Vec<_> = RUNS.iter().map(|run| hosted(&chiton, run)).collect::<Result<_>>()?;
-    let all: Vec<_> = RUNS.iter().chain(RING_0.iter().map(|(run, _)| run)).copied().collect();
+    let all: Vec<_> = RUNS.iter().chain(RING_0.iter().map(|(run, ..)| run)).copied().collect();
     let image = image_of("guests", &all)?;
     let mut found = Vec::new();
     let mut lefts = Vec::new();
@@ -321,23 +350,27 @@ pub(super) fn run() -> Result<String> {
         }
         lefts.push(left);
     }
-    for (index, (run, status)) in (RUNS.len()..).zip(&RING_0) {
+    for (index, (run, status, words)) in (RUNS.len()..).zip(&RING_0) {
         let first = &lefts[0][index];
-        let alike = lefts.iter().all(|left| left[index].is_like(first));
-        if first.status != *status || !alike {
+        let of_machine = |machine| words[usize::from(matches!(machine, Emulated::Qemu(_)))];
+        let right = |(machine, left): (Emulated, &Vec<Left>)| {
+            let left = &left[index];
+            let alike = left.said == first.said && (words[0] != words[1] || left.told == first.told);
+            alike && left.status == *status && left.told.contains(of_machine(machine))
+        };
+        if !MACHINES.into_iter().zip(&lefts).all(right) {
             let here: Vec<_> = lefts.iter().map(|left| &left[index]).collect();
             found.push(format!(
-                "`{}`, which has to end with {status} everywhere: {here:#?}",
+                "`{}`, which has to end with {status} everywhere, and with {words:?}: {here:#?}",
                 run.words.join(" ")
             ));
         }
     }
     let counted = RUNS.iter().position(|run| run.exits).unwrap_or_default();
     let columns = [&hosted[counted], &lefts[0][counted], &lefts[1][counted]];
-    println!(
-        "{}",
-        exits::table(RUNS[counted].words, columns.map(|left| &left.exits[..]))
-    );
+    let columns = columns.map(|left| &left.exits[..]);
+    println!("{}", exits::table(RUNS[counted].words, columns));
+    found.extend(exits::differences(columns));
     found.extend(hello_alone(&chiton)?);
     found.extend(hello_like_on_a_desk()?);
     found.extend(together::run(&chiton)?);
@@ -441,6 +474,7 @@ fn ramdisk_of(runs: &[Run]) -> Result<Vec<u8>> {
         lines.extend(run.balloon.then(|| format!("balloon={WANTED}")));
         lines.extend((run.exits || run.cut).then(|| "exits=1".into()));
         lines.extend(run.cut.then(|| "pages=4k".into()));
+        lines.extend(run.ring_0.then(|| "ring=0".into()));
         lines.extend(run.by_exits.then(|| "virtual-apic=0".into()));
         lines.extend(run.input.map(|_| "input=serial".into()));
         lines.extend(run.endless.then(|| format!("timeout={}", TIMEOUTS[1])));

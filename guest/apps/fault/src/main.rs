@@ -26,6 +26,7 @@ const CAUSES: &[(&str, &str, fn())] = &[
     ("divide", "divide by zero", divide),
     ("undefined", "run an undefined instruction", undefined),
     ("privileged", "run a privileged instruction", privileged),
+    ("register", "read a register that no processor has", register),
     ("breakpoint", "run a breakpoint instruction", breakpoint),
     ("panic", "index beyond the end of a slice", index_beyond_end),
     ("heap", "allocate without end", exhaust_heap),
@@ -112,6 +113,12 @@ fn undefined() {
 fn privileged() {
     // SAFETY: as in `divide`, for a guest in ring 3; in ring 0 the guest halts, and the host ends it.
     unsafe { asm!("hlt") };
+}
+
+#[inline(never)]
+fn register() {
+    // SAFETY: as in `divide`; in ring 3 it is the instruction that is not allowed, in ring 0 there is no such register.
+    unsafe { asm!("rdmsr", in("ecx") 0x1234_5678, out("eax") _, out("edx") _) };
 }
 
 #[inline(never)]

@@ -3,7 +3,8 @@
 //! Each line is an instruction and its outcome: the exception it met, or what can be seen of it. The
 //! guest has an interrupt descriptor table of its own, whose handlers note the exception and go on
 //! behind the instruction. Its exit code is the number of outcomes that are not as they have to be;
-//! `processor halt` ends with `hlt` instead, `processor shutdown` with a triple fault.
+//! `processor halt` ends with `hlt` instead, `processor shutdown` with a triple fault, `processor nowhere` with page tables
+//! where no memory is.
 //!
 //! It runs in ring 0, so it needs a hardware KVM or a machine without an operating system.
 #![no_std]
@@ -56,6 +57,8 @@ fn main() -> ExitCode {
             // SAFETY: there is nothing left to do.
             "halt" => unsafe { core::arch::asm!("hlt", options(nomem, nostack)) },
             "shutdown" => exceptions::shut_down(),
+            // SAFETY: there is nothing left to do, and no next instruction is found.
+            "nowhere" => unsafe { core::arch::asm!("mov cr3, {}", in(reg) 1_u64 << 32, options(nostack)) },
             _ => return ExitCode::from(2_u8),
         }
     }

@@ -74,6 +74,13 @@ pub enum Diagnosis {
     NoGate(u64),
     /// A privileged instruction in ring 3.
     Privileged,
+    /// `rdmsr` or `wrmsr` of a register that is not there, in ring 0.
+    NoRegister {
+        /// Its number.
+        register: u32,
+        /// Whether it was to be written.
+        write: bool,
+    },
     /// A register holds what is no address.
     NonCanonical {
         /// The register.
@@ -179,6 +186,13 @@ fn protection(view: &View<'_>, frame: &TrapFrame) -> Diagnosis {
     if frame.cs & 3 == 3 && frame.error_code == 0 && is_privileged(bytes) {
         return Diagnosis::Privileged;
     }
+    if frame.cs & 3 == 0
+        && frame.error_code == 0
+        && let [0x0f, 0x30 | 0x32] = bytes
+    {
+        let (register, write) = (frame.rcx as u32, bytes[1] == 0x30);
+        return Diagnosis::NoRegister { register, write };
+    }
     let non_canonical = |(register, value): &(&'static str, u64)| {
         view.world.describe(*value) == Place::NonCanonical && !register.is_empty()
     };
@@ -251,6 +265,16 @@ impl fmt::Display for Diagnosis {
             Self::Breakpoint => f.write_str("int3 instruction, and no debugger is there"),
             Self::NoGate(vector) => write!(f, "int {vector:#x}, an interrupt that guests cannot raise"),
             Self::Privileged => f.write_str("privileged instruction in ring 3: a guest that needs it runs in ring 0"),
+            Self::NoRegister { register, write: false } => {
+                write!(
+                    f,
+                    "rdmsr of the register {register:#x}, which this processor does not have"
+                )
+            }
+            Self::NoRegister { register, write: true } => write!(
+                f,
+                "wrmsr to the register {register:#x}, which this processor does not have, or which takes no such value"
+            ),
             Self::NonCanonical { register, value } => {
                 write!(
                     f,

@@ -177,6 +177,22 @@ fn instructions_are_read_to_tell_what_they_are() {
         assert_eq!(at(&[0x0f, 0x0b], 6), Diagnosis::Trap);
         assert_eq!(at(&[0x0f, 0x30], 13), Diagnosis::Privileged);
         assert_eq!(at(&[0xf4], 13), Diagnosis::Privileged);
+        for (second, write) in [(0x32, false), (0x30, true)] {
+            memory.window(MAIN + 5, 2).unwrap().write(0, &[0x0f, second]);
+            let in_ring_0 = TrapFrame {
+                cs: 8,
+                rcx: 0xffff_ffff_1234_5678,
+                ..exception(13, 0)
+            };
+            let diagnosis = view.fault(&in_ring_0).diagnosis;
+            let register = 0x1234_5678;
+            assert_eq!(diagnosis, Diagnosis::NoRegister { register, write });
+            let sentence = diagnosis.to_string();
+            assert!(
+                sentence.contains("the register 0x12345678, which this processor does not have"),
+                "{sentence}"
+            );
+        }
         assert_eq!(at(&[0xcd, 0x80], 6), Diagnosis::NoGate(0x80));
         assert_eq!(at(&[0x0f, 0x05], 6), Diagnosis::Syscall(MAIN + 5));
         let landed = TrapFrame {

@@ -24,6 +24,37 @@ fn row(line: &str) -> Option<(String, u64)> {
     (cause != "all").then(|| (cause.to_owned(), count))
 }
 
+/// What begins the rows of what a guest asks for, which are the same whoever runs it.
+const DOORBELLS: &str = "doorbell ";
+/// The doorbell that the kernel may answer by itself.
+const KICK: &str = "doorbell kick";
+
+/// The rows of doorbells that differ. Of kicks KVM may have fewer, as the kernel can take them without an exit.
+pub(super) fn differences(columns: [&[(String, u64)]; 3]) -> Vec<String> {
+    let count = |column: &[(String, u64)], cause: &str| {
+        let row = column.iter().find(|(of, _)| of == cause);
+        row.map_or(0, |(_, count)| *count)
+    };
+    let mut causes: Vec<_> = columns.into_iter().flatten().map(|(cause, _)| cause.as_str()).collect();
+    causes.retain(|cause| cause.starts_with(DOORBELLS));
+    causes.sort_unstable();
+    causes.dedup();
+    if causes.is_empty() {
+        return vec!["no doorbells were counted".into()];
+    }
+    let differs = |cause: &&str| {
+        let [kvm, vmx, svm] = columns.map(|column| count(column, cause));
+        vmx != svm || kvm > vmx || kvm != vmx && *cause != KICK
+    };
+    let told = |cause: &str| {
+        format!(
+            "exits by {cause} on {HEAD:?}: {:?}",
+            columns.map(|column| count(column, cause))
+        )
+    };
+    causes.into_iter().filter(differs).map(told).collect()
+}
+
 /// The table: a row for each cause that any of the machines has.
 pub(super) fn table(guest: &[&str], columns: [&[(String, u64)]; 3]) -> String {
     let mut causes: Vec<&str> = Vec::new();
@@ -60,6 +91,27 @@ mod tests {
         assert_eq!(told, "x panicked: no");
         assert_eq!(rows, [("doorbell kick".into(), 1), ("I/O instruction".into(), 2)]);
         assert_eq!(split("x panicked: no\n"), ("x panicked: no\n", vec![]));
+    }
+
+    #[test]
+    fn doorbells_are_as_many_everywhere() {
+        let rows = |kick: u64, exit: u64| {
+            [
+                ("doorbell kick".into(), kick),
+                ("doorbell exit".into(), exit),
+                ("hlt".into(), kick),
+            ]
+        };
+        let found = |kvm: [u64; 2], vmx: [u64; 2], svm: [u64; 2]| {
+            let [kvm, vmx, svm] = [kvm, vmx, svm].map(|[kick, exit]| rows(kick, exit));
+            differences([&kvm, &vmx, &svm]).len()
+        };
+        assert_eq!(found([2, 1], [2, 1], [2, 1]), 0);
+        assert_eq!(found([0, 1], [2, 1], [2, 1]), 0, "the kernel takes kicks");
+        assert_eq!(found([3, 1], [2, 1], [2, 1]), 1);
+        assert_eq!(found([2, 1], [2, 1], [1, 1]), 1);
+        assert_eq!(found([2, 2], [2, 1], [2, 1]), 1);
+        assert_eq!(differences([&[], &[], &[]]).len(), 1);
     }
 
     #[test]
