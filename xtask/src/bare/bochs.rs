@@ -61,6 +61,9 @@ pub(crate) enum Model {
     /// VMX, which the firmware locks off.
     #[value(skip)]
     LockedOff,
+    /// VMX, of which the firmware has not settled who may use it.
+    #[value(skip)]
+    Unsettled,
 }
 
 impl Model {
@@ -68,7 +71,7 @@ impl Model {
     const fn word(self) -> &'static str {
         match self {
             Self::Haswell => "corei7_haswell_4770",
-            Self::SkylakeX | Self::LockedOff => "corei7_skylake_x",
+            Self::SkylakeX | Self::LockedOff | Self::Unsettled => "corei7_skylake_x",
             Self::Tigerlake => "tigerlake",
             Self::WithoutVmx => "p4_prescott_celeron_336",
             Self::WithoutEpt => "core2_penryn_t9600",
@@ -78,12 +81,12 @@ impl Model {
 
     /// For people.
     fn named(self) -> String {
-        let locked = if self == Self::LockedOff {
-            ", with VMX locked off by its firmware"
-        } else {
-            ""
+        let firmware = match self {
+            Self::LockedOff => ", with VMX locked off by its firmware",
+            Self::Unsettled => ", whose firmware leaves VMX unsettled",
+            _ => "",
         };
-        format!("Bochs, which emulates {}{locked}", self.word())
+        format!("Bochs, which emulates {}{firmware}", self.word())
     }
 }
 
@@ -187,11 +190,14 @@ fn screen() -> Result<(Child, String)> {
     Ok((child, format!(":{number}")))
 }
 
-/// The firmware to boot with: a copy of Bochs' own that locks VMX off, where the model wants that.
+/// The firmware to boot with: a copy of Bochs' own that locks VMX off or leaves it unsettled, where the model wants that.
 fn firmware(model: Model, copy: &Path) -> Result<PathBuf> {
-    if model != Model::LockedOff {
-        return Ok(BIOS.into());
-    }
+    let bits = match model {
+        // Locked, and nothing else.
+        Model::LockedOff => 1,
+        Model::Unsettled => 0,
+        _ => return Ok(BIOS.into()),
+    };
     let mut bytes = fs::read(BIOS).map_err(Error::file("read", Path::new(BIOS)))?;
     for pattern in ALLOWS_VMX {
         let at = bytes.windows(pattern.len()).position(|window| window == pattern);
@@ -201,8 +207,7 @@ fn firmware(model: Model, copy: &Path) -> Result<PathBuf> {
                 "{BIOS} does not set IA32_FEATURE_CONTROL as that of bochsbios 2.7 does"
             )));
         };
-        // Locked, and nothing else.
-        bytes[at + five] = 1;
+        bytes[at + five] = bits;
     }
     fs::write(copy, bytes).map_err(Error::file("write", copy))?;
     Ok(copy.to_owned())
