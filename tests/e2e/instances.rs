@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -606,6 +607,63 @@ fn a_process_that_is_killed_for_want_of_memory_is_told_so() {
     process("other", &["sh", "-c", "exit 137"]).assert_status(137);
     assert_eq!(home.says("other", "State.exit.killer"), "null");
     home.ok(&["prune"]);
+    home.ok(&["image", "rm", "box"]);
+    home.assert_empty();
+}
+
+#[test]
+fn a_process_is_who_its_image_says_or_who_is_asked_for() {
+    let Some(home) = Home::new() else { return };
+    if !busybox() {
+        return;
+    }
+    let folder = home.record.folder();
+    let file = |name: &str, text: &str| format!("{}:/etc/{name}", folder.file(name, text).display());
+    let passwd = file("passwd", "root:x:0:0::/:/bin/sh\nweb:x:33:34::/:/bin/sh\n");
+    let group = file("group", "root:x:0:\nweb:x:34:\nlogs:x:50:web\n");
+    let build = [
+        "image",
+        "build",
+        "-t",
+        "box",
+        "--guest",
+        "/bin/busybox",
+        "--user",
+        "web",
+    ];
+    home.ok(&[&build[..], &["-f", &passwd, "-f", &group]].concat());
+    let run = |options: &[&str], command: &[&str]| {
+        home.run(&[&["run", "--rm", "--process"], options, &["box"], command].concat())
+    };
+    for (options, expected) in [
+        (&[][..], "uid=33(web) gid=34(web) groups=34(web),50(logs)"),
+        (&["--user", "0"], "uid=0(root) gid=0(root)"),
+        (&["-u", "1000:logs"], "uid=1000 gid=50(logs)"),
+        (&["--user=33:7"], "uid=33(web) gid=7"),
+    ] {
+        let run = run(options, &["id"]);
+        run.assert_status(0);
+        assert!(run.stdout_text().starts_with(expected), "{options:?}: {run}");
+    }
+    // What it writes is its own.
+    let out = folder.path("out");
+    fs::create_dir(&out).expect("a new folder");
+    std::os::unix::fs::chown(&out, Some(33), Some(34)).expect("root may");
+    let volume = format!("{}:/out", out.display());
+    run(&["--volume", &volume], &["touch", "/out/a"]).assert_status(0);
+    let made = fs::metadata(out.join("a")).expect("a file");
+    assert_eq!((made.uid(), made.gid()), (33, 34));
+    assert!(!run(&[], &["touch", "/etc/passwd"]).status.success(), "that is root's");
+    for (user, why) in [
+        ("nobody", "the image has no user `nobody` in its /etc/passwd"),
+        ("web:none", "the image has no group `none` in its /etc/group"),
+        ("70000", "the jail has no such id"),
+    ] {
+        run(&["--user", user], &["id"]).assert_refused(why);
+    }
+    let hello = guest_path("hello").display().to_string();
+    home.run(&["run", "--user", "web", &hello])
+        .assert_refused("--user needs a process");
     home.ok(&["image", "rm", "box"]);
     home.assert_empty();
 }

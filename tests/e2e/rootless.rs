@@ -207,6 +207,11 @@ fn guests_and_processes_run_with_the_ids_that_the_user_has() {
         let (first, count) = SUBORDINATE;
         let own = [0, home.0.id(), 1];
         assert!(map == own || map == [own, [1, first, count]].concat(), "{map:?}");
+        // Whoever has no further ids is told what would give some.
+        match map == own {
+            true => home.refused(&["run", "--rm", "--process", "--user", "5:6", "box", "id"], "newuidmap"),
+            false => assert_eq!(home.process(&["--user", "5:6"], &["id"]), "uid=5 gid=6 groups=6"),
+        }
         // A jail as any other's: no capabilities, a filter, nobody of the host's.
         let status = home.process(
             &[],

@@ -29,6 +29,7 @@ pub(crate) fn run(options: ImageOptions) -> Result<(), Box<dyn Error>> {
                 guest: options.guest,
                 files: options.file,
                 env: options.env,
+                user: options.user.unwrap_or_default(),
                 args: options.arg,
                 ..Recipe::default()
             };

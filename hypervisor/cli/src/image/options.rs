@@ -69,6 +69,10 @@ pub(super) struct BuildOptions {
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = crate::options::variable)]
     pub(super) env: Vec<String>,
 
+    /// Who the program is, where it is run as a process: names of the image's /etc/passwd and /etc/group, or numbers.
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(super) user: Option<String>,
+
     /// An argument of the guest, unless others are given when it is run. May be given several times.
     #[arg(short, long, value_name = "ARG", allow_hyphen_values = true)]
     pub(super) arg: Vec<String>,

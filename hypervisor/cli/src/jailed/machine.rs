@@ -542,6 +542,7 @@ impl Machine {
             command,
             env,
             directory,
+            user,
             ..
         } = opened
         else {
@@ -559,6 +560,8 @@ impl Machine {
             "" => program,
             directory => program.directory(CString::new(directory).map_err(nul)?),
         };
+        let image = Some(user).filter(|user| !user.is_empty());
+        jail.named = self.options.jail.user.as_ref().or(image).cloned();
         jail.keep = streams.to_vec();
         self.watch_memory()?;
         // The program has the streams where programs have them; this process gets its own back.

@@ -88,6 +88,10 @@ pub(crate) struct JailOptions {
     #[arg(long, help_heading = "Jail")]
     pub(crate) process: bool,
 
+    /// Who the process is, instead of whom the image says: names of its /etc/passwd and /etc/group, or numbers.
+    #[arg(short, long, value_name = "USER[:GROUP]", help_heading = "Jail")]
+    pub(crate) user: Option<String>,
+
     /// The root file system cannot be written.
     #[arg(long, help_heading = "Jail")]
     pub(crate) read_only: bool,
@@ -286,6 +290,7 @@ impl JailOptions {
             (self.network != Network::None, "--network"),
             (!self.volume.is_empty(), "--volume"),
             (self.process, "--process"),
+            (self.user.is_some(), "--user"),
             (self.read_only, "--read-only"),
             (self.hostname.is_some(), "--hostname"),
             (!self.namespace.is_empty(), "--namespace"),
@@ -339,6 +344,10 @@ impl JailOptions {
 
     /// Refuses options of a network that is not there, and those that contradict each other.
     pub(crate) fn check_network(&self) -> Result<(), Misplaced> {
+        if self.user.is_some() && !self.process {
+            let (option, needs) = ("--user", "a process: add --process, for a guest has no users");
+            return Err(Misplaced { option, needs });
+        }
         const ADDRESS: &str = "a network of its own: add --network bridge, or as an ordinary user --network user";
         if self.rm && self.restart != RestartPolicy::No {
             let (option, needs) = ("--rm", "an end: leave out --restart");

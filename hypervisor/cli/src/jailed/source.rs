@@ -203,6 +203,7 @@ impl Source {
                     command: image.command(args),
                     env: image.config.config.env.clone(),
                     directory: image.config.config.working_dir.clone(),
+                    user: image.config.config.user.clone(),
                 })
             }
         }
@@ -226,6 +227,7 @@ pub(super) enum Opened {
         command: Vec<String>,
         env: Vec<String>,
         directory: String,
+        user: String,
     },
 }
 

@@ -275,7 +275,7 @@ mod tests {
         --port log=log.sock --io-thread --packed --env A=b -e C= --timeout 3s -t 500ms --control c.sock --stop-timeout 1m \
         --exits -x --detach -d --name web --rm --restart always --interactive -i --label a=b -l c --no-jail \
         --network bridge --publish 8080:80 -p 53:53/udp --ip 10.87.0.5 --mac 02:00:00:00:00:01 --mtu 1400 \
-        --dns 1.1.1.1 --add-host db:10.0.0.9 --volume /srv:/srv:ro -v /a:/b --process --read-only --hostname h \
+        --dns 1.1.1.1 --add-host db:10.0.0.9 --volume /srv:/srv:ro -v /a:/b --process --user web -u 0:0 --read-only --hostname h \
         --namespace pid=host --pid host --ipc container:a --uts host --clock monotonic=-5 --cpu-max 0.5 --cpu-weight 50 --cpuset-cpus 0-1 \
         --cpuset-mems 0 --memory-max 1G --memory-high 1G --memory-low 1M --memory-min 1M --memory-reservation 1M --swap-max 0 \
         --pids-max 64 --io-max 8:0:rbps=10M --io-weight 10 --kvm /dev/null";

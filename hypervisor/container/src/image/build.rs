@@ -29,6 +29,8 @@ pub struct Recipe {
     pub files: Vec<(PathBuf, String)>,
     /// `KEY=VALUE`.
     pub env: Vec<String>,
+    /// Who its program is, where that is run as a process: `user[:group]`.
+    pub user: String,
     /// Arguments of the guest, unless others are given when it is run.
     pub args: Vec<String>,
     /// What else is said of it.
@@ -91,12 +93,12 @@ pub fn build(store: &Store, recipe: &Recipe, name: &Reference, progress: &dyn Pr
         architecture: "amd64".to_owned(),
         os: "linux".to_owned(),
         config: Execution {
+            user: recipe.user.clone(),
             env: recipe.env.clone(),
             entrypoint: vec![format!("/{guest}")],
             cmd: recipe.args.clone(),
             working_dir: "/".to_owned(),
             labels,
-            ..Execution::default()
         },
         rootfs: RootFs {
             kind: "layers".to_owned(),

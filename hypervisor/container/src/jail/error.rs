@@ -38,6 +38,8 @@ pub enum Step {
     Volume,
     /// Making the new root the root.
     PivotRoot,
+    /// Becoming the payload's user.
+    User,
     /// Giving up privileges.
     Privileges,
     /// Restricting file access with Landlock.
@@ -51,7 +53,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Clone,
         Self::Join,
         Self::Cgroup,
@@ -67,6 +69,7 @@ impl Step {
         Self::Mount,
         Self::Volume,
         Self::PivotRoot,
+        Self::User,
         Self::Privileges,
         Self::Landlock,
         Self::Limits,
@@ -95,6 +98,7 @@ impl Step {
             Self::Mount => "mount",
             Self::Volume => "bind a volume",
             Self::PivotRoot => "make the new root the root",
+            Self::User => "become the payload's user",
             Self::Privileges => "give up privileges",
             Self::Landlock => "restrict file access with Landlock",
             Self::Limits => "limit resources",
@@ -172,6 +176,12 @@ const ADVICE: &[(&[Step], i32, &str)] = &[
         libc::ENOSYS,
         "this kernel lacks a system call that a jail needs, or a filter of system calls hides it: use Linux 5.12 or \
          later; `chiton doctor` shows what is there",
+    ),
+    (
+        &[Step::User],
+        libc::EINVAL,
+        "the jail has no such id: a jail made by root has 65536, one of an ordinary user more than one only with \
+         newuidmap, newgidmap and lines of this user in /etc/subuid and /etc/subgid",
     ),
     (
         &[Step::Clone],

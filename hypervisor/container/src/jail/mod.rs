@@ -47,6 +47,7 @@ mod privileges;
 mod program;
 mod rootfs;
 pub mod seccomp;
+mod user;
 
 use std::ffi::CString;
 use std::fs::File;
@@ -66,6 +67,7 @@ use error::At;
 use namespaces::Joined;
 use rootfs::Owner;
 use seccomp::{Filter, Program as Compiled};
+use user::Who;
 
 use crate::network::{LOW_PORTS, open_low_ports};
 
@@ -127,6 +129,9 @@ pub struct Jail {
     pub user: u32,
     /// The group that the payload is in, inside.
     pub group: u32,
+    /// Who the payload is instead of these two: `user[:group]`, each a name or a number, as `/etc/passwd` and
+    /// `/etc/group` of the root have them.
+    pub named: Option<String>,
     /// Limits on resources; core files are always off.
     pub limits: Vec<Limit>,
     /// The payload's environment, `NAME=VALUE`; nothing of the caller's is left.
@@ -163,6 +168,7 @@ impl Jail {
             init: Init::default(),
             user: 0,
             group: 0,
+            named: None,
             limits: Vec::new(),
             environment: Vec::new(),
             keep: Vec::new(),
@@ -432,7 +438,15 @@ impl Jail {
         }
 
         // 8. No privileges. What comes after needs none.
-        privileges::drop_all(self.user, self.group)?;
+        let who = match &self.named {
+            Some(named) => user::find(named)?,
+            None => Who {
+                user: self.user,
+                group: self.group,
+                groups: Vec::new(),
+            },
+        };
+        privileges::drop_all(&who)?;
         (self.phase)("drop privileges");
 
         // 9. Files below the root only, even if some descriptor or link leads elsewhere.

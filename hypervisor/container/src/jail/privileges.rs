@@ -14,13 +14,13 @@ use rustix::thread::{
 
 use super::clone::{checked, last_error};
 use super::error::{At, Failure, Step};
-use super::idmap::become_user;
+use super::user::{Who, become_who};
 
 /// `KEYCTL_JOIN_SESSION_KEYRING` (`keyctl(2)`).
 const JOIN_SESSION_KEYRING: libc::c_long = 1;
 
 /// Gives up all privileges, in an order in which each step is still allowed.
-pub(super) fn drop_all(user: u32, group: u32) -> Result<(), Failure> {
+pub(super) fn drop_all(who: &Who) -> Result<(), Failure> {
     step("a new session keyring", new_keyring())?;
     // No core file: it would hold what the caller had in memory.
     let none = Rlimit {
@@ -31,7 +31,7 @@ pub(super) fn drop_all(user: u32, group: u32) -> Result<(), Failure> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     step("the bounding set", empty_bounding_set())?;
     step("secure bits", lock_secure_bits())?;
-    step("user and group", become_user(user, group))?;
+    become_who(who)?;
     step("the ambient set", clear_ambient_capability_set())?;
     let nothing = CapabilitySets {
         effective: CapabilitySet::empty(),

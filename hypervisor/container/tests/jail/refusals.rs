@@ -80,7 +80,7 @@ fn steps() {
             jail.namespaces.set(Kind::Network, Source::File("/etc/passwd".into()));
         }),
         ("cannot map user and group ids", |jail| jail.ids.users.clear()),
-        ("cannot give up privileges: user and group", |jail| {
+        ("cannot become the payload's user: user 1000000, group 0", |jail| {
             jail.user = 1_000_000
         }),
     ];
