@@ -278,7 +278,7 @@ mod tests {
         --dns 1.1.1.1 --add-host db:10.0.0.9 --volume /srv:/srv:ro -v /a:/b --process --user web -u 0:0 --read-only --hostname h \
         --namespace pid=host --pid host --ipc container:a --uts host --clock monotonic=-5 --cpu-max 0.5 --cpu-weight 50 --cpuset-cpus 0-1 \
         --cpuset-mems 0 --memory-max 1G --memory-high 1G --memory-low 1M --memory-min 1M --memory-reservation 1M --swap-max 0 \
-        --pids-max 64 --io-max 8:0:rbps=10M --io-weight 10 --kvm /dev/null";
+        --pids-max 64 --ulimit nofile=64 --io-max 8:0:rbps=10M --io-weight 10 --kvm /dev/null";
 
     /// The options that [`PLAIN`] has, each with its value.
     fn plain() -> Vec<Vec<&'static str>> {
