@@ -29,7 +29,7 @@ const SAME_THERE: &str = "--skip command_line:: --skip images:: --skip lab:: --s
 
 /// What each of the two machines is known not to have, and the other has: the tests of it skip themselves.
 const NOT_HERE: &str = "device mapper";
-const NOT_THERE: &str = "curl,wrk,strace";
+const NOT_THERE: &str = "curl,wrk,strace,failing loop device";
 /// What only root has.
 const ROOTS: &str = "device mapper,TAP device,loop device";
 
