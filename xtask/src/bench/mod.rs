@@ -14,6 +14,7 @@ mod lab;
 mod line;
 mod memory;
 mod nested;
+mod rings;
 pub(crate) mod snapshot;
 mod start;
 mod stats;
@@ -59,6 +60,12 @@ pub(crate) enum Bench {
     },
     /// The line by which a guest on bare metal has sockets, in each emulator.
     Line,
+    /// The device's side of a queue beside rust-vmm's virtio-queue, by the same memory; no guest runs.
+    Rings {
+        /// How often the benchmark runs; the least of each counts.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
     /// The same work natively, in a guest, and in a guest of the nested machine: the table of `chiton bench nested`.
     Nested {
         /// How often each case is repeated.
@@ -133,6 +140,9 @@ pub(crate) fn run(bench: Bench, theirs: &[String]) -> Result<i32> {
     if let Bench::ExitsBare { samples, repeats } = bench {
         return exits_bare::run(samples, repeats).map(|()| 0);
     }
+    if let Bench::Rings { runs } = bench {
+        return rings::run(runs).map(|()| 0);
+    }
     if matches!(bench, Bench::Line) {
         return line::run().map(|()| 0);
     }
@@ -166,7 +176,7 @@ pub(crate) fn run(bench: Bench, theirs: &[String]) -> Result<i32> {
             instances,
             stopped,
         } => return jail::run(runs, instances, stopped),
-        Bench::Lab(_) | Bench::Line | Bench::ExitsBare { .. } => Ok(()),
+        Bench::Lab(_) | Bench::Line | Bench::Rings { .. } | Bench::ExitsBare { .. } => Ok(()),
     }?;
     Ok(0)
 }
