@@ -245,6 +245,10 @@ impl<P: Pages> Device for Balloon<P> {
         &[QUEUE_SIZE; QUEUES]
     }
 
+    fn in_order(&self) -> bool {
+        true
+    }
+
     fn read_config(&self, offset: usize, data: &mut [u8]) {
         super::read_bytes(&self.config().to_bytes(), offset, data);
     }

@@ -397,6 +397,10 @@ impl<L: Link> Device for Net<L> {
         &self.queue_sizes
     }
 
+    fn in_order(&self) -> bool {
+        true
+    }
+
     fn read_config(&self, offset: usize, data: &mut [u8]) {
         let config = Config {
             mac: self.link.mac(),

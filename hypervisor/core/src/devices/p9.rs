@@ -192,6 +192,10 @@ impl<T: Tree> Device for P9<T> {
         &[QUEUE_SIZE]
     }
 
+    fn in_order(&self) -> bool {
+        true
+    }
+
     fn read_config(&self, offset: usize, data: &mut [u8]) {
         super::read_bytes(&self.config, offset, data);
     }

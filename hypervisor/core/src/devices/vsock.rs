@@ -251,6 +251,10 @@ impl<S: Sockets> Device for Vsock<S> {
         &[QUEUE_SIZE, QUEUE_SIZE, EVENT_QUEUE_SIZE]
     }
 
+    fn in_order(&self) -> bool {
+        true
+    }
+
     fn read_config(&self, offset: usize, data: &mut [u8]) {
         super::read_bytes(&Config { guest_cid: self.cid }.to_bytes(), offset, data);
     }

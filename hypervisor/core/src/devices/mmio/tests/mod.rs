@@ -3,6 +3,7 @@
 mod driver;
 mod hostile;
 mod kinds;
+mod order;
 mod overlap;
 mod packed;
 mod preset;
