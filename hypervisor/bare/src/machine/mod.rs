@@ -76,9 +76,9 @@ static CONFIG: BootloaderConfig = {
 entry_point!(start, config = &CONFIG);
 
 fn start(info: &'static mut BootInfo) -> ! {
-    time::note_begin();
     // Before anything is written to a variable: the boot loader has mapped those where it has loaded the file.
     let kernel = kernel(info);
+    time::note_begin();
     descriptors::load();
     stacks::note_first(info);
     interrupts::silence();

@@ -15,7 +15,7 @@ const MEASURED: u16 = 11_932;
 /// How often the 8254 is asked before it is taken for absent.
 const PATIENCE: u32 = 50_000_000;
 
-/// The time-stamp counter at the hypervisor's first instructions.
+/// The time-stamp counter when the hypervisor began, behind the sum of its own file.
 static BEGAN: AtomicU64 = AtomicU64::new(0);
 /// The same when the first guest was about to be entered; 0 before.
 static GUEST_BEGAN: AtomicU64 = AtomicU64::new(0);
