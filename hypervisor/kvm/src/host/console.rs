@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chiton_core::devices::console::{Input, Output, Port};
 use chiton_shared::memory::Window;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::{Transfer, transfer};
 use crate::Error;
@@ -168,8 +169,14 @@ impl HostPort {
 fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut fds = [PollFd::from_borrowed_fd(fd, flags)];
-    // A descriptor that cannot be asked is taken for ready: the transfer then tells.
-    poll(&mut fds, Some(&now)).map_or(true, |ready| ready > 0)
+    loop {
+        match poll(&mut fds, Some(&now)) {
+            // A signal for the processor on this thread tells nothing of the descriptor, which a transfer might wait for.
+            Err(Errno::INTR) => {}
+            // A descriptor that cannot be asked is taken for ready: the transfer then tells.
+            ready => return ready.map_or(true, |ready| ready > 0),
+        }
+    }
 }
 
 impl Port for HostPort {
