@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     match command::parse(data) {
         Ok(commands) => {
-            assert!((1..=64).contains(&commands.len()));
+            assert!((1..=128).contains(&commands.len()));
             for command in commands {
                 assert!(command.memory > 0 && command.memory.is_multiple_of(4096));
             }

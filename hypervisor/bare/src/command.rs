@@ -44,8 +44,8 @@ pub struct Command {
     pub ring: Option<Ring>,
     /// Its disks: files of the ramdisk.
     pub disks: Vec<Disk>,
-    /// Its folders: files of the ramdisk, each an archive. The guest knows them by the last part of the file's name.
-    pub folders: Vec<String>,
+    /// Its folders: files of the ramdisk, each an archive.
+    pub folders: Vec<Folder>,
     /// How much memory the host would like to have in its balloon, in bytes; `None` for no balloon.
     pub balloon: Option<u64>,
     /// Whether the serial line is its input; without it, its input ends at once.
@@ -75,6 +75,15 @@ pub struct Disk {
     pub file: String,
     /// Whether the guest may not write.
     pub read_only: bool,
+}
+
+/// A folder of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// The file of the ramdisk. The guest knows the folder by the last part of its name.
+    pub file: String,
+    /// Whether the guest may write.
+    pub writable: bool,
 }
 
 /// A serial port beside the console's.
@@ -319,7 +328,15 @@ fn set(command: &mut Command, line: usize, key: &str, value: &str) -> Result<(),
             command.disks.push(Disk { file, read_only });
             return Ok(());
         }
-        "folder" => return push(&mut command.folders, value),
+        "folder" => {
+            let (file, writable) = match value.strip_suffix(":rw") {
+                Some(file) => (file, true),
+                None => (value.strip_suffix(":ro").unwrap_or(value), false),
+            };
+            let file = file.to_string();
+            command.folders.push(Folder { file, writable });
+            return Ok(());
+        }
         "memory" => match size(value) {
             Some(bytes) => return store(&mut command.memory, bytes),
             None => "a size such as 16M",
@@ -501,7 +518,7 @@ mod tests {
 
     #[test]
     fn every_key_is_taken_in() {
-        let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\nfolder=f/src\n\
+        let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\nfolder=f/src\nfolder=f/new:rw\nfolder=f/old:ro\n\
                     balloon=8M\ninput=serial\nline=com4\ntimeout=200ms\non=1\ncpus=2\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
                     walk=0x200000\nwalk=4096\npages=4k\nept-ad=0\n\
                     misconfigure=1\nvirtual-apic=0\nbreak=VPID 0\nx-pml=1\n";
@@ -512,6 +529,10 @@ mod tests {
             file: file.into(),
             read_only,
         };
+        let folder = |file: &str, writable| Folder {
+            file: file.into(),
+            writable,
+        };
         let expected = Command {
             guest: "cat".into(),
             args: vec!["a b".into(), "-v".into()],
@@ -519,7 +540,7 @@ mod tests {
             memory: 64 << 20,
             ring: Some(Ring::Kernel),
             disks: vec![disk("d/a", true), disk("d/b", false)],
-            folders: vec!["f/src".into()],
+            folders: vec![folder("f/src", false), folder("f/new", true), folder("f/old", false)],
             balloon: Some(8 << 20),
             input: true,
             line: Some(LinePort::Com4),

@@ -20,21 +20,22 @@ pub(crate) struct Folder {
     pub(crate) name: String,
     /// What is in it: a ustar archive.
     pub(crate) archive: Vec<u8>,
+    /// Whether the guest may write to it.
+    pub(crate) writable: bool,
 }
 
 impl Folder {
-    /// Packs the folder of an option: its path, with `:ro` behind it or nothing.
+    /// Packs the folder of an option: its path, with `:rw`, `:ro` or nothing behind it.
     ///
     /// # Errors
     ///
-    /// If it is none, cannot be read, is to be written to, or does not fit.
+    /// If it is none, cannot be read, or does not fit.
     pub(crate) fn pack(option: &str) -> Result<Self> {
-        if option.ends_with(":rw") {
-            return Err(Error::Usage(format!(
-                "a folder is a copy on the ramdisk, and on bare metal a guest cannot write to it: leave :rw of {option} away"
-            )));
-        }
-        let path = Path::new(option.strip_suffix(":ro").unwrap_or(option));
+        let (path, writable) = match option.strip_suffix(":rw") {
+            Some(path) => (path, true),
+            None => (option.strip_suffix(":ro").unwrap_or(option), false),
+        };
+        let path = Path::new(path);
         let whole = path.canonicalize().map_err(Error::file("open", path))?;
         if !whole.is_dir() {
             return Err(Error::Usage(format!(
@@ -58,7 +59,11 @@ impl Folder {
         packer.inside(&whole)?;
         let archive = packer.archive.into_inner().map_err(Error::file("pack", path))?;
         let name = name.to_owned();
-        Ok(Self { name, archive })
+        Ok(Self {
+            name,
+            archive,
+            writable,
+        })
     }
 }
 
@@ -171,7 +176,8 @@ mod tests {
         fs::write(place.0.join("src/sub/file"), "text").unwrap();
         symlink("/etc/passwd", place.0.join("src/link")).unwrap();
         let folder = place.pack(":ro").unwrap();
-        assert_eq!(folder.name, "src");
+        assert_eq!((&folder.name[..], folder.writable), ("src", false));
+        assert!(place.pack(":rw").unwrap().writable);
         let mut archive = tar::Archive::new(&folder.archive[..]);
         let entries = archive.entries().unwrap().map(|entry| {
             let entry = entry.unwrap();
@@ -190,7 +196,6 @@ mod tests {
     fn what_cannot_be_packed_is_told() {
         let place = Place::new("refused");
         let words = |suffix: &str| place.pack(suffix).err().unwrap().to_string();
-        assert!(words(":rw").contains("leave :rw of"));
         assert!(words("/none").contains("none"));
         fs::write(place.0.join("src/file"), "").unwrap();
         assert!(words("/file").contains("is not a folder"));

@@ -85,9 +85,9 @@ pub(crate) struct ImageArgs {
     /// A disk: a copy of this file, on the image's ramdisk; with :ro behind it read-only. May be given several times.
     #[arg(long, value_name = "PATH[:ro]")]
     disk: Vec<String>,
-    /// A folder whose files the guest can read, under the folder's own name: a copy of it as it is now, on the image's
-    /// ramdisk. May be given several times.
-    #[arg(long, value_name = "PATH[:ro]")]
+    /// A folder whose files the guest can read, under the folder's own name; with :rw behind it write too: a copy of it as
+    /// it is now, on the image's ramdisk. What the guest writes is lost at its end. May be given several times.
+    #[arg(short, long, value_name = "PATH[:rw]")]
     folder: Vec<String>,
     /// A line for its `command` file, such as `memory=64M` or `exits=1`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -121,9 +121,9 @@ pub(crate) struct RunArgs {
     /// at its end. May be given several times.
     #[arg(long, value_name = "PATH[:ro]")]
     disk: Vec<String>,
-    /// A folder whose files the guest can read, under the folder's own name: a copy of it as it is now, on the image's
-    /// ramdisk. May be given several times.
-    #[arg(long, value_name = "PATH[:ro]")]
+    /// A folder whose files the guest can read, under the folder's own name; with :rw behind it write too: a copy of it as
+    /// it is now, on the image's ramdisk. What the guest writes is lost at its end. May be given several times.
+    #[arg(short, long, value_name = "PATH[:rw]")]
     folder: Vec<String>,
     /// A balloon, by which the guest can give memory back; with SIZE, how much the host would like to have.
     #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
@@ -438,7 +438,11 @@ fn ramdisk(
     }
     let mut names: Vec<String> = Vec::new();
     for folder in folders {
-        let Folder { name, archive } = Folder::pack(folder)?;
+        let Folder {
+            name,
+            archive,
+            writable,
+        } = Folder::pack(folder)?;
         if names.contains(&name) {
             return Err(Error::Usage(format!(
                 "two folders are called {name}, and the guest could not tell them apart: rename one"
@@ -446,7 +450,7 @@ fn ramdisk(
         }
         let file = format!("folders/{name}");
         ramdisk.add(&file, &archive)?;
-        of_files.push(format!("folder={file}"));
+        of_files.push(format!("folder={file}{}", if writable { ":rw" } else { "" }));
         names.push(name);
     }
     let mut lines = Vec::new();

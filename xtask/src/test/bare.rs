@@ -6,13 +6,14 @@ mod examples;
 mod exits;
 mod outside;
 mod refusals;
+mod runs;
 mod shown;
 mod ticks;
 mod together;
 
 use std::{
     fs,
-    io::Write,
+    io::{self, Write},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Stdio,
@@ -26,6 +27,7 @@ use crate::{
     error::{Error, Result},
     guests, kvm, paths,
 };
+use runs::{RING_0, RUNS, Run, run_of};
 
 /// How long a machine may take for all of them: far more than it takes, so that only one that hangs is killed.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -37,7 +39,7 @@ const TIMEOUTS: [&str; 2] = ["1s", "100ms"];
 const DISK: &str = "disks/numbers";
 /// The folder that guests get.
 const FOLDER: &str = "folders/words";
-/// What bare metal alone has to say of a guest that has written to its disk.
+/// What bare metal alone has to say of a guest that has written to its disk or folder.
 const LOST: &str = " was kept in memory, and is lost now";
 /// What bare metal alone has to say of its processors.
 const PROCESSORS: &str = " processors";
@@ -53,239 +55,8 @@ const MACHINES: [Emulated; 4] = [
     Emulated::Bochs(Model::Tigerlake),
 ];
 
-/// A guest, and what it gets.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    /// Its name, and its arguments.
-    words: &'static [&'static str],
-    /// Whether it has the disk.
-    disk: bool,
-    /// Whether it has the folder.
-    folder: bool,
-    /// Whether it has a balloon.
-    balloon: bool,
-    /// Whether its exits are counted.
-    exits: bool,
-    /// Its input; none is an end at once.
-    input: Option<&'static [u8]>,
-    /// Whether it does not end by itself.
-    endless: bool,
-    /// Whether its status alone is compared: what it does to devices depends on when they work.
-    status_only: bool,
-    /// Whether its APIC is one by exits alone, where the processor could have it.
-    by_exits: bool,
-    /// Whether its memory is in small pages, so that an exit cuts the delivery of its first event: what is needed for
-    /// that is touched by nobody before.
-    cut: bool,
-    /// Whether it runs in ring 0, whatever it asks for.
-    ring_0: bool,
-    /// How many processors it has.
-    cpus: u32,
-}
-
-const fn run_of(words: &'static [&'static str]) -> Run {
-    Run {
-        words,
-        disk: false,
-        folder: false,
-        balloon: false,
-        exits: false,
-        input: None,
-        endless: false,
-        status_only: false,
-        by_exits: false,
-        cut: false,
-        ring_0: false,
-        cpus: 1,
-    }
-}
-
-/// An attack on the devices, with the same random numbers everywhere. A few rounds: what it prints on the way takes a serial
-/// line its time.
-const fn attack(words: &'static [&'static str]) -> Run {
-    let mut run = run_of(words).with_disk();
-    run.status_only = true;
-    run
-}
-
-impl Run {
-    const fn with_disk(mut self) -> Self {
-        self.disk = true;
-        self
-    }
-
-    const fn with_folder(mut self) -> Self {
-        self.folder = true;
-        self
-    }
-
-    const fn with_balloon(mut self) -> Self {
-        self.balloon = true;
-        self
-    }
-
-    const fn counted(mut self) -> Self {
-        self.exits = true;
-        self
-    }
-
-    const fn with_input(mut self, input: &'static [u8]) -> Self {
-        self.input = Some(input);
-        self
-    }
-
-    const fn by_exits(mut self) -> Self {
-        self.by_exits = true;
-        self
-    }
-
-    const fn cut(mut self) -> Self {
-        self.cut = true;
-        self
-    }
-
-    const fn in_ring_0(mut self) -> Self {
-        self.ring_0 = true;
-        self
-    }
-
-    const fn on_cpus(mut self, cpus: u32) -> Self {
-        self.cpus = cpus;
-        self
-    }
-
-    /// A guest that does not end by itself.
-    const fn endless(mut self) -> Self {
-        self.endless = true;
-        self
-    }
-}
-
-/// Input that no text is: every byte, those too that mean something on a serial line.
-const EVERY_BYTE: [u8; 256] = {
-    let mut bytes = [0; 256];
-    let mut at = 0;
-    while at < 256 {
-        bytes[at] = at as u8;
-        at += 1;
-    }
-    bytes
-};
-
-/// None of them asks what only one of the machines has.
-const RUNS: [Run; 75] = [
-    run_of(&["hello", "Anna", "Otto"]),
-    run_of(&["compute", "1"]),
-    run_of(&["exits", "100"]).counted(),
-    run_of(&["spec"]),
-    run_of(&["spec"]).with_disk(),
-    run_of(&["sha256"]).with_disk(),
-    run_of(&["disk", "read", "0", "192"]).with_disk(),
-    run_of(&["disk", "write", "7", "9"]).with_disk(),
-    run_of(&["disk", "read", "190", "4"]).with_disk(),
-    run_of(&["grep", "needle"]).with_folder(),
-    run_of(&["grep", "needle", "words/sub/two"]).with_folder(),
-    run_of(&["grep", "needle", "words/none"]).with_folder(),
-    run_of(&["grep", "haystack"]).with_folder(),
-    run_of(&["grep", "needle"]),
-    run_of(&["files", "list", "words"]).with_folder(),
-    run_of(&["files", "read", "words/many"]).with_folder(),
-    run_of(&["files", "read", "words/link"]).with_folder(),
-    run_of(&["files", "read", "words/sub"]).with_folder(),
-    run_of(&["files", "write", "words/new", "x"]).with_folder(),
-    run_of(&["files", "rename", "words/many", "words/sub/many"]).with_folder(),
-    run_of(&["files", "remove", "words/none"]).with_folder(),
-    run_of(&["balloon", "4"]).with_balloon(),
-    run_of(&["balloon"]),
-    run_of(&["cat"]),
-    run_of(&["cat"]).with_input(b"hi\n"),
-    run_of(&["cat"]).with_input(&EVERY_BYTE),
-    run_of(&["fault", "null-read"]),
-    run_of(&["fault", "wild-write"]),
-    run_of(&["fault", "write-text"]),
-    run_of(&["fault", "jump-data"]),
-    run_of(&["fault", "stack-overflow"]),
-    run_of(&["fault", "divide"]),
-    run_of(&["fault", "undefined"]),
-    run_of(&["fault", "privileged"]),
-    run_of(&["fault", "breakpoint"]),
-    run_of(&["fault", "panic"]),
-    run_of(&["fault", "heap"]),
-    run_of(&["fault", "exit"]),
-    run_of(&["fault", "park"]),
-    run_of(&["fault", "loop"]).endless(),
-    run_of(&["fault", "sleep"]).endless(),
-    run_of(&["fill", "x", "2000"]),
-    run_of(&["fill", "x"]).with_disk(),
-    run_of(&["log", "20"]).with_disk(),
-    run_of(&["hostile", "ports", "1", "200"]),
-    run_of(&["hostile", "waits", "1", "200"]),
-    run_of(&["hostile", "trap"]),
-    run_of(&["hostile", "panic"]),
-    attack(&["hostile", "rings", "1", "50"]),
-    attack(&["hostile", "rings", "2", "20"]).with_balloon().with_folder(),
-    attack(&["hostile", "loops", "1", "2"]),
-    attack(&["hostile", "range", "1", "1"]),
-    attack(&["hostile", "tables", "1", "2"]),
-    attack(&["hostile", "indices", "1", "2"]),
-    attack(&["hostile", "requests", "1", "2"]),
-    attack(&["hostile", "kicks", "1", "2"]),
-    attack(&["hostile", "registers", "1", "100"]),
-    attack(&["hostile", "setup", "1", "10"]),
-    attack(&["hostile", "mailbox", "1", "20"]),
-    run_of(&["interrupts", "timer"]),
-    run_of(&["interrupts", "handler"]),
-    // One byte: a serial line brings more one by one, and how many are there at once is a matter of time.
-    run_of(&["interrupts", "queue"]).with_input(b"x"),
-    run_of(&["interrupts", "nobody"]),
-    run_of(&["interrupts", "deadlines"]),
-    run_of(&["interrupts", "burst"]),
-    run_of(&["interrupts", "unmapped"]),
-    run_of(&["interrupts", "kernel"]),
-    run_of(&["interrupts", "stack"]),
-    run_of(&["interrupts", "halt"]).endless(),
-    run_of(&["preempt", "100", "2000"]),
-    run_of(&["interrupts", "handler"]).by_exits(),
-    run_of(&["preempt", "100", "2000"]).by_exits(),
-    // An exception without an error code, one with, and an interrupt, which is injected: of one that the virtual APIC
-    // delivers Bochs tells, where that is cut, the event before.
-    run_of(&["fault", "divide"]).cut(),
-    run_of(&["fault", "wild-write"]).cut(),
-    run_of(&["interrupts", "handler"]).cut().by_exits(),
-];
 /// The row of events whose delivery was cut.
 const AGAIN: &str = "events delivered again";
-/// These need ring 0, which not every KVM has: bare machines are compared with each other, and with how they have to
-/// end: the status, and a part of the words on VMX, and on SVM. Where these are others all words are.
-const RING_0: [(Run, i32, [&str; 2]); 5] = [
-    (run_of(&["processor"]), 0, ["", ""]),
-    (
-        run_of(&["processor", "halt"]),
-        FAULT,
-        ["it executed `hlt`, and nothing can wake it"; 2],
-    ),
-    (
-        run_of(&["processor", "shutdown"]),
-        FAULT,
-        ["a triple fault: the processor could not deliver an exception"; 2],
-    ),
-    (
-        run_of(&["processor", "nowhere"]),
-        FAULT,
-        [
-            "at the guest-physical address 0x100000000, where a table of the guest's own paging is, for the linear address 0x",
-            "the guest has a page table at guest-physical 0x100000000, where no memory is",
-        ],
-    ),
-    (
-        run_of(&["fault", "register"]).in_ring_0(),
-        FAULT,
-        ["rdmsr of the register 0x12345678, which this processor does not have"; 2],
-    ),
-];
-/// The status of a fault.
-const FAULT: i32 = 102;
-
 /// What is left of one guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Left {
@@ -407,7 +178,7 @@ fn hello_like_on_a_desk() -> Result<Option<String>> {
     let image = machine.image("desk", Some(&ramdisk_of(&[run_of(&["hello"])])?))?;
     let machine = machine.boot(&image)?;
     let mut lines = Vec::new();
-    let status = machine.run(Some(LIMIT), Input::Nothing, std::io::sink(), |line| {
+    let status = machine.run(Some(LIMIT), Input::Nothing, io::sink(), |line| {
         lines.push(line.trim_end().to_owned());
     })?;
     eprintln!("  hello by UEFI, with the hypervisor's words on the serial line");
@@ -421,9 +192,23 @@ fn numbers() -> Vec<u8> {
     (0_u32..24 << 10).flat_map(u32::to_le_bytes).collect()
 }
 
-/// The folder on the host: files with a word in some lines, one of them longer than a message, and what is no file.
+/// The folder on the host, which nobody writes to.
 fn folder() -> Result<PathBuf> {
-    let folder = paths::images().join("words");
+    folder_in(&paths::images())
+}
+
+/// The same folder for one guest, which may write to it.
+fn folder_of_its_own() -> Result<PathBuf> {
+    let place = paths::images().join("own");
+    match fs::remove_dir_all(&place) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", &place)(error)),
+        _ => folder_in(&place),
+    }
+}
+
+/// Makes the folder there: files with a word in some lines, one of them longer than a message, and what is no file.
+fn folder_in(place: &Path) -> Result<PathBuf> {
+    let folder = place.join("words");
     let many: String = (0..6000).map(|number| format!("line {number} of many\n")).collect();
     fs::create_dir_all(folder.join("sub/empty")).map_err(Error::file("create", &folder))?;
     for (name, text) in [
@@ -470,7 +255,10 @@ fn ramdisk_of(runs: &[Run]) -> Result<Vec<u8>> {
         lines.push(format!("guest={}", run.words[0]));
         lines.extend(run.words[1..].iter().map(|argument| format!("arg={argument}")));
         lines.extend(run.disk.then(|| format!("disk={DISK}")));
-        lines.extend(run.folder.then(|| format!("folder={FOLDER}")));
+        lines.extend(
+            run.folder
+                .then(|| format!("folder={FOLDER}{}", if run.writes { ":rw" } else { "" })),
+        );
         lines.extend(run.balloon.then(|| format!("balloon={WANTED}")));
         lines.extend((run.exits || run.cut).then(|| "exits=1".into()));
         lines.extend(run.cut.then(|| "pages=4k".into()));
@@ -495,7 +283,10 @@ fn hosted(chiton: &Path, run: &Run) -> Result<Left> {
         fs::write(&disk, numbers()).map_err(Error::file("write", &disk))?;
         command.arg("--disk").arg(disk);
     }
-    if run.folder {
+    if run.writes {
+        let folder = folder_of_its_own()?;
+        command.arg("--folder").arg(format!("{}:rw", folder.display()));
+    } else if run.folder {
         command.arg("--folder").arg(folder()?);
     }
     if run.balloon {
@@ -639,14 +430,14 @@ fn comparable(told: &str) -> String {
 struct Shared<'a>(&'a Mutex<Vec<u8>>);
 
 impl Write for Shared<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Ok(mut all) = self.0.lock() {
             all.extend_from_slice(bytes);
         }
         Ok(bytes.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

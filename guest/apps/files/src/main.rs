@@ -1,5 +1,5 @@
 //! Lists, reads, writes, moves and removes files of the host:
-//! `files list|read|write|fill|mkdir|rename|remove PATH [TEXT|BYTES|PATH]`.
+//! `files list|read|write|fill|mkdir|rename|remove PATH [TEXT|BYTES|PATH]`, and after a `,` the next.
 #![no_std]
 #![no_main]
 
@@ -8,6 +8,7 @@ extern crate alloc;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
 
 use chiton_guest::console;
 use chiton_guest::env;
@@ -17,12 +18,17 @@ use chiton_guest::println;
 chiton_guest::entry!(main, heap = MIB);
 
 fn main() -> Result<(), String> {
-    let mut args = env::args().skip(1);
-    let (Some(what), Some(path)) = (args.next(), args.next()) else {
-        return Err("usage: files list|read|write|fill|mkdir|rename|remove PATH [TEXT|BYTES|PATH]".into());
+    let words: Vec<_> = env::args().skip(1).collect();
+    words.split(|word| *word == ",").try_for_each(one)
+}
+
+/// Does one thing.
+fn one(words: &[&str]) -> Result<(), String> {
+    let [what, path, rest @ ..] = words else {
+        return Err("usage: files list|read|write|fill|mkdir|rename|remove PATH [TEXT|BYTES|PATH] [, …]".into());
     };
-    let argument = args.next().unwrap_or_default();
-    let result = match what {
+    let argument = rest.first().copied().unwrap_or_default();
+    let result = match *what {
         "list" => list(path),
         "read" => return read(path),
         "write" => write(path, argument),

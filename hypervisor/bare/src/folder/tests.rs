@@ -39,7 +39,7 @@ fn append(builder: &mut tar::Builder<Vec<u8>>, path: &str, kind: EntryType, cont
 }
 
 /// The place at a path.
-fn find(folder: &mut MemoryFolder<'_>, path: &str) -> Result<usize, Errno> {
+fn find(folder: &mut MemoryFolder<'_>, path: &str) -> Result<Node, Errno> {
     let mut at = folder.root()?;
     for name in path.split('/').filter(|name| !name.is_empty()) {
         at = folder.child(&at, name.as_bytes())?;
@@ -86,7 +86,7 @@ fn read(folder: &mut MemoryFolder<'_>, path: &str, at_a_time: usize) -> Result<V
 #[test]
 fn files_are_found_listed_and_read() {
     let bytes = archive(&[("b", b"bb"), ("sub/", b""), ("a", b""), ("sub/c", b"ccc")]);
-    let folder = &mut MemoryFolder::open("folders/src", &bytes).unwrap();
+    let folder = &mut MemoryFolder::open("folders/src", &bytes, None).unwrap();
     assert_eq!(folder.name(), "src");
     let words = |text: &str, kind| (text.to_owned(), kind);
     assert_eq!(
@@ -102,13 +102,14 @@ fn files_are_found_listed_and_read() {
     assert_eq!(read(folder, "sub/c", 9), Ok(b"ccc".to_vec()));
     assert_eq!(read(folder, "a", 9), Ok(Vec::new()));
     assert_eq!(read(folder, "sub", 9), Err(Errno::ISDIR));
-    assert_eq!(find(folder, "sub/d"), Err(Errno::NOENT));
-    assert_eq!(find(folder, "b/c"), Err(Errno::NOTDIR));
+    assert_eq!(find(folder, "sub/d").unwrap_err(), Errno::NOENT);
+    assert_eq!(find(folder, "b/c").unwrap_err(), Errno::NOTDIR);
     let file = find(folder, "sub/c").unwrap();
     let attributes = folder.attributes(&file).unwrap();
     assert_eq!((attributes.mode, attributes.size, attributes.blocks), (0o10_0640, 3, 1));
     assert_eq!(attributes.modified, [1_700_000_000, 0]);
-    assert_eq!(folder.read_at(&file, u64::MAX, &mut [0; 4]), Ok(0));
+    let open = folder.open(&file, READ).unwrap();
+    assert_eq!(folder.read_at(&open, u64::MAX, &mut [0; 4]), Ok(0));
     assert_eq!(folder.statistics(&file).unwrap().files, [5, 0]);
 }
 
@@ -118,33 +119,146 @@ fn what_is_neither_file_nor_directory_is_seen_and_not_opened() {
     append(&mut builder, "link", EntryType::Symlink, b"");
     append(&mut builder, "pipe", EntryType::Fifo, b"");
     let bytes = builder.into_inner().unwrap();
-    let folder = &mut MemoryFolder::open("x", &bytes).unwrap();
+    let folder = &mut MemoryFolder::open("x", &bytes, None).unwrap();
     assert_eq!(
         list(folder, "", 9),
         [("link".to_owned(), Entry::LINK), ("pipe".to_owned(), 1)]
     );
     assert_eq!(read(folder, "link", 9), Err(Errno::LOOP));
     assert_eq!(read(folder, "pipe", 9), Err(Errno::NXIO));
-    assert_eq!(find(folder, "link/x"), Err(Errno::NOTDIR));
+    assert_eq!(find(folder, "link/x").unwrap_err(), Errno::NOTDIR);
 }
 
 #[test]
-fn nothing_can_be_changed() {
+fn a_folder_to_be_read_is_not_changed() {
     let bytes = archive(&[("a", b"a"), ("sub/", b"")]);
-    let folder = &mut MemoryFolder::open("x", &bytes).unwrap();
-    let (root, file) = (0, find(folder, "a").unwrap());
+    let folder = &mut MemoryFolder::open("x", &bytes, None).unwrap();
+    let (root, file) = (folder.root().unwrap(), find(folder, "a").unwrap());
     let write = Access { write: true, ..READ };
     let truncate = Access { truncate: true, ..READ };
-    assert_eq!(folder.open(&file, write), Err(Errno::ROFS));
-    assert_eq!(folder.open(&file, truncate), Err(Errno::ROFS));
-    assert_eq!(folder.create(&root, b"new", write, false, 0o600), Err(Errno::ROFS));
-    assert_eq!(folder.make_directory(&root, b"new", 0o700), Err(Errno::ROFS));
+    assert_eq!(folder.open(&file, write).unwrap_err(), Errno::ROFS);
+    assert_eq!(folder.open(&file, truncate).unwrap_err(), Errno::ROFS);
+    assert_eq!(
+        folder.create(&root, b"new", write, false, 0o600).unwrap_err(),
+        Errno::ROFS
+    );
+    assert_eq!(folder.make_directory(&root, b"new", 0o700).unwrap_err(), Errno::ROFS);
     assert_eq!(folder.remove(&root, b"a", false), Err(Errno::ROFS));
     assert_eq!(folder.rename(&root, b"a", &root, b"b"), Err(Errno::ROFS));
     assert_eq!(folder.resize(&file, 0), Err(Errno::ROFS));
-    assert_eq!(folder.write_at(&file, 0, b"x"), Err(Errno::BADF));
-    assert_eq!(folder.sync(&file), Ok(()));
+    let open = folder.open(&file, READ).unwrap();
+    assert_eq!(folder.write_at(&open, 0, b"x"), Err(Errno::BADF));
+    assert_eq!(folder.sync(&open), Ok(()));
     assert_eq!(read(folder, "a", 9), Ok(b"a".to_vec()));
+    assert!(!folder.written().load(Ordering::Relaxed));
+}
+
+/// A folder to be written to, with room for so many pages; what is changed is of the second 1 800 000 000.
+fn writable(archive: &[u8], pages: usize) -> (MemoryFolder<'_>, Arc<Room>) {
+    let room = Arc::new(Room::new(pages * PAGE));
+    let writing = Writing {
+        room: Arc::clone(&room),
+        now: || [1_800_000_000, 5],
+    };
+    (MemoryFolder::open("x", archive, Some(writing)).unwrap(), room)
+}
+
+const NEW: Access = Access {
+    read: true,
+    write: true,
+    truncate: true,
+};
+
+#[test]
+fn what_is_written_has_its_time_and_mode_and_the_archive_stays() {
+    let bytes = archive(&[("a", b"aaa"), ("sub/", b"")]);
+    let before = bytes.clone();
+    let (mut folder, _) = writable(&bytes, 9);
+    let folder = &mut folder;
+    let written = folder.written();
+    let root = folder.root().unwrap();
+    let (node, open) = folder.create(&root, b"new", NEW, true, 0o640).unwrap();
+    assert!(written.load(Ordering::Relaxed));
+    assert_eq!(folder.write_at(&open, 2, b"x"), Ok(1));
+    assert_eq!(read(folder, "new", 9), Ok(b"\0\0x".to_vec()));
+    let attributes = folder.attributes(&node).unwrap();
+    assert_eq!((attributes.mode, attributes.size), (0o10_0640, 3));
+    assert_eq!(attributes.modified, [1_800_000_000, 5]);
+    assert_eq!(folder.attributes(&root).unwrap().modified, [1_800_000_000, 5]);
+    let (_, open) = folder
+        .create(&root, b"a", Access { truncate: false, ..NEW }, false, 0)
+        .unwrap();
+    assert_eq!(folder.write_at(&open, 1, b"b"), Ok(1));
+    assert_eq!(read(folder, "a", 2), Ok(b"aba".to_vec()));
+    // What is made comes behind what was there.
+    let names: Vec<_> = list(folder, "", 9).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["a", "sub", "new"]);
+    assert_eq!(bytes, before);
+}
+
+#[test]
+fn a_listing_goes_on_where_it_was_when_what_it_has_told_is_removed() {
+    let bytes = archive(&[("a", b""), ("b", b""), ("c", b"")]);
+    let (mut folder, _) = writable(&bytes, 9);
+    let root = folder.root().unwrap();
+    let open = folder.open(&root, READ).unwrap();
+    let mut first = |offset: u64| {
+        let mut found = None;
+        let take = &mut |entry: &Entry<'_>| {
+            found = Some((entry.name.to_vec(), entry.next));
+            false
+        };
+        folder.list(&open, offset, take).unwrap();
+        let (name, next) = found?;
+        folder.remove(&root, &name, false).unwrap();
+        Some((name, next))
+    };
+    let (mut names, mut offset) = (Vec::new(), 0);
+    while let Some((name, next)) = first(offset) {
+        names.extend(name);
+        offset = next;
+    }
+    assert_eq!(names, b"abc");
+}
+
+#[test]
+fn what_is_removed_stays_for_who_holds_it_and_then_gives_its_room_back() {
+    let (mut folder, room) = writable(&[0; 1024], 3);
+    let root = folder.root().unwrap();
+    let (node, open) = folder.create(&root, b"a", NEW, true, 0o600).unwrap();
+    assert_eq!(folder.write_at(&open, 0, &[1; PAGE]), Ok(PAGE));
+    assert_eq!(room.left(), 1);
+    folder.remove(&root, b"a", false).unwrap();
+    assert_eq!(folder.child(&root, b"a").unwrap_err(), Errno::NOENT);
+    assert_eq!(folder.attributes(&node).unwrap().links, 0);
+    assert_eq!(folder.read_at(&open, 0, &mut [0; 9]), Ok(9));
+    assert_eq!(folder.write_at(&open, PAGE as u64, b"x"), Ok(1));
+    assert_eq!(folder.make_directory(&root, b"b", 0o700).unwrap_err(), Errno::NOSPC);
+    drop((node, open));
+    let files = folder.statistics(&root).unwrap().files;
+    assert_eq!((files, room.left()), ([MAX_ENTRIES as u64 + 1, MAX_ENTRIES as u64], 3));
+    // Another has its number now, and nothing of it.
+    let (node, _) = folder.create(&root, b"b", NEW, true, 0o600).unwrap();
+    assert_eq!(folder.attributes(&node).unwrap().size, 0);
+}
+
+#[test]
+fn a_full_room_and_too_many_places_are_no_space() {
+    let (mut folder, room) = writable(&[0; 1024], 3);
+    let root = folder.root().unwrap();
+    let (node, open) = folder.create(&root, b"a", NEW, true, 0o600).unwrap();
+    assert_eq!(folder.write_at(&open, 0, &[1; 3 * PAGE]), Ok(2 * PAGE));
+    assert_eq!(folder.write_at(&open, 2 * PAGE as u64, &[1]), Err(Errno::NOSPC));
+    assert_eq!(folder.create(&root, b"b", NEW, true, 0).unwrap_err(), Errno::NOSPC);
+    assert_eq!(folder.statistics(&root).unwrap().blocks, [1, 0, 0]);
+    folder.resize(&node, 0).unwrap();
+    assert_eq!(room.left(), 2);
+    let (mut folder, _) = writable(&[0; 1024], 2 * MAX_ENTRIES);
+    for number in 0..MAX_ENTRIES {
+        folder.make_directory(&root, number.to_string().as_bytes(), 0).unwrap();
+    }
+    assert_eq!(folder.make_directory(&root, b"new", 0).unwrap_err(), Errno::NOSPC);
+    assert_eq!(folder.make_directory(&root, b"0", 0).unwrap_err(), Errno::EXIST);
 }
 
 #[test]
@@ -161,7 +275,7 @@ fn what_has_no_place_of_its_own_is_refused() {
         &["sub/", "sub//a"],
     ] {
         let bytes = archive(&entries.iter().map(|path| (*path, &b""[..])).collect::<Vec<_>>());
-        let error = MemoryFolder::open("folders/x", &bytes).unwrap_err();
+        let error = MemoryFolder::open("folders/x", &bytes, None).unwrap_err();
         assert!(matches!(error, FolderError::Place { .. }), "{entries:?}: {error}");
         assert!(error.to_string().contains("make the image again"), "{error}");
     }
@@ -172,18 +286,18 @@ fn a_folder_without_a_good_name_or_with_too_much_in_it_is_refused() {
     let none = archive(&[]);
     for file in ["", "folders/", &"n".repeat(MAX_TAG + 1)] {
         assert_eq!(
-            MemoryFolder::open(file, &none).unwrap_err(),
+            MemoryFolder::open(file, &none, None).unwrap_err(),
             FolderError::Name(file.into())
         );
     }
     assert!(matches!(
-        MemoryFolder::open("x", &none[..100]),
+        MemoryFolder::open("x", &none[..100], None),
         Err(FolderError::Archive { .. })
     ));
     let names: Vec<_> = (0..=MAX_ENTRIES).map(|number| number.to_string()).collect();
     let entries: Vec<_> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
-    assert!(MemoryFolder::open("x", &archive(&entries[1..])).is_ok());
-    let error = MemoryFolder::open("x", &archive(&entries)).unwrap_err();
+    assert!(MemoryFolder::open("x", &archive(&entries[1..]), None).is_ok());
+    let error = MemoryFolder::open("x", &archive(&entries), None).unwrap_err();
     assert_eq!(error, FolderError::TooMany("x".into()));
 }
 
@@ -225,7 +339,7 @@ proptest! {
             }
         }
         let bytes = archive(&entries.iter().map(|(path, content)| (path.as_str(), *content)).collect::<Vec<_>>());
-        let folder = &mut MemoryFolder::open("x", &bytes).unwrap();
+        let folder = &mut MemoryFolder::open("x", &bytes, None).unwrap();
         let mut found = BTreeMap::new();
         let mut to_do = vec![String::new()];
         while let Some(directory) = to_do.pop() {
@@ -247,13 +361,13 @@ proptest! {
         let mut bytes = archive(&[("sub/", b""), ("sub/a", b"a")]);
         let at = at % bytes.len();
         bytes[at] = with;
-        if let Ok(mut folder) = MemoryFolder::open("x", &bytes) {
+        if let Ok(mut folder) = MemoryFolder::open("x", &bytes, None) {
             let _ = read(&mut folder, "sub/a", 3);
         }
     }
 
     #[test]
     fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
-        let _ = MemoryFolder::open("x", &bytes);
+        let _ = MemoryFolder::open("x", &bytes, None);
     }
 }

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
 use chiton_bare::command::{Command, LinePort};
-use chiton_bare::folder::{FolderError, MemoryFolder};
+use chiton_bare::folder::{FolderError, MemoryFolder, Room, Writing};
 use chiton_bare::line::{Line, LineError, LineLink, LineSockets};
 use chiton_bare::ramdisk::{Ramdisk, RamdiskError};
 use chiton_core::apic::Bus;
@@ -111,8 +111,8 @@ pub(super) struct Mainboard {
     pub(super) bus: Option<Arc<Bus>>,
     /// How many bytes of its console have been sent.
     sent: Arc<AtomicU64>,
-    /// Its disks, and whether anything was written to each.
-    disks: Vec<(String, Arc<AtomicBool>)>,
+    /// Its disks and folders, and whether anything was written to each.
+    written: Vec<(String, Arc<AtomicBool>)>,
     /// Its balloon, if it has one.
     balloon: Option<Held>,
     /// What the other end of the line has for the guest's environment.
@@ -148,6 +148,7 @@ impl Mainboard {
         memory: GuestRam,
         command: &Command,
         ramdisk: &Ramdisk<'static>,
+        room: &Arc<Room>,
         bus: Option<Arc<Bus>>,
         interrupt: Interrupt,
     ) -> Result<(Self, Preset), DeviceError> {
@@ -157,7 +158,7 @@ impl Mainboard {
             Transport::new(Box::new(Console::new(port))),
             Transport::new(Box::new(Entropy::new(Random::of_processor()))),
         ]);
-        let mut disks = Vec::new();
+        let mut written = Vec::new();
         for disk in &command.disks {
             let file = disk.file.clone();
             let content = ramdisk
@@ -169,7 +170,7 @@ impl Mainboard {
             }
             let memory = MemoryDisk::new(content, disk.read_only);
             let disk = memory.ok_or_else(|| DeviceError::NoMemory(disk.file.clone()))?;
-            disks.push((file, disk.written()));
+            written.push((file, disk.written()));
             transports.push(Transport::new(Box::new(Block::new(disk))));
         }
         let outside = command
@@ -190,13 +191,19 @@ impl Mainboard {
             transports.push(Transport::new(Box::new(Balloon::new(pages))));
         }
         let mut names: Vec<String> = Vec::new();
-        for file in &command.folders {
+        for folder in &command.folders {
+            let file = &folder.file;
             let archive = ramdisk.file(file)?.ok_or_else(|| DeviceError::NoFolder(file.clone()))?;
-            let folder = MemoryFolder::open(file, archive)?;
+            let writing = folder.writable.then(|| Writing {
+                room: Arc::clone(room),
+                now: time::date,
+            });
+            let folder = MemoryFolder::open(file, archive, writing)?;
             let name = String::from(folder.name());
             if names.contains(&name) {
                 return Err(DeviceError::FolderTwice(name));
             }
+            written.push((file.clone(), folder.written()));
             transports.push(Transport::new(Box::new(P9::new(folder, name.as_bytes()))));
             names.push(name);
         }
@@ -230,7 +237,7 @@ impl Mainboard {
             interrupt,
             bus,
             sent,
-            disks,
+            written,
             balloon,
             environment,
         };
@@ -257,9 +264,12 @@ impl Mainboard {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// The disks that the guest has written to: files of the ramdisk, which do not change.
+    /// The disks and folders that the guest has written to: files of the ramdisk, which do not change.
     pub(super) fn written(&self) -> impl Iterator<Item = &str> {
-        let written = self.disks.iter().filter(|(_, written)| written.load(Ordering::Relaxed));
+        let written = self
+            .written
+            .iter()
+            .filter(|(_, written)| written.load(Ordering::Relaxed));
         written.map(|(file, _)| file.as_str())
     }
 

@@ -139,7 +139,14 @@ fn with_memory<B: Backend>(
     let (team, on) = (crew.team, command.on);
     let interrupt = move |processor: u32| team.look_up(on + processor as usize);
     let bus = asks_for_interrupts(image).then(|| Arc::new(Bus::new(command.cpus, Box::new(interrupt))));
-    let (main, preset) = Mainboard::new(ram, command, ramdisk, bus.clone(), Box::new(interrupt))?;
+    let (main, preset) = Mainboard::new(
+        ram,
+        command,
+        ramdisk,
+        crew.memory.room(),
+        bus.clone(),
+        Box::new(interrupt),
+    )?;
     if image.manifest().required.contains(Feature::NET) && !main.has_network() {
         return Err(GuestError::NetRequired);
     }
@@ -223,8 +230,8 @@ fn with_memory<B: Backend>(
     if let Some(seen) = main.balloon() {
         say!("{seen}");
     }
-    for disk in main.written() {
-        say!("warning: what {name} has written to {disk} was kept in memory, and is lost now");
+    for file in main.written() {
+        say!("warning: what {name} has written to {file} was kept in memory, and is lost now");
     }
     if !text.is_empty() {
         say!("{}", text.trim_end_matches('\n'));

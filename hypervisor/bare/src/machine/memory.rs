@@ -4,18 +4,22 @@
 //! behind the heap upwards; guest memory is taken from the region's end. Processors share all three, each
 //! under a lock of its own.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::{fmt, ptr};
 
 use bootloader_api::BootInfo;
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind, Optional};
+use chiton_bare::folder::Room;
 use chiton_core::physical::{GuestRam, Physical};
 use chiton_shared::map::{LARGE_PAGE, PAGE};
 use spin::Mutex;
 
-/// How much the heap has, in bytes: the loader's tables, device buffers and texts.
+/// How much the heap has, in bytes, beside what guests write to folders: the loader's tables, device buffers and texts.
 const HEAP: u64 = 16 << 20;
+/// Which part of the memory is for what they write: one in so many bytes.
+const WRITTEN: u64 = 16;
 
 /// A free list under a spin lock.
 struct Heap(Mutex<linked_list_allocator::Heap>);
@@ -70,6 +74,8 @@ pub(super) struct Memory {
     offset: u64,
     /// Bytes of all usable regions.
     usable: u64,
+    /// What of the heap is for what guests write to folders.
+    room: Arc<Room>,
     free: Mutex<Free>,
 }
 
@@ -110,20 +116,29 @@ impl Memory {
             needed,
         })?;
         let start = region.start.next_multiple_of(PAGE);
+        let written = (size(&region) / WRITTEN) & !(PAGE - 1);
+        let heap = HEAP + written;
         // SAFETY: the boot loader says that nobody uses the region, and maps it; this is the only
         // call, on the first processor.
-        unsafe { ALLOCATOR.0.lock().init((offset + start) as *mut u8, HEAP as usize) };
+        unsafe { ALLOCATOR.0.lock().init((offset + start) as *mut u8, heap as usize) };
         Ok(Self {
             offset,
             usable: usable().map(|region| size(&region)).sum(),
+            // The list of free pieces needs some of it too.
+            room: Arc::new(Room::new(written as usize / 8 * 7)),
             free: Mutex::new(Free {
-                next: start + HEAP,
+                next: start + heap,
                 end: region.end & !(PAGE - 1),
                 last: region.end & !(PAGE - 1),
                 lent: Vec::new(),
                 returned: 0,
             }),
         })
+    }
+
+    /// Where what guests write to folders goes.
+    pub(super) const fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     /// Lends a guest so much memory, which is zero, until `to` returns.

@@ -127,6 +127,14 @@ fn told() -> Option<u64> {
     (hz * numerator).checked_div(denominator).map(|hz| hz / 1000)
 }
 
+/// The time, in seconds since 1970 and nanoseconds: by the PC's clock when this was asked first, then by the counter.
+pub(super) fn date() -> [u64; 2] {
+    static SWITCHED_ON: Once<u64> = Once::new();
+    let on = SWITCHED_ON.call_once(|| wall_clock_ns().saturating_sub(now_ns()));
+    let now = on.saturating_add(now_ns());
+    [now / 1_000_000_000, now % 1_000_000_000]
+}
+
 /// Nanoseconds since 1970, by the PC's clock, which is taken to show UTC; 0 if it shows no date.
 pub(super) fn wall_clock_ns() -> u64 {
     // The clock may go on between two registers: what was read twice alike is right.

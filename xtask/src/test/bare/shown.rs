@@ -3,7 +3,7 @@
 
 use std::{fs, io};
 
-use super::{End, FAULT, LIMIT};
+use super::{End, LIMIT, runs::FAULT};
 use crate::{
     bare::{self, Emulated, Input, Model, Processor},
     error::{Error, Result},
