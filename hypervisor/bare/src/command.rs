@@ -44,6 +44,10 @@ pub struct Command {
     pub ring: Option<Ring>,
     /// Its disks: files of the ramdisk.
     pub disks: Vec<Disk>,
+    /// Its disk behind the registers of an ATA device.
+    pub emulated_disk: Option<Disk>,
+    /// Whether the line's network is behind the registers of an Intel 8254x.
+    pub emulated_net: bool,
     /// Its folders: files of the ramdisk, each an archive.
     pub folders: Vec<Folder>,
     /// How much memory the host would like to have in its balloon, in bytes; `None` for no balloon.
@@ -166,6 +170,8 @@ impl Command {
             memory: DEFAULT_MEMORY,
             ring: None,
             disks: Vec::new(),
+            emulated_disk: None,
+            emulated_net: false,
             folders: Vec::new(),
             balloon: None,
             input: false,
@@ -245,8 +251,8 @@ pub enum CommandError {
 }
 
 /// The keys, for people.
-const KEYS: &str = "guest, arg, env, memory, ring, disk, folder, balloon, input, line, timeout, on, cpus, log, exits, trace, vmcs, controls, check, \
-                    walk, pages, ept-ad, misconfigure, virtual-apic, break";
+const KEYS: &str = "guest, arg, env, memory, ring, disk, emulated-disk, emulated-net, folder, balloon, input, line, timeout, on, cpus, log, \
+                    exits, trace, vmcs, controls, check, walk, pages, ept-ad, misconfigure, virtual-apic, break";
 
 /// Reads a command file.
 ///
@@ -320,14 +326,15 @@ fn set(command: &mut Command, line: usize, key: &str, value: &str) -> Result<(),
         "arg" => return push(&mut command.args, value),
         "env" => return push(&mut command.env, value),
         "disk" => {
-            let (file, read_only) = match value.strip_suffix(":ro") {
-                Some(file) => (file, true),
-                None => (value, false),
-            };
-            let file = file.to_string();
-            command.disks.push(Disk { file, read_only });
+            command.disks.push(disk(value));
             return Ok(());
         }
+        "emulated-disk" => return store(&mut command.emulated_disk, Some(disk(value))),
+        "emulated-net" => match value {
+            "0" => return store(&mut command.emulated_net, false),
+            "1" => return store(&mut command.emulated_net, true),
+            _ => "0 or 1",
+        },
         "folder" => {
             let (file, writable) = match value.strip_suffix(":rw") {
                 Some(file) => (file, true),
@@ -435,6 +442,16 @@ fn set(command: &mut Command, line: usize, key: &str, value: &str) -> Result<(),
     })
 }
 
+/// A file of the ramdisk, with `:ro` behind it read-only.
+fn disk(value: &str) -> Disk {
+    let (file, read_only) = match value.strip_suffix(":ro") {
+        Some(file) => (file, true),
+        None => (value, false),
+    };
+    let file = file.to_string();
+    Disk { file, read_only }
+}
+
 fn push(list: &mut Vec<String>, value: &str) -> Result<(), CommandError> {
     list.push(value.to_string());
     Ok(())
@@ -518,7 +535,7 @@ mod tests {
 
     #[test]
     fn every_key_is_taken_in() {
-        let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\nfolder=f/src\nfolder=f/new:rw\nfolder=f/old:ro\n\
+        let text = "# a remark\nguest=cat\narg=a b\narg=-v\nenv=A=b\nmemory=64M\nring=0\ndisk=d/a:ro\ndisk=d/b\nemulated-disk=d/c:ro\nemulated-net=1\nfolder=f/src\nfolder=f/new:rw\nfolder=f/old:ro\n\
                     balloon=8M\ninput=serial\nline=com4\ntimeout=200ms\non=1\ncpus=2\nlog=debug\nexits=1\ntrace=1\nvmcs=1\ncontrols=1\ncheck=1\n\
                     walk=0x200000\nwalk=4096\npages=4k\nept-ad=0\n\
                     misconfigure=1\nvirtual-apic=0\nbreak=VPID 0\nx-pml=1\n";
@@ -540,6 +557,8 @@ mod tests {
             memory: 64 << 20,
             ring: Some(Ring::Kernel),
             disks: vec![disk("d/a", true), disk("d/b", false)],
+            emulated_disk: Some(disk("d/c", true)),
+            emulated_net: true,
             folders: vec![folder("f/src", false), folder("f/new", true), folder("f/old", false)],
             balloon: Some(8 << 20),
             input: true,

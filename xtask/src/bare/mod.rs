@@ -63,6 +63,8 @@ impl Default for Hardware {
 
 /// The line of the `command` file by which a guest has what a [`Relay`] has for it.
 pub(crate) const LINE: &str = "line=com2";
+/// The line by which the network that comes by it is behind registers.
+pub(crate) const EMULATED_NET: &str = "emulated-net=1";
 
 /// How many processors an emulated machine can have: Bochs' BIOS knows no more.
 const MAX_PROCESSORS: i64 = 8;
@@ -89,6 +91,9 @@ pub(crate) struct ImageArgs {
     /// it is now, on the image's ramdisk. What the guest writes is lost at its end. May be given several times.
     #[arg(short, long, value_name = "PATH[:rw]")]
     folder: Vec<String>,
+    /// A disk behind the registers of an ATA device instead of virtio.
+    #[arg(long, value_name = "PATH[:ro]")]
+    emulated_disk: Option<String>,
     /// A line for its `command` file, such as `memory=64M` or `exits=1`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -125,6 +130,13 @@ pub(crate) struct RunArgs {
     /// it is now, on the image's ramdisk. What the guest writes is lost at its end. May be given several times.
     #[arg(short, long, value_name = "PATH[:rw]")]
     folder: Vec<String>,
+    /// A disk behind the registers of an ATA device instead of virtio.
+    #[arg(long, value_name = "PATH[:ro]")]
+    emulated_disk: Option<String>,
+    /// A network interface behind the registers of an Intel 8254x, without an IP address, whose other end is the TAP device
+    /// NAME.
+    #[arg(long, value_name = "tap=NAME", conflicts_with_all = ["net", "example", "prove", "on_each"])]
+    emulated_net: Option<String>,
     /// A balloon, by which the guest can give memory back; with SIZE, how much the host would like to have.
     #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     balloon: Option<String>,
@@ -192,7 +204,12 @@ impl ShowArgs {
 ///
 /// If something does not build.
 pub(crate) fn image(args: &ImageArgs, arguments: &[String]) -> Result<()> {
-    let ramdisk = ramdisk(&args.app, &args.set, (&args.disk, &args.folder), arguments, 1)?;
+    let files = Files {
+        disks: &args.disk,
+        emulated_disk: args.emulated_disk.as_deref(),
+        folders: &args.folder,
+    };
+    let ramdisk = ramdisk(&args.app, &args.set, files, arguments, 1)?;
     for kind in [Kind::Bios, Kind::Uefi] {
         let image = image::make(kind, Some(&ramdisk), "chiton")?;
         println!("{}: {}", kind.named(), image.display());
@@ -326,7 +343,7 @@ pub(crate) fn ramdisk_with(files: &[(String, Vec<u8>)], command: Option<&[String
 ///
 /// If something does not build, or the machine does not start.
 pub(crate) fn guest(app: &str, set: &[String], arguments: &[String], machine: Emulated) -> Result<Machine> {
-    let ramdisk = ramdisk(app, set, (&[], &[]), arguments, 1)?;
+    let ramdisk = ramdisk(app, set, Files::default(), arguments, 1)?;
     machine.boot(&image::make(Kind::Bios, Some(&ramdisk), "guest")?)
 }
 
@@ -359,7 +376,16 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
         .chain(timeout)
         .chain(balloon)
         .collect();
-    let outside = args.outside.is_wanted();
+    let with_address = |net: &&String| net.contains(",ip=") || net.contains(",gateway=");
+    if let Some(net) = args.emulated_net.as_ref().filter(with_address) {
+        return Err(Error::Usage(format!(
+            "an emulated network interface has no IP address: leave ip= and gateway= of {net} out, or use --net"
+        )));
+    }
+    let mut of_relay = args.outside.clone();
+    // What the relay has at its end is the same.
+    of_relay.net = of_relay.net.or_else(|| args.emulated_net.clone());
+    let outside = of_relay.is_wanted();
     let example = args.example.as_deref().or(args.prove.then_some("prove"));
     let (ramdisk, what) = match example {
         Some(name) => (example_ramdisk(&[name], &set)?, name),
@@ -367,9 +393,15 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
             // Standard input is typed on the serial line, where it has an end.
             let first = ["input=serial".into(), format!("cpus={}", args.cpus)];
             let line = outside.then(|| LINE.into());
-            let set: Vec<_> = first.into_iter().chain(line).chain(set).collect();
+            let nic = args.emulated_net.iter().map(|_| EMULATED_NET.into());
+            let set: Vec<_> = first.into_iter().chain(line).chain(nic).chain(set).collect();
+            let files = Files {
+                disks: &args.disk,
+                emulated_disk: args.emulated_disk.as_deref(),
+                folders: &args.folder,
+            };
             (
-                ramdisk(&args.app, &set, (&args.disk, &args.folder), arguments, args.on_each)?,
+                ramdisk(&args.app, &set, files, arguments, args.on_each)?,
                 args.app.as_str(),
             )
         }
@@ -386,7 +418,7 @@ fn run(args: &RunArgs, arguments: &[String], place: Place, processor: Processor)
         Place::Qemu => Machine::qemu(&image, kind, processor, hardware)?,
     };
     let relay = program.zip(machine.take_line());
-    let relay = relay.map(|(program, line)| Relay::start(&program, line, &args.outside));
+    let relay = relay.map(|(program, line)| Relay::start(&program, line, &of_relay));
     let _relay = relay.transpose()?;
     for (number, disk) in args.disk.iter().enumerate() {
         eprintln!("  disks/{number} is a copy of {}", disk.trim_end_matches(":ro"));
@@ -413,11 +445,23 @@ fn example_ramdisk(names: &[&str], set: &[String]) -> Result<Vec<u8>> {
     ramdisk.finish(&image::kernel_bytes()?)
 }
 
+/// What of the host a guest gets a copy of, by the options' values.
+#[derive(Clone, Copy, Default)]
+struct Files<'a> {
+    disks: &'a [String],
+    emulated_disk: Option<&'a str>,
+    folders: &'a [String],
+}
+
 /// The ramdisk for one guest, on each of so many processors, and its disks and folders.
 fn ramdisk(
     app: &str,
     set: &[String],
-    (disks, folders): (&[String], &[String]),
+    Files {
+        disks,
+        emulated_disk,
+        folders,
+    }: Files<'_>,
     arguments: &[String],
     processors: u32,
 ) -> Result<Vec<u8>> {
@@ -425,16 +469,20 @@ fn ramdisk(
     let mut ramdisk = Ramdisk::default();
     let name = ramdisk.guest(&guest)?;
     let mut of_files = Vec::new();
-    for (number, disk) in disks.iter().enumerate() {
+    // Two disks may have the same name, in different folders.
+    let numbered = (0..)
+        .zip(disks)
+        .map(|(number, disk)| ("disk", number.to_string(), disk.as_str()));
+    let emulated = emulated_disk.map(|disk| ("emulated-disk", "emulated".to_owned(), disk));
+    for (key, name, disk) in numbered.chain(emulated) {
         let (path, ro) = match disk.strip_suffix(":ro") {
             Some(path) => (path, ":ro"),
-            None => (disk.as_str(), ""),
+            None => (disk, ""),
         };
         let content = fs::read(path).map_err(Error::file("read", Path::new(path)))?;
-        // Two disks may have the same name, in different folders.
-        let file = format!("disks/{number}");
+        let file = format!("disks/{name}");
         ramdisk.add(&file, &content)?;
-        of_files.push(format!("disk={file}{ro}"));
+        of_files.push(format!("{key}={file}{ro}"));
     }
     let mut names: Vec<String> = Vec::new();
     for folder in folders {

@@ -243,7 +243,7 @@ fn ramdisk_of(runs: &[Run]) -> Result<Vec<u8>> {
         let content = fs::read(&path).map_err(Error::file("read", &path))?;
         files.push((format!("guests/{guest}"), content));
     }
-    if runs.iter().any(|run| run.disk) {
+    if runs.iter().any(|run| run.disk || run.emulated) {
         files.push((DISK.into(), numbers()));
     }
     if runs.iter().any(|run| run.folder) {
@@ -255,6 +255,7 @@ fn ramdisk_of(runs: &[Run]) -> Result<Vec<u8>> {
         lines.push(format!("guest={}", run.words[0]));
         lines.extend(run.words[1..].iter().map(|argument| format!("arg={argument}")));
         lines.extend(run.disk.then(|| format!("disk={DISK}")));
+        lines.extend(run.emulated.then(|| format!("emulated-disk={DISK}")));
         lines.extend(
             run.folder
                 .then(|| format!("folder={FOLDER}{}", if run.writes { ":rw" } else { "" })),
@@ -276,12 +277,14 @@ fn ramdisk_of(runs: &[Run]) -> Result<Vec<u8>> {
 fn hosted(chiton: &Path, run: &Run) -> Result<Left> {
     let mut command = build::without_jail(chiton);
     command.arg("run");
-    if run.disk {
+    if run.disk || run.emulated {
         let images = paths::images();
         fs::create_dir_all(&images).map_err(Error::file("create", &images))?;
         let disk = images.join("numbers");
         fs::write(&disk, numbers()).map_err(Error::file("write", &disk))?;
-        command.arg("--disk").arg(disk);
+        command
+            .arg(if run.disk { "--disk" } else { "--emulated-disk" })
+            .arg(disk);
     }
     if run.writes {
         let folder = folder_of_its_own()?;

@@ -2,7 +2,8 @@
 //!
 //! KIND is `virtio`, `pio` or `dma`, the latter two for the emulated disk: word by word, or by bus
 //! master. WHAT is `random` or `sequential`, for reads, or `write`, which writes a pattern from
-//! the beginning on, or `digest`, for reads of the whole disk of which a digest is printed. Only
+//! the beginning on, or `digest`, for reads from the beginning on of which a digest is printed; there COUNT 0 is the
+//! whole disk. Only
 //! virtio has more than one request in flight.
 #![no_std]
 #![no_main]
@@ -125,7 +126,7 @@ fn main() -> Result<(), String> {
         }
         ("digest", disk) => {
             let mut digest = 0xcbf2_9ce4_8422_2325;
-            for _ in 0..places {
+            for _ in 0..if count > 0 { count } else { places } {
                 disk.read(sector(), buffer)?;
                 digest = buffer.iter().fold(digest, |hash: u64, byte| {
                     (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)

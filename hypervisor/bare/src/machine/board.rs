@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
-use chiton_bare::command::{Command, LinePort};
+use chiton_bare::command::{self, Command, LinePort};
 use chiton_bare::folder::{FolderError, MemoryFolder, Room, Writing};
 use chiton_bare::line::{Line, LineError, LineLink, LineSockets};
 use chiton_bare::ramdisk::{Ramdisk, RamdiskError};
@@ -18,11 +18,13 @@ use chiton_core::apic::Bus;
 use chiton_core::devices::balloon::Balloon;
 use chiton_core::devices::p9::P9;
 use chiton_core::devices::{
-    Block, Console, Effect, Entropy, Net, Outcome, Preset, PresetError, Transport, Vsock, preset_all,
+    Block, Console, Effect, Emulated, Entropy, Net, Outcome, Preset, PresetError, Transport, Vsock, emulated,
+    preset_all,
 };
 use chiton_core::machine::Board;
 use chiton_core::physical::GuestRam;
 use chiton_core::space::GivenBack;
+use chiton_shared::boot::DeviceEntry;
 use chiton_shared::doorbell::LogLevel;
 use chiton_shared::interrupts::{IPI, queue_vector};
 use chiton_shared::map;
@@ -83,6 +85,9 @@ pub(super) enum DeviceError {
     /// A line that is no serial port.
     #[error("this machine has no serial port {0} for the line: see line=")]
     NoPort(&'static str),
+    /// An emulated network interface without a network.
+    #[error("an emulated network interface needs a network that a line leads to: --emulated-net tap=NAME")]
+    NoLink,
     /// A line that is of no use.
     #[error(transparent)]
     Line(#[from] LineError),
@@ -130,6 +135,8 @@ pub(super) type Interrupt = Box<dyn Fn(u32) + Send + Sync>;
 
 struct Devices {
     transports: Vec<Transport>,
+    /// Those behind registers of their own, whose numbers follow.
+    emulated: Vec<Box<dyn Emulated>>,
     /// The network, whose state changes by itself.
     network: Option<usize>,
     /// Which of them was said to be broken.
@@ -139,7 +146,8 @@ struct Devices {
 }
 
 impl Mainboard {
-    /// Console, entropy, the disks, network, sockets, the balloon, then the folders, as under KVM. The guest's time begins now.
+    /// Console, entropy, the disks, network, sockets, the balloon, the folders, then the emulated disk and network, as under
+    /// KVM. The guest's time begins now.
     ///
     /// # Errors
     ///
@@ -160,24 +168,19 @@ impl Mainboard {
         ]);
         let mut written = Vec::new();
         for disk in &command.disks {
-            let file = disk.file.clone();
-            let content = ramdisk
-                .file(&disk.file)?
-                .ok_or_else(|| DeviceError::NoDisk(disk.file.clone()))?;
-            if !content.len().is_multiple_of(512) {
-                let (file, bytes) = (disk.file.clone(), content.len());
-                return Err(DeviceError::Length { file, bytes });
-            }
-            let memory = MemoryDisk::new(content, disk.read_only);
-            let disk = memory.ok_or_else(|| DeviceError::NoMemory(disk.file.clone()))?;
-            written.push((file, disk.written()));
-            transports.push(Transport::new(Box::new(Block::new(disk))));
+            let memory = memory_disk(disk, ramdisk)?;
+            written.push((disk.file.clone(), memory.written()));
+            transports.push(Transport::new(Box::new(Block::new(memory))));
         }
         let outside = command
             .line
-            .map(|port| Outside::at(port, &mut transports))
+            .map(|port| Outside::at(port, command.emulated_net, &mut transports))
             .transpose()?;
-        let Outside { network, environment } = outside.unwrap_or_default();
+        let Outside {
+            network,
+            nic,
+            environment,
+        } = outside.unwrap_or_default();
         let mut balloon = None;
         if let Some(asked) = command.balloon {
             if asked > command.memory {
@@ -207,12 +210,21 @@ impl Mainboard {
             transports.push(Transport::new(Box::new(P9::new(folder, name.as_bytes()))));
             names.push(name);
         }
+        let mut emulated: Vec<Box<dyn Emulated>> = Vec::new();
+        if let Some(disk) = &command.emulated_disk {
+            let memory = memory_disk(disk, ramdisk)?;
+            written.push((disk.file.clone(), memory.written()));
+            emulated.push(Box::new(emulated::Disk::new(memory)));
+        }
+        if command.emulated_net {
+            emulated.push(Box::new(nic.ok_or(DeviceError::NoLink)?));
+        }
         if bus.is_some() {
             transports
                 .iter_mut()
                 .for_each(|transport| transport.interrupts(command.cpus));
         }
-        let preset = preset_all(&mut transports)?;
+        let mut preset = preset_all(&mut transports)?;
         let first_queues = preset.devices.iter().scan(0, |next, device| {
             let first = *next;
             *next += usize::from(device.queue_count);
@@ -220,10 +232,21 @@ impl Mainboard {
         });
         let devices = Devices {
             reported: transports.iter().map(|_| false).collect(),
-            transports,
             network,
             first_queues: first_queues.collect(),
+            transports,
+            emulated,
         };
+        for (number, device) in (devices.transports.len()..).zip(&devices.emulated) {
+            if number >= map::DEVICE_MAX {
+                return Err(PresetError::TooManyDevices(number).into());
+            }
+            preset.devices.push(DeviceEntry {
+                id: device.id(),
+                registers: map::device_registers(number),
+                ..DeviceEntry::default()
+            });
+        }
         let after = |time| time::ticks().saturating_add(time::in_ticks(time));
         let board = Self {
             memory,
@@ -296,7 +319,11 @@ impl Mainboard {
 
     /// How many requests the devices answered with a failure.
     pub(super) fn failures(&self) -> u64 {
-        self.devices.lock().transports.iter().map(Transport::failures).sum()
+        let devices = self.devices.lock();
+        let of_transports = devices.transports.iter().map(Transport::failures);
+        of_transports
+            .chain(devices.emulated.iter().map(|device| device.failures()))
+            .sum()
     }
 
     /// Works on the queues of one device; whether there may be more to do.
@@ -323,9 +350,8 @@ impl Mainboard {
         }
         devices.reported[index] = broken.is_some();
         if outcome.notify || is_new {
-            self.news.iter().for_each(|news| news.store(true, Ordering::SeqCst));
             // Of those that wait by the doorbell for any queue, the interrupt of this one goes to one at most.
-            (0..self.news.len() as u32).for_each(|processor| self.rouse(processor));
+            self.tell_all();
             if let Some(bus) = &self.bus {
                 // What is about the configuration has the interrupt of its first queue.
                 let (queues, transport) = (outcome.queues.max(1), &devices.transports[index]);
@@ -335,6 +361,23 @@ impl Mainboard {
             }
         }
         outcome.more
+    }
+
+    /// There is news for every processor.
+    fn tell_all(&self) {
+        self.news.iter().for_each(|news| news.store(true, Ordering::SeqCst));
+        (0..self.news.len() as u32).for_each(|processor| self.rouse(processor));
+    }
+
+    /// Lets the emulated devices take in what has come.
+    fn process_emulated(&self) {
+        let mut devices = self.devices.lock();
+        for device in &mut devices.emulated {
+            device.work(&self.memory);
+            if device.interrupt() {
+                self.tell_all();
+            }
+        }
     }
 
     /// Wakes a processor that sleeps, after it was left news.
@@ -347,6 +390,7 @@ impl Mainboard {
 
     /// Works on the queues of all devices once; whether there may be more to do.
     fn process_all(&self) -> bool {
+        self.process_emulated();
         let count = self.devices.lock().transports.len();
         (0..count).fold(false, |more, index| self.process(index) | more)
     }
@@ -357,25 +401,46 @@ impl Mainboard {
 struct Outside {
     /// Which device is the network.
     network: Option<usize>,
+    /// The network behind registers.
+    nic: Option<emulated::Nic<LineLink<SerialLine>>>,
     environment: Vec<String>,
 }
 
 impl Outside {
     /// Asks at this port what there is, and makes the devices for it.
-    fn at(port: LinePort, transports: &mut Vec<Transport>) -> Result<Self, DeviceError> {
+    fn at(port: LinePort, is_emulated: bool, transports: &mut Vec<Transport>) -> Result<Self, DeviceError> {
         let wire = SerialLine::open(port).ok_or(DeviceError::NoPort(port.name()))?;
         let (line, told) = Line::open(wire, port.name())?;
-        let network = told.link.map(|(mac, mtu)| {
+        let mut outside = Self::default();
+        // That is about a network interface that has an IP address.
+        if !is_emulated {
+            outside.environment = told.environment;
+        }
+        if let Some((mac, mtu)) = told.link {
             let link = LineLink::new(Arc::clone(&line), mac, mtu);
-            transports.push(Transport::new(Box::new(Net::new(link))));
-            transports.len() - 1
-        });
+            if is_emulated {
+                outside.nic = Some(emulated::Nic::new(link));
+            } else {
+                outside.network = Some(transports.len());
+                transports.push(Transport::new(Box::new(Net::new(link))));
+            }
+        }
         if let Some(cid) = told.sockets {
             transports.push(Transport::new(Box::new(Vsock::new(cid, LineSockets::new(line)))));
         }
-        let environment = told.environment;
-        Ok(Self { network, environment })
+        Ok(outside)
     }
+}
+
+/// A disk in memory, of a file of the ramdisk.
+fn memory_disk(disk: &command::Disk, ramdisk: &Ramdisk<'static>) -> Result<MemoryDisk, DeviceError> {
+    let file = || disk.file.clone();
+    let content = ramdisk.file(&disk.file)?.ok_or_else(|| DeviceError::NoDisk(file()))?;
+    if !content.len().is_multiple_of(512) {
+        let bytes = content.len();
+        return Err(DeviceError::Length { file: file(), bytes });
+    }
+    MemoryDisk::new(content, disk.read_only).ok_or_else(|| DeviceError::NoMemory(file()))
 }
 
 /// The board of one processor.
@@ -439,11 +504,22 @@ impl BareBoard {
     }
 }
 
+/// A device whose registers are somewhere.
+enum At<'d> {
+    /// A virtio device, by its number.
+    Virtio(usize),
+    Emulated(&'d mut dyn Emulated),
+}
+
 /// The device whose registers are there, and which of them.
-fn device_at(devices: &Devices, address: u64) -> Option<(usize, u64)> {
+fn device_at(devices: &mut Devices, address: u64) -> Option<(At<'_>, u64)> {
     let offset = address.checked_sub(map::DEVICES)?;
     let index = usize::try_from(offset / map::DEVICE_STRIDE).ok()?;
-    (index < devices.transports.len()).then_some((index, offset % map::DEVICE_STRIDE))
+    let at = match index.checked_sub(devices.transports.len()) {
+        None => At::Virtio(index),
+        Some(index) => At::Emulated(devices.emulated.get_mut(index)?.as_mut()),
+    };
+    Some((at, offset % map::DEVICE_STRIDE))
 }
 
 impl Board for BareBoard {
@@ -470,9 +546,10 @@ impl Board for BareBoard {
     }
 
     fn mmio_read(&mut self, address: u64, data: &mut [u8]) {
-        let devices = self.main.devices.lock();
-        match device_at(&devices, address) {
-            Some((index, offset)) => devices.transports[index].read(offset, data),
+        let mut devices = self.main.devices.lock();
+        match device_at(&mut devices, address) {
+            Some((At::Virtio(index), offset)) => devices.transports[index].read(offset, data),
+            Some((At::Emulated(device), offset)) => device.read(offset, data),
             None => data.fill(0xff),
         }
     }
@@ -480,8 +557,16 @@ impl Board for BareBoard {
     fn mmio_write(&mut self, address: u64, data: &[u8]) {
         let main = &self.main;
         let mut devices = main.devices.lock();
-        let Some((index, offset)) = device_at(&devices, address) else {
-            return;
+        let (index, offset) = match device_at(&mut devices, address) {
+            Some((At::Virtio(index), offset)) => (index, offset),
+            Some((At::Emulated(device), offset)) => {
+                device.write(offset, data, &main.memory);
+                if device.interrupt() {
+                    main.tell_all();
+                }
+                return;
+            }
+            None => return,
         };
         let outcome = match devices.transports[index].write(offset, data) {
             Effect::Kick(queue) => devices.transports[index].process_queue(queue, &main.memory),

@@ -7,6 +7,8 @@ pub(super) struct Run {
     pub(super) words: &'static [&'static str],
     /// Whether it has the disk.
     pub(super) disk: bool,
+    /// Whether it has the disk behind registers.
+    pub(super) emulated: bool,
     /// Whether it has the folder.
     pub(super) folder: bool,
     /// Whether it may write to it: a copy of its own, as on bare metal.
@@ -36,6 +38,7 @@ pub(super) const fn run_of(words: &'static [&'static str]) -> Run {
     Run {
         words,
         disk: false,
+        emulated: false,
         folder: false,
         writes: false,
         balloon: false,
@@ -61,6 +64,11 @@ const fn attack(words: &'static [&'static str]) -> Run {
 impl Run {
     pub(super) const fn with_disk(mut self) -> Self {
         self.disk = true;
+        self
+    }
+
+    pub(super) const fn with_emulated_disk(mut self) -> Self {
+        self.emulated = true;
         self
     }
 
@@ -177,6 +185,12 @@ pub(super) const RUNS: &[Run] = &[
     run_of(&["disk", "read", "0", "192"]).with_disk(),
     run_of(&["disk", "write", "7", "9"]).with_disk(),
     run_of(&["disk", "read", "190", "4"]).with_disk(),
+    run_of(&["compare-disk", "virtio", "digest", "2"]).with_disk(),
+    run_of(&["compare-disk", "pio", "digest", "2"]).with_emulated_disk(),
+    run_of(&["compare-disk", "dma", "digest", "0"]).with_emulated_disk(),
+    run_of(&["compare-disk", "pio", "write", "2", "1024"]).with_emulated_disk(),
+    run_of(&["compare-disk", "dma", "write", "3"]).with_emulated_disk(),
+    run_of(&["compare-disk", "pio", "digest", "2"]).with_disk(),
     run_of(&["grep", "needle"]).with_folder(),
     run_of(&["grep", "needle", "words/sub/two"]).with_folder(),
     run_of(&["grep", "needle", "words/none"]).with_folder(),
