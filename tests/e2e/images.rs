@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use chiton_tests::{Chiton, Folder, Run, guest_path};
+use chiton_tests::{Chiton, Folder, Run, busybox, guest_path, is_installed};
 
 /// A store of its own.
 struct Home(Folder);
@@ -127,6 +127,44 @@ fn an_image_goes_out_and_comes_back() {
         ""
     );
     other.assert_whole();
+}
+
+/// Nothing in it says that it is a guest's but the program itself.
+#[test]
+fn an_image_that_another_tool_has_made_of_a_guest_runs() {
+    if !chiton_tests::is_root() || !is_installed("umoci") || !busybox() {
+        return;
+    }
+    let home = Home::new();
+    let layout = home.path("layout").display().to_string();
+    let umoci = |args: &[&str]| {
+        let run = Command::new("umoci").args(args).output().expect("umoci starts");
+        assert!(run.status.success(), "{args:?}: {run:?}");
+    };
+    umoci(&["init", "--layout", &layout]);
+    let hello = guest_path("hello").display().to_string();
+    for (name, program) in [("guest", hello.as_str()), ("process", "/bin/busybox")] {
+        let image = format!("{layout}:{name}");
+        umoci(&["new", "--image", &image]);
+        let bundle = home.path(name);
+        umoci(&["unpack", "--image", &image, &bundle.display().to_string()]);
+        std::fs::copy(program, bundle.join("rootfs/it")).expect("a copy");
+        umoci(&["repack", "--image", &image, &bundle.display().to_string()]);
+        umoci(&["config", "--image", &image, "--config.entrypoint", "/it"]);
+    }
+    home.image(&["import", &layout]).assert_status(0);
+    let jailed = |name: &str| {
+        let run = home.chiton().jailed(&home.path("home"));
+        run.args(["run", "--rm", &format!("layout:{name}")]).run()
+    };
+    let ran = jailed("guest");
+    ran.assert_status(0);
+    assert!(ran.stdout_text().starts_with("Hello from ring"), "{ran}");
+    let refused = jailed("process");
+    refused.assert_status(125);
+    let said = refused.stderr_text();
+    assert!(said.contains("layout:process is none of a guest"), "{said}");
+    home.assert_whole();
 }
 
 #[test]

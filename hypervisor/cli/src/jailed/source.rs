@@ -97,11 +97,12 @@ impl Source {
                 SourceError::Nothing(name.clone())
             }
         })?;
-        if !process && !image.is_guest() {
-            return Err(SourceError::NoGuest(name.clone()).into());
-        }
-        if image.command(&args).is_empty() {
+        let command = image.command(&args);
+        let Some(program) = command.first() else {
             return Err(SourceError::NoCommand(name.clone()).into());
+        };
+        if !process && !image.is_guest() && !has_guest(&store, &image, program)? {
+            return Err(SourceError::NoGuest(name.clone()).into());
         }
         Ok(Self::Image {
             store,
@@ -208,6 +209,16 @@ impl Source {
             }
         }
     }
+}
+
+/// Whether the program of an image without our label is a guest all the same: an image that somebody else's tool has made
+/// of one.
+fn has_guest(store: &Store, image: &StoredImage, program: &str) -> Result<bool, Box<dyn Error>> {
+    /// More than any guest has, in bytes.
+    const MOST: u64 = 256 << 20;
+    let unpacked = store.again().unpacked(image, &Bars::default())?;
+    let file = unpacked.file(program, MOST)?;
+    Ok(file.is_some_and(|bytes| Image::parse(&bytes).is_ok()))
 }
 
 /// A source that is ready.

@@ -1,11 +1,12 @@
 //! Layers unpacked, each once, for all images that have it.
 
 use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 
 use super::super::error::Doing;
 use super::super::layer::{self, Owners, is_opaque};
@@ -30,6 +31,35 @@ impl Unpacked {
     #[must_use]
     pub fn layers(&self) -> &[PathBuf] {
         &self.layers
+    }
+
+    /// A regular file of the image, by its absolute path: of the topmost layer that has it. Nothing, if a link leads there,
+    /// if it was removed again, or if it is larger than `most` bytes.
+    ///
+    /// # Errors
+    ///
+    /// If a layer cannot be read.
+    pub fn file(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        for layer in &self.layers {
+            let top = File::open(layer).at("open", layer)?;
+            let file = match openat2(&top, path, flags, Mode::empty(), resolve) {
+                Ok(file) => File::from(file),
+                Err(Errno::NOENT) => continue,
+                // A link, or what was removed, on the way or there.
+                Err(Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::NODEV) => return Ok(None),
+                Err(errno) => return Err(io::Error::from(errno)).at("open", &layer.join(path.trim_start_matches('/'))),
+            };
+            let about = file.metadata().at("look at", layer)?;
+            if !about.is_file() || about.len() > most {
+                return Ok(None);
+            }
+            let mut bytes = Vec::new();
+            file.take(most).read_to_end(&mut bytes).at("read", layer)?;
+            return Ok(Some(bytes));
+        }
+        Ok(None)
     }
 
     /// How many entries have another owner than their layer says, since they were unpacked by a user who has but one id.
