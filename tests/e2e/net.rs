@@ -16,15 +16,16 @@ struct Server {
 
 impl Server {
     fn start(tap: &Tap, more: &[&str]) -> Self {
-        Self::start_with(tap, "", more)
+        Self::start_with(tap, "", more, &[])
     }
 
-    /// With this behind what `--net` is told.
-    fn start_with(tap: &Tap, options: &str, more: &[&str]) -> Self {
+    /// With this behind what `--net` is told, and these arguments of the guest.
+    fn start_with(tap: &Tap, options: &str, more: &[&str], words: &[&str]) -> Self {
         let mut running = Chiton::new()
             .args(["run", "--net", &format!("{}{options}", tap.option())])
             .args(more)
             .guest("httpd")
+            .args(words)
             .spawn();
         // It says so when it listens.
         let line = line_of(&mut running);
@@ -301,7 +302,7 @@ fn datagrams_that_a_guest_leaves_uncut_are_one_frame_and_arrive_one_by_one() {
 #[test]
 fn a_guest_has_the_address_and_the_mtu_that_it_is_given() {
     let Some(tap) = tap() else { return };
-    let server = Server::start_with(&tap, ",mac=02:c4:17:00:be:ef,mtu=1280", &[]);
+    let server = Server::start_with(&tap, ",mac=02:c4:17:00:be:ef,mtu=1280", &[], &[]);
     let mut client = server.connect();
     assert_eq!(client.get("/bytes/100000").1.len(), 100_000);
     let table = std::fs::read_to_string("/proc/net/arp").expect("the host's neighbours");
@@ -342,7 +343,7 @@ fn a_guest_serves_the_files_of_a_folder_and_no_others() {
     }
     std::os::unix::fs::symlink(outer.path("secret"), outer.path("site/link")).expect("a link");
     let site = outer.path("site").display().to_string();
-    let server = Server::start(&tap, &["--folder", &site]);
+    let server = Server::start_with(&tap, "", &["--folder", &site], &["80", "site"]);
     let mut client = server.connect();
     let found = [
         ("/", &b"<h1>here</h1>"[..]),
@@ -425,7 +426,7 @@ fn a_guest_serves_by_several_queues() {
         return;
     };
     for queues in [1, 2, 8] {
-        let server = Server::start_with(&tap, &format!(",queues={queues}"), &[]);
+        let server = Server::start_with(&tap, &format!(",queues={queues}"), &[], &[]);
         let mut clients: Vec<_> = (0..32).map(|_| server.connect()).collect();
         for client in &mut clients {
             client.ask("/bytes/100000");
@@ -444,7 +445,7 @@ fn a_guest_serves_by_several_queues() {
 #[test]
 fn limits_hold_in_both_directions() {
     let Some(tap) = tap() else { return };
-    let server = Server::start_with(&tap, ",bytes=1M/64K", &[]);
+    let server = Server::start_with(&tap, ",bytes=1M/64K", &[], &[]);
     let start = Instant::now();
     let len = 2 << 20;
     assert_eq!(server.connect().get(&format!("/bytes/{len}")).1.len(), len);

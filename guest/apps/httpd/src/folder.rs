@@ -35,12 +35,6 @@ impl Served {
     }
 }
 
-/// The first of the folders.
-pub(crate) fn first() -> Option<String> {
-    let folders = fs::read_dir("").ok()?;
-    folders.into_iter().next().map(|folder| folder.name)
-}
-
 /// The answer to a request for a path below a folder: status, type and bytes. The way up is no path, and a symbolic
 /// link is no file.
 pub(crate) fn answer(folder: &str, path: &str) -> (&'static str, &'static str, Body) {

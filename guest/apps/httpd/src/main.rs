@@ -1,5 +1,5 @@
-//! A web server: `httpd [PORT]`. It serves the files of the first `--folder`, or without one those in `src/files`; its
-//! status; and `/bytes/N`: N bytes, for measuring. It ends when the host asks it to (`chiton stop`).
+//! A web server: `httpd [PORT [FOLDER]]`. It serves the files below a folder of the guest's, such as one that the host
+//! gives it with `--folder`, or without one those in `src/files`; its status; and `/bytes/N`: N bytes, for measuring. It ends when the host asks it to (`chiton stop`).
 #![no_std]
 #![no_main]
 
@@ -44,16 +44,17 @@ struct Counts {
 
 fn main() -> Result<(), String> {
     let port = env::args().nth(1).unwrap_or("80");
-    let port = port.parse().map_err(|_| format!("usage: httpd [PORT], not `{port}`"))?;
-    serve(port).map_err(|error| format!("{error}"))
+    let port = port
+        .parse()
+        .map_err(|_| format!("usage: httpd [PORT [FOLDER]], where a port is not `{port}`"))?;
+    serve(port, env::args().nth(2)).map_err(|error| format!("{error}"))
 }
 
-fn serve(port: u16) -> Result<(), net::NetError> {
+fn serve(port: u16, folder: Option<&str>) -> Result<(), net::NetError> {
     let listener = TcpListener::bind_with(port, OPTIONS)?;
     println!("http://{}:{port}/", net::address()?.0);
     let _ = console::flush();
     let mut counts = Counts::default();
-    let folder = folder::first();
     let mut connections: Vec<Connection> = vec![];
     while !env::stop_requested() {
         while connections.len() < CONNECTIONS
@@ -63,7 +64,7 @@ fn serve(port: u16) -> Result<(), net::NetError> {
             connections.push(Connection::new(stream));
         }
         counts.open = connections.len();
-        connections.retain_mut(|connection| connection.go_on(|path| answer(path, folder.as_deref(), &mut counts)));
+        connections.retain_mut(|connection| connection.go_on(|path| answer(path, folder, &mut counts)));
         if connections.len() == counts.open || connections.is_empty() {
             net::wait(connections.iter().map(Connection::deadline).min())?;
         }
