@@ -136,16 +136,7 @@ impl Chiton {
             path.display()
         );
         let mut command = Command::new(path);
-        // Whoever runs the tests may ignore signals, as `nohup` does.
-        let as_usual = || {
-            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-                // SAFETY: `signal` is safe to call between fork and exec, and touches no memory.
-                unsafe { libc::signal(signal, libc::SIG_DFL) };
-            }
-            Ok(())
-        };
-        // SAFETY: as said there.
-        unsafe { command.pre_exec(as_usual) };
+        heed_signals(&mut command);
         // Most tests are of machines, which are the same in a jail and outside; those of jails say so.
         match std::env::var_os("CHITON_TESTS_JAILED") {
             Some(home) => command.env("CHITON_HOME", home),
@@ -567,6 +558,19 @@ pub fn signal(child: &Child, signal: i32) {
     let pid = libc::pid_t::try_from(child.id()).expect("a process id");
     // SAFETY: no memory is involved; the child has not been waited for, so the id is its own.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "the child exists");
+}
+
+/// Has a command heed signals that end it: whoever runs the tests may ignore them, as `nohup` does.
+pub(crate) fn heed_signals(command: &mut Command) {
+    let heed = || {
+        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP] {
+            // SAFETY: `signal` is safe to call between fork and exec, and touches no memory.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: as said there.
+    unsafe { command.pre_exec(heed) };
 }
 
 /// Sends a signal as soon as the child has arranged for it, but not within this time. Before that it would die of it,

@@ -39,6 +39,7 @@ impl Record {
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(chiton_path());
+        crate::heed_signals(&mut command);
         command
             .args(args)
             .env_remove("CHITON_JAIL")
