@@ -211,6 +211,11 @@ pub(super) const RUNS: &[Run] = &[
     run_of(&["files", "write", "words/sub", "x"]).with_writable_folder(),
     run_of(&["files", "write", "words/link", "x"]).with_writable_folder(),
     run_of(&["grep", "needle"]).with_writable_folder(),
+    run_of(&["ports", "size", "none"]),
+    Run {
+        status_only: true,
+        ..run_of(&["diskbench", "50", "4"]).with_disk()
+    },
     run_of(&["balloon", "4"]).with_balloon(),
     run_of(&["balloon"]),
     run_of(&["cat"]),
@@ -299,3 +304,36 @@ pub(super) const RING_0: [(Run, i32, [&str; 2]); 5] = [
 ];
 /// The status of a fault.
 pub(super) const FAULT: i32 = 102;
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs};
+
+    use super::{super::outside, super::together, *};
+    use crate::paths;
+
+    /// The rows of the book's table of guests that are not compared.
+    fn left_out(book: &str) -> BTreeSet<String> {
+        let (_, table) = book.split_once("| guest that is not compared |").unwrap();
+        let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+        rows.filter_map(|row| Some(row.split('`').nth(1)?.to_owned())).collect()
+    }
+
+    #[test]
+    fn every_guest_is_compared_with_kvm_or_the_book_says_why_not() {
+        let there: BTreeSet<_> = fs::read_dir(paths::root().join("guest/apps"))
+            .unwrap()
+            .map(Result::unwrap)
+            .filter(|entry| entry.path().join("Cargo.toml").exists())
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect();
+        let one = RUNS.iter().chain(RING_0.iter().map(|(run, ..)| run));
+        let several = together::RUNS.iter().chain(together::OTHERS.iter().map(|(run, _)| run));
+        let names = one.chain(several).map(|run| run.words[0]).chain(outside::NAMES);
+        let compared: BTreeSet<_> = names.map(str::to_owned).collect();
+        let book = fs::read_to_string(paths::root().join("docs/src/bare-running.md")).unwrap();
+        let left_out = left_out(&book);
+        assert!(compared.is_disjoint(&left_out), "compared, and said not to be");
+        assert_eq!(&compared | &left_out, there);
+    }
+}

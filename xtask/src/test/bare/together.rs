@@ -13,15 +13,16 @@ use crate::{
 const PROCESSORS: usize = 2;
 
 /// Guests that say the same wherever they have two processors.
-const RUNS: [Run; 5] = [
+pub(super) const RUNS: [Run; 6] = [
     run_of(&["interrupts", "call"]).on_cpus(2),
     run_of(&["interrupts", "interrupt"]).on_cpus(2),
     run_of(&["interrupts", "wake"]).on_cpus(2),
     run_of(&["interrupts", "bound"]).with_disk().on_cpus(2),
     run_of(&["interrupts", "elsewhere"]).on_cpus(2),
+    run_of(&["flood", "file", "words/many"]).with_folder().on_cpus(2),
 ];
 /// Guests that say how they were lucky, and once they are through; and what is part of that.
-const OTHERS: [(Run, &str); 2] = [
+pub(super) const OTHERS: [(Run, &str); 2] = [
     (run_of(&["parallel", "2"]).on_cpus(2), "2 processors: "),
     (run_of(&["shootdown"]).on_cpus(2), "20 shoot-downs; "),
 ];
