@@ -38,7 +38,7 @@ impl SvmVcpu {
         self.hear_task_priority();
         self.prepare_nmi();
         let Some(apic) = &mut self.apic else { return true };
-        // SAFETY: every processor in 64-bit mode has a time-stamp counter.
+        // SAFETY: RDTSC (APM volume 3) changes two registers alone, and every processor in 64-bit mode has the counter.
         let pending = apic.pending(unsafe { _rdtsc() });
         let takes = self.registers.rflags & RFlags::INTERRUPT_FLAG.bits() != 0;
         let blocked = self.vmcb.get(fields::INTERRUPT_SHADOW) & 1 != 0;

@@ -79,7 +79,8 @@ impl Svm {
         let cpuid = GuestCpuid::of(__cpuid_count);
         prepare_control_registers(cpuid.avx());
         let host_save_area = Pages::one(physical, "the host save area")?;
-        // SAFETY: the processor has SVM, which the firmware allows; the page is kept below.
+        // SAFETY: WRMSR (APM volume 3) raises #GP for EFER.SVME while VM_CR.SVMDIS is set (volume 2, section 15.30.1),
+        // and the firmware allows SVM. VMRUN writes to the page in VM_HSAVE_PA (section 15.30.4), which is kept below.
         unsafe {
             Msr::new(EFER).write(Msr::new(EFER).read() | EFER_SVME);
             Msr::new(VM_HSAVE_PA).write(host_save_area.address());
@@ -121,7 +122,8 @@ impl Drop for Processor {
     /// Turns SVM off, so that the host save area can be used for something else. No vCPU is left by
     /// then: each holds a reference to this.
     fn drop(&mut self) {
-        // SAFETY: nothing here needs SVM any more; GIF is set.
+        // SAFETY: without EFER.SVME the instructions of SVM are undefined (APM volume 2, section 15.4); nothing here
+        // needs them any more. GIF is set.
         unsafe {
             Msr::new(VM_HSAVE_PA).write(0);
             Msr::new(EFER).write(Msr::new(EFER).read() & !EFER_SVME);
@@ -131,7 +133,8 @@ impl Drop for Processor {
 
 /// Sees to it that EFER.SVME can be set.
 fn allow_by_vm_cr() -> Result<(), Error> {
-    // SAFETY: a processor with SVM has the register.
+    // SAFETY: RDMSR (APM volume 3) raises #GP where there is no such register; a processor with SVM has this one
+    // (volume 2, section 15.30.1).
     let control = unsafe { Msr::new(VM_CR).read() };
     if control & VM_CR_SVMDIS == 0 {
         return Ok(());
@@ -139,7 +142,7 @@ fn allow_by_vm_cr() -> Result<(), Error> {
     if control & VM_CR_LOCK != 0 {
         return Err(Error::LockedOff(control));
     }
-    // SAFETY: it is not locked, so SVMDIS can be cleared; that is all that changes.
+    // SAFETY: VM_CR is not locked, so SVMDIS can be cleared (APM volume 2, section 15.30.1); that is all that changes.
     unsafe { Msr::new(VM_CR).write(control & !VM_CR_SVMDIS) };
     Ok(())
 }
@@ -147,7 +150,8 @@ fn allow_by_vm_cr() -> Result<(), Error> {
 fn nested_format() -> Result<Npt, Error> {
     let huge = __cpuid_count(0x8000_0001, 0).edx & CPUID_HUGE_PAGES != 0;
     let bits = __cpuid_count(0x8000_0008, 0).eax & 0xff;
-    // SAFETY: every processor in 64-bit mode has the register.
+    // SAFETY: RDMSR (APM volume 3) raises #GP where there is no such register; every processor in 64-bit mode has this
+    // one (volume 2, section 7.8).
     let value = unsafe { Msr::new(PAT).read() };
     let pat = Pat::new(value).ok_or(Error::Pat(value))?;
     Ok(Npt::new(huge, bits, pat))
@@ -157,8 +161,9 @@ fn nested_format() -> Result<Npt, Error> {
 fn prepare_control_registers(xsave: bool) {
     let mut wanted = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
     wanted.set(Cr4Flags::OSXSAVE, xsave);
-    // SAFETY: these bits change nothing for code that uses no floating point; with AVX the
-    // processor has XSAVE, and the states that are opened.
+    // SAFETY: a bit of CR4 that the processor has not, or XSETBV without OSXSAVE, faults (APM volume 3, MOV CRn; volume
+    // 4, XSETBV): with AVX the processor has XSAVE, and the states that are opened. These bits change nothing for code
+    // that uses no floating point.
     unsafe {
         Cr4::write_raw(Cr4::read_raw() | wanted.bits());
         if xsave {

@@ -24,11 +24,14 @@ use chiton_core::vcpu::Registers;
 ///
 /// # Safety
 ///
-/// - EFER.SVME is set, VM_HSAVE_PA is the address of a page for this processor.
-/// - `guest` and `host` are physical addresses of VMCBs, mapped by none but the hypervisor; the
-///   guest's nested tables lead to its memory alone, and every event of the machine is intercepted.
+/// - EFER.SVME is set, or each of these instructions is undefined (APM volume 2, section 15.4; volume 3,
+///   VMRUN, VMLOAD, VMSAVE, CLGI, STGI). VM_HSAVE_PA is the address of a page for this processor, to which
+///   VMRUN writes (volume 2, section 15.30.4).
+/// - `guest` and `host` are physical addresses of VMCBs, mapped by none but the hypervisor, since the
+///   processor reads and writes them (sections 15.5.1 and 15.5.2); the guest's nested tables lead to its
+///   memory alone, and every event of the machine is intercepted.
 /// - `registers` is writable for as long as the guest runs.
-/// - Interrupts are off.
+/// - Interrupts are off, as they are again behind it; between, CLGI holds them back (section 15.17).
 #[unsafe(naked)]
 pub(crate) unsafe extern "sysv64" fn enter(guest: u64, host: u64, registers: *mut Registers) {
     naked_asm!(

@@ -48,7 +48,8 @@ impl Idt {
             limit: (PAGE_SIZE - 1) as u16,
             base: VirtAddr::from_ptr(page.pointer()),
         };
-        // SAFETY: it has every gate that the one before it has, and two more, whose handler returns.
+        // SAFETY: LIDT (APM volume 3) has each interrupt go where this table says: it has every gate that the one
+        // before it has, and two more (volume 2, section 4.8.4), whose handler returns.
         unsafe { lidt(&table) };
         mask_legacy();
         Ok(Self { _page: page, before })
@@ -57,7 +58,7 @@ impl Idt {
 
 impl Drop for Idt {
     fn drop(&mut self) {
-        // SAFETY: it was in use before, and whoever made it has kept it.
+        // SAFETY: LIDT (APM volume 3): the table was in use before, and whoever made it has kept it.
         unsafe { lidt(&self.before) }
     }
 }
@@ -65,7 +66,7 @@ impl Drop for Idt {
 /// Takes the interrupt that is pending.
 pub(crate) fn take() {
     // SAFETY: the vector leads to a handler that returns: that of this crate, or one of those that
-    // the IDT had before. `sti` takes effect behind the next instruction.
+    // the IDT had before. STI (APM volume 3) takes effect behind the next instruction.
     unsafe { asm!("sti", "nop", "cli", options(nostack)) }
 }
 
@@ -94,7 +95,8 @@ fn code_segment() -> u16 {
 /// of exceptions.
 fn mask_legacy() {
     for data in [0x21, 0xa1] {
-        // SAFETY: these are the mask registers on every PC; nobody here waits for their interrupts.
+        // SAFETY: OUT (APM volume 3) touches no memory, and these are the mask registers on every PC; nobody here waits
+        // for their interrupts.
         unsafe { Port::<u8>::new(data).write(0xff) }
     }
 }

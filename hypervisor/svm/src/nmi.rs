@@ -54,7 +54,8 @@ impl SvmVcpu {
             self.exits |= vector3::IRET;
             self.halted = false;
         } else if self.nmis != Nmis::Blocked {
-            // SAFETY: every processor in 64-bit mode has a time-stamp counter.
+            // SAFETY: RDTSC (APM volume 3) changes two registers alone, and every processor in 64-bit mode has the
+            // counter.
             self.processor.timer.end_by(unsafe { _rdtsc() } + SOON);
         }
     }

@@ -217,13 +217,15 @@ impl SvmVcpu {
 
     /// Enters the guest as it was [prepared](Self::prepare), and comes back at its next exit.
     fn enter(&mut self) -> Code {
-        // SAFETY: `Svm::enable` has opened all states of XCR0; this program uses no such register.
+        // SAFETY: XRSTOR and XSETBV (APM volume 4) fault for states that are not opened: `Svm::enable` has opened all
+        // of XCR0; this program uses no such register.
         unsafe { self.fpu.load() };
-        // SAFETY: SVM is on, with a host save area. Both VMCBs are pages of this value's own; nested
-        // tables map guest memory and nothing else; interrupts, NMIs and machine checks exit.
-        // Interrupts are off, as they are always but in `interrupts::take`.
+        // SAFETY: VMRUN, VMLOAD and VMSAVE (APM volume 2, sections 15.5.1 and 15.5.2) want SVM on, a host save area,
+        // and pages for VMCBs: SVM is on, with such an area. Both VMCBs are pages of this value's own; nested tables
+        // map guest memory and nothing else; interrupts, NMIs and machine checks exit. Interrupts are off, as they are
+        // always but in `interrupts::take`.
         unsafe { entry::enter(self.vmcb.address(), self.host.address(), &raw mut self.registers) };
-        // SAFETY: as for `load`, which came before.
+        // SAFETY: XSAVE (APM volume 4): as for `load`, which came before.
         unsafe { self.fpu.save() };
         let vmcb = &mut self.vmcb;
         let code = Code::of(vmcb.get(fields::EXITCODE));

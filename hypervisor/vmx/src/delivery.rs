@@ -37,7 +37,8 @@ impl VmxVcpu {
         self.prepare_nmi()?;
         let virtual_apic = self.has_virtual_apic();
         let Some(apic) = &mut self.apic else { return Ok(true) };
-        // SAFETY: every processor in 64-bit mode has a time-stamp counter.
+        // SAFETY: RDTSC (SDM volume 2B) changes two registers alone, and every processor in 64-bit mode has the
+        // counter.
         let now = unsafe { _rdtsc() };
         if virtual_apic {
             return self.prepare_virtual_interrupts(now);

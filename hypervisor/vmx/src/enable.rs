@@ -62,8 +62,8 @@ impl Vmx {
             return Err(Error::NoVmx);
         }
         allow_by_feature_control()?;
-        // SAFETY: the processor has VMX, hence IA32_VMX_BASIC, and of the others those are read
-        // that it announces.
+        // SAFETY: RDMSR (SDM volume 2B) raises #GP where there is no such register: the processor has VMX, hence
+        // IA32_VMX_BASIC (volume 3D, appendix A), and of the others those are read that it announces.
         let read = |register: u32| unsafe { msr::read(register) };
         let features = Features::from_cpuid(|leaf, subleaf| {
             let r = __cpuid_count(leaf, subleaf);
@@ -75,8 +75,9 @@ impl Vmx {
         prepare_control_registers(&capabilities, cpuid.avx());
         let region = Pages::one(physical, "the VMXON region")?;
         region.write_u32(0, capabilities.basic.revision());
-        // SAFETY: the region is a page of its own with the revision in it, kept below; control
-        // registers and IA32_FEATURE_CONTROL are as they have to be.
+        // SAFETY: VMXON faults unless CR0, CR4 and IA32_FEATURE_CONTROL are as the SDM wants them (volume 3C, sections
+        // 25.7 and 25.8), which was seen to above. The processor has the region until VMXOFF (section 26.11): it is a
+        // page of its own with the revision in it, kept below.
         unsafe { instructions::vmxon(region.address()) }.map_err(|failed| Error::Instruction {
             instruction: "VMXON",
             failed,
@@ -119,8 +120,9 @@ impl Drop for Processor {
     /// Leaves VMX operation, so that the region can be used for something else. Every vCPU has
     /// cleared its VMCS by then: it holds a reference to this.
     fn drop(&mut self) {
-        // SAFETY: VMXON has succeeded, and no VMCS is active any more. A failure leaves the
-        // processor as it was, and there is nobody to tell.
+        // SAFETY: VMXOFF (SDM volume 3C, chapter 32) is undefined outside VMX operation, and may spoil a VMCS that is
+        // active (section 26.11): VMXON has succeeded, and none is active any more. CR4.VMXE can be cleared only behind
+        // it (section 25.7). A failure leaves the processor as it was, and there is nobody to tell.
         unsafe {
             let _ = instructions::vmxoff();
             Cr4::write_raw(Cr4::read_raw() & !Cr4Flags::VIRTUAL_MACHINE_EXTENSIONS.bits());
@@ -133,10 +135,12 @@ impl Drop for Processor {
 fn allow_by_feature_control() -> Result<(), Error> {
     const LOCKED: u64 = 1 << 0;
     const OUTSIDE_SMX: u64 = 1 << 2;
-    // SAFETY: a processor with VMX has the register.
+    // SAFETY: RDMSR (SDM volume 2B) raises #GP where there is no such register; a processor with VMX has this one
+    // (volume 3C, section 25.7).
     let control = FeatureControl(unsafe { msr::read(msr::FEATURE_CONTROL) });
     if !control.locked() {
-        // SAFETY: it is unlocked, so it takes the bits; what they allow is what is wanted.
+        // SAFETY: WRMSR of it raises #GP once it is locked (SDM volume 3C, section 25.7). It is unlocked, so it takes
+        // the bits; what they allow is what is wanted.
         unsafe { msr::write(msr::FEATURE_CONTROL, control.0 | OUTSIDE_SMX | LOCKED) };
     } else if !control.vmx_outside_smx() {
         return Err(Error::LockedOff(control.0));
@@ -173,8 +177,10 @@ fn prepare_control_registers(capabilities: &Capabilities, xsave: bool) {
         capabilities.cr4_fixed0,
         capabilities.cr4_fixed1,
     );
-    // SAFETY: paging, protection and the mode stay as they are; NE, VMXE and the floating-point
-    // bits change nothing for code that uses no floating point.
+    // SAFETY: MOV to control registers (SDM volume 2B) raises #GP for a bit that the processor has not: only those are
+    // set that it allows (volume 3D, sections A.7 and A.8). Paging, protection and the mode stay as they are; NE, VMXE
+    // and the floating-point bits change nothing for code that uses no floating point. XSETBV (volume 2D) wants
+    // OSXSAVE, which is then set.
     unsafe {
         Cr0::write_raw(cr0);
         Cr4::write_raw(cr4);

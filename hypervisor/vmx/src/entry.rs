@@ -33,8 +33,9 @@ pub(crate) const FAILED_VALID: u64 = 2;
 ///
 /// # Safety
 ///
-/// - There is a current VMCS, whose host state is that of this processor, with [`exited`] as RIP;
-///   `launched` says whether it was launched since it was cleared (SDM volume 3C, section 28.1).
+/// - There is a current VMCS, whose host state is that of this processor, with [`exited`] as RIP: a VM
+///   exit loads it unseen (SDM volume 3C, section 29.5). `launched` says whether it was launched since
+///   it was cleared (section 28.1).
 /// - `registers` is writable for as long as the guest runs.
 /// - The guest has no way to memory of this program.
 #[unsafe(naked)]
@@ -107,8 +108,8 @@ pub(crate) unsafe extern "sysv64" fn enter(registers: *mut Registers, launched: 
 ///
 /// # Safety
 ///
-/// Nobody calls it; it is the host's RIP in the VMCS. The stack is as [`enter`] left it, since RSP
-/// is what it noted there.
+/// Nobody calls it; it is the host's RIP in the VMCS. The stack is as [`enter`] left it, since a VM
+/// exit loads RSP with what it noted there (SDM volume 3C, section 29.5).
 #[unsafe(naked)]
 pub(crate) unsafe extern "sysv64" fn exited() {
     naked_asm!(

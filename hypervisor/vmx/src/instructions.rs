@@ -43,8 +43,8 @@ macro_rules! on_region {
         $(#[$doc])*
         pub(crate) unsafe fn $name(region: u64) -> Result<(), Failed> {
             let (carry, zero): (u8, u8);
-            // SAFETY: the operand is a local variable that the instruction reads; what becomes of
-            // the region is the caller's promise.
+            // SAFETY: the operand is a local variable that the instruction reads (SDM volume 3C, chapter
+            // 32); what becomes of the region is the caller's promise.
             unsafe {
                 asm!(
                     concat!($mnemonic, " [{region}]"), "setc {carry}", "setz {zero}",
@@ -64,8 +64,8 @@ on_region! {
     ///
     /// # Safety
     ///
-    /// The region is a page that nobody else uses until VMXOFF; CR0, CR4 and IA32_FEATURE_CONTROL
-    /// are as section 25.7 wants them, or the instruction faults.
+    /// The region is a page that nobody else uses until VMXOFF (SDM volume 3C, section 26.11); CR0, CR4
+    /// and IA32_FEATURE_CONTROL are as sections 25.7 and 25.8 want them, or the instruction faults.
     vmxon, "vmxon"
 }
 on_region! {
@@ -74,7 +74,8 @@ on_region! {
     ///
     /// # Safety
     ///
-    /// The processor is in VMX operation; the region is the page of a VMCS.
+    /// The processor is in VMX operation: anywhere else the instruction is undefined (SDM volume 3C,
+    /// chapter 32, VMCLEAR). The region is the page of a VMCS, to which it writes.
     vmclear, "vmclear"
 }
 on_region! {
@@ -82,7 +83,7 @@ on_region! {
     ///
     /// # Safety
     ///
-    /// As for VMCLEAR; the region is not active on another processor.
+    /// As for VMCLEAR; the region is not active on another processor (SDM volume 3C, section 26.11).
     vmptrld, "vmptrld"
 }
 
@@ -90,10 +91,12 @@ on_region! {
 ///
 /// # Safety
 ///
-/// The processor is in VMX operation, and no VMCS is active on it whose data are still needed.
+/// The processor is in VMX operation: anywhere else the instruction is undefined (SDM volume 3C, chapter
+/// 32, VMXOFF). No VMCS is active on it whose data are still needed: they may be spoilt (section 26.11).
 pub(crate) unsafe fn vmxoff() -> Result<(), Failed> {
     let (carry, zero): (u8, u8);
-    // SAFETY: it touches no memory; the caller has promised the rest.
+    // SAFETY: VMXOFF (SDM volume 3C, chapter 32) has no operand and touches no memory of this program; the caller has
+    // promised the rest.
     unsafe {
         asm!("vmxoff", "setc {}", "setz {}", lateout(reg_byte) carry, lateout(reg_byte) zero, options(nomem, nostack));
     }
@@ -104,10 +107,12 @@ pub(crate) unsafe fn vmxoff() -> Result<(), Failed> {
 ///
 /// # Safety
 ///
-/// The processor is in VMX operation: anywhere else the instruction is undefined.
+/// The processor is in VMX operation: anywhere else the instruction is undefined (SDM volume 3C, chapter 32,
+/// VMREAD).
 pub(crate) unsafe fn vmread(encoding: u32) -> Result<u64, Failed> {
     let (value, carry, zero): (u64, u8, u8);
-    // SAFETY: it writes a register; the caller has promised VMX operation.
+    // SAFETY: VMREAD (SDM volume 3C, chapter 32) writes a register and flags here; the caller has promised VMX
+    // operation.
     unsafe {
         asm!(
             "vmread {value}, {encoding}", "setc {carry}", "setz {zero}",
@@ -125,11 +130,12 @@ pub(crate) unsafe fn vmread(encoding: u32) -> Result<u64, Failed> {
 ///
 /// # Safety
 ///
-/// The processor is in VMX operation. What the field makes the processor do at the next entry or
-/// exit is the caller's: a host-state field decides where this program goes on.
+/// The processor is in VMX operation: anywhere else the instruction is undefined (SDM volume 3C, chapter 32,
+/// VMWRITE). What the field makes the processor do at the next entry or exit is the caller's: a host-state
+/// field decides where this program goes on (section 26.5).
 pub(crate) unsafe fn vmwrite(encoding: u32, value: u64) -> Result<(), Failed> {
     let (carry, zero): (u8, u8);
-    // SAFETY: it reads registers; the caller has promised the rest.
+    // SAFETY: VMWRITE (SDM volume 3C, chapter 32) reads registers here; the caller has promised the rest.
     unsafe {
         asm!(
             "vmwrite {encoding}, {value}", "setc {carry}", "setz {zero}",
@@ -149,8 +155,8 @@ macro_rules! invalidation {
         $(#[$doc])*
         pub(crate) unsafe fn $name(kind: u64, descriptor: [u64; 2]) -> Result<(), Failed> {
             let (carry, zero): (u8, u8);
-            // SAFETY: the operand is a local variable that the instruction reads. Forgetting a
-            // translation changes nothing but the time of the next access.
+            // SAFETY: the operand is a local variable that the instruction reads (SDM volume 3C, chapter
+            // 32). Forgetting a translation changes nothing but the time of the next access.
             unsafe {
                 asm!(
                     concat!($mnemonic, " {kind}, [{descriptor}]"), "setc {carry}", "setz {zero}",
@@ -171,7 +177,8 @@ invalidation! {
     ///
     /// # Safety
     ///
-    /// The processor is in VMX operation and has the instruction.
+    /// The processor is in VMX operation and has the instruction: anywhere else it is undefined (SDM
+    /// volume 3C, chapter 32, INVEPT).
     invept, "invept"
 }
 invalidation! {
@@ -179,6 +186,6 @@ invalidation! {
     ///
     /// # Safety
     ///
-    /// As for INVEPT.
+    /// As for INVEPT (SDM volume 3C, chapter 32, INVVPID).
     invvpid, "invvpid"
 }

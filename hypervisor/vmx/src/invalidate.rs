@@ -58,8 +58,8 @@ pub(crate) fn vpid(capabilities: &Capabilities, vpid: Option<u16>) -> Result<(),
 }
 
 fn invept(kind: u64, eptp: u64) -> Result<(), Error> {
-    // SAFETY: the processor is in VMX operation and has the instruction, which every caller asks
-    // its capabilities.
+    // SAFETY: INVEPT (SDM volume 3C, chapter 32) is undefined outside VMX operation, or where the processor has none:
+    // it is in VMX operation, and every caller asks its capabilities for the instruction.
     unsafe { instructions::invept(kind, [eptp, 0]) }.map_err(|failed| Error::Instruction {
         instruction: "INVEPT",
         failed,
@@ -68,7 +68,7 @@ fn invept(kind: u64, eptp: u64) -> Result<(), Error> {
 }
 
 fn invvpid(kind: u64, vpid: u64) -> Result<(), Error> {
-    // SAFETY: as for INVEPT.
+    // SAFETY: INVVPID (SDM volume 3C, chapter 32): as for INVEPT.
     unsafe { instructions::invvpid(kind, [vpid, 0]) }.map_err(|failed| Error::Instruction {
         instruction: "INVVPID",
         failed,

@@ -23,10 +23,10 @@ pub(crate) const SYSENTER_EIP: u32 = 0x176;
 ///
 /// # Safety
 ///
-/// The processor has it: anywhere else the instruction faults.
+/// The processor has it: RDMSR of a register that it has not raises #GP (SDM volume 2B, RDMSR).
 pub(crate) unsafe fn read(register: u32) -> u64 {
-    // SAFETY: reading has no side effect in the registers above; that it exists is the caller's
-    // promise.
+    // SAFETY: RDMSR (SDM volume 2B) wants ring 0, which this is, and touches no memory; reading has no side effect in
+    // the registers above; that it exists is the caller's promise.
     unsafe { Msr::new(register).read() }
 }
 
@@ -34,8 +34,9 @@ pub(crate) unsafe fn read(register: u32) -> u64 {
 ///
 /// # Safety
 ///
-/// The processor has it and takes the value, and what it then does differently is wanted.
+/// The processor has it and takes the value, or WRMSR raises #GP (SDM volume 2D, WRMSR); and what it then does
+/// differently is wanted.
 pub(crate) unsafe fn write(register: u32, value: u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: WRMSR (SDM volume 2D) wants ring 0, which this is; the rest is the caller's promise.
     unsafe { Msr::new(register).write(value) }
 }

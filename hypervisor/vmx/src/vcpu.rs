@@ -261,15 +261,18 @@ impl VmxVcpu {
         // the guest's turn and is taken when they are on again.
         let interrupts_on = interrupts::are_enabled();
         interrupts::disable();
-        // SAFETY: `Vmx::enable` has opened all states of XCR0; this program uses no such register.
+        // SAFETY: XRSTOR and XSETBV (SDM volume 2D) fault for states that are not opened: `Vmx::enable` has opened all
+        // of XCR0; this program uses no such register.
         unsafe { self.fpu.load() };
-        // SAFETY: CR2 is no part of a mode; the hypervisor's own page faults are its end.
+        // SAFETY: MOV to CR2 takes any value, and changes no mode (SDM volume 3A, section 2.5); VM entry does not do
+        // it. The hypervisor's own page faults are its end.
         unsafe { write_cr2(self.cr2) };
-        // SAFETY: the VMCS is current, its host state is this program's, written by `setup::host`
-        // on this processor; EPT maps guest memory and nothing else.
+        // SAFETY: VMLAUNCH and VMRESUME (SDM volume 3C, section 28.1) take the current VMCS, which this is, and a VM
+        // exit goes on by its host state (section 29.5), which is this program's, written by `setup::host` on this
+        // processor; EPT maps guest memory and nothing else.
         let outcome = unsafe { entry::enter(&raw mut self.registers, vmcs.launched) };
         self.cr2 = Cr2::read_raw();
-        // SAFETY: as for `load`, which came before.
+        // SAFETY: XSAVE (SDM volume 2D): as for `load`, which came before.
         unsafe { self.fpu.save() };
         if interrupts_on {
             interrupts::enable();
@@ -491,7 +494,8 @@ enum Entered {
 ///
 /// Nobody waits for what was in it.
 unsafe fn write_cr2(value: u64) {
-    // SAFETY: the caller's promise; it changes nothing else.
+    // SAFETY: MOV to control registers (SDM volume 2B) wants ring 0, which this is, and changes nothing but CR2, which
+    // nobody waits for: the caller's promise.
     unsafe { core::arch::asm!("mov cr2, {}", in(reg) value, options(nomem, nostack, preserves_flags)) }
 }
 

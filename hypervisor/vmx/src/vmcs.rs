@@ -46,7 +46,8 @@ impl Vmcs {
     /// VMCLEAR, which also begins the life of a VMCS (SDM volume 3C, section 26.11.3).
     fn clear(&mut self) -> Result<(), Error> {
         let address = self.region.address();
-        // SAFETY: this value exists in VMX operation alone, and the region is its own.
+        // SAFETY: VMCLEAR (SDM volume 3C, chapter 32) is undefined outside VMX operation, and writes to the region:
+        // this value exists in VMX operation alone, and the region is its own.
         unsafe { instructions::vmclear(address) }.map_err(|failed| vmcs::failure("VMCLEAR", failed))?;
         self.launched = false;
         if self.processor.current.get() == address {
@@ -59,7 +60,8 @@ impl Vmcs {
     pub(crate) fn make_current(&self) -> Result<(), Error> {
         let address = self.region.address();
         if self.processor.current.get() != address {
-            // SAFETY: as for `clear`; a vCPU stays on its processor.
+            // SAFETY: as for `clear`. No VMCS may be active on two processors (SDM volume 3C, section 26.11); a vCPU
+            // stays on its processor.
             unsafe { instructions::vmptrld(address) }.map_err(|failed| vmcs::failure("VMPTRLD", failed))?;
             self.processor.current.set(address);
         }
@@ -70,7 +72,8 @@ impl Vmcs {
 impl VmcsRead for Vmcs {
     fn read(&self, encoding: Encoding) -> Option<u64> {
         debug_assert_eq!(self.processor.current.get(), self.region.address());
-        // SAFETY: as for `clear`.
+        // SAFETY: VMREAD (SDM volume 3C, chapter 32) is undefined outside VMX operation, where this value does not
+        // exist; of a field that the processor has not, it fails.
         unsafe { instructions::vmread(encoding.number()) }.ok()
     }
 
@@ -82,9 +85,10 @@ impl VmcsRead for Vmcs {
 impl VmcsWrite for Vmcs {
     fn write(&mut self, encoding: Encoding, value: u64) -> Result<(), NoSuchField> {
         debug_assert_eq!(self.processor.current.get(), self.region.address());
-        // SAFETY: as for `clear`. Host-state fields are written in `setup::host`, with what this
-        // processor has, and by cases that break them so that no processor loads them; whatever else a field holds is about the guest, or is refused by VM
-        // entry.
+        // SAFETY: VMWRITE (SDM volume 3C, chapter 32) is undefined outside VMX operation, where this value does not
+        // exist. A VM exit loads the host-state fields (section 26.5): `setup::host` writes them, with what this
+        // processor has, and so do cases that break them so that no processor loads them; whatever else a field holds
+        // is about the guest, or is refused by VM entry.
         unsafe { instructions::vmwrite(encoding.number(), value) }.map_err(|_| NoSuchField(encoding))
     }
 }
@@ -101,7 +105,8 @@ impl Drop for Vmcs {
 pub(crate) fn failure(instruction: &'static str, failed: Failed) -> Error {
     let number = match failed {
         Failed::Invalid => None,
-        // SAFETY: VMfailValid comes in VMX operation alone, and means that there is a current VMCS.
+        // SAFETY: VMfailValid comes in VMX operation alone, and means that there is a current VMCS (SDM volume 3C,
+        // section 32.2), which is all that VMREAD wants.
         Failed::Valid => unsafe { instructions::vmread(VM_INSTRUCTION_ERROR.encoding().number()) }.ok(),
     };
     Error::Instruction {

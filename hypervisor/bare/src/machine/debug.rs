@@ -22,7 +22,7 @@ impl fmt::Write for Words {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let also_serial = ALSO_SERIAL.load(Ordering::Relaxed);
         for byte in text.bytes() {
-            // SAFETY: a debug port, or none at all; it touches no memory.
+            // SAFETY: OUT (SDM volume 2B; APM volume 3) touches no memory; it is a debug port, or none at all.
             unsafe { Port::new(PORT).write(byte) };
             if also_serial {
                 if byte == b'\n' {
@@ -38,7 +38,7 @@ impl fmt::Write for Words {
 /// Whether the debug console is there: reading its port gives its number (QEMU's `isa-debugcon`,
 /// Bochs' `port_e9_hack`).
 pub(super) fn is_there() -> bool {
-    // SAFETY: reading the port changes nothing.
+    // SAFETY: IN (SDM volume 2A; APM volume 3) touches no memory; reading this port changes nothing.
     unsafe { Port::<u8>::new(PORT).read() == 0xe9 }
 }
 

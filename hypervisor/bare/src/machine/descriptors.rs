@@ -91,8 +91,9 @@ pub(super) fn load_anew(faults: VirtAddr) {
 
 fn load_tables(gdt: &'static Gdt) {
     gdt.table.load();
-    // SAFETY: the selectors are those of the table that was just loaded: flat segments of ring 0,
-    // as those that they replace, and the TSS, which lives for ever. FS and GS are not used.
+    // SAFETY: MOV to a segment register and LTR (SDM volumes 2B and 2A; APM volume 3) fault for a selector that the GDT
+    // has not. These are those of the table that was just loaded: flat segments of ring 0, as those that they replace,
+    // and the TSS (SDM volume 3A, section 9.7), which lives for ever. FS and GS are not used.
     unsafe {
         CS::set_reg(gdt.code);
         SS::set_reg(gdt.data);
@@ -112,7 +113,8 @@ fn take_machine_checks() {
     /// CPUID leaf 1 EDX: the exception.
     const MCE: u32 = 1 << 7;
     if __cpuid(1).edx & MCE != 0 {
-        // SAFETY: the processor has the bit, and the IDT a gate for the exception.
+        // SAFETY: MOV to CR4 raises #GP for a bit that the processor has not (SDM volume 2B, MOV to control registers):
+        // it has this one, and the IDT a gate for the exception.
         unsafe { Cr4::write_raw(Cr4::read_raw() | Cr4Flags::MACHINE_CHECK_EXCEPTION.bits()) }
     }
 }

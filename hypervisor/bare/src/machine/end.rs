@@ -16,7 +16,8 @@ const BOCHS_SHUTDOWN: u16 = 0x8900;
 pub(super) fn end(status: u8) -> ! {
     let [hypervisor, guest] = time::passed();
     say!("chiton: end status={status} ticks={hypervisor} guest={guest}");
-    // SAFETY: ports of two emulators; elsewhere nothing is there. Nothing runs after this.
+    // SAFETY: OUT (SDM volume 2B; APM volume 3) touches no memory; these are ports of two emulators, and elsewhere
+    // nothing is there. Nothing runs after this.
     unsafe {
         Port::new(QEMU_EXIT).write(u32::from(status));
         b"Shutdown"

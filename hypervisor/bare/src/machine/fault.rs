@@ -96,8 +96,8 @@ extern "C" fn ignored() {
 pub(super) fn fill(idt: &mut InterruptDescriptorTable, stack: u16, of_nmis: u16) {
     fn set<F>(entry: &mut Entry<F>, vector: u64, stack: u16) {
         let stub = VirtAddr::from_ptr(stubs as *const ()) + vector * STUB_SIZE;
-        // SAFETY: a stub is code for just this vector, which never returns; the stack is one that
-        // the TSS has.
+        // SAFETY: the processor goes on there with the frame of 64-bit mode (SDM volume 3A, section 7.14.2): a stub is
+        // code for just this vector, which never returns; the stack is one that the TSS has (section 7.14.5).
         unsafe { entry.set_handler_addr(stub).set_stack_index(stack) };
     }
     macro_rules! exceptions {
@@ -114,14 +114,15 @@ pub(super) fn fill(idt: &mut InterruptDescriptorTable, stack: u16, of_nmis: u16)
         set(entry, vector, stack);
     }
     let nmi = VirtAddr::from_ptr(nmi::handler as *const ());
-    // SAFETY: it returns as an interrupt does, and an NMI has no error code; the stack is one that the TSS has.
+    // SAFETY: it returns as an interrupt does, and an NMI has no error code (SDM volume 3A, table 7-1); the stack is
+    // one that the TSS has (section 7.14.5).
     unsafe {
         idt.non_maskable_interrupt
             .set_handler_addr(nmi)
             .set_stack_index(of_nmis)
     };
     for vector in [LOOK_UP, ALARM, SPURIOUS] {
-        // SAFETY: it returns as an interrupt does, and none of them has an error code.
+        // SAFETY: it returns as an interrupt does, and none of them has an error code (SDM volume 3A, table 7-1).
         unsafe { idt[vector].set_handler_addr(VirtAddr::from_ptr(ignored as *const ())) };
     }
 }
@@ -187,8 +188,9 @@ fn say_machine_check() {
         say!("  the machine has a fault, and its processor does not tell which");
         return;
     }
-    // SAFETY: CPUID says that the processor has these registers, and the first of them how many banks there are;
-    // reading changes nothing.
+    // SAFETY: RDMSR (SDM volume 2B; APM volume 3) raises #GP where there is no such register: CPUID says that the
+    // processor has these, and the first of them how many banks there are (SDM volume 3B, section 17.3); reading
+    // changes nothing.
     let read = |register| unsafe { Msr::new(register).read() };
     let banks = (read(CAPABILITIES) & 0xff) as u32;
     say!(

@@ -19,7 +19,8 @@ pub(super) fn silence() {
         // ICW1: edge-triggered, joined, ICW4 follows; ICW2: vectors; ICW3; ICW4: 8086 mode; then the
         // mask (data sheet 231468, "Initialization command words").
         for (port, value) in [(command, 0x11), (data, vector), (data, joined), (data, 1), (data, 0xff)] {
-            // SAFETY: the controllers of every PC; interrupts are off, and nobody waits for one.
+            // SAFETY: OUT (SDM volume 2B; APM volume 3) touches no memory; these are the controllers of every PC.
+            // Interrupts are off, and nobody waits for one.
             unsafe { Port::<u8>::new(port).write(value) };
         }
     }

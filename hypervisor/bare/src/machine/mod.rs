@@ -249,7 +249,8 @@ const MACHINE_NMI: &str = "machine-nmi";
 fn example<B: Backend>(backend: &B, crew: Crew, name: &str, bytes: u64) -> Result<u8, Box<dyn Error>> {
     let went_well = match name {
         USE_UP => stacks::use_up_both(),
-        // SAFETY: the handler of machine checks says what there is to say, and ends the machine.
+        // SAFETY: INT n (SDM volume 2A; APM volume 3) goes where the gate leads: the handler of machine checks says
+        // what there is to say, and ends the machine.
         MACHINE_CHECK => unsafe { asm!("int 18", options(noreturn)) },
         MACHINE_NMI => nmi::send_to_first(crew.team),
         _ => crew.memory.lend(bytes, |ram| backend.example(name, ram))??,

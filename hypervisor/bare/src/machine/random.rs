@@ -57,7 +57,8 @@ impl Source for Random {
 fn rdrand() -> Result<u64, SourceError> {
     for _ in 0..RETRIES {
         let (word, good): (u64, u8);
-        // SAFETY: the processor has the instruction; it changes a register and the flags alone.
+        // SAFETY: RDRAND (SDM volume 2B; APM volume 3) is undefined where CPUID does not have it, and the processor has
+        // it; it changes a register and the flags alone.
         unsafe { asm!("rdrand {}", "setc {}", out(reg) word, out(reg_byte) good, options(nomem, nostack)) };
         if good != 0 {
             return Ok(word);

@@ -58,8 +58,8 @@ pub(super) fn map_for_faults(memory: &Memory, number: usize) -> Option<VirtAddr>
 
 fn map_range(memory: &Memory, number: usize, range: Range<u64>) -> Option<VirtAddr> {
     let root = memory.pointer(Cr3::read_raw().0.start_address().as_u64());
-    // SAFETY: the PML4 in use, which is mapped with all memory; the boot loader has left it to us, and this is the
-    // only reference to it.
+    // SAFETY: CR3 has the address of the PML4 in use (SDM volume 3A, section 5.5), which is mapped with all memory; the
+    // boot loader has left it to us, and this is the only reference to it.
     let table = unsafe { &mut *root.cast::<PageTable>() };
     if SPACE.load(Ordering::Relaxed) == 0 {
         let mut upper = table.iter().enumerate().skip(UPPER_HALF);
@@ -77,7 +77,8 @@ fn map_range(memory: &Memory, number: usize, range: Range<u64>) -> Option<VirtAd
     for page in pages {
         let frame = Frames(memory).allocate_frame()?;
         let flags = PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE;
-        // SAFETY: the frame is nobody else's, and nothing is mapped there.
+        // SAFETY: the frame is nobody else's, and nothing is mapped there, so that the processor remembers no
+        // translation of it (SDM volume 3A, section 5.10).
         let mapped: Result<_, MapToError<Size4KiB>> = unsafe { mapper.map_to(page, frame, flags, &mut Frames(memory)) };
         // What was not mapped is remembered by nobody.
         mapped.ok()?.ignore();

@@ -32,7 +32,8 @@ pub(super) struct NoClock;
 
 /// The time-stamp counter.
 pub(super) fn ticks() -> u64 {
-    // SAFETY: every processor with VMX or SVM has it.
+    // SAFETY: RDTSC (SDM volume 2B; APM volume 3) changes two registers alone, and every processor with VMX or SVM has
+    // the counter.
     unsafe { _rdtsc() }
 }
 
@@ -98,7 +99,8 @@ pub(super) fn sleep(time: Duration) {
 fn measured() -> Option<u64> {
     let (mut control, mut mode, mut count) = (Port::<u8>::new(0x61), Port::<u8>::new(0x43), Port::<u8>::new(0x42));
     let [low, high] = MEASURED.to_le_bytes();
-    // SAFETY: ports of the timer, which nobody else uses; the speaker stays off.
+    // SAFETY: IN and OUT (SDM volumes 2A and 2B; APM volume 3) touch no memory; nobody else uses the ports of the
+    // timer, and the speaker stays off.
     unsafe {
         let gate = control.read() & !0b11;
         control.write(gate);
@@ -151,8 +153,9 @@ pub(super) fn wall_clock_ns() -> u64 {
 
 fn reading() -> Reading {
     let register = |number: u8| -> u8 {
-        // SAFETY: index and data of the clock's memory; reading changes nothing. Bit 7 keeps the NMI
-        // as it is on a PC after its start: enabled.
+        // SAFETY: IN and OUT (SDM volumes 2A and 2B; APM volume 3) touch no memory of this program. These ports are
+        // index and data of the clock's memory; reading changes nothing. Bit 7 keeps the NMI as it is on a PC after its
+        // start: enabled.
         unsafe {
             Port::new(0x70).write(number);
             Port::new(0x71).read()

@@ -33,7 +33,7 @@ impl Uart {
         let fifos = if fifos { 0xc7 } else { 0 };
         // Interrupts off; divisor latch on; divisor 1; 8N1, latch off; FIFOs, cleared; DTR, RTS.
         for (offset, value) in [(1, 0), (3, 0x80), (0, 1), (1, 0), (3, 3), (2, fifos), (4, 3)] {
-            // SAFETY: registers of the UART, which nobody else uses and which touch no memory.
+            // SAFETY: OUT (SDM volume 2B; APM volume 3) touches no memory; the UART's registers are nobody else's.
             unsafe { self.register(offset).write(value) };
         }
     }
@@ -44,7 +44,8 @@ impl Uart {
     }
 
     fn status(self) -> u8 {
-        // SAFETY: reading the line status clears error bits, which nobody looks at.
+        // SAFETY: IN (SDM volume 2A; APM volume 3) touches no memory; reading the line status clears error bits, which
+        // nobody looks at.
         unsafe { self.register(5).read() }
     }
 
@@ -52,7 +53,7 @@ impl Uart {
     pub(super) fn send(self, bytes: &[u8]) {
         for byte in bytes {
             if (0..PATIENCE).any(|_| self.status() & EMPTY != 0) {
-                // SAFETY: the transmitter's register, which touches no memory.
+                // SAFETY: OUT (SDM volume 2B; APM volume 3) to the transmitter's register touches no memory.
                 unsafe { self.register(0).write(*byte) };
             }
         }
@@ -61,7 +62,8 @@ impl Uart {
     /// A byte that has come in, if any.
     pub(super) fn receive(self) -> Option<u8> {
         let status = self.status();
-        // SAFETY: the receiver's register holds a byte, as the status says.
+        // SAFETY: IN (SDM volume 2A; APM volume 3) touches no memory; the receiver's register holds a byte, as the
+        // status says.
         (status != NOTHING && status & RECEIVED != 0).then(|| unsafe { self.register(0).read() })
     }
 }

@@ -18,8 +18,8 @@ pub(super) fn exception(vcpu: &mut SvmVcpu, vector: u8) -> Next {
         DB => vcpu.raise(Event::exception(DB, None)),
         AC => vcpu.raise(Event::exception(AC, Some(0))),
         MC => {
-            // SAFETY: the IDT has a gate for it. The machine is broken, whoever ran on it; the hypervisor's own handler
-            // says so, and ends the machine.
+            // SAFETY: INT (APM volume 3) goes where the gate leads, and the IDT has one for it. The machine is broken,
+            // whoever ran on it; the hypervisor's own handler says so, and ends the machine.
             unsafe { asm!("int 18") }
             Next::Resume
         }

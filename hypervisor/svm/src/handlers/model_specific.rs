@@ -112,7 +112,7 @@ fn efer(old: u64, value: u64, paging: bool) -> Option<u64> {
 }
 
 fn now() -> u64 {
-    // SAFETY: every processor in 64-bit mode has a time-stamp counter.
+    // SAFETY: RDTSC (APM volume 3) changes two registers alone, and every processor in 64-bit mode has the counter.
     unsafe { _rdtsc() }
 }
 

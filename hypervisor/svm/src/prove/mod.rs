@@ -133,10 +133,10 @@ impl Prover {
         vmcb.write(exit_code.offset, exit_code.bytes, NO_CODE);
         let violations = self.vcpu.check();
         let mut registers = Registers::default();
-        // SAFETY: SVM is on, with a host save area, from which each exit takes the host's state, whatever the guest's
-        // is. Nested paging stays on with tables that map nothing: no case changes the one, and of the pointer to the
-        // others only bits that are none of the address of memory. All interrupts of the machine are masked, and they
-        // are off.
+        // SAFETY: SVM is on, with a host save area, from which each exit takes the host's state (APM volume 2, section
+        // 15.30.4), whatever the guest's is. Nested paging stays on with tables that map nothing: no case changes the
+        // one, and of the pointer to the others only bits that are none of the address of memory. All interrupts of the
+        // machine are masked, and they are off.
         unsafe { entry::enter(self.vcpu.vmcb.address(), self.vcpu.host.address(), &raw mut registers) };
         (violations, Code::of(self.vcpu.vmcb.get(fields::EXITCODE)))
     }

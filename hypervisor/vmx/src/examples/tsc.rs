@@ -55,7 +55,7 @@ impl Read {
     /// Has the guest read with this multiplier and offset.
     fn with(stage: &mut Stage<VmxVcpu>, multiplier: u64, offset: u64) -> Result<Self, Error> {
         stage.vcpu.set_tsc(multiplier, offset)?;
-        // SAFETY: every processor with VMX has the counter.
+        // SAFETY: RDTSC (SDM volume 2B) changes two registers alone, and every processor with VMX has the counter.
         let now = || unsafe { _rdtsc() };
         let before = now();
         let mut words = [0; 4];

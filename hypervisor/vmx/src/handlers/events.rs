@@ -17,14 +17,15 @@ pub(super) fn exception_or_nmi(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
     if event.is_nmi() {
         // The machine's. The exit has blocked NMIs as delivery would have; the handler's `iret` ends that (SDM
         // volume 3C, section 29.1).
-        // SAFETY: the IDT has a gate for it, as it must, since an NMI may come at any time; its handler returns.
+        // SAFETY: INT n (SDM volume 2A) goes where the gate leads. The IDT has one for it, as it must, since an NMI may
+        // come at any time; its handler returns.
         unsafe { asm!("int 2") }
         return Ok(Next::Resume);
     }
     match event.vector() {
         MC => {
-            // SAFETY: the IDT has a gate for it. The machine is broken, whoever ran on it; the hypervisor's own handler
-            // says so, and ends the machine.
+            // SAFETY: INT n (SDM volume 2A) goes where the gate leads, and the IDT has one for it. The machine is
+            // broken, whoever ran on it; the hypervisor's own handler says so, and ends the machine.
             unsafe { asm!("int 18") }
             return Ok(Next::Resume);
         }

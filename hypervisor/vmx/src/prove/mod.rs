@@ -252,8 +252,8 @@ impl<'a> Prover<'a> {
         interrupts::disable();
         let mut registers = Registers::default();
         // SAFETY: the VMCS is current. Its host state is that of this program or one that no
-        // processor loads, since VM entry checks it first; the guest comes back before its first
-        // instruction, and EPT, where it is on, maps nothing for it.
+        // processor loads, since VM entry checks it first (SDM volume 3C, sections 28.2.2 to 28.2.4); the
+        // guest comes back before its first instruction, and EPT, where it is on, maps nothing for it.
         let entered = unsafe { entry::enter(&raw mut registers, vcpu.vmcs.launched) };
         let seen = match entered {
             entry::EXITED => {

@@ -32,14 +32,16 @@ pub(crate) fn write(vmcs: &mut impl VmcsWrite) -> Result<(), NoSuchField> {
     let gdt = sgdt().base.as_u64();
     vmcs.set(fields::HOST_GDTR_BASE, gdt)?;
     vmcs.set(fields::HOST_IDTR_BASE, sidt().base.as_u64())?;
-    // SAFETY: the task register holds the selector of a descriptor in this GDT, 16 bytes of it.
+    // SAFETY: LTR takes the selector of a TSS descriptor in the GDT alone (SDM volume 2A, LTR), of 16 bytes in 64-bit
+    // mode (volume 3A, figure 9-4); that of this GDT is in the task register.
     let descriptor = unsafe {
         let at = (gdt + u64::from(selector(task))) as *const u64;
         [at.read_unaligned(), at.add(1).read_unaligned()]
     };
     vmcs.set(fields::HOST_TR_BASE, task_base(descriptor))?;
 
-    // SAFETY: every processor in 64-bit mode has these registers.
+    // SAFETY: RDMSR (SDM volume 2B) raises #GP where there is no such register; every processor in 64-bit mode has
+    // these (volume 4, table 2-2).
     let read = |register| unsafe { msr::read(register) };
     vmcs.set(fields::HOST_FS_BASE, read(msr::FS_BASE))?;
     vmcs.set(fields::HOST_GS_BASE, read(msr::GS_BASE))?;
@@ -55,7 +57,7 @@ pub(crate) fn write(vmcs: &mut impl VmcsWrite) -> Result<(), NoSuchField> {
 /// The selector in the task register.
 fn task_register() -> u16 {
     let selector: u16;
-    // SAFETY: it reads a register.
+    // SAFETY: STR (SDM volume 2B) reads the task register into another, and changes nothing else.
     unsafe { asm!("str {:x}", out(reg) selector, options(nomem, nostack, preserves_flags)) }
     selector
 }

@@ -32,7 +32,8 @@ impl MsrLists {
     pub(crate) fn new(physical: &'static dyn Physical) -> Result<Self, Error> {
         let page = Pages::one(physical, "the MSR lists")?;
         for (index, register) in REGISTERS.into_iter().enumerate() {
-            // SAFETY: every processor in 64-bit mode has these registers.
+            // SAFETY: RDMSR (SDM volume 2B) raises #GP where there is no such register; every processor in 64-bit mode
+            // has these (volume 4, table 2-2).
             let hosts = unsafe { msr::read(register) };
             page.write_u32(index * ENTRY, register);
             page.write_u32(HOST + index * ENTRY, register);

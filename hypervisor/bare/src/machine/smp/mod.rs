@@ -199,14 +199,16 @@ impl<W: Work + 'static> Team<W> {
         };
         let apic = self.apic;
         if let Some(identity) = identity.filter(|identity| *identity != apic.identity()) {
-            // SAFETY: every processor has a handler for it, which returns.
+            // SAFETY: the command has the other take it by its IDT (SDM volume 3A, figure 12-12); every processor has a
+            // handler for it, which returns.
             let _ = unsafe { apic.send(identity, Message::Interrupt(LOOK_UP)) };
         }
     }
 
     /// Sends the first processor an NMI, unless it is the one that calls this. Whether it was sent.
     pub(super) fn send_nmi_to_first(&self) -> bool {
-        // SAFETY: every processor has a handler for it, which returns.
+        // SAFETY: the other takes an NMI whether or not its interrupts are on (SDM volume 3A, section 7.7); every
+        // processor has a handler for it, which returns.
         self.first != self.apic.identity() && unsafe { self.apic.send(self.first, Message::Nmi) }
     }
 
@@ -223,11 +225,13 @@ impl<W: Work + 'static> Team<W> {
 impl<W: Work + 'static> Member<W> {
     /// Starts the processor at a page, and waits until it has come (SDM volume 3A, section 10.4.4.1).
     fn start(&self, apic: &LocalApic, page: u8) -> State {
-        // SAFETY: the processor does nothing yet, or what the firmware has it do, which is to wait.
+        // SAFETY: INIT resets the processor, which then waits for a start-up message (SDM volume 3A, section 10.4.4).
+        // It does nothing yet, or what the firmware has it do, which is to wait.
         let stopped = unsafe { apic.send(self.identity, Message::Init) };
         time::sleep(AFTER_INIT);
         for _ in 0..2 {
-            // SAFETY: the page has the trampoline's code. One that has begun takes no second message.
+            // SAFETY: the processor begins in real mode at the page (SDM volume 3A, section 10.4.4.1), which has the
+            // trampoline's code. One that has begun takes no second message.
             let sent = stopped && unsafe { apic.send(self.identity, Message::StartUp(page)) };
             if !sent {
                 break;
@@ -268,8 +272,9 @@ extern "sysv64" fn begin<W: Work + 'static>(member: u64) -> ! {
     // SAFETY: `start_all` gives the address of a member, which is kept for ever.
     let member = unsafe { &*(member as *const Member<W>) };
     let [cr0, cr3, cr4] = member.control;
-    // SAFETY: these are the first processor's, with the same code and data, and this stack, where
-    // they are. Interrupts are off.
+    // SAFETY: MOV to control registers (SDM volume 2B) raises #GP for bits that the processor has not, and CR3 changes
+    // what is mapped: these are the first processor's, with the same code and data, and this stack, where they are.
+    // Interrupts are off.
     unsafe {
         Cr0::write_raw(cr0);
         Cr4::write_raw(cr4);

@@ -170,7 +170,8 @@ impl<'a> Trampoline<'a> {
     pub(super) fn prepare(&self, begin: &Begin) -> u8 {
         let to = self.memory.pointer(self.page);
         let length = offset(&raw const chiton_trampoline_end);
-        // SAFETY: the code is shorter than a page, and the page is nobody's.
+        // SAFETY: the code is shorter than a page, and the page is nobody's. A processor begins in it by a start-up
+        // message alone (SDM volume 3A, section 10.4.4), which comes after this.
         unsafe { to.copy_from_nonoverlapping(&raw const chiton_trampoline, length) };
         let in_page = |place| self.page + offset(place) as u64;
         let put = |place, bytes: &[u8]| {
