@@ -8,6 +8,7 @@ use core::arch::{asm, naked_asm};
 use chiton_core::physical::{PAGE_SIZE, Pages, Physical};
 use x86_64::VirtAddr;
 use x86_64::instructions::port::Port;
+use x86_64::instructions::segmentation::{CS, Segment};
 use x86_64::instructions::tables::{lidt, sidt};
 use x86_64::structures::DescriptorTablePointer;
 
@@ -34,7 +35,7 @@ impl Idt {
         let before = sidt();
         let len = PAGE_SIZE.min(usize::from(before.limit) + 1);
         let handler = ignored as *const () as u64;
-        let (low, high) = gate(handler, code_segment());
+        let (low, high) = gate(handler, CS::get_reg().0);
         // SAFETY: the table in use is mapped and of this length; the page is this function's own.
         // The gates of both vectors lie in it, as a page has 256.
         unsafe {
@@ -82,13 +83,6 @@ const fn gate(handler: u64, code: u16) -> (u64, u64) {
     const PRESENT_INTERRUPT_GATE: u64 = 0x8e << 40;
     let low = handler & 0xffff | (code as u64) << 16 | PRESENT_INTERRUPT_GATE | (handler >> 16 & 0xffff) << 48;
     (low, handler >> 32)
-}
-
-fn code_segment() -> u16 {
-    let selector: u16;
-    // SAFETY: it reads a register.
-    unsafe { asm!("mov {0:x}, cs", out(reg) selector, options(nomem, nostack, preserves_flags)) }
-    selector
 }
 
 /// Masks the legacy interrupt controllers: the firmware has left them on, with vectors among those

@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use chiton_core::vmx::{VmcsFields, fields};
-use x86_64::instructions::interrupts;
+use x86_64::instructions::{interrupts, nop};
 
 use super::Next;
 use crate::inject::{DB, Injection, MC};
@@ -45,8 +45,7 @@ pub(super) fn external_interrupt(vcpu: &VmxVcpu) -> Next {
     let were_on = interrupts::are_enabled();
     interrupts::enable();
     // `sti` takes effect behind the next instruction.
-    // SAFETY: it does nothing.
-    unsafe { asm!("nop", options(nomem, nostack, preserves_flags)) }
+    nop();
     if !were_on {
         interrupts::disable();
     }
