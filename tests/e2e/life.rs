@@ -135,7 +135,10 @@ fn logs_are_shown_from_where_they_are_asked_for() {
     let (since, _) = logs(&["--since", second]);
     assert!(since.ends_with("second\n"), "{since}");
     assert_eq!(logs(&["--since", "0s"]), (String::new(), String::new()));
-    let (mut tail, mut lines) = follow(&record, &["logs", "--follow", "--tail", "0", "l"]);
+    let (mut tail, mut lines) = follow(&record, &["logs", "--follow", "--tail", "2", "l"]);
+    let mut before = String::new();
+    lines.read_line(&mut before).expect("text");
+    assert_eq!(before, "second\n");
     fs::write(format!("{folder}/go"), "").expect("it goes on");
     let mut rest = String::new();
     lines.read_to_string(&mut rest).expect("text");
