@@ -9,6 +9,7 @@ use chiton_container::image::layer::{Owners, pack, unpack_archive};
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: Limits = Limits {
+    packed: 1 << 20,
     bytes: 1 << 20,
     entries: 100,
     depth: 20,
