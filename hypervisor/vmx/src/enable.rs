@@ -122,10 +122,11 @@ impl Drop for Processor {
     fn drop(&mut self) {
         // SAFETY: VMXOFF (SDM volume 3C, chapter 32) is undefined outside VMX operation, and may spoil a VMCS that is
         // active (section 26.11): VMXON has succeeded, and none is active any more. CR4.VMXE can be cleared only behind
-        // it (section 25.7). A failure leaves the processor as it was, and there is nobody to tell.
+        // it (section 25.7); where it fails, the processor is left as it was, and there is nobody to tell.
         unsafe {
-            let _ = instructions::vmxoff();
-            Cr4::write_raw(Cr4::read_raw() & !Cr4Flags::VIRTUAL_MACHINE_EXTENSIONS.bits());
+            if instructions::vmxoff().is_ok() {
+                Cr4::write_raw(Cr4::read_raw() & !Cr4Flags::VIRTUAL_MACHINE_EXTENSIONS.bits());
+            }
         }
     }
 }

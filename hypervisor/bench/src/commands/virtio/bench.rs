@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use chiton_bench::output::{Live, Output};
 use chiton_bench::trial::{Chiton, Interrupt, Place, Result, TrialError, find, guest};
 
+use super::figures::Figures;
 use super::guest::Program;
 
 /// Programs, a place, and where it is said what comes out.
@@ -34,6 +35,15 @@ impl Bench {
     /// Says a line, which goes on if nobody reads it.
     pub(super) fn say(&self, line: &str) {
         self.live.print(&format!("{line}\n"));
+    }
+
+    /// Says a table: what it is of, and a row each, in units of which 1 has `factor`.
+    pub(super) fn table(&self, title: &str, rows: &[(&str, &Figures)], factor: f64) {
+        self.say(&format!("\n{title}, {} interleaved runs", self.runs));
+        self.say(&format!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90"));
+        for (name, figures) in rows {
+            self.say(&format!("{name:<34} {}", figures.columns(factor)));
+        }
     }
 
     /// Says what is missing, to whom it may concern.

@@ -28,17 +28,12 @@ pub(super) fn run(bench: &Bench, processors: usize) -> Result<()> {
             times(&output).ok_or_else(|| TrialError::Found(format!("parallel does not print two times:\n{output}")))?;
         guest.push(one / all);
     }
-    bench.say(&format!(
-        "\n{count} processors against one, as a factor, {} interleaved runs of {PIECES} pieces",
-        bench.runs
-    ));
-    bench.say(&format!("{:<30} {:>9} {:>9} {:>9}", "", "median", "p10", "p90"));
-    bench.say(&format!(
-        "{:<30} {}",
-        "threads of a native process",
-        native.columns(1.0)
-    ));
-    bench.say(&format!("{:<30} {}", "processors of a guest", guest.columns(1.0)));
+    let rows = [
+        ("threads of a native process", &native),
+        ("processors of a guest", &guest),
+    ];
+    let title = format!("{count} processors against one, as a factor, {PIECES} pieces");
+    bench.table(&title, &rows, 1.0);
     let ratio = guest.median() / native.median();
     bench.say(&format!(
         "the guest gains {ratio:.3} times what the native process gains; goal: at least {GOAL}, {}",

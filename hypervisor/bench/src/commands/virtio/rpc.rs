@@ -40,14 +40,12 @@ pub(super) fn run(bench: &Bench) -> Result<()> {
         guest.push(seconds);
         exits.push((ended.exits - without.exits) / f64::from(CALLS));
     }
-    bench.say(&format!(
-        "\na call of 8 bytes, µs, {} interleaved runs of {CALLS} calls",
-        bench.runs
-    ));
-    bench.say(&format!("{:<30} {:>9} {:>9} {:>9}", "", "median", "p10", "p90"));
-    bench.say(&format!("{:<30} {}", "bare KVM_RUN, one exit", floor.columns(1e6)));
-    bench.say(&format!("{:<30} {}", "Unix socket, two threads", native.columns(1e6)));
-    bench.say(&format!("{:<30} {}", "vsock to a guest", guest.columns(1e6)));
+    let rows = [
+        ("bare KVM_RUN, one exit", &floor),
+        ("Unix socket, two threads", &native),
+        ("vsock to a guest", &guest),
+    ];
+    bench.table(&format!("a call of 8 bytes, µs, {CALLS} of them"), &rows, 1e6);
     let beyond = (guest.median() - native.median()) / floor.median();
     bench.say(&format!(
         "{:.2} exits a call; it takes {beyond:.2} bare exits longer than without a guest; goal: at most {GOAL}, {}",

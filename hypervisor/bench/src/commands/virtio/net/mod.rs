@@ -198,13 +198,8 @@ fn lone(bench: &Bench, here: &Namespace, netperf: &Program) -> Result<()> {
         guest.push(ping(GUEST)?);
         exits.push(running.stop()?.saturating_sub(without) as f64 / f64::from(ROUNDS));
     }
-    bench.say(&format!(
-        "\na datagram and its answer, µs, {} interleaved runs of {ROUNDS}",
-        bench.runs
-    ));
-    bench.say(&format!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90"));
-    bench.say(&format!("{:<34} {}", "host, veth", host.columns(1e6)));
-    bench.say(&format!("{:<34} {}", "guest, TAP", guest.columns(1e6)));
+    let rows = [("host, veth", &host), ("guest, TAP", &guest)];
+    bench.table(&format!("a datagram and its answer, µs, {ROUNDS} of them"), &rows, 1e6);
     bench.say(&format!(
         "  {:.2} exits for both; goal: at most {GOAL_LONE}, {}",
         exits.median(),
@@ -234,13 +229,12 @@ fn http(bench: &Bench, here: &Namespace, there: &Namespace, httpd: &Program) -> 
         exits.push(running.stop()? as f64 / frames as f64);
     }
     drop(nginx);
-    bench.say(&format!(
-        "\nrequests a second for a small file, wrk with {CONNECTIONS} connections, {} interleaved runs",
-        bench.runs
-    ));
-    bench.say(&format!("{:<34} {:>9} {:>9} {:>9}", "", "median", "p10", "p90"));
-    bench.say(&format!("{:<34} {}", "nginx with one worker, veth", host.columns(1.0)));
-    bench.say(&format!("{:<34} {}", "httpd in a guest, TAP", guest.columns(1.0)));
+    let rows = [
+        ("nginx with one worker, veth", &host),
+        ("httpd in a guest, TAP", &guest),
+    ];
+    let title = format!("requests a second for a small file, wrk with {CONNECTIONS} connections");
+    bench.table(&title, &rows, 1.0);
     say_ratio(bench, &ratio, "nginx");
     if unwritten > 0 {
         bench.say(&format!(
