@@ -346,6 +346,8 @@ impl Soak {
                     .map(|name| format!("{folder}/{name}")),
             );
         }
+        let unfinished = network("new");
+        left.extend(self.home().join(&unfinished).exists().then_some(unfinished));
         let hosts = fs::read_to_string(self.home().join(network("hosts"))).unwrap_or_default();
         left.extend(hosts.lines().filter(|line| line.contains('#')).map(str::to_owned));
         let ids = self.ids();

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::hosts::{self, Entry};
 use super::lease::Leases;
 use super::link::Links;
-use super::{Namespace, NetworkError, Port, Subnet, nat, open_low_ports, tap};
+use super::{Namespace, NetworkError, Port, Subnet, nat, open_low_ports, remove, tap};
 
 /// How much of an owner's ID is in the names of its devices, which have at most 15 bytes.
 const SHORT: usize = 12;
@@ -186,6 +186,11 @@ impl Bridge {
         self.owners_path().join(owner)
     }
 
+    /// A record that is being written.
+    fn unfinished_path(&self) -> PathBuf {
+        self.folder.join("new")
+    }
+
     /// The file with the names of all instances.
     #[must_use]
     pub fn hosts_path(&self) -> PathBuf {
@@ -333,19 +338,13 @@ impl Bridge {
             .map_err(NetworkError::kernel(format!("remove the device {device}")))?;
         if let Some(record) = record {
             let own = self.own_hosts_path();
-            match fs::remove_file(own.join(owner)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(NetworkError::file("remove", &own.join(owner))(error));
-                }
-                _ => {}
-            }
+            remove(&own.join(owner))?;
             hosts::change(&self.hosts_path(), &own, |entries| {
                 entries.retain(|entry| entry.owner != owner)
             })?;
             let folder = self.leases_path();
             Leases::new(&folder, self.subnet).give_back(record.address)?;
-            let path = self.owner_path(owner);
-            fs::remove_file(&path).map_err(NetworkError::file("remove", &path))?;
+            remove(&self.owner_path(owner))?;
         }
         if self.owners()?.next().is_none() && self.is_ours(&mut links)? {
             nat::remove(&self.own_table()).map_err(NetworkError::kernel("remove a table of nf_tables"))?;
@@ -375,21 +374,22 @@ impl Bridge {
                 leases.give_back(address)?;
             }
         }
+        // Nobody writes beside whoever has the turn: a file that is not whole is of somebody who died over it.
+        leases.forget_unfinished()?;
+        remove(&self.unfinished_path())?;
         Ok(dead.len())
     }
 
     fn owners(&self) -> Result<impl Iterator<Item = String>, NetworkError> {
         let path = self.owners_path();
         let entries = fs::read_dir(&path).map_err(NetworkError::file("read", &path))?;
-        let names = entries
+        Ok(entries
             .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok());
-        Ok(names.filter(|name| !name.ends_with(".new")))
+            .filter_map(|entry| entry.file_name().into_string().ok()))
     }
 
     fn write_record(&self, owner: &str, record: &Record) -> Result<(), NetworkError> {
-        let path = self.owner_path(owner);
-        let new = path.with_extension("new");
+        let (path, new) = (self.owner_path(owner), self.unfinished_path());
         let bytes = serde_json::to_vec(record).map_err(|error| NetworkError::file("write", &path)(error.into()))?;
         fs::write(&new, bytes).map_err(NetworkError::file("write", &new))?;
         fs::rename(&new, &path).map_err(NetworkError::file("rename a file to", &path))

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use super::{NetworkError, Subnet};
+use super::{NetworkError, Subnet, remove};
 
 /// The leases of a range. Whoever changes them holds the bridge's lock.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl<'a> Leases<'a> {
     }
 
     fn write(&self, address: Ipv4Addr, owner: &str) -> Result<(), NetworkError> {
-        let (path, new) = (self.path(address), self.folder.join("new"));
+        let (path, new) = (self.path(address), self.unfinished());
         let written = fs::File::create(&new).and_then(|mut file| file.write_all(owner.as_bytes()));
         written.map_err(NetworkError::file("write", &new))?;
         fs::rename(&new, &path).map_err(NetworkError::file("rename a file to", &path))
@@ -72,11 +72,16 @@ impl<'a> Leases<'a> {
 
     /// Takes an address back; it may be free already.
     pub(super) fn give_back(&self, address: Ipv4Addr) -> Result<(), NetworkError> {
-        let path = self.path(address);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(NetworkError::file("remove", &path)(error)),
-            _ => Ok(()),
-        }
+        remove(&self.path(address))
+    }
+
+    /// Removes what somebody left who died while it wrote a lease.
+    pub(super) fn forget_unfinished(&self) -> Result<(), NetworkError> {
+        remove(&self.unfinished())
+    }
+
+    fn unfinished(&self) -> PathBuf {
+        self.folder.join("new")
     }
 
     /// All leases.

@@ -52,3 +52,11 @@ pub use user::{Helper, UserNetwork};
 pub fn has_nf_tables() -> std::io::Result<()> {
     nat::tables().map(drop)
 }
+
+/// Removes a file, which may be gone already.
+fn remove(path: &std::path::Path) -> Result<(), NetworkError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(NetworkError::file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}

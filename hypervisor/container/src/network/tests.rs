@@ -236,6 +236,11 @@ fn devices_go_with_the_namespace_and_the_sweep_takes_the_rest() {
     assert_eq!(rig.bridge.sweep(|owner| owner == alive).unwrap(), 0);
     let hosts = fs::read_to_string(&kept.hosts).unwrap();
     assert!(hosts.contains("alive") && !hosts.contains("dead"), "{hosts}");
+    // Whoever is killed while it writes leaves a file that is not whole.
+    let unfinished = ["new", "leases/new"].map(|name| rig.folder.path().join(name));
+    unfinished.iter().for_each(|path| fs::write(path, "{").unwrap());
+    assert_eq!(rig.bridge.sweep(|owner| owner == alive).unwrap(), 0);
+    assert!(!unfinished.iter().any(|path| path.exists()));
     rig.bridge.leave(&alive).unwrap();
     rig.bridge.leave(&alive).unwrap();
     assert!(rig.is_clean());
