@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
+    failures,
     ui::Task,
 };
 
@@ -62,7 +63,7 @@ pub(crate) fn quietly(task: &Task, command: &mut Command) -> Result<String> {
 ///
 /// # Errors
 ///
-/// If it does not start, or ends with another status than zero.
+/// If it does not start, or ends with another status than zero; the error holds what tests that failed say.
 pub(crate) fn openly(command: &mut Command) -> Result<String> {
     let start_error = |source| Error::Start {
         program: name(command),
@@ -92,7 +93,7 @@ pub(crate) fn openly(command: &mut Command) -> Result<String> {
     Err(Error::Command {
         command: shown(command),
         status,
-        output: String::new(),
+        output: failures::of(&output),
     })
 }
 

@@ -34,7 +34,7 @@ pub(crate) enum Error {
         command: String,
         /// How it ended.
         status: ExitStatus,
-        /// What it printed, if that was not shown already.
+        /// What it printed, if that was not shown already; what of a long output says why.
         output: String,
     },
     /// Something this task needs is not on the machine; the words say how to get it.

@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod command;
 mod error;
+mod failures;
 mod guests;
 mod kvm;
 mod lab;

@@ -4,13 +4,19 @@
 //! Both run the same static test programs, which find `chiton` at CHITON_BIN and the guests in
 //! the directory CHITON_GUESTS.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{self, Write},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
 
 use crate::{
     build::{self, STATIC_TARGET, cargo},
     command,
     error::{Error, Result},
-    guests, kvm, paths,
+    failures, guests, kvm, paths,
     qemu::{self, Job},
     tools,
     ui::Task,
@@ -99,7 +105,7 @@ pub(super) fn host() -> Result<String> {
     let built = build()?;
     eprintln!("  on this machine's KVM ({})", kvm::kind());
     let mut output = String::new();
-    let mut failed = Ok(());
+    let mut failed = String::new();
     for test in built.tests.iter().chain(&built.jails) {
         let mut run = Command::new(test);
         run.arg(THREADS).current_dir(paths::root().join("tests"));
@@ -113,10 +119,12 @@ pub(super) fn host() -> Result<String> {
         // The others are run all the same: one failure must not hide another.
         match command::openly(&mut run) {
             Ok(said) => output += &said,
-            Err(error) => failed = failed.and(Err(error)),
+            Err(error) => failed += &format!("{error}\n"),
         }
     }
-    failed?;
+    if !failed.is_empty() {
+        return Err(Error::Found(failed));
+    }
     super::counted(&output)
 }
 
@@ -183,11 +191,30 @@ pub(super) fn qemu() -> Result<String> {
         limit: Some(LIMIT),
         ..Job::default()
     };
-    match qemu::run(&job)? {
-        0 => Ok(qemu::named().into()),
-        code => Err(Error::Found(format!(
-            "the tests in the nested machine failed with status {code}"
+    let mut output = Both(Vec::new());
+    let code = qemu::run_into(&job, &mut output);
+    let failed = failures::of(&String::from_utf8_lossy(&output.0));
+    match code {
+        Ok(0) => Ok(qemu::named().into()),
+        Ok(code) => Err(Error::Found(format!(
+            "the tests in the nested machine failed with status {code}\n{failed}"
         ))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Shows what is written to it, and keeps it.
+struct Both(Vec<u8>);
+
+impl Write for Both {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = io::stdout().write(bytes)?;
+        self.0.extend_from_slice(&bytes[..len]);
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
     }
 }
 

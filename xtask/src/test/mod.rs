@@ -21,6 +21,9 @@ use crate::{
 };
 use outcome::{Outcome, Report};
 
+/// How many lines of what is wrong with a step are told again at the end.
+const WHAT_FAILED: usize = 60;
+
 /// A step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Step {
@@ -148,7 +151,7 @@ pub(crate) fn run(args: &Args) -> i32 {
     for (step, report) in steps.iter().zip(&reports) {
         let (result, note) = match &report.outcome {
             Outcome::Passed(note) => ("passed", note.as_str()),
-            Outcome::Failed => ("FAILED", ""),
+            Outcome::Failed(_) => ("FAILED", ""),
             Outcome::Missing(reason) if strict => ("FAILED", reason.as_str()),
             Outcome::Missing(reason) => ("skipped", reason.as_str()),
         };
@@ -164,8 +167,20 @@ pub(crate) fn run(args: &Args) -> i32 {
             format!("{name:<6} {result:<8} {time:>12} {cpu:>12}  {note}").trim_end()
         );
     }
+    // Once more where it is found: behind all that the steps have printed.
+    for (step, report) in steps.iter().zip(&reports) {
+        if let Outcome::Failed(what) = &report.outcome {
+            println!("\n{}: {}", step.name(), end_of(what));
+        }
+    }
     println!("\n{passed} passed, {failed} failed, {skipped} skipped");
     i32::from(failed > 0)
+}
+
+/// The end of a text: all of it, or as much as is read at a glance.
+fn end_of(text: &str) -> String {
+    let lines: Vec<_> = text.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(WHAT_FAILED)..].join("\n")
 }
 
 /// How many tests passed, in words, by the lines with which test programs end.
@@ -192,6 +207,14 @@ mod tests {
     fn tests_are_counted_over_all_programs() {
         let output = "running 2 tests\ntest result: ok. 2 passed; 0 failed\ntest result: ok. 40 passed; 0 failed\n";
         assert_eq!(counted(output).unwrap(), "42 tests");
+    }
+
+    #[test]
+    fn of_much_the_end_is_told() {
+        let text: String = (0..99).map(|n| format!("{n}\n")).collect();
+        let end = end_of(&text);
+        assert!(end.starts_with("39\n") && end.ends_with("\n98"), "{end}");
+        assert_eq!(end_of("a\n"), "a");
     }
 
     #[test]

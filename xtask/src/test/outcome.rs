@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 pub(super) enum Outcome {
     /// With a word on what was done.
     Passed(String),
-    Failed,
+    /// And what is wrong.
+    Failed(String),
     /// It cannot run here, and why.
     Missing(String),
 }
@@ -41,7 +42,7 @@ impl Report {
             }
             Err(error) => {
                 eprintln!("error: {error}");
-                Outcome::Failed
+                Outcome::Failed(error.to_string())
             }
         };
         Self {
@@ -51,10 +52,10 @@ impl Report {
         }
     }
 
-    /// A step of which no more is known.
+    /// A step whose process ended without a word.
     pub(super) fn failed(time: Duration) -> Self {
         Self {
-            outcome: Outcome::Failed,
+            outcome: Outcome::Failed("its process left no word of how it ended".into()),
             time,
             processors: Duration::ZERO,
         }
@@ -75,7 +76,7 @@ impl Report {
     fn line(&self) -> String {
         let (word, note) = match &self.outcome {
             Outcome::Passed(note) => ("passed", note.as_str()),
-            Outcome::Failed => ("failed", ""),
+            Outcome::Failed(what) => ("failed", what.as_str()),
             Outcome::Missing(reason) => ("missing", reason.as_str()),
         };
         let (time, processors) = (self.time.as_millis(), self.processors.as_millis());
@@ -90,7 +91,7 @@ impl Report {
         let note = words.next()?.to_owned();
         let outcome = match word {
             "passed" => Outcome::Passed(note),
-            "failed" => Outcome::Failed,
+            "failed" => Outcome::Failed(note),
             "missing" => Outcome::Missing(note),
             _ => return None,
         };
@@ -129,7 +130,7 @@ mod tests {
         for outcome in [
             Outcome::Passed("42 tests".into()),
             Outcome::Passed(String::new()),
-            Outcome::Failed,
+            Outcome::Failed("a test:\n  left: 1\n".into()),
             Outcome::Missing("no QEMU:\ninstall it".into()),
         ] {
             let report = Report {
