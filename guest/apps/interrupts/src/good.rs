@@ -193,13 +193,16 @@ pub fn pairs() {
 
 pub fn call() {
     static READY: AtomicBool = AtomicBool::new(false);
+    static OVER: AtomicBool = AtomicBool::new(false);
     let halting = processors::spawn_on(1, || {
         READY.store(true, Ordering::SeqCst);
         let mut halts = 0;
-        while !interrupts::take(interrupts::IPI) {
+        // A call that comes before the first halt is not what is looked for.
+        while !interrupts::take(interrupts::IPI) || halts == 0 {
             interrupts::halt();
             halts += 1;
         }
+        OVER.store(true, Ordering::SeqCst);
         halts
     })
     .expect("run with --cpus 2");
@@ -207,8 +210,10 @@ pub fn call() {
     while !READY.load(Ordering::SeqCst) {
         time::sleep(Duration::from_millis(1));
     }
-    time::sleep(Duration::from_millis(20));
-    interrupts::call(1);
+    while !OVER.load(Ordering::SeqCst) {
+        time::sleep(Duration::from_millis(20));
+        interrupts::call(1);
+    }
     let halts: u64 = halting.join();
     println!("called after {} halt or more", halts.min(1));
 }
