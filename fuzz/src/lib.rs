@@ -8,5 +8,5 @@ pub mod guest;
 pub mod ring;
 pub mod script;
 
-#[path = "../../shared/tests/common/memory.rs"]
+#[path = "../../shared/ring/tests/common/memory.rs"]
 pub mod memory;

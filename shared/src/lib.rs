@@ -44,9 +44,11 @@ pub mod interrupts;
 pub mod manifest;
 pub mod map;
 pub mod measure;
-pub mod memory;
 pub mod processor;
 pub mod virtio;
+
+#[doc(inline)]
+pub use chiton_ring::memory;
 
 /// The version of this contract. A guest and a hypervisor of different versions refuse each other.
 pub const ABI_VERSION: u32 = 1;

@@ -9,8 +9,12 @@ pub mod entropy;
 pub mod mmio;
 pub mod net;
 pub mod p9;
-pub mod ring;
 pub mod vsock;
+
+#[doc(inline)]
+pub use chiton_ring as ring;
+#[doc(inline)]
+pub use chiton_ring::feature;
 
 /// The device IDs of section 5 that Chiton has.
 pub mod id {
@@ -44,28 +48,4 @@ pub mod status {
     pub const DEVICE_NEEDS_RESET: u32 = 64;
     /// The driver has given up.
     pub const FAILED: u32 = 128;
-}
-
-/// Feature bits that do not depend on the device (section 6), as masks.
-pub mod feature {
-    /// `VIRTIO_F_INDIRECT_DESC` (28): descriptors that point to tables of descriptors.
-    pub const INDIRECT_DESC: u64 = 1 << 28;
-    /// `VIRTIO_F_EVENT_IDX` (29): notifications wanted from a given index on.
-    pub const EVENT_IDX: u64 = 1 << 29;
-    /// `VIRTIO_F_VERSION_1` (32): a device of version 1.0 or later. Chiton has no other.
-    pub const VERSION_1: u64 = 1 << 32;
-    /// `VIRTIO_F_RING_PACKED` (34): queues of the packed format.
-    pub const RING_PACKED: u64 = 1 << 34;
-    /// `VIRTIO_F_IN_ORDER` (35): buffers are used in the order in which they were made available.
-    pub const IN_ORDER: u64 = 1 << 35;
-    /// `VIRTIO_F_NOTIFICATION_DATA` (38): a kick says how far the driver has come.
-    pub const NOTIFICATION_DATA: u64 = 1 << 38;
-    /// `VIRTIO_F_RING_RESET` (40): a queue can be reset alone.
-    pub const RING_RESET: u64 = 1 << 40;
-
-    /// What every Chiton device offers and the guest library uses.
-    pub const RING: u64 = INDIRECT_DESC | EVENT_IDX | VERSION_1;
-
-    /// What every Chiton device offers besides to a driver that negotiates by registers.
-    pub const BY_REGISTERS: u64 = RING_PACKED | NOTIFICATION_DATA | RING_RESET;
 }

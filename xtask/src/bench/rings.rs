@@ -1,4 +1,4 @@
-//! The queues of `chiton-shared` beside rust-vmm's `virtio-queue`, by the benchmark `shared/benches/ring.rs`.
+//! The queues of `chiton-ring` beside rust-vmm's `virtio-queue`, by the benchmark `shared/ring/benches/ring.rs`.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ pub(super) fn run(rounds: usize) -> Result<()> {
     for round in 0..rounds {
         let task = Task::start(format!("queues, round {} of {rounds}", round + 1));
         let mut bench = cargo();
-        bench.args(["bench", "--package", "chiton-shared", "--bench", "ring", "--", DEVICE]);
+        bench.args(["bench", "--package", "chiton-ring", "--bench", "ring", "--", DEVICE]);
         bench.args(QUICK).arg("bencher");
         let output = command::quietly(&task, &mut bench)?;
         for (name, time) in times(&output) {

@@ -13,6 +13,7 @@ use crate::{
 const BARE_TARGET: &str = "x86_64-unknown-none";
 /// The crates that must build there.
 const BARE: &[&str] = &[
+    "chiton-ring",
     "chiton-shared",
     "chiton-core",
     "chiton-guest",

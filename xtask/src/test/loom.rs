@@ -5,7 +5,7 @@ use crate::{build::cargo, command, error::Result, paths};
 /// Runs the models, optimized: they are searches.
 pub(super) fn run() -> Result<String> {
     let mut test = cargo();
-    test.args(["test", "--package", "chiton-shared", "--release", "--test", "loom"]);
+    test.args(["test", "--package", "chiton-ring", "--release", "--test", "loom"]);
     test.env("RUSTFLAGS", "--cfg loom")
         .env("CARGO_TARGET_DIR", paths::target().join("loom"));
     // Whole-program optimization would cost more time than it saves.

@@ -7,6 +7,7 @@ use crate::{command, error::Result, tools, ui::Task};
 /// A package, and what Miri is told for it besides not to mind files.
 type Run = (&'static str, &'static str);
 
+const RING: Run = ("chiton-ring", "");
 const SHARED: Run = ("chiton-shared", "");
 /// Hostile rings read a place in one width and write it in another, which the processor defines and
 /// Miri's model of weak memory does not know. Addresses that guests hold are integers.
@@ -50,22 +51,22 @@ const SAFE_SHARED: [&str; 2] = ["measure::", "virtio::p9::"];
 /// The same of the guest library: what stands on the driver of a disk.
 const SAFE_GUEST: [&str; 1] = ["journal::"];
 
-/// Tests of the ABI crate's folder `tests`, which reach guest memory by ways of their own. The oracle's other side is
+/// Tests of the queues' folder `tests`, which reach guest memory by ways of their own. The oracle's other side is
 /// not ours to check.
-const TESTS_SHARED: [&str; 5] = ["hostile", "hostile_packed", "packed", "notifications", "threads"];
+const TESTS_RING: [&str; 5] = ["hostile", "hostile_packed", "packed", "notifications", "threads"];
 
-/// Runs the tests of the ABI crate and the unit tests of the core and the guest library: the core, which takes
-/// longest, beside the others, since Miri is single-threaded.
+/// Runs the tests of the queues and the unit tests of the ABI crate, the core and the guest library: the core, which
+/// takes longest, beside the others, since Miri is single-threaded.
 pub(super) fn run() -> Result<String> {
     let nightly = tools::nightly()?;
     let one = |run| command::quietly(&Task::silent(), &mut miri(nightly, run));
     let (core, others) = thread::scope(|scope| {
         let core = scope.spawn(|| one(CORE));
-        let others = [SHARED, GUEST].map(one);
+        let others = [RING, SHARED, GUEST].map(one);
         (core.join().expect("it does not panic"), others)
     });
-    let [shared, guest] = others;
-    super::counted(&(core? + &shared? + &guest?))
+    let [ring, shared, guest] = others;
+    super::counted(&(core? + &ring? + &shared? + &guest?))
 }
 
 fn left_out(package: &str) -> &'static [&'static str] {
@@ -80,8 +81,8 @@ fn left_out(package: &str) -> &'static [&'static str] {
 fn miri(nightly: &str, (package, flags): Run) -> Command {
     let mut test = tools::nightly_cargo(nightly);
     test.args(["miri", "test", "--lib", "--all-features", "--package", package]);
-    if package == SHARED.0 {
-        test.args(TESTS_SHARED.iter().flat_map(|program| ["--test", program]));
+    if package == RING.0 {
+        test.args(TESTS_RING.iter().flat_map(|program| ["--test", program]));
     }
     let safe = left_out(package);
     test.arg("--").args(safe.iter().flat_map(|module| ["--skip", module]));

@@ -2,18 +2,18 @@
 
 use super::position::Position;
 use super::{event, layout};
+use crate::descriptor::Descriptor;
+use crate::driver::{Lent, Options};
+use crate::layout::{DESCRIPTOR, F_INDIRECT, F_NEXT, F_WRITE};
 use crate::memory::Window;
-use crate::virtio::ring::descriptor::Descriptor;
-use crate::virtio::ring::driver::{Lent, Options};
-use crate::virtio::ring::layout::{DESCRIPTOR, F_INDIRECT, F_NEXT, F_WRITE};
-use crate::virtio::ring::{Areas, Buffer, DriverError};
+use crate::{Areas, Buffer, DriverError};
 
 /// What the driver remembers of a packed queue.
 ///
 /// A buffer ID is a number below the queue's size that no chain in flight has. In order it is the
 /// slot of the chain's first descriptor, so that the oldest chain is the one at `next_used`.
 #[derive(Debug)]
-pub(in crate::virtio::ring) struct Driver<const N: usize> {
+pub(crate) struct Driver<const N: usize> {
     options: Options,
     /// Chains the free IDs.
     next: [u16; N],
@@ -32,7 +32,7 @@ pub(in crate::virtio::ring) struct Driver<const N: usize> {
 }
 
 impl<const N: usize> Driver<N> {
-    pub(in crate::virtio::ring) fn new(size: u16, options: Options) -> Self {
+    pub(crate) fn new(size: u16, options: Options) -> Self {
         let mut next = [0; N];
         for (i, n) in next.iter_mut().enumerate() {
             *n = i as u16 + 1;
@@ -51,25 +51,25 @@ impl<const N: usize> Driver<N> {
     }
 
     #[cfg(test)]
-    pub(in crate::virtio::ring) fn start_at(&mut self, index: u16, size: u16) {
+    pub(crate) fn start_at(&mut self, index: u16, size: u16) {
         self.next_avail = Position::from_start(index, size);
         self.next_used = self.next_avail;
     }
 
-    pub(in crate::virtio::ring) const fn free(&self) -> u16 {
+    pub(crate) const fn free(&self) -> u16 {
         self.free
     }
 
-    pub(in crate::virtio::ring) const fn options(&self) -> Options {
+    pub(crate) const fn options(&self) -> Options {
         self.options
     }
 
-    pub(in crate::virtio::ring) const fn next_available(&self) -> u16 {
+    pub(crate) const fn next_available(&self) -> u16 {
         self.next_avail.bits()
     }
 
     /// Adds buffers that are checked, for which there are descriptors.
-    pub(in crate::virtio::ring) fn add(&mut self, size: u16, areas: &Areas<'_>, buffers: &[Buffer], room: u32) -> u16 {
+    pub(crate) fn add(&mut self, size: u16, areas: &Areas<'_>, buffers: &[Buffer], room: u32) -> u16 {
         let id = self.lend(buffers.len() as u16, room);
         let ring = &areas.descriptors;
         let first = self.next_avail;
@@ -91,7 +91,7 @@ impl<const N: usize> Driver<N> {
     }
 
     /// Adds buffers that are checked by a table that has room for them.
-    pub(in crate::virtio::ring) fn add_indirect(
+    pub(crate) fn add_indirect(
         &mut self,
         size: u16,
         areas: &Areas<'_>,
@@ -138,16 +138,12 @@ impl<const N: usize> Driver<N> {
         self.untold = self.untold.saturating_add(descriptors);
     }
 
-    pub(in crate::virtio::ring) fn wants_kick(&mut self, size: u16, areas: &Areas<'_>) -> bool {
+    pub(crate) fn wants_kick(&mut self, size: u16, areas: &Areas<'_>) -> bool {
         let moved = core::mem::take(&mut self.untold);
         event::is_wanted(&areas.device, self.options.event_idx, self.next_avail, moved, size)
     }
 
-    pub(in crate::virtio::ring) fn take(
-        &mut self,
-        size: u16,
-        areas: &Areas<'_>,
-    ) -> Result<Option<(u16, u32)>, DriverError> {
+    pub(crate) fn take(&mut self, size: u16, areas: &Areas<'_>) -> Result<Option<(u16, u32)>, DriverError> {
         let (end, written) = match self.batch {
             Some(batch) => batch,
             None => match self.read_used(size, areas)? {
@@ -204,13 +200,13 @@ impl<const N: usize> Driver<N> {
         (id, written)
     }
 
-    pub(in crate::virtio::ring) fn arm(&self, areas: &Areas<'_>) -> bool {
+    pub(crate) fn arm(&self, areas: &Areas<'_>) -> bool {
         event::enable(&areas.driver, self.options.event_idx, self.next_used);
         let flags = areas.descriptors.load_u16(layout::flags(self.next_used.slot));
         self.batch.is_some() || self.next_used.is_used(flags)
     }
 
-    pub(in crate::virtio::ring) fn disarm(&self, areas: &Areas<'_>) {
+    pub(crate) fn disarm(&self, areas: &Areas<'_>) {
         event::disable(&areas.driver);
     }
 }

@@ -7,7 +7,7 @@ use super::position::Position;
 use crate::memory::{Window, fence};
 
 /// Size of the structure.
-pub(in crate::virtio::ring) const BYTES: usize = 4;
+pub(crate) const BYTES: usize = 4;
 
 const DESC: usize = 0;
 const FLAGS: usize = 2;

@@ -2,15 +2,15 @@
 
 use super::position::Position;
 use super::{event, layout};
+use crate::descriptor::{Descriptor, append};
+use crate::device::Mark;
+use crate::layout::{DESCRIPTOR, F_INDIRECT, F_NEXT, F_WRITE};
 use crate::memory::GuestMemory;
-use crate::virtio::ring::descriptor::{Descriptor, append};
-use crate::virtio::ring::device::Mark;
-use crate::virtio::ring::layout::{DESCRIPTOR, F_INDIRECT, F_NEXT, F_WRITE};
-use crate::virtio::ring::{Areas, Chain, MAX_BYTES, MAX_SIZE, QueueError};
+use crate::{Areas, Chain, MAX_BYTES, MAX_SIZE, QueueError};
 
 /// What the device remembers of a packed queue.
 #[derive(Clone, Debug)]
-pub(in crate::virtio::ring) struct Device {
+pub(crate) struct Device {
     indirect: bool,
     event_idx: bool,
     next_avail: Position,
@@ -36,7 +36,7 @@ struct Entry {
 }
 
 impl Device {
-    pub(in crate::virtio::ring) const fn new(indirect: bool, event_idx: bool) -> Self {
+    pub(crate) const fn new(indirect: bool, event_idx: bool) -> Self {
         let mut chains = [Entry { id: 0, descriptors: 0 }; MAX_SIZE as usize];
         let mut i = 0;
         while i < chains.len() {
@@ -55,7 +55,7 @@ impl Device {
         }
     }
 
-    pub(in crate::virtio::ring) const fn mark(&self) -> Mark {
+    pub(crate) const fn mark(&self) -> Mark {
         Mark {
             used: self.next_used.bits(),
             untold: self.untold,
@@ -63,7 +63,7 @@ impl Device {
     }
 
     /// Of a device that is at its start; false if the queue of this size has no such place.
-    pub(in crate::virtio::ring) const fn resume(&mut self, mark: Mark, size: u16) -> bool {
+    pub(crate) const fn resume(&mut self, mark: Mark, size: u16) -> bool {
         self.next_used = Position::of_bits(mark.used);
         self.next_avail = self.next_used;
         self.untold = mark.untold;
@@ -71,13 +71,13 @@ impl Device {
     }
 
     #[cfg(test)]
-    pub(in crate::virtio::ring) fn start_at(&mut self, index: u16, size: u16) {
+    pub(crate) fn start_at(&mut self, index: u16, size: u16) {
         self.next_avail = Position::from_start(index, size);
         self.next_used = self.next_avail;
     }
 
     #[inline]
-    pub(in crate::virtio::ring) fn pop<M: GuestMemory + ?Sized>(
+    pub(crate) fn pop<M: GuestMemory + ?Sized>(
         &mut self,
         size: u16,
         areas: &Areas<'_>,
@@ -144,12 +144,7 @@ impl Device {
     }
 
     #[inline]
-    pub(in crate::virtio::ring) fn push_all(
-        &mut self,
-        size: u16,
-        areas: &Areas<'_>,
-        chains: impl IntoIterator<Item = (u16, u32)>,
-    ) {
+    pub(crate) fn push_all(&mut self, size: u16, areas: &Areas<'_>, chains: impl IntoIterator<Item = (u16, u32)>) {
         let publish = |(slot, flags)| areas.descriptors.store_u16(layout::flags(slot), flags);
         let mut used = chains
             .into_iter()
@@ -182,21 +177,21 @@ impl Device {
         Some((slot, flags))
     }
 
-    pub(in crate::virtio::ring) fn wants_notification(&mut self, size: u16, areas: &Areas<'_>) -> bool {
+    pub(crate) fn wants_notification(&mut self, size: u16, areas: &Areas<'_>) -> bool {
         let moved = core::mem::take(&mut self.untold);
         event::is_wanted(&areas.driver, self.event_idx, self.next_used, moved, size)
     }
 
-    pub(in crate::virtio::ring) fn disable_kicks(&self, areas: &Areas<'_>) {
+    pub(crate) fn disable_kicks(&self, areas: &Areas<'_>) {
         event::disable(&areas.device);
     }
 
-    pub(in crate::virtio::ring) fn enable_kicks(&self, areas: &Areas<'_>) -> bool {
+    pub(crate) fn enable_kicks(&self, areas: &Areas<'_>) -> bool {
         event::enable(&areas.device, self.event_idx, self.next_avail);
         self.has_available(areas)
     }
 
-    pub(in crate::virtio::ring) fn has_available(&self, areas: &Areas<'_>) -> bool {
+    pub(crate) fn has_available(&self, areas: &Areas<'_>) -> bool {
         let flags = areas.descriptors.load_u16(layout::flags(self.next_avail.slot));
         self.next_avail.is_available(flags)
     }

@@ -4,15 +4,15 @@ use core::sync::atomic::Ordering;
 
 use super::layout::{AVAIL_NO_INTERRUPT, USED_NO_NOTIFY, avail, used};
 use super::{passes, step};
+use crate::descriptor::{Descriptor, append};
+use crate::device::Mark;
+use crate::layout::{DESCRIPTOR, F_INDIRECT, F_NEXT};
 use crate::memory::{GuestMemory, fence};
-use crate::virtio::ring::descriptor::{Descriptor, append};
-use crate::virtio::ring::device::Mark;
-use crate::virtio::ring::layout::{DESCRIPTOR, F_INDIRECT, F_NEXT};
-use crate::virtio::ring::{Areas, Chain, MAX_BYTES, QueueError};
+use crate::{Areas, Chain, MAX_BYTES, QueueError};
 
 /// What the device remembers of a split queue.
 #[derive(Clone, Debug)]
-pub(in crate::virtio::ring) struct Device {
+pub(crate) struct Device {
     indirect: bool,
     event_idx: bool,
     next_avail: u16,
@@ -22,7 +22,7 @@ pub(in crate::virtio::ring) struct Device {
 }
 
 impl Device {
-    pub(in crate::virtio::ring) const fn new(indirect: bool, event_idx: bool) -> Self {
+    pub(crate) const fn new(indirect: bool, event_idx: bool) -> Self {
         Self {
             indirect,
             event_idx,
@@ -32,26 +32,26 @@ impl Device {
         }
     }
 
-    pub(in crate::virtio::ring) const fn mark(&self) -> Mark {
+    pub(crate) const fn mark(&self) -> Mark {
         Mark {
             used: self.next_used,
             untold: self.next_used.wrapping_sub(self.told_used),
         }
     }
 
-    pub(in crate::virtio::ring) const fn resume(&mut self, mark: Mark) -> bool {
+    pub(crate) const fn resume(&mut self, mark: Mark) -> bool {
         (self.next_avail, self.next_used) = (mark.used, mark.used);
         self.told_used = mark.used.wrapping_sub(mark.untold);
         true
     }
 
     #[cfg(test)]
-    pub(in crate::virtio::ring) fn start_at(&mut self, index: u16) {
+    pub(crate) fn start_at(&mut self, index: u16) {
         (self.next_avail, self.next_used, self.told_used) = (index, index, index);
     }
 
     #[inline]
-    pub(in crate::virtio::ring) fn pop<M: GuestMemory + ?Sized>(
+    pub(crate) fn pop<M: GuestMemory + ?Sized>(
         &mut self,
         size: u16,
         areas: &Areas<'_>,
@@ -112,12 +112,7 @@ impl Device {
     }
 
     #[inline]
-    pub(in crate::virtio::ring) fn push_all(
-        &mut self,
-        size: u16,
-        areas: &Areas<'_>,
-        chains: impl IntoIterator<Item = (u16, u32)>,
-    ) {
+    pub(crate) fn push_all(&mut self, size: u16, areas: &Areas<'_>, chains: impl IntoIterator<Item = (u16, u32)>) {
         for (head, written) in chains {
             let entry = used::ring(self.next_used & (size - 1));
             areas.device.write_u32(entry, u32::from(head));
@@ -127,7 +122,7 @@ impl Device {
         areas.device.store_u16(used::IDX, self.next_used);
     }
 
-    pub(in crate::virtio::ring) fn wants_notification(&mut self, size: u16, areas: &Areas<'_>) -> bool {
+    pub(crate) fn wants_notification(&mut self, size: u16, areas: &Areas<'_>) -> bool {
         // The used index must be visible before the driver's wish is read (section 2.7.7.2).
         fence(Ordering::SeqCst);
         let (old, new) = (self.told_used, self.next_used);
@@ -139,14 +134,14 @@ impl Device {
         }
     }
 
-    pub(in crate::virtio::ring) fn disable_kicks(&self, areas: &Areas<'_>) {
+    pub(crate) fn disable_kicks(&self, areas: &Areas<'_>) {
         if !self.event_idx {
             areas.device.store_u16(used::FLAGS, USED_NO_NOTIFY);
         }
         // With event index it suffices not to move `avail_event`.
     }
 
-    pub(in crate::virtio::ring) fn enable_kicks(&self, size: u16, areas: &Areas<'_>) -> bool {
+    pub(crate) fn enable_kicks(&self, size: u16, areas: &Areas<'_>) -> bool {
         if self.event_idx {
             areas.device.store_u16(used::avail_event(size), self.next_avail);
         } else {
@@ -157,7 +152,7 @@ impl Device {
         self.has_available(areas)
     }
 
-    pub(in crate::virtio::ring) fn has_available(&self, areas: &Areas<'_>) -> bool {
+    pub(crate) fn has_available(&self, areas: &Areas<'_>) -> bool {
         areas.driver.load_u16(avail::IDX) != self.next_avail
     }
 }

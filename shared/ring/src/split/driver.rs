@@ -4,15 +4,15 @@ use core::sync::atomic::Ordering;
 
 use super::layout::{AVAIL_NO_INTERRUPT, USED_NO_NOTIFY, avail, used};
 use super::{passes, step};
+use crate::descriptor::Descriptor;
+use crate::driver::{Lent, Options};
+use crate::layout::{DESCRIPTOR, F_INDIRECT, F_NEXT, F_WRITE};
 use crate::memory::{Window, fence};
-use crate::virtio::ring::descriptor::Descriptor;
-use crate::virtio::ring::driver::{Lent, Options};
-use crate::virtio::ring::layout::{DESCRIPTOR, F_INDIRECT, F_NEXT, F_WRITE};
-use crate::virtio::ring::{Areas, Buffer, DriverError};
+use crate::{Areas, Buffer, DriverError};
 
 /// What the driver remembers of a split queue.
 #[derive(Debug)]
-pub(in crate::virtio::ring) struct Driver<const N: usize> {
+pub(crate) struct Driver<const N: usize> {
     options: Options,
     /// Chains the free descriptors, and those of each chain in flight. In order they are a circle
     /// that never changes (section 2.7.5).
@@ -33,7 +33,7 @@ pub(in crate::virtio::ring) struct Driver<const N: usize> {
 }
 
 impl<const N: usize> Driver<N> {
-    pub(in crate::virtio::ring) fn new(size: u16, options: Options) -> Self {
+    pub(crate) fn new(size: u16, options: Options) -> Self {
         let mut next = [0; N];
         for (i, n) in next.iter_mut().enumerate() {
             let after = i as u16 + 1;
@@ -54,24 +54,24 @@ impl<const N: usize> Driver<N> {
     }
 
     #[cfg(test)]
-    pub(in crate::virtio::ring) fn start_at(&mut self, index: u16) {
+    pub(crate) fn start_at(&mut self, index: u16) {
         (self.next_avail, self.next_used, self.told_avail) = (index, index, index);
     }
 
-    pub(in crate::virtio::ring) const fn free(&self) -> u16 {
+    pub(crate) const fn free(&self) -> u16 {
         self.free
     }
 
-    pub(in crate::virtio::ring) const fn options(&self) -> Options {
+    pub(crate) const fn options(&self) -> Options {
         self.options
     }
 
-    pub(in crate::virtio::ring) const fn next_available(&self) -> u16 {
+    pub(crate) const fn next_available(&self) -> u16 {
         self.next_avail
     }
 
     /// Adds buffers that are checked, for which there are descriptors.
-    pub(in crate::virtio::ring) fn add(&mut self, size: u16, areas: &Areas<'_>, buffers: &[Buffer], room: u32) -> u16 {
+    pub(crate) fn add(&mut self, size: u16, areas: &Areas<'_>, buffers: &[Buffer], room: u32) -> u16 {
         let head = self.first_free;
         let mut index = head;
         for (i, buffer) in buffers.iter().enumerate() {
@@ -86,7 +86,7 @@ impl<const N: usize> Driver<N> {
     }
 
     /// Adds buffers that are checked by a table that has room for them.
-    pub(in crate::virtio::ring) fn add_indirect(
+    pub(crate) fn add_indirect(
         &mut self,
         size: u16,
         areas: &Areas<'_>,
@@ -120,7 +120,7 @@ impl<const N: usize> Driver<N> {
         areas.driver.store_u16(avail::IDX, self.next_avail);
     }
 
-    pub(in crate::virtio::ring) fn wants_kick(&mut self, size: u16, areas: &Areas<'_>) -> bool {
+    pub(crate) fn wants_kick(&mut self, size: u16, areas: &Areas<'_>) -> bool {
         // The available index must be visible before the device's wish is read (section 2.7.13.4.1).
         fence(Ordering::SeqCst);
         let (old, new) = (self.told_avail, self.next_avail);
@@ -132,11 +132,7 @@ impl<const N: usize> Driver<N> {
         }
     }
 
-    pub(in crate::virtio::ring) fn take(
-        &mut self,
-        size: u16,
-        areas: &Areas<'_>,
-    ) -> Result<Option<(u16, u32)>, DriverError> {
+    pub(crate) fn take(&mut self, size: u16, areas: &Areas<'_>) -> Result<Option<(u16, u32)>, DriverError> {
         let done = areas.device.load_u16(used::IDX).wrapping_sub(self.next_used);
         let (end, written) = match self.batch {
             Some((end, _)) if done == 0 => return Err(DriverError::Device { id: end.into() }),
@@ -187,7 +183,7 @@ impl<const N: usize> Driver<N> {
         (head, written)
     }
 
-    pub(in crate::virtio::ring) fn arm(&self, size: u16, areas: &Areas<'_>, count: u16) -> bool {
+    pub(crate) fn arm(&self, size: u16, areas: &Areas<'_>, count: u16) -> bool {
         if self.options.event_idx {
             let last = self.next_used.wrapping_add(count - 1);
             areas.driver.store_u16(avail::used_event(size), last);
@@ -199,7 +195,7 @@ impl<const N: usize> Driver<N> {
         areas.device.load_u16(used::IDX).wrapping_sub(self.next_used) >= count
     }
 
-    pub(in crate::virtio::ring) fn disarm(&self, size: u16, areas: &Areas<'_>) {
+    pub(crate) fn disarm(&self, size: u16, areas: &Areas<'_>) {
         if self.options.event_idx {
             // Half the index space away: far ahead of what the device will use, far behind what it
             // may not have considered yet. If it is passed after all, that costs one notification.

@@ -2,8 +2,8 @@
 
 pub use super::split::layout::{AVAIL_NO_INTERRUPT, USED_NO_NOTIFY, device_bytes, driver_bytes};
 use super::{MAX_SIZE, packed};
+use crate::feature;
 use crate::memory::{GuestMemory, Window};
-use crate::virtio::feature;
 
 /// Size of a descriptor, in bytes.
 pub const DESCRIPTOR: usize = 16;

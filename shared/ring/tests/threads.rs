@@ -6,9 +6,9 @@ mod common;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 
-use chiton_shared::memory::GuestMemory;
-use chiton_shared::virtio::feature;
-use chiton_shared::virtio::ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, QueueConfig};
+use chiton_ring::feature;
+use chiton_ring::memory::GuestMemory;
+use chiton_ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, QueueConfig};
 use common::Memory;
 
 const ROUNDS: u32 = if cfg!(miri) { 40 } else { 100_000 };

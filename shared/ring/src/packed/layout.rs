@@ -1,6 +1,6 @@
 //! The descriptor ring (section 2.8.13).
 
-use crate::virtio::ring::layout::DESCRIPTOR;
+use crate::layout::DESCRIPTOR;
 
 /// Descriptor flag: with [`F_USED`], whether the descriptor is available or used.
 pub(super) const F_AVAIL: u16 = 1 << 7;

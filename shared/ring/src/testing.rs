@@ -2,6 +2,6 @@
 
 use crate::memory::{GuestMemory, Window};
 
-#[path = "../../../tests/common/memory.rs"]
+#[path = "../tests/common/memory.rs"]
 mod memory;
 pub(super) use memory::Memory;

@@ -29,7 +29,7 @@ pub trait GuestMemory {
     /// Address and length come from the guest: any value must be answered, without a panic.
     ///
     /// Guest memory should begin at a multiple of 8 on the host, as every mapping does. A queue in
-    /// memory that does not is refused ([`Areas::find`](crate::virtio::ring::Areas::find)).
+    /// memory that does not is refused ([`Areas::find`](crate::Areas::find)).
     fn window(&self, address: u64, len: usize) -> Option<Window<'_>>;
 }
 

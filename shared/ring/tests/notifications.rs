@@ -4,8 +4,8 @@
 
 mod common;
 
-use chiton_shared::virtio::feature::EVENT_IDX;
-use chiton_shared::virtio::ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, QueueConfig};
+use chiton_ring::feature::EVENT_IDX;
+use chiton_ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, QueueConfig};
 use common::Memory;
 
 const SIZE: u16 = 4;

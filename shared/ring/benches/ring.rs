@@ -2,7 +2,7 @@
 //! on the same memory, and our packed queues beside our split ones.
 //!
 //! ```text
-//! cargo bench -p chiton-shared --bench ring
+//! cargo bench -p chiton-ring --bench ring
 //! ```
 //!
 //! Each measurement is a full queue of chains. The driver's part is done once and left in memory;
@@ -15,9 +15,9 @@
 use std::hint::black_box;
 use std::ptr::NonNull;
 
-use chiton_shared::memory::{GuestMemory, Window};
-use chiton_shared::virtio::feature::{EVENT_IDX, INDIRECT_DESC, RING_PACKED};
-use chiton_shared::virtio::ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, Format, QueueConfig};
+use chiton_ring::feature::{EVENT_IDX, INDIRECT_DESC, RING_PACKED};
+use chiton_ring::memory::{GuestMemory, Window};
+use chiton_ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, Format, QueueConfig};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};

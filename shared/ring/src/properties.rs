@@ -9,8 +9,8 @@ use super::layout::DESCRIPTOR;
 use super::split::layout::{avail, used};
 use super::testing::Memory;
 use super::{Areas, Buffer, Chain, DeviceQueue, DriverError, DriverQueue, Format, MAX_SIZE, QueueConfig};
+use crate::feature;
 use crate::memory::GuestMemory;
-use crate::virtio::feature;
 
 const N: usize = MAX_SIZE as usize;
 

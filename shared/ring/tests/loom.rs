@@ -5,9 +5,9 @@
 //! ```
 #![cfg(loom)]
 
-use chiton_shared::memory::{GuestMemory, Memory};
-use chiton_shared::virtio::feature::{EVENT_IDX, RING_PACKED};
-use chiton_shared::virtio::ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, Format, QueueConfig};
+use chiton_ring::feature::{EVENT_IDX, RING_PACKED};
+use chiton_ring::memory::{GuestMemory, Memory};
+use chiton_ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, Format, QueueConfig};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;

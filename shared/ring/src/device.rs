@@ -1,8 +1,8 @@
 //! The device side of a virtqueue, of either format.
 
 use super::{Areas, Chain, Format, QueueConfig, packed, split};
+use crate::feature;
 use crate::memory::GuestMemory;
-use crate::virtio::feature;
 
 /// What the driver did that no driver may. The device then needs a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,8 +1,8 @@
 //! The driver side of a virtqueue, of either format.
 
 use super::{Areas, Buffer, Format, MAX_BYTES, packed, split};
+use crate::feature;
 use crate::memory::Window;
-use crate::virtio::feature;
 
 /// Why the driver side could not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

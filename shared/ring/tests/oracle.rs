@@ -4,9 +4,9 @@
 
 use std::ptr::NonNull;
 
-use chiton_shared::memory::{GuestMemory, Window};
-use chiton_shared::virtio::feature::{EVENT_IDX, INDIRECT_DESC};
-use chiton_shared::virtio::ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, QueueConfig};
+use chiton_ring::feature::{EVENT_IDX, INDIRECT_DESC};
+use chiton_ring::memory::{GuestMemory, Window};
+use chiton_ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, QueueConfig};
 use proptest::prelude::*;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};

@@ -4,11 +4,9 @@
 
 mod common;
 
-use chiton_shared::memory::GuestMemory;
-use chiton_shared::virtio::feature::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, RING_PACKED};
-use chiton_shared::virtio::ring::{
-    Areas, Buffer, Chain, DeviceQueue, DriverError, DriverQueue, Format, QueueConfig, QueueError,
-};
+use chiton_ring::feature::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, RING_PACKED};
+use chiton_ring::memory::GuestMemory;
+use chiton_ring::{Areas, Buffer, Chain, DeviceQueue, DriverError, DriverQueue, Format, QueueConfig, QueueError};
 use common::Memory;
 
 const MEMORY: usize = 0x800;

@@ -1,6 +1,6 @@
 //! What several tests need.
 
-use chiton_shared::memory::{GuestMemory, Window};
+use chiton_ring::memory::{GuestMemory, Window};
 
 mod memory;
 pub(crate) use memory::Memory;

@@ -6,9 +6,9 @@ mod common;
 
 use std::collections::{HashMap, VecDeque};
 
-use chiton_shared::memory::GuestMemory;
-use chiton_shared::virtio::feature::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, RING_PACKED};
-use chiton_shared::virtio::ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, Format, QueueConfig};
+use chiton_ring::feature::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, RING_PACKED};
+use chiton_ring::memory::GuestMemory;
+use chiton_ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, Format, QueueConfig};
 use common::Memory;
 use proptest::prelude::*;
 
