@@ -15,8 +15,8 @@ pub const NOTIFICATION_DATA: u64 = 1 << 38;
 /// `VIRTIO_F_RING_RESET` (40): a queue can be reset alone.
 pub const RING_RESET: u64 = 1 << 40;
 
-/// What every Chiton device offers and the guest library uses.
+/// What both sides of this crate do whenever they may: all devices of Chiton offer it, and its guests use it.
 pub const RING: u64 = INDIRECT_DESC | EVENT_IDX | VERSION_1;
 
-/// What every Chiton device offers besides to a driver that negotiates by registers.
+/// What all devices of Chiton offer besides to a driver that negotiates by registers.
 pub const BY_REGISTERS: u64 = RING_PACKED | NOTIFICATION_DATA | RING_RESET;
