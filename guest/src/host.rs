@@ -5,7 +5,9 @@ use core::time::Duration;
 
 use chiton_shared::doorbell::{self, LogLevel, MAILBOX_TEXT};
 use chiton_shared::virtio::mmio::{CONFIG, Register, aim};
+use chiton_shared::virtio::ring::QueueConfig;
 use chiton_shared::virtio::status;
+use spin::{Mutex, MutexGuard};
 
 use crate::interrupts::{self, Idle};
 use crate::processors::{self, own_mailbox};
@@ -37,6 +39,22 @@ pub trait Host {
 
     /// Resets the device whose registers are at `registers`: it touches no buffer afterwards.
     fn reset(&self, registers: u64);
+
+    /// Writes the register QueueReset of one of the device's queues. Takes two exits.
+    fn write_queue_reset(&self, _registers: u64, _queue: u16, _value: u32) {}
+
+    /// Reads the register QueueReset of one of the device's queues. Takes two exits.
+    fn read_queue_reset(&self, _registers: u64, _queue: u16) -> u32 {
+        0
+    }
+
+    /// Tells the device where one of its queues is, which it does not use, and to use it.
+    ///
+    /// # Safety
+    ///
+    /// The place must be memory that nobody else uses until the device is reset, or the queue, in the state that a
+    /// queue begins with.
+    unsafe fn set_up_queue(&self, _registers: u64, _queue: u16, _config: &QueueConfig) {}
 
     /// Reads 32 bits of the device's configuration, at an offset that is a multiple of 4. Takes an
     /// exit.
@@ -105,9 +123,8 @@ impl Host for Doorbells {
         }
         let processor = processors::current();
         interrupts::spread(processor);
-        let register = (registers + Register::QueueProcessor as u64) as *mut u32;
-        // SAFETY: register blocks are mapped by the contract; the write changes no memory.
-        unsafe { register.write_volatile(aim(queue, processor as u16)) };
+        // SAFETY: the write changes no memory.
+        unsafe { write(registers, Register::QueueProcessor, aim(queue, processor as u16)) };
         interrupts::idle() == Some(Idle::Halt)
     }
 
@@ -121,21 +138,45 @@ impl Host for Doorbells {
     }
 
     fn needs_reset(&self, registers: u64) -> bool {
-        let status = (registers + Register::Status as u64) as *const u32;
-        // SAFETY: register blocks are mapped by the contract; reading Status has no effect.
-        let now = unsafe { status.read_volatile() };
+        let now = read(registers, Register::Status);
         // A device that was reset for the sake of another of its queues does nothing either.
         now & status::DEVICE_NEEDS_RESET != 0 || now & status::DRIVER_OK == 0
     }
 
     fn reset(&self, registers: u64) {
-        let status = (registers + Register::Status as u64) as *mut u32;
-        // SAFETY: register blocks are mapped by the contract. The write ends the device's access
-        // to memory and grants none.
-        unsafe { status.write_volatile(0) };
+        // SAFETY: the write ends the device's access to memory and grants none.
+        unsafe { write(registers, Register::Status, 0) };
         // The reset is over when Status reads as 0 (virtio 1.3 section 4.2.3.1).
-        // SAFETY: as above.
-        while unsafe { status.read_volatile() } != 0 {}
+        while read(registers, Register::Status) != 0 {}
+    }
+
+    fn write_queue_reset(&self, registers: u64, queue: u16, value: u32) {
+        let _selected = select(registers, queue);
+        // SAFETY: the write ends the device's access to the queue and its buffers and grants none.
+        unsafe { write(registers, Register::QueueReset, value) };
+    }
+
+    fn read_queue_reset(&self, registers: u64, queue: u16) -> u32 {
+        let _selected = select(registers, queue);
+        read(registers, Register::QueueReset)
+    }
+
+    unsafe fn set_up_queue(&self, registers: u64, queue: u16, config: &QueueConfig) {
+        let _selected = select(registers, queue);
+        let parts = [
+            (Register::QueueDescLow, Register::QueueDescHigh, config.descriptors),
+            (Register::QueueDriverLow, Register::QueueDriverHigh, config.driver),
+            (Register::QueueDeviceLow, Register::QueueDeviceHigh, config.device),
+        ];
+        // SAFETY: the caller's promise for the memory.
+        unsafe {
+            write(registers, Register::QueueSize, config.size.into());
+            for (low, high, address) in parts {
+                write(registers, low, address as u32);
+                write(registers, high, (address >> 32) as u32);
+            }
+            write(registers, Register::QueueReady, 1);
+        }
     }
 
     fn read_config(&self, registers: u64, offset: u64) -> u32 {
@@ -152,9 +193,7 @@ impl Host for Doorbells {
     }
 
     fn config_generation(&self, registers: u64) -> u32 {
-        let register = (registers + Register::ConfigGeneration as u64) as *const u32;
-        // SAFETY: register blocks are mapped by the contract; reading this register has no effect.
-        unsafe { register.read_volatile() }
+        read(registers, Register::ConfigGeneration)
     }
 
     fn write_config(&self, registers: u64, offset: u64, value: u32) {
@@ -162,6 +201,35 @@ impl Host for Doorbells {
         // SAFETY: as above; a device touches no memory for a write to its configuration.
         unsafe { place.write_volatile(value) };
     }
+}
+
+/// Whoever holds it has selected a queue of some device.
+static SELECTED: Mutex<()> = Mutex::new(());
+
+/// Selects a queue for as long as what is returned lives.
+fn select(registers: u64, queue: u16) -> MutexGuard<'static, ()> {
+    let selected = SELECTED.lock();
+    // SAFETY: the write changes no memory.
+    unsafe { write(registers, Register::QueueSel, queue.into()) };
+    selected
+}
+
+/// Reads a register of a device.
+fn read(registers: u64, register: Register) -> u32 {
+    let register = (registers + register as u64) as *const u32;
+    // SAFETY: register blocks are mapped by the contract; reading a register has no effect.
+    unsafe { register.read_volatile() }
+}
+
+/// Writes a register of a device.
+///
+/// # Safety
+///
+/// The device must not access memory because of it, other than such as its driver has promised.
+unsafe fn write(registers: u64, register: Register, value: u32) {
+    let register = (registers + register as u64) as *mut u32;
+    // SAFETY: register blocks are mapped by the contract; the caller's promise for memory.
+    unsafe { register.write_volatile(value) };
 }
 
 impl Doorbells {

@@ -4,8 +4,9 @@ use core::ptr::NonNull;
 
 use chiton_shared::boot::{DeviceEntry, QueueEntry};
 use chiton_shared::memory::Window;
+use chiton_shared::virtio::feature;
 use chiton_shared::virtio::ring::layout::{descriptor_bytes, device_bytes, driver_bytes};
-use chiton_shared::virtio::ring::{Areas, Buffer, DriverError, DriverQueue, MAX_SIZE};
+use chiton_shared::virtio::ring::{Areas, Buffer, DriverError, DriverQueue, MAX_SIZE, QueueConfig};
 
 use crate::host::Host;
 use crate::{boot, processors};
@@ -22,6 +23,9 @@ pub enum QueueError {
     /// The device has met an error and stopped.
     #[error("the device has stopped at an error and needs a reset")]
     NeedsReset,
+    /// The queue cannot be reset alone.
+    #[error("VIRTIO_F_RING_RESET (40) is not negotiated with the device")]
+    NoReset,
     /// The device was given up after an earlier error.
     #[error("the device was given up after an earlier error")]
     GivenUp,
@@ -64,6 +68,7 @@ pub struct Queue<'m, H> {
     index: u16,
     port: Port,
     host: H,
+    features: u64,
     given_up: bool,
     exits: Exits,
     /// The processor that gets its interrupt, and can halt for it.
@@ -113,6 +118,7 @@ impl<'m, H: Host> Queue<'m, H> {
             index,
             port,
             host,
+            features,
             given_up: false,
             exits: Exits::default(),
             bound: None,
@@ -159,7 +165,8 @@ impl<'m, H: Host> Queue<'m, H> {
     ///
     /// # Safety
     ///
-    /// Until the chain is taken back or the queue is [given up](Self::give_up), the buffers must
+    /// Until the chain is taken back, or comes back by a [reset](Self::reset), or the queue is
+    /// [given up](Self::give_up), the buffers must
     /// stay memory that nobody else changes or, where writable, accesses.
     pub unsafe fn add(&mut self, buffers: &[Buffer]) -> Result<u16, QueueError> {
         self.check()?;
@@ -282,6 +289,49 @@ impl<'m, H: Host> Queue<'m, H> {
         Ok(())
     }
 
+    /// Resets this queue alone (virtio 1.3 section 2.6.1) and begins anew in the same place. Every chain in flight
+    /// comes back by its head: first those that the device was done with, with how many bytes it wrote, then the
+    /// others, of which nobody knows how far the device got. No buffer is the device's any more.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::NoReset`], [`QueueError::GivenUp`], and nothing comes back; [`DriverError::Device`] when all
+    /// have, and the device is given up.
+    pub fn reset(&mut self, mut back: impl FnMut(u16, Option<u32>)) -> Result<(), QueueError> {
+        self.check()?;
+        if self.features & feature::RING_RESET == 0 {
+            return Err(QueueError::NoReset);
+        }
+        let (host, registers, index) = (&self.host, self.port.registers, self.index);
+        let (areas, size) = (self.ring.areas(), self.ring.size());
+        let mut resetting = self.ring.reset(|value| host.write_queue_reset(registers, index, value));
+        let mut stopped = loop {
+            match resetting.poll(|| host.read_queue_reset(registers, index)) {
+                Ok(stopped) => break stopped,
+                Err(again) => resetting = again,
+            }
+        };
+        let broken = loop {
+            match stopped.take() {
+                Ok(Some((head, written))) => back(head, Some(written)),
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        while let Some(head) = stopped.next_left() {
+            back(head, None);
+        }
+        stopped.restart(areas, size)?;
+        if let Some(error) = broken {
+            self.give_up();
+            return Err(error.into());
+        }
+        self.ring.disarm();
+        // SAFETY: the place was the queue's and is again, and has just been brought to its start.
+        unsafe { self.host.set_up_queue(registers, index, &config(&areas, size)) };
+        Ok(())
+    }
+
     /// Stops the device for good. No buffer is the device's any more.
     pub fn give_up(&mut self) {
         if !self.given_up {
@@ -296,6 +346,17 @@ impl<'m, H: Host> Queue<'m, H> {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Where these areas are, for the device: a guest's addresses are those of its memory.
+fn config(areas: &Areas<'_>, size: u16) -> QueueConfig {
+    let address = |window: &Window<'_>| window.as_ptr().expose_provenance() as u64;
+    QueueConfig {
+        size,
+        descriptors: address(&areas.descriptors),
+        driver: address(&areas.driver),
+        device: address(&areas.device),
     }
 }
 
@@ -361,6 +422,62 @@ mod tests {
         assert_eq!(machine.resets(), 1);
         assert_eq!(queue.take(), Err(QueueError::GivenUp));
         assert_eq!(queue.wait(), Err(QueueError::GivenUp));
+    }
+
+    const RESETS: u64 = feature::RING | feature::RING_RESET;
+
+    #[test]
+    fn a_reset_brings_every_chain_back_and_the_queue_begins_anew() {
+        for format in [0, feature::RING_PACKED] {
+            let mut served = 0;
+            let machine = Machine::with_features(8, RESETS | format, move |_, _| {
+                served += 1;
+                (served != 2).then_some(16)
+            });
+            let mut queue = machine.queue();
+            for _ in 0..10 {
+                let heads = [(); 3].map(|()| add(&mut queue));
+                queue.kick();
+                let late = add(&mut queue);
+                let mut back = Vec::new();
+                queue.reset(|head, written| back.push((head, written))).unwrap();
+                let kept = back.iter().filter(|(_, written)| written.is_none()).count();
+                assert!(kept >= 1 && back.contains(&(late, None)), "{back:?}");
+                let mut all: Vec<_> = back.iter().map(|(head, _)| *head).collect();
+                all.sort_unstable();
+                let mut added = [heads.as_slice(), &[late]].concat();
+                added.sort_unstable();
+                assert_eq!((all, queue.free()), (added, 8));
+                let head = add(&mut queue);
+                assert_eq!(queue.wait(), Ok((head, 16)));
+            }
+            assert_eq!(machine.resets(), 0, "the device goes on");
+        }
+    }
+
+    #[test]
+    fn a_queue_that_cannot_be_reset_alone_says_so_and_goes_on() {
+        let machine = Machine::new(8, |_, _| Some(16));
+        let mut queue = machine.queue();
+        let head = add(&mut queue);
+        assert_eq!(
+            queue.reset(|_, _| panic!("nothing comes back")),
+            Err(QueueError::NoReset)
+        );
+        assert_eq!(queue.wait(), Ok((head, 16)));
+    }
+
+    #[test]
+    fn a_device_that_breaks_the_ring_and_is_reset_gives_all_back() {
+        let machine = Machine::with_features(8, RESETS, |_, _| Some(17));
+        let mut queue = machine.queue();
+        let id = add(&mut queue).into();
+        queue.kick();
+        let mut back = 0;
+        let broken = queue.reset(|_, written| back += u32::from(written.is_none()));
+        assert_eq!(broken, Err(QueueError::Ring(DriverError::Device { id })));
+        assert_eq!((back, machine.resets()), (1, 1));
+        assert_eq!(queue.reset(|_, _| ()), Err(QueueError::GivenUp));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use chiton_shared::memory::{GuestMemory, Window};
 use chiton_shared::virtio::feature;
-use chiton_shared::virtio::ring::{Areas, Buffer, Chain, DeviceQueue, QueueConfig};
+use chiton_shared::virtio::ring::{Areas, Buffer, Chain, DeviceQueue, Format, QueueConfig};
 
 use crate::host::Host;
 use crate::queue::{Port, Queue};
@@ -48,6 +48,8 @@ pub(crate) struct Machine {
     kicks: Cell<usize>,
     waits: Cell<usize>,
     resets: Cell<usize>,
+    /// While the device has no queue: how often that is still to be asked before the reset is over.
+    off: Cell<Option<u32>>,
     stopped: Cell<bool>,
     /// The first words of the device's configuration.
     pub(crate) config_words: [Cell<u32>; 2],
@@ -82,6 +84,7 @@ impl Machine {
             kicks: Cell::new(0),
             waits: Cell::new(0),
             resets: Cell::new(0),
+            off: Cell::new(None),
             stopped: Cell::new(false),
             config_words: Default::default(),
         }
@@ -89,9 +92,8 @@ impl Machine {
 
     /// The driver's side of the queue.
     pub(crate) fn queue(&self) -> Queue<'_, &Self> {
-        let areas = Areas::find(&Identity, &self.config).unwrap();
         Queue::new(
-            areas,
+            self.areas(),
             self.config.size,
             self.features,
             0,
@@ -106,7 +108,7 @@ impl Machine {
 
     /// The parts of the queue, for a device that breaks the rules.
     pub(crate) fn areas(&self) -> Areas<'_> {
-        Areas::find(&Identity, &self.config).unwrap()
+        Areas::find_as(Format::of(self.features), &Identity, &self.config).unwrap()
     }
 
     /// From now on the device does nothing, and says that it needs a reset.
@@ -128,7 +130,7 @@ impl Machine {
 
     /// Works on the queue; whether the driver wants to know.
     pub(crate) fn serve(&self) -> bool {
-        if self.stopped.get() {
+        if self.stopped.get() || self.off.get().is_some() {
             return false;
         }
         let Device { queue, serve } = &mut *self.device.borrow_mut();
@@ -169,6 +171,23 @@ impl Host for &Machine {
 
     fn reset(&self, _registers: u64) {
         self.resets.set(self.resets.get() + 1);
+    }
+
+    fn write_queue_reset(&self, _registers: u64, queue: u16, value: u32) {
+        assert_eq!((queue, value, self.off.get()), (0, 1, None));
+        self.off.set(Some(2));
+    }
+
+    fn read_queue_reset(&self, _registers: u64, queue: u16) -> u32 {
+        let left = self.off.get().unwrap();
+        assert_eq!(queue, 0);
+        self.off.set(Some(left.saturating_sub(1)));
+        u32::from(left > 0)
+    }
+
+    unsafe fn set_up_queue(&self, _registers: u64, queue: u16, config: &QueueConfig) {
+        assert_eq!((queue, config, self.off.take()), (0, &self.config, Some(0)));
+        self.device.borrow_mut().queue = DeviceQueue::new(*config, self.features);
     }
 
     fn read_config(&self, _registers: u64, offset: u64) -> u32 {

@@ -45,6 +45,31 @@ fn sha256_of_a_disk_is_the_hosts_own() {
 }
 
 #[test]
+fn a_reset_of_the_queue_takes_requests_back_and_the_disk_goes_on() {
+    if !kvm_works() {
+        return;
+    }
+    let folder = Folder::new();
+    let bytes = pattern(128 * 512);
+    let sum: u64 = bytes.iter().step_by(512).map(|byte| u64::from(*byte)).sum();
+    let disk = folder.file("disk", bytes);
+    for option in [None, Some("--packed"), Some("--io-thread")] {
+        // What is over the limit is with the device when the reset comes.
+        let disk = format!("{}:ro,ops=2000/16", disk.display());
+        let chiton = Chiton::new().args(["run"]).args(option).args(["--disk", &disk]);
+        let run = chiton.guest("disk").args(["reset", "0", "128"]).run();
+        run.assert_status(0);
+        let text = run.stdout_text();
+        let taken_back = text.split(' ').nth(2).and_then(|count| count.parse().ok());
+        assert!(taken_back.is_some_and(|count: u64| count > 0), "{run}");
+        assert!(
+            text.ends_with(&format!(" taken back, 0 bytes touched, sum {sum}\n")),
+            "{run}"
+        );
+    }
+}
+
+#[test]
 fn what_the_guest_writes_is_in_the_file() {
     if !kvm_works() {
         return;

@@ -365,6 +365,22 @@ impl<'m, H: Host> Driver<'m, H> {
         Ok(false)
     }
 
+    /// Resets the disk's queue (virtio 1.3 section 2.6.1), and nothing else of the disk: everything in flight is
+    /// done, and can be taken back. What the disk had not finished ended with [`DiskError::TakenBack`].
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError::Device`], with [`QueueError::NoReset`](crate::queue::QueueError::NoReset) if the disk cannot do
+    /// that.
+    pub fn reset_queue(&mut self) -> Result<(), DiskError> {
+        let mut back = Vec::with_capacity(self.pending.len());
+        let reset = self.queue.reset(|head, written| back.push((head, written.is_some())));
+        for (head, finished) in back {
+            self.complete_as(head, finished);
+        }
+        Ok(reset?)
+    }
+
     /// Has [`time::wait`](crate::time::wait) return when a request is done, and tells whether one
     /// is already.
     pub fn arm(&mut self) -> bool {
@@ -484,6 +500,10 @@ impl<'m, H: Host> Driver<'m, H> {
     }
 
     fn complete(&mut self, head: u16) {
+        self.complete_as(head, true);
+    }
+
+    fn complete_as(&mut self, head: u16, finished: bool) {
         let slot = usize::from(self.owner[usize::from(head)]);
         self.free.push(slot);
         if let Some(Pending::Owned { ticket, sector, buffer }) = self.pending[slot].take() {
@@ -491,7 +511,11 @@ impl<'m, H: Host> Driver<'m, H> {
                 ticket,
                 sector,
                 buffer,
-                result: self.result(slot),
+                result: if finished {
+                    self.result(slot)
+                } else {
+                    Err(DiskError::TakenBack)
+                },
             });
         }
     }

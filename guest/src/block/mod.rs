@@ -86,6 +86,9 @@ pub enum DiskError {
     /// The host could not read or write.
     #[error("disk: the request failed on the host")]
     Failed,
+    /// A reset of the queue took the request back before its end.
+    #[error("disk: the request was taken back by a reset of its queue, and may be done or not")]
+    TakenBack,
     /// The device does not know this request.
     #[error("disk: the device does not support this request")]
     Unsupported,

@@ -292,3 +292,36 @@ fn a_driver_that_looks_before_it_sleeps_kicks_and_does_not_sleep() {
     }
     assert_eq!((bench.machine.kicks(), bench.machine.waits()), (1, 0));
 }
+
+#[test]
+fn a_reset_of_the_queue_ends_what_is_in_flight_and_the_disk_goes_on() {
+    for format in [0, feature::RING_PACKED] {
+        let bench = Bench::new(16, ALL | feature::RING_RESET | format);
+        let mut disk = bench.disk();
+        for _ in 0..10 {
+            let mut tickets: Vec<_> = (0..4)
+                .map(|sector| disk.submit_read(sector, vec![0xFF; 512]).unwrap())
+                .collect();
+            disk.kick();
+            tickets.extend((4..7).map(|sector| disk.submit_read(sector, vec![0xFF; 512]).unwrap()));
+            disk.reset_queue().unwrap();
+            assert_eq!(disk.in_flight(), 7);
+            while let Some(done) = disk.poll().unwrap() {
+                let at = tickets.iter().position(|ticket| *ticket == done.ticket);
+                tickets.remove(at.expect("each comes back once"));
+                if done.sector < 4 {
+                    assert_eq!((done.result, done.buffer[511]), (Ok(()), done.sector as u8));
+                } else {
+                    assert_eq!(done.result, Err(DiskError::TakenBack));
+                }
+            }
+            assert!(tickets.is_empty());
+            let mut sector = [0; 512];
+            disk.read(9, &mut sector).unwrap();
+            assert_eq!(sector, [9; 512]);
+        }
+    }
+    let bench = Bench::new(16, ALL);
+    let refused = bench.disk().reset_queue();
+    assert_eq!(refused, Err(DiskError::Device(QueueError::NoReset)));
+}

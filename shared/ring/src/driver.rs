@@ -48,6 +48,15 @@ enum State<const N: usize> {
     Packed(packed::driver::Driver<N>),
 }
 
+impl<const N: usize> State<N> {
+    fn new(format: Format, size: u16, options: Options) -> Self {
+        match format {
+            Format::Split => Self::Split(split::driver::Driver::new(size, options)),
+            Format::Packed => Self::Packed(packed::driver::Driver::new(size, options)),
+        }
+    }
+}
+
 impl<'m, const N: usize> DriverQueue<'m, N> {
     /// A queue at its start: all its memory must be zero.
     ///
@@ -56,19 +65,44 @@ impl<'m, const N: usize> DriverQueue<'m, N> {
     /// [`DriverError::Size`].
     pub fn new(areas: Areas<'m>, size: u16, features: u64) -> Result<Self, DriverError> {
         let format = Format::of(features);
-        if !format.allows(size) || usize::from(size) > N || !areas.hold(format, size) {
-            return Err(DriverError::Size(size));
-        }
+        check_place::<N>(&areas, format, size)?;
         let options = Options {
             indirect: features & feature::INDIRECT_DESC != 0,
             event_idx: features & feature::EVENT_IDX != 0,
             in_order: features & feature::IN_ORDER != 0,
         };
-        let state = match format {
-            Format::Split => State::Split(split::driver::Driver::new(size, options)),
-            Format::Packed => State::Packed(packed::driver::Driver::new(size, options)),
-        };
+        let state = State::new(format, size, options);
         Ok(Self { areas, size, state })
+    }
+
+    /// As [`new`](Self::new) in other areas, or the same, which this zeroes, with the same features.
+    pub(super) fn begin_anew(&mut self, areas: Areas<'m>, size: u16) -> Result<(), DriverError> {
+        let (format, options) = match &self.state {
+            State::Split(state) => (Format::Split, state.options()),
+            State::Packed(state) => (Format::Packed, state.options()),
+        };
+        check_place::<N>(&areas, format, size)?;
+        areas.clear(format, size);
+        *self = Self {
+            areas,
+            size,
+            state: State::new(format, size, options),
+        };
+        Ok(())
+    }
+
+    /// Forgets the first chain in flight whose head is `from` or greater, and returns its head.
+    pub(super) fn forget(&mut self, from: u16) -> Option<u16> {
+        let lent = match &mut self.state {
+            State::Split(state) => state.lent_mut(),
+            State::Packed(state) => state.lent_mut(),
+        };
+        let (head, lent) = (0..self.size)
+            .zip(lent)
+            .skip(from.into())
+            .find(|(_, lent)| lent.descriptors != 0)?;
+        lent.descriptors = 0;
+        Some(head)
     }
 
     /// The queue as if `index` descriptors had come and gone.
@@ -93,6 +127,12 @@ impl<'m, const N: usize> DriverQueue<'m, N> {
     #[must_use]
     pub const fn size(&self) -> u16 {
         self.size
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn areas(&self) -> Areas<'m> {
+        self.areas
     }
 
     /// Makes a chain of buffers available and returns its head (in a packed queue its buffer ID),
@@ -223,6 +263,14 @@ pub(super) struct Lent {
     pub(super) descriptors: u16,
     /// How many bytes the device may write.
     pub(super) room: u32,
+}
+
+/// Whether a queue of this format can be in these areas.
+fn check_place<const N: usize>(areas: &Areas<'_>, format: Format, size: u16) -> Result<(), DriverError> {
+    if !format.allows(size) || usize::from(size) > N || !areas.hold(format, size) {
+        return Err(DriverError::Size(size));
+    }
+    Ok(())
 }
 
 /// Checks order and total length of a chain's buffers; returns how many bytes the device may write,

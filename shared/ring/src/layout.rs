@@ -165,6 +165,20 @@ impl<'m> Areas<'m> {
         areas.hold(format, config.size).then_some(areas)
     }
 
+    /// Zeroes what a queue of `size` descriptors has of these areas, which [hold](Self::hold) it.
+    pub(super) fn clear(&self, format: Format, size: u16) {
+        let parts = [
+            (&self.descriptors, descriptor_bytes(size)),
+            (&self.driver, format.driver_bytes(size)),
+            (&self.device, format.device_bytes(size)),
+        ];
+        for (part, bytes) in parts {
+            for offset in (0..bytes).step_by(64) {
+                part.write(offset, &[0; 64][..(bytes - offset).min(64)]);
+            }
+        }
+    }
+
     /// Whether a queue of `size` descriptors can be accessed in these areas: no access panics then.
     pub(super) fn hold(&self, format: Format, size: u16) -> bool {
         let aligned = match format {

@@ -1,7 +1,8 @@
 //! Virtqueues, split (virtio 1.3, section 2.7) and packed (section 2.8), for both sides.
 //!
 //! - [`DriverQueue`] adds buffers and takes them back;
-//! - [`DeviceQueue`] pops chains and pushes them back as used.
+//! - [`DeviceQueue`] pops chains and pushes them back as used;
+//! - [`reset`] takes all buffers back from a device that goes on with its other queues.
 //!
 //! Both are the same for either [`Format`], which the negotiated features choose: with or without indirect
 //! descriptors ([`INDIRECT_DESC`](feature::INDIRECT_DESC)) and notifications by index ([`EVENT_IDX`](feature::EVENT_IDX)).
@@ -86,6 +87,7 @@ pub mod feature;
 pub mod layout;
 pub mod memory;
 mod packed;
+pub mod reset;
 mod split;
 
 pub use chain::{Buffer, Chain};

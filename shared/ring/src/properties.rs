@@ -28,6 +28,7 @@ enum Step {
     DisableKicks,
     DeviceSleeps,
     Resume,
+    Reset { polls: u8 },
 }
 
 fn buffers() -> impl Strategy<Value = Vec<Buffer>> {
@@ -59,6 +60,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::DisableKicks),
         1 => Just(Step::DeviceSleeps),
         1 => Just(Step::Resume),
+        1 => (0..3_u8).prop_map(|polls| Step::Reset { polls }),
     ]
 }
 
@@ -160,6 +162,7 @@ impl<'m> Pair<'m> {
                 assert_eq!(self.device_sleeps, self.available.is_empty());
             }
             Step::Resume => self.resume(),
+            Step::Reset { polls } => self.reset(*polls),
             _ => {}
         }
     }
@@ -181,6 +184,49 @@ impl<'m> Pair<'m> {
         }
         self.taken.truncate(self.taken.len() - self.popped.len());
         self.popped.clear();
+        self.device_sleeps = false;
+    }
+
+    /// The driver resets the queue, which takes a while, and goes on in another place.
+    fn reset(&mut self, polls: u8) {
+        let format = Format::of(self.features);
+        let start = if self.device.config().descriptors == 0x100 {
+            0x2000
+        } else {
+            0x100
+        };
+        let (config, end) = QueueConfig::placed(format, start, self.size);
+        assert!(end <= TABLES);
+        let areas = Areas::find_as(format, self.memory, &config).expect("a good queue");
+        // What the device writes until it has forgotten the queue counts.
+        let mut device = core::mem::take(&mut self.device);
+        let mut written = None;
+        let mut resetting = self.driver.reset(|value| written = Some(value));
+        assert_eq!(written, Some(1));
+        for _ in 0..polls {
+            if let Some((head, id)) = self.popped.pop_front() {
+                device.attach(self.memory).expect("a good queue").push(head, 0);
+                self.pushed.push_back((id, 0));
+            }
+            resetting = resetting.poll(|| 1).expect_err("the reset goes on");
+        }
+        let mut stopped = resetting.poll(|| 0).expect("the reset is over");
+        while let Some((head, written)) = stopped.take().expect("our own device") {
+            assert_eq!(self.pushed.pop_front(), Some((head, written)));
+            self.tables.push(self.sent.remove(&head).expect("a chain in flight").1);
+        }
+        assert!(self.pushed.is_empty());
+        while let Some(head) = stopped.next_left() {
+            self.tables.push(self.sent.remove(&head).expect("a chain in flight").1);
+        }
+        assert!(self.sent.is_empty(), "a chain did not come back");
+        stopped.restart(areas, self.size).expect("a good queue");
+        assert_eq!((self.driver.size(), self.driver.free()), (self.size, self.size));
+        self.device = DeviceQueue::new(config, self.features);
+        self.available.clear();
+        self.popped.clear();
+        self.taken.clear();
+        self.driver_sleeps = false;
         self.device_sleeps = false;
     }
 

@@ -9,6 +9,8 @@
 //! disk read SECTOR COUNT          reads them one by one, and says how many could be
 //! disk wait SECTOR COUNT          the same, once there is console input
 //! disk write SECTOR COUNT         writes them one by one, and says how many could be
+//! disk reset SECTOR COUNT         reads them all at once and resets the queue meanwhile, then reads
+//!                                 those again that were taken back, and so on
 //! ```
 #![no_std]
 #![no_main]
@@ -17,6 +19,8 @@ extern crate alloc;
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use chiton_guest::block::{Disk, DiskError, SECTOR};
 use chiton_guest::{console, env, println};
@@ -51,7 +55,8 @@ fn main() -> Result<(), String> {
             each(sector, count, |sector| disk.write(sector, &[b'w'; SECTOR as usize]));
             disk.flush()
         }
-        _ => return Err("usage: disk [queues|discard|zero|unmap|read|wait|write SECTOR COUNT]".into()),
+        ("reset", (Some(sector), Some(count))) => reset(&mut disk, sector, count),
+        _ => return Err("usage: disk [queues|discard|zero|unmap|read|wait|write|reset SECTOR COUNT]".into()),
     }
     .map_err(|error| format!("{error}"))
 }
@@ -70,4 +75,52 @@ fn each(sector: u64, count: u64, mut one: impl FnMut(u64) -> Result<(), DiskErro
         .filter(|sector| one(*sector).is_ok())
         .count();
     println!("{done} of {count} sectors");
+}
+
+/// Reads sectors, which a reset of the queue takes back time and again; says what the first bytes of all add up to.
+fn reset(disk: &mut Disk, sector: u64, count: u64) -> Result<(), DiskError> {
+    const MINE: u8 = 0xA5;
+    let mut wanted: Vec<u64> = (sector..sector.saturating_add(count)).collect();
+    let (mut resets, mut sum) = (0_u64, 0_u64);
+    let mut taken_back = Vec::new();
+    while !wanted.is_empty() {
+        // In the last rounds the device gets the time it needs.
+        let patient = resets >= 8;
+        let now = wanted.len().min(disk.depth());
+        for (i, sector) in wanted.drain(wanted.len() - now..).enumerate() {
+            disk.submit_read(sector, vec![0; SECTOR as usize])?;
+            // Of the rest the device may know or not.
+            if i == now / 2 {
+                disk.kick();
+            }
+        }
+        let mut done = Vec::new();
+        if patient {
+            while disk.in_flight() > 0 {
+                done.push(disk.wait()?);
+            }
+        }
+        disk.reset_queue()?;
+        resets += 1;
+        while let Some(completion) = disk.poll()? {
+            done.push(completion);
+        }
+        for mut completion in done {
+            match completion.result {
+                Ok(()) => sum += u64::from(completion.buffer[0]),
+                Err(DiskError::TakenBack) => {
+                    completion.buffer.fill(MINE);
+                    taken_back.push(completion.buffer);
+                    wanted.push(completion.sector);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    let touched = taken_back.iter().flatten().filter(|byte| **byte != MINE).count();
+    println!(
+        "{resets} resets, {} taken back, {touched} bytes touched, sum {sum}",
+        taken_back.len()
+    );
+    Ok(())
 }

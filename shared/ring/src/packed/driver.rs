@@ -68,6 +68,11 @@ impl<const N: usize> Driver<N> {
         self.next_avail.bits()
     }
 
+    /// The chains in flight, by their heads, among those that are not.
+    pub(crate) const fn lent_mut(&mut self) -> &mut [Lent; N] {
+        &mut self.lent
+    }
+
     /// Adds buffers that are checked, for which there are descriptors.
     pub(crate) fn add(&mut self, size: u16, areas: &Areas<'_>, buffers: &[Buffer], room: u32) -> u16 {
         let id = self.lend(buffers.len() as u16, room);
