@@ -17,18 +17,31 @@ const N: usize = MAX_SIZE as usize;
 /// What one side does next. Numbers pick among what is possible.
 #[derive(Clone, Debug)]
 enum Step {
-    Add { buffers: Vec<Buffer>, indirect: bool },
+    Add {
+        buffers: Vec<Buffer>,
+        indirect: bool,
+    },
     Kick,
     Take,
     Disarm,
     DriverSleeps,
     Pop,
-    Push { which: usize, written: u32 },
+    Push {
+        which: usize,
+        written: u32,
+    },
+    /// In order: several by the entry of the last.
+    PushBatch {
+        count: usize,
+        written: u32,
+    },
     Notify,
     DisableKicks,
     DeviceSleeps,
     Resume,
-    Reset { polls: u8 },
+    Reset {
+        polls: u8,
+    },
 }
 
 fn buffers() -> impl Strategy<Value = Vec<Buffer>> {
@@ -56,6 +69,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::DriverSleeps),
         5 => Just(Step::Pop),
         5 => (any::<usize>(), any::<u32>()).prop_map(|(which, written)| Step::Push { which, written }),
+        1 => (2..9_usize, any::<u32>()).prop_map(|(count, written)| Step::PushBatch { count, written }),
         3 => Just(Step::Notify),
         1 => Just(Step::DisableKicks),
         1 => Just(Step::DeviceSleeps),
@@ -154,6 +168,7 @@ impl<'m> Pair<'m> {
             }
             Step::Pop if !self.device_sleeps => self.pop(),
             Step::Push { which, written } if !self.device_sleeps => self.push(*which, *written),
+            Step::PushBatch { count, written } if !self.device_sleeps => self.push_batch(*count, *written),
             Step::Notify if !self.device_sleeps => self.notify(),
             Step::DisableKicks if !self.device_sleeps => self.attached(|q| q.disable_kicks()),
             Step::DeviceSleeps if !self.device_sleeps => {
@@ -311,10 +326,58 @@ impl<'m> Pair<'m> {
         }
         let which = if self.in_order { 0 } else { which % self.popped.len() };
         let (head, id) = self.popped.remove(which).expect("one of them");
-        let room: u32 = self.sent[&id].0.iter().filter(|b| b.write).map(|b| b.len).sum();
-        let written = written % (room + 1);
+        let written = written % (self.room(id) + 1);
         self.attached(|q| q.push(head, written));
         self.pushed.push_back((id, written));
+    }
+
+    fn room(&self, id: u16) -> u32 {
+        self.sent[&id].0.iter().filter(|b| b.write).map(|b| b.len).sum()
+    }
+
+    /// Gives back the oldest chains as a device may that keeps the order: by one entry, where that of the first would
+    /// stand, for the last of them (sections 2.7.9 and 2.8.8).
+    fn push_batch(&mut self, count: usize, written: u32) {
+        if !self.in_order || self.popped.is_empty() {
+            return;
+        }
+        let count = count.min(self.popped.len());
+        let batch: Vec<_> = self.popped.drain(..count).collect();
+        let last = batch[count - 1].1;
+        let written = written % (self.room(last) + 1);
+        let before = self.device.mark().used;
+        self.attached(|q| q.push_all(batch.iter().map(|(head, _)| (*head, written))));
+        let areas = self.driver.areas();
+        match Format::of(self.features) {
+            Format::Split => {
+                for i in 0..count as u16 {
+                    // What stands where nobody may look.
+                    let id = if i == 0 { last.into() } else { u32::MAX };
+                    let entry = used::ring(before.wrapping_add(i) & (self.size - 1));
+                    areas.device.write_u32(entry, id);
+                    areas
+                        .device
+                        .write_u32(entry + 4, if i == 0 { written } else { u32::MAX });
+                }
+            }
+            Format::Packed => {
+                let (first, after) = (before & 0x7fff, self.device.mark().used & 0x7fff);
+                let mut slot = first;
+                loop {
+                    let id = if slot == first { last } else { u16::MAX };
+                    areas.descriptors.write_u16(usize::from(slot) * DESCRIPTOR + 12, id);
+                    slot = (slot + 1) % self.size;
+                    if slot == after {
+                        break;
+                    }
+                }
+            }
+        }
+        for (_, id) in &batch {
+            // The others were used completely.
+            let written = if *id == last { written } else { self.room(*id) };
+            self.pushed.push_back((*id, written));
+        }
     }
 
     fn notify(&mut self) {

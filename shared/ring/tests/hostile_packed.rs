@@ -362,3 +362,58 @@ fn a_split_batch_in_order_comes_back_chain_by_chain() {
     assert_eq!(driver.take(), Ok(Some((3, 3))));
     assert_eq!(driver.take(), Err(DriverError::Device { id: 1 }));
 }
+
+/// What a driver of three chains, 0 to 2, makes of a device that keeps no order: it uses chains by these IDs, each where
+/// the number says, and of a split queue raises the index to the last number.
+fn in_order(format: u64, used: &[(u16, u16)], index: u16) -> Vec<Result<u16, u32>> {
+    let memory = Memory::new(MEMORY);
+    let config = QueueConfig::placed(Format::of(format), 0, SIZE).0;
+    let areas = Areas::find_as(Format::of(format), &memory, &config).expect("a good queue");
+    let mut driver = DriverQueue::<'_, 4>::new(areas, SIZE, format | IN_ORDER).expect("a good queue");
+    for id in 0..3 {
+        assert_eq!(driver.add(&[Buffer::writable(0, 4)]), Ok(id));
+    }
+    for (slot, id) in used {
+        let slot = usize::from(*slot);
+        if format == RING_PACKED {
+            areas.descriptors.write_u16(16 * slot + 12, *id);
+            areas.descriptors.store_u16(16 * slot + 14, USED | WRITE);
+        } else {
+            areas.device.write_u32(4 + 8 * slot, (*id).into());
+            areas.device.store_u16(2, index);
+        }
+    }
+    let mut back = Vec::new();
+    loop {
+        match driver.take() {
+            Ok(Some((id, _))) => back.push(Ok(id)),
+            Ok(None) => return back,
+            Err(DriverError::Device { id }) => {
+                back.push(Err(id));
+                return back;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn in_order_a_device_that_keeps_none_is_refused() {
+    for format in [0, RING_PACKED] {
+        let all = [Ok(0), Ok(1), Ok(2)];
+        assert_eq!(in_order(format, &[(0, 0), (1, 1), (2, 2)], 3), all);
+        assert_eq!(in_order(format, &[(0, 2)], 3), all, "a batch");
+        assert_eq!(in_order(format, &[(0, 1), (2, 2)], 3), all, "a batch and one more");
+        // Backwards: what is over comes again.
+        assert_eq!(in_order(format, &[(0, 1), (2, 0)], 3), [Ok(0), Ok(1), Err(0)]);
+        assert_eq!(in_order(format, &[(0, 0), (1, 0)], 2), [Ok(0), Err(0)]);
+        assert_eq!(in_order(format, &[(0, 2), (3, 1)], 4), [Ok(0), Ok(1), Ok(2), Err(1)]);
+        // What was never sent.
+        assert_eq!(in_order(format, &[(0, 3)], 1), [Err(3)]);
+    }
+    // By its index the device has used fewer than by the ID.
+    assert_eq!(in_order(0, &[(0, 2)], 2), [Ok(0), Ok(1), Err(2)]);
+    assert_eq!(in_order(0, &[(0, 1)], 1), [Ok(0), Err(1)]);
+    // And more than there are.
+    assert_eq!(in_order(0, &[(0, 0)], 5), [Err(0)]);
+}

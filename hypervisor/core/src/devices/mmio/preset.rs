@@ -12,7 +12,7 @@ use super::Transport;
 use super::registers::is_usable;
 
 /// What a device that is made ready does without.
-const LEFT_OUT: u64 = feature::NOTIFICATION_DATA | feature::IN_ORDER;
+const LEFT_OUT: u64 = feature::NOTIFICATION_DATA;
 
 /// Why a device cannot be made ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,8 +55,8 @@ impl Transport {
     /// initialization of section 3.1: DRIVER_OK, with the offered ones of `features` negotiated
     /// and every queue ready. The memory of the queues has to be zero.
     ///
-    /// Left out are notification data, since the reader of the boot page kicks by doorbell, and the order of what is
-    /// used. With RING_PACKED the queues are packed.
+    /// Left out are notification data, since the reader of the boot page kicks by doorbell. With RING_PACKED the queues
+    /// are packed.
     ///
     /// `index` is the number of the device, which fixes its registers and doorbell; its queues go
     /// to the end of `table`, which is the boot page's.

@@ -33,9 +33,10 @@ fn the_registers_and_the_boot_page_tell_the_same() {
         transport.read(CONFIG, &mut config);
         assert_eq!(entry.config, config);
         assert_eq!(entry.features & !RING_FEATURES, transport.features() & !RING_FEATURES);
+        let order = transport.features() & IN_ORDER;
         assert_eq!(
             entry.features & RING_FEATURES,
-            INDIRECT_DESC | EVENT_IDX | VERSION_1 | RING_RESET
+            INDIRECT_DESC | EVENT_IDX | VERSION_1 | RING_RESET | order
         );
         assert_eq!(entry.queues, queue_address(first));
         let queues = &table[first..first + usize::from(entry.queue_count)];
