@@ -1,6 +1,7 @@
 //! The way to the host: doorbells and the mailbox.
 
 use core::arch::asm;
+use core::sync::atomic::{Ordering, fence};
 use core::time::Duration;
 
 use chiton_shared::doorbell::{self, LogLevel, MAILBOX_TEXT};
@@ -17,6 +18,10 @@ use crate::{preempt, time};
 pub trait Host {
     /// Tells the device behind doorbell `port` that queue `queue` has new buffers.
     fn kick(&self, port: u16, queue: u16);
+
+    /// Tells the device whose registers are at `registers` that a queue has new buffers, by the register QueueNotify
+    /// and the data that it takes under `VIRTIO_F_NOTIFICATION_DATA`. Takes an exit.
+    fn notify(&self, _registers: u64, _data: u32) {}
 
     /// Sleeps until a queue that is armed has news, or for `ns` nanoseconds ([`u64::MAX`]: for
     /// ever). The host works on all queues first, so nobody need kick before waiting.
@@ -45,6 +50,12 @@ pub trait Host {
 
     /// Reads the register QueueReset of one of the device's queues. Takes two exits.
     fn read_queue_reset(&self, _registers: u64, _queue: u16) -> u32 {
+        0
+    }
+
+    /// The greatest size that one of the device's queues can have; 0 if it has no such queue, or uses it. Takes some
+    /// exits.
+    fn queue_size_max(&self, _registers: u64, _queue: u16) -> u32 {
         0
     }
 
@@ -98,6 +109,13 @@ pub struct Doorbells;
 impl Host for Doorbells {
     fn kick(&self, port: u16, queue: u16) {
         ring(port, u32::from(queue));
+    }
+
+    fn notify(&self, registers: u64, data: u32) {
+        // What was written to the queue comes before.
+        fence(Ordering::SeqCst);
+        // SAFETY: the device works on buffers that are its own.
+        unsafe { write(registers, Register::QueueNotify, data) };
     }
 
     fn wait(&self, ns: u64) {
@@ -161,6 +179,14 @@ impl Host for Doorbells {
         read(registers, Register::QueueReset)
     }
 
+    fn queue_size_max(&self, registers: u64, queue: u16) -> u32 {
+        let _selected = select(registers, queue);
+        match read(registers, Register::QueueReady) {
+            0 => read(registers, Register::QueueSizeMax),
+            _ => 0,
+        }
+    }
+
     unsafe fn set_up_queue(&self, registers: u64, queue: u16, config: &QueueConfig) {
         let _selected = select(registers, queue);
         let parts = [
@@ -215,7 +241,7 @@ fn select(registers: u64, queue: u16) -> MutexGuard<'static, ()> {
 }
 
 /// Reads a register of a device.
-fn read(registers: u64, register: Register) -> u32 {
+pub(crate) fn read(registers: u64, register: Register) -> u32 {
     let register = (registers + register as u64) as *const u32;
     // SAFETY: register blocks are mapped by the contract; reading a register has no effect.
     unsafe { register.read_volatile() }
@@ -226,7 +252,7 @@ fn read(registers: u64, register: Register) -> u32 {
 /// # Safety
 ///
 /// The device must not access memory because of it, other than such as its driver has promised.
-unsafe fn write(registers: u64, register: Register, value: u32) {
+pub(crate) unsafe fn write(registers: u64, register: Register, value: u32) {
     let register = (registers + register as u64) as *mut u32;
     // SAFETY: register blocks are mapped by the contract; the caller's promise for memory.
     unsafe { register.write_volatile(value) };

@@ -52,6 +52,7 @@ pub mod journal;
 mod lazy;
 mod logger;
 mod memory_functions;
+pub mod negotiate;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod panic;

@@ -23,6 +23,12 @@ pub enum QueueError {
     /// The device has met an error and stopped.
     #[error("the device has stopped at an error and needs a reset")]
     NeedsReset,
+    /// There is no such device in its place.
+    #[error("there is no virtio device of version 2 with the right ID at {0:#x}")]
+    NoDevice(u64),
+    /// The device does not take these features.
+    #[error("the device does not take the features {0:#x}")]
+    Features(u64),
     /// The queue cannot be reset alone.
     #[error("VIRTIO_F_RING_RESET (40) is not negotiated with the device")]
     NoReset,
@@ -196,7 +202,12 @@ impl<'m, H: Host> Queue<'m, H> {
     pub fn kick(&mut self) {
         if !self.given_up && self.ring.wants_kick() {
             self.exits.kicks += 1;
-            self.host.kick(self.port.kick, self.index);
+            if self.features & feature::NOTIFICATION_DATA == 0 {
+                self.host.kick(self.port.kick, self.index);
+            } else {
+                let data = self.ring.notification_data(self.index);
+                self.host.notify(self.port.registers, data);
+            }
         }
     }
 
@@ -350,7 +361,7 @@ impl<'m, H: Host> Queue<'m, H> {
 }
 
 /// Where these areas are, for the device: a guest's addresses are those of its memory.
-fn config(areas: &Areas<'_>, size: u16) -> QueueConfig {
+pub(crate) fn config(areas: &Areas<'_>, size: u16) -> QueueConfig {
     let address = |window: &Window<'_>| window.as_ptr().expose_provenance() as u64;
     QueueConfig {
         size,
@@ -365,7 +376,7 @@ fn config(areas: &Areas<'_>, size: u16) -> QueueConfig {
 /// # Safety
 ///
 /// As [`Queue::open`].
-unsafe fn areas(queue: &QueueEntry, size: u16) -> Option<Areas<'static>> {
+pub(crate) unsafe fn areas(queue: &QueueEntry, size: u16) -> Option<Areas<'static>> {
     let window = |address: u64, len: usize| {
         let start = NonNull::new(address as *mut u8)?;
         // SAFETY: memory of the contract for as long as the guest runs, which only the driver of
@@ -452,6 +463,28 @@ mod tests {
                 assert_eq!(queue.wait(), Ok((head, 16)));
             }
             assert_eq!(machine.resets(), 0, "the device goes on");
+        }
+    }
+
+    #[test]
+    fn a_kick_with_data_says_where_the_next_chain_will_be() {
+        const DATA: u64 = feature::VERSION_1 | feature::NOTIFICATION_DATA;
+        let wrapped = |slot: u16, wrap: bool| slot | u16::from(wrap) << 15;
+        for format in [0, feature::RING_PACKED] {
+            let machine = Machine::with_features(4, DATA | format, |_, _| Some(16));
+            let mut queue = machine.queue();
+            for added in 1..=11 {
+                let head = add(&mut queue);
+                queue.kick();
+                let place = if format == 0 {
+                    added
+                } else {
+                    wrapped(added % 4, added / 4 % 2 == 0)
+                };
+                assert_eq!(machine.notified.take(), Some(place));
+                assert_eq!(queue.take(), Ok(Some((head, 16))));
+            }
+            assert_eq!(machine.kicks(), 0, "by the register");
         }
     }
 

@@ -51,6 +51,8 @@ pub(crate) struct Machine {
     /// While the device has no queue: how often that is still to be asked before the reset is over.
     off: Cell<Option<u32>>,
     stopped: Cell<bool>,
+    /// What the last kick with data said of the driver's place.
+    pub(crate) notified: Cell<Option<u16>>,
     /// The first words of the device's configuration.
     pub(crate) config_words: [Cell<u32>; 2],
 }
@@ -86,6 +88,7 @@ impl Machine {
             resets: Cell::new(0),
             off: Cell::new(None),
             stopped: Cell::new(false),
+            notified: Cell::new(None),
             config_words: Default::default(),
         }
     }
@@ -153,6 +156,16 @@ impl Host for &Machine {
     fn kick(&self, port: u16, queue: u16) {
         assert_eq!((port, queue), (0xC40, 0));
         self.kicks.set(self.kicks.get() + 1);
+        self.serve();
+    }
+
+    fn notify(&self, _registers: u64, data: u32) {
+        assert_eq!(data & 0xffff, 0);
+        let mut device = self.device.borrow_mut();
+        let ring = device.queue.attach(&Identity).unwrap();
+        assert!(ring.has_come_to((data >> 16) as u16), "{data:#x}");
+        drop(device);
+        self.notified.set(Some((data >> 16) as u16));
         self.serve();
     }
 

@@ -70,6 +70,34 @@ fn a_reset_of_the_queue_takes_requests_back_and_the_disk_goes_on() {
 }
 
 #[test]
+fn a_kick_tells_where_its_driver_has_come_to() {
+    if !kvm_works() {
+        return;
+    }
+    let folder = Folder::new();
+    let bytes = pattern(128 * 512);
+    let sum: u64 = bytes.iter().step_by(512).map(|byte| u64::from(*byte)).sum();
+    let disk = format!("{}:ro", folder.file("disk", bytes).display());
+    for option in [None, Some("--packed")] {
+        let chiton = Chiton::new().args(["run", "--exits"]).args(option);
+        // More than the queue has descriptors: round the ring, and the wrap counter the other way.
+        let guest = chiton
+            .args(["--disk", &disk])
+            .guest("disk")
+            .args(["notify", "0", "128"]);
+        let run = guest.run();
+        run.assert_status(0);
+        assert_eq!(run.stdout_text(), format!("128 kicks, sum {sum}\n"), "{run}");
+        // None by doorbell but the console's: the register takes the data. The device finds nothing wrong in them.
+        assert!(
+            run.exits("MMIO write") >= 128 && run.exits("doorbell kick") < 8,
+            "{run}"
+        );
+        assert!(!run.stderr_text().contains("where its driver has not come to"), "{run}");
+    }
+}
+
+#[test]
 fn what_the_guest_writes_is_in_the_file() {
     if !kvm_works() {
         return;

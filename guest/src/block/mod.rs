@@ -34,12 +34,14 @@ mod tests;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use chiton_shared::boot::DeviceEntry;
 use chiton_shared::map;
 use chiton_shared::virtio::block::REQUEST;
 use chiton_shared::virtio::id;
 
 use crate::boot;
 use crate::host::Doorbells;
+use crate::negotiate::negotiate;
 use crate::queue::{Queue, QueueError};
 pub use driver::{Completion, Driver, Rejected, Ticket};
 pub use slots::Slots;
@@ -133,6 +135,35 @@ impl Disk {
         }
         // SAFETY: the boot page describes queues as the contract has it, and this one is opened
         // once.
+        unsafe { Self::of_entry(entry, queue) }
+    }
+
+    /// Opens a disk as [`open`](Self::open) does, but brings it up [by itself](crate::negotiate) first, with features
+    /// beside those that the host has negotiated, as far as the disk offers them. Its other queues cannot be opened.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with(index: usize, more: u64) -> Result<Self, DiskError> {
+        let entry = boot::devices(id::BLOCK).nth(index).ok_or(DiskError::Missing(index))?;
+        let opened = OPENED.get(index).ok_or(DiskError::Missing(index))?;
+        if opened
+            .compare_exchange(0, u64::MAX, Ordering::Relaxed, Ordering::Relaxed)
+            .is_err()
+        {
+            return Err(DiskError::Opened(index));
+        }
+        // SAFETY: an entry of the boot page; no queue of it is open, and none will be but by this.
+        let entry = unsafe { negotiate(entry, entry.features | more) }?;
+        // SAFETY: as in `open_queue`, and the queue has just been set up anew.
+        unsafe { Self::of_entry(&entry, REQUEST) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Queue::open`].
+    unsafe fn of_entry(entry: &DeviceEntry, queue: usize) -> Result<Self, DiskError> {
+        // SAFETY: the caller's promise.
         let queue = unsafe { Queue::open(entry, queue, Doorbells) }?;
         let slots = Slots::leak(usize::from(queue.size()));
         Ok(Self(Driver::new(queue, &entry.config, entry.features, slots)?))

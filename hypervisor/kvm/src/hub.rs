@@ -771,7 +771,13 @@ impl Hub {
             return;
         };
         let mut state = lock(&slot.state);
-        match state.transport.write(offset, data) {
+        let effect = state.transport.write(offset, data);
+        if let Effect::Kick(queue) = effect
+            && let Some(misled) = state.transport.look_at_kick(queue, self.ram.as_ref())
+        {
+            self.log(&format!("device {index}: {misled}"));
+        }
+        match effect {
             Effect::Kick(_) | Effect::Live if slot.server == Server::Io => slot.come_back(),
             Effect::Kick(queue) => {
                 let outcome = state.transport.process_queue(queue, self.ram.as_ref());

@@ -216,6 +216,17 @@ impl<'m, M: GuestMemory + ?Sized> Attached<'_, 'm, M> {
         }
     }
 
+    /// Whether the driver has come to the place that its kick names under `VIRTIO_F_NOTIFICATION_DATA` (section 2.9:
+    /// bits 16 to 31 of what it writes), or was there before. If not, the driver is wrong about its own queue.
+    #[must_use]
+    pub fn has_come_to(&self, next: u16) -> bool {
+        let size = self.queue.config.size;
+        match &self.queue.state {
+            State::Split(state) => state.has_come_to(size, &self.areas, next),
+            State::Packed(state) => state.has_come_to(size, &self.areas, next),
+        }
+    }
+
     /// Asks the driver not to kick for now (sections 2.7.10 and 2.8.10).
     pub fn disable_kicks(&mut self) {
         match &self.queue.state {

@@ -165,8 +165,12 @@ impl<'m> Areas<'m> {
         areas.hold(format, config.size).then_some(areas)
     }
 
-    /// Zeroes what a queue of `size` descriptors has of these areas, which [hold](Self::hold) it.
-    pub(super) fn clear(&self, format: Format, size: u16) {
+    /// Zeroes what a queue of `size` descriptors has of these areas.
+    ///
+    /// # Panics
+    ///
+    /// If they are smaller.
+    pub fn clear(&self, format: Format, size: u16) {
         let parts = [
             (&self.descriptors, descriptor_bytes(size)),
             (&self.driver, format.driver_bytes(size)),

@@ -283,6 +283,19 @@ impl<'m> Pair<'m> {
     }
 
     fn kick(&mut self) {
+        // What a kick says is so, and one place further is not.
+        let said = self.driver.notification_data(3);
+        let next = (said >> 16) as u16;
+        let after = match Format::of(self.features) {
+            Format::Split => next.wrapping_add(1),
+            Format::Packed if (next & 0x7fff) + 1 < self.size => next + 1,
+            Format::Packed => (next & 0x8000) ^ 0x8000,
+        };
+        assert_eq!(said & 0xffff, 3);
+        assert!(self.attached(|q| q.has_come_to(next)), "{next:#x}");
+        // Of a full packed ring it is where the round before ended.
+        let full = self.driver.free() == 0;
+        assert!(full || !self.attached(|q| q.has_come_to(after)), "{after:#x}");
         if self.driver.wants_kick() {
             self.device_sleeps = false;
         }

@@ -11,6 +11,8 @@
 //! disk write SECTOR COUNT         writes them one by one, and says how many could be
 //! disk reset SECTOR COUNT         reads them all at once and resets the queue meanwhile, then reads
 //!                                 those again that were taken back, and so on
+//! disk notify SECTOR COUNT        reads them one by one by a disk that it has brought up by itself, with
+//!                                 notification data, and kicks for each
 //! ```
 #![no_std]
 #![no_main]
@@ -23,6 +25,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use chiton_guest::block::{Disk, DiskError, SECTOR};
+use chiton_guest::shared::virtio::feature::NOTIFICATION_DATA;
 use chiton_guest::{console, env, println};
 
 chiton_guest::entry!(main, needs = &[BLOCK]);
@@ -32,7 +35,12 @@ fn main() -> Result<(), String> {
     let what = args.next().unwrap_or_default();
     let mut number = || args.next().and_then(|text| text.parse::<u64>().ok());
     let range = (number(), number());
-    let mut disk = Disk::open(0).map_err(|error| error.to_string())?;
+    let more = if what == "notify" { NOTIFICATION_DATA } else { 0 };
+    let disk = match more {
+        0 => Disk::open(0),
+        more => Disk::open_with(0, more),
+    };
+    let mut disk = disk.map_err(|error| error.to_string())?;
     match (what, range) {
         ("", _) => about(&mut disk),
         ("queues", _) => {
@@ -56,7 +64,8 @@ fn main() -> Result<(), String> {
             disk.flush()
         }
         ("reset", (Some(sector), Some(count))) => reset(&mut disk, sector, count),
-        _ => return Err("usage: disk [queues|discard|zero|unmap|read|wait|write|reset SECTOR COUNT]".into()),
+        ("notify", (Some(sector), Some(count))) => notify(&mut disk, sector, count),
+        _ => return Err("usage: disk [queues|discard|zero|unmap|read|wait|write|reset|notify SECTOR COUNT]".into()),
     }
     .map_err(|error| format!("{error}"))
 }
@@ -75,6 +84,27 @@ fn each(sector: u64, count: u64, mut one: impl FnMut(u64) -> Result<(), DiskErro
         .filter(|sector| one(*sector).is_ok())
         .count();
     println!("{done} of {count} sectors");
+}
+
+/// Reads sectors with a kick for each, three at a time; says how many kicks those were, and what the first bytes add up
+/// to.
+fn notify(disk: &mut Disk, sector: u64, count: u64) -> Result<(), DiskError> {
+    let (mut sector, end, mut sum) = (sector, sector.saturating_add(count), 0_u64);
+    while sector < end {
+        let next = end.min(sector + 3);
+        for sector in sector..next {
+            disk.submit_read(sector, vec![0; SECTOR as usize])?;
+            disk.kick();
+        }
+        while disk.in_flight() > 0 {
+            let completion = disk.wait()?;
+            completion.result?;
+            sum += u64::from(completion.buffer[0]);
+        }
+        sector = next;
+    }
+    println!("{} kicks, sum {sum}", disk.exits().kicks);
+    Ok(())
 }
 
 /// Reads sectors, which a reset of the queue takes back time and again; says what the first bytes of all add up to.

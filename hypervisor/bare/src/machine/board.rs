@@ -569,7 +569,12 @@ impl Board for BareBoard {
             None => return,
         };
         let outcome = match devices.transports[index].write(offset, data) {
-            Effect::Kick(queue) => devices.transports[index].process_queue(queue, &main.memory),
+            Effect::Kick(queue) => {
+                if let Some(misled) = devices.transports[index].look_at_kick(queue, &main.memory) {
+                    say!("{}: device {index}: {misled}", main.name);
+                }
+                devices.transports[index].process_queue(queue, &main.memory)
+            }
             Effect::Live => devices.transports[index].process(&main.memory),
             Effect::Ignored(why) => {
                 say!("{}: device {index}: {why}", main.name);

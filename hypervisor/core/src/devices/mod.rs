@@ -48,7 +48,7 @@ pub use console::{Console, Input, Output, Port};
 pub use emulated::Emulated;
 pub use entropy::{Entropy, Source, SourceError};
 pub use limiter::{Limiter, Limits, Rate};
-pub use mmio::{Broken, Effect, Ignored, Outcome, Preset, PresetError, Transport, preset_all, preset_all_in};
+pub use mmio::{Broken, Effect, Ignored, Misled, Outcome, Preset, PresetError, Transport, preset_all, preset_all_in};
 pub use net::{Link, Net, Received, Sent};
 pub use p9::{P9, Tree};
 pub use vsock::{Sockets, Vsock};

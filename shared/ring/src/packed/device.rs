@@ -191,6 +191,26 @@ impl Device {
         self.has_available(areas)
     }
 
+    /// Looks at the ring between here and there; what is behind is no more than a round away.
+    pub(crate) fn has_come_to(&self, size: u16, areas: &Areas<'_>, next: u16) -> bool {
+        let next = Position::of_bits(next);
+        if next.slot >= size {
+            return false;
+        }
+        let mut at = self.next_avail;
+        let Some(ahead) = (0..=size).find(|_| {
+            let there = at == next;
+            at = at.after(1, size);
+            there
+        }) else {
+            return true;
+        };
+        (0..ahead).all(|i| {
+            let at = self.next_avail.after(i, size);
+            at.is_available(areas.descriptors.load_u16(layout::flags(at.slot)))
+        })
+    }
+
     pub(crate) fn has_available(&self, areas: &Areas<'_>) -> bool {
         let flags = areas.descriptors.load_u16(layout::flags(self.next_avail.slot));
         self.next_avail.is_available(flags)

@@ -152,6 +152,12 @@ impl Device {
         self.has_available(areas)
     }
 
+    pub(crate) fn has_come_to(&self, size: u16, areas: &Areas<'_>, next: u16) -> bool {
+        let available = areas.driver.load_u16(avail::IDX).wrapping_sub(self.next_avail);
+        // What is behind is no more than a round away.
+        next.wrapping_sub(self.next_avail).wrapping_add(size) <= available.saturating_add(size)
+    }
+
     pub(crate) fn has_available(&self, areas: &Areas<'_>) -> bool {
         areas.driver.load_u16(avail::IDX) != self.next_avail
     }

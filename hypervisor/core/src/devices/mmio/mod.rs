@@ -57,6 +57,18 @@ struct Queue {
     config: QueueConfig,
     /// The queue at work, while it is ready.
     ready: Option<DeviceQueue>,
+    /// Where the driver has come to, as the last kick says that has not been looked at.
+    told: Option<u16>,
+}
+
+/// A kick whose notification data name a place that the driver has not come to (section 2.9). It counts all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the kick of queue {queue} says {next:#06x}, where its driver has not come to")]
+pub struct Misled {
+    /// The queue.
+    pub queue: usize,
+    /// The place: bits 16 to 31 of what was written.
+    pub next: u16,
 }
 
 /// A device behind a virtio-mmio register block of version 2.
@@ -191,6 +203,15 @@ impl Transport {
             }
             Err(error) => self.break_down(Broken { queue, error }),
         }
+    }
+
+    /// What is wrong with the notification data of the last kick of this queue, if anything is. Each is looked at
+    /// once, before [`process_queue`](Self::process_queue).
+    pub fn look_at_kick(&mut self, queue: usize, memory: &dyn GuestMemory) -> Option<Misled> {
+        let found = self.queues.get_mut(queue)?;
+        let next = found.told.take()?;
+        let ring = found.ready.as_mut()?.attach(memory).ok()?;
+        (!ring.has_come_to(next)).then_some(Misled { queue, next })
     }
 
     /// What the host has to watch for the device; nothing unless it is live.

@@ -300,21 +300,18 @@ impl Transport {
         Ok(())
     }
 
-    /// A kick. What else notification data says (section 2.9) is a hint without use here: the
-    /// queue tells the same, and has to be checked anyway.
-    fn kick(&self, value: u32) -> Result<Effect, Ignored> {
-        let number = if self.has_negotiated(feature::NOTIFICATION_DATA) {
-            value & 0xffff
-        } else {
-            value
-        };
-        let queue = number as usize;
-        let ready = self.queues.get(queue).ok_or(Ignored::NoQueue(number))?.ready.is_some();
-        if ready && self.is_live() {
-            Ok(Effect::Kick(queue))
-        } else {
-            Err(Ignored::NotAtWork(number))
+    /// A kick. What else notification data says (section 2.9) is a hint: the queue tells the same, and has to be
+    /// checked anyway. See [`look_at_kick`](Self::look_at_kick).
+    fn kick(&mut self, value: u32) -> Result<Effect, Ignored> {
+        let has_data = self.has_negotiated(feature::NOTIFICATION_DATA);
+        let number = if has_data { value & 0xffff } else { value };
+        let (index, is_live) = (number as usize, self.is_live());
+        let queue = self.queues.get_mut(index).ok_or(Ignored::NoQueue(number))?;
+        if queue.ready.is_none() || !is_live {
+            return Err(Ignored::NotAtWork(number));
         }
+        queue.told = has_data.then_some((value >> 16) as u16);
+        Ok(Effect::Kick(index))
     }
 
     /// Sends the interrupt of a queue to a processor.

@@ -8,7 +8,7 @@ use chiton_shared::memory::GuestMemory;
 
 use super::super::super::DeviceError;
 use super::super::super::testing::{BUFFERS, END, Memory, WORLD};
-use super::super::{Effect, Ignored, Transport};
+use super::super::{Effect, Ignored, Misled, Transport};
 use super::driver::*;
 use super::registers::{block, console, entropy};
 
@@ -279,6 +279,13 @@ fn notification_data_names_the_queue_in_its_low_half() {
             assert_eq!(data(&mut transport, next << 16 | 1), expected);
         }
         if in_half {
+            // The driver is at its start, which is not where the kick says.
+            assert_eq!(data(&mut transport, 0x9_0001), Effect::Kick(1));
+            let misled = Misled { queue: 1, next: 9 };
+            assert_eq!(transport.look_at_kick(1, &memory), Some(misled));
+            assert_eq!(transport.look_at_kick(1, &memory), None, "once");
+            assert_eq!(data(&mut transport, 1), Effect::Kick(1));
+            assert_eq!(transport.look_at_kick(1, &memory), None, "it is there");
             assert_eq!(data(&mut transport, 0x7_0002), Effect::Ignored(Ignored::NoQueue(2)));
             assert_eq!(data(&mut transport, 0x7_0000), Effect::Ignored(Ignored::NotAtWork(0)));
         }
