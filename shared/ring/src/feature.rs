@@ -18,5 +18,6 @@ pub const RING_RESET: u64 = 1 << 40;
 /// What both sides of this crate do whenever they may: all devices of Chiton offer it, and its guests use it.
 pub const RING: u64 = INDIRECT_DESC | EVENT_IDX | VERSION_1;
 
-/// What all devices of Chiton offer besides to a driver that negotiates by registers.
+/// What all devices of Chiton offer besides. Guests have packed queues if they are started so, notification data if they
+/// negotiate by registers, and resets always.
 pub const BY_REGISTERS: u64 = RING_PACKED | NOTIFICATION_DATA | RING_RESET;

@@ -123,6 +123,12 @@ mod tests {
             let (config, areas) = at(&memory, 0x40, 4, features);
             stopped.restart(areas, 4).expect("a good queue");
             assert_eq!((driver.size(), driver.free()), (4, 4));
+            // What the driver writes at first, and what it writes for the device (section 2.7.10.1).
+            for (part, bytes) in [(&areas.descriptors, 4 * 16), (&areas.driver, 4), (&areas.device, 4)] {
+                let mut found = vec![0xFF; bytes];
+                part.read(0, &mut found);
+                assert!(found.iter().all(|byte| *byte == 0));
+            }
             assert_eq!(driver.take(), Ok(None));
             let mut device = DeviceQueue::new(config, features);
             for _ in 0..9 {

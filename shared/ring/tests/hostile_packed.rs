@@ -5,7 +5,7 @@
 mod common;
 
 use chiton_ring::feature::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, RING_PACKED};
-use chiton_ring::memory::GuestMemory;
+use chiton_ring::memory::{GuestMemory, Window};
 use chiton_ring::{Areas, Buffer, Chain, DeviceQueue, DriverError, DriverQueue, Format, QueueConfig, QueueError};
 use common::Memory;
 
@@ -416,4 +416,43 @@ fn in_order_a_device_that_keeps_none_is_refused() {
     assert_eq!(in_order(0, &[(0, 1)], 1), [Ok(0), Err(1)]);
     // And more than there are.
     assert_eq!(in_order(0, &[(0, 0)], 5), [Err(0)]);
+}
+
+#[test]
+fn what_the_driver_writes_of_chains_and_tables_is_as_the_order_wants_it() {
+    let buffers = [
+        Buffer::readable(0x10, 1),
+        Buffer::readable(0x20, 2),
+        Buffer::writable(0x30, 3),
+    ];
+    for format in [0, RING_PACKED] {
+        let memory = Memory::new(MEMORY);
+        let config = QueueConfig::placed(Format::of(format), 0, SIZE).0;
+        let areas = Areas::find_as(Format::of(format), &memory, &config).expect("a good queue");
+        let features = format | IN_ORDER | INDIRECT_DESC;
+        let mut driver = DriverQueue::<'_, 4>::new(areas, SIZE, features).expect("a good queue");
+        let two = |window: Window<'_>, index: usize| {
+            let mut bytes = [0; 4];
+            window.read(16 * index + 12, &mut bytes);
+            let [a, b, c, d] = bytes;
+            (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))
+        };
+        let table = memory.window(TABLE, 64).expect("within memory");
+        table.write(0, &[0xFF; 64]);
+        driver.add_indirect(table, TABLE, &buffers).expect("room for it");
+        driver.add(&buffers).expect("room for it");
+        let (tables, ring): (Vec<_>, Vec<_>) = (0..4).map(|i| (two(table, i), two(areas.descriptors, i))).unzip();
+        if format == 0 {
+            // Flags and next: each is followed by the one behind it, the table's last by none, and none by a table.
+            assert_eq!(tables[..3], [(NEXT, 1), (NEXT, 2), (WRITE, 0)]);
+            assert_eq!(ring, [(INDIRECT, 0), (NEXT, 2), (NEXT, 3), (WRITE, 0)]);
+        } else {
+            // ID and flags: nothing in a table but WRITE, and a table never in a list.
+            assert_eq!(tables[..3], [(0, 0), (0, 0), (0, WRITE)]);
+            let flags: Vec<_> = ring.iter().map(|(_, flags)| flags & !(AVAIL | USED)).collect();
+            assert_eq!(flags, [INDIRECT, NEXT, NEXT, WRITE]);
+            assert_eq!(ring[3].0, 1, "the last has the ID");
+        }
+        assert_eq!(tables[3], (0xFFFF, 0xFFFF), "nothing behind the table");
+    }
 }

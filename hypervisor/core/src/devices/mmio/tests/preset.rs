@@ -65,6 +65,9 @@ fn as_many_devices_as_the_map_holds_have_queues_that_do_not_touch() {
     let mut parts = Vec::new();
     for queue in queues {
         let size = queue.size as u16;
+        for (address, alignment) in [(queue.descriptors, 16), (queue.driver, 2), (queue.device, 4)] {
+            assert!(address.is_multiple_of(alignment), "{address:#x}");
+        }
         parts.push((queue.descriptors, descriptor_bytes(size)));
         parts.push((queue.driver, driver_bytes(size)));
         parts.push((queue.device, device_bytes(size)));

@@ -227,6 +227,10 @@ fn a_reset_takes_everything_back() {
     let outcome = kick(&mut transport, &memory, 1);
     assert_eq!((outcome.notify, outcome.queues), (true, 0b10));
     assert!(transport.interest().readable);
+    assert_eq!(
+        (read(&transport, QUEUE_READY), read(&transport, INTERRUPT_STATUS)),
+        (1, 1)
+    );
 
     assert_eq!(write(&mut transport, STATUS, 0), Effect::Reset);
     assert_eq!((read(&transport, STATUS), read(&transport, INTERRUPT_STATUS)), (0, 0));

@@ -62,6 +62,7 @@ fn a_queue_that_is_reset_forgets_all_and_the_other_goes_on() {
     ));
     let mut output = Ring::new(&memory, QUEUES + 0x2000, 4, features);
     set_up_queue(&mut transport, 1, 4, output.parts());
+    assert_eq!((read(&transport, QUEUE_RESET), read(&transport, QUEUE_READY)), (0, 1));
     output.describe(output.table, 2, &[(BUFFERS, 1, 0, 0)]);
     output.offer(2);
     let _ = kick(&mut transport, &memory, 1);
