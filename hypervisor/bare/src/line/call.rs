@@ -13,11 +13,14 @@ use chiton_core::devices::vsock::Socket;
 #[error("a frame came along the line that makes no sense")]
 pub struct Nonsense;
 
-/// What is asked of the other end. Each but [`Hello`](Self::Hello) is a function of `Sockets` or `Link`.
+/// What is asked of the other end. Each but [`Hello`](Self::Hello) and [`News`](Self::News) is a function of `Sockets` or
+/// `Link`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call<'a> {
     /// A guest begins: what is there for it? All sockets of the one before are closed.
     Hello,
+    /// Is anything [new](News)? Nothing is taken.
+    News,
     /// [`Sockets::next_event`](chiton_core::devices::vsock::Sockets::next_event).
     NextEvent,
     /// `connect` to this port.
@@ -93,6 +96,7 @@ const FINISH: u8 = 7;
 const CLOSE: u8 = 8;
 const RECEIVE: u8 = 9;
 const SEND: u8 = 10;
+const NEWS: u8 = 11;
 
 const OUTSIDE: u8 = 1;
 const DONE: u8 = 2;
@@ -108,6 +112,7 @@ impl<'a> Call<'a> {
     pub fn write(&self, to: &mut Vec<u8>) {
         match *self {
             Self::Hello => to.push(HELLO),
+            Self::News => to.push(NEWS),
             Self::NextEvent => to.push(NEXT_EVENT),
             Self::Connect(port) => {
                 to.push(CONNECT);
@@ -144,6 +149,7 @@ impl<'a> Call<'a> {
         let mut rest = bytes;
         let call = match u8::from_le_bytes(take(&mut rest)?) {
             HELLO => Self::Hello,
+            NEWS => Self::News,
             NEXT_EVENT => Self::NextEvent,
             CONNECT => Self::Connect(u32::from_le_bytes(take(&mut rest)?)),
             ACCEPTED => Self::Accepted(socket(&mut rest)?, u32::from_le_bytes(take(&mut rest)?)),
@@ -289,6 +295,7 @@ mod tests {
         let socket = Socket(u64::MAX - 1);
         for call in [
             Call::Hello,
+            Call::News,
             Call::NextEvent,
             Call::Connect(u32::MAX),
             Call::Accepted(socket, 7),

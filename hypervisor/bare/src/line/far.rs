@@ -108,6 +108,7 @@ impl Far {
                 };
                 Answer::Outside(outside).write(News::NONE, to);
             }
+            Call::News => Answer::Done.write(self.news(), to),
             Call::Read(socket, most) => {
                 let len = usize::from(most).min(MAX_BYTES);
                 let input = match &mut self.sockets {

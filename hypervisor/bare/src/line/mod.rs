@@ -40,7 +40,7 @@ pub use frame::{Reader, write};
 pub use near::{Line, LineError, LineLink, LineSockets, Told, Wire};
 
 /// What both ends have to speak. A change of any frame has another number.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// The longest call or answer, in bytes: the longest frame of Ethernet, with room for what stands before it.
 const MAX_BODY: usize = 1600;

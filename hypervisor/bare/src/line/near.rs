@@ -20,7 +20,7 @@ use super::{MAX_BYTES, MAX_ETHERNET, MAX_MTU, VERSION};
 const TRIES: usize = 20;
 /// The most bytes that come before a question is asked again: somebody who babbles has not answered.
 const BABBLE: usize = 16 << 10;
-/// How long nothing is asked, in nanoseconds, of an end that had no news.
+/// How long nothing is asked, in nanoseconds, of an end that had no news for who would ask.
 const PAUSE_NS: u64 = 1_000_000;
 /// The least MTU that there is (section 5.1.4.1 of virtio 1.3).
 const MIN_MTU: u16 = 68;
@@ -72,8 +72,6 @@ pub struct Line<W> {
     /// The last answer.
     answer: Vec<u8>,
     news: News,
-    /// An event that came when it was asked for news, and nobody has taken.
-    event: Option<Event>,
     asked_at: u64,
     gone: bool,
 }
@@ -104,7 +102,6 @@ impl<W: Wire> Line<W> {
             out: Vec::new(),
             answer: Vec::new(),
             news: News::NONE,
-            event: None,
             asked_at: 0,
             gone: false,
         };
@@ -169,13 +166,31 @@ impl<W: Wire> Line<W> {
         }
     }
 
-    /// What is new: as the last answer says, or another if that is old and had nothing.
-    fn news(&mut self) -> Result<News, Gone> {
-        let quiet = !self.news.event && !self.news.frame && self.event.is_none();
-        if quiet && self.wire.now_ns().saturating_sub(self.asked_at) >= PAUSE_NS {
-            self.event = self.next_event()?;
+    /// Whether more may be new by now than the last answer has told.
+    fn is_old(&self) -> bool {
+        self.wire.now_ns().saturating_sub(self.asked_at) >= PAUSE_NS
+    }
+
+    /// What is new for the network: as the last answer says, or another if that is old and had no frame. An event does not
+    /// count: a guest that uses no sockets never takes it.
+    fn news_of_link(&mut self) -> Result<News, Gone> {
+        if self.gone || !self.news.frame && self.is_old() {
+            match self.call(&Call::News)? {
+                Answer::Done => {}
+                _ => return Err(self.is_nonsense()),
+            }
         }
-        if self.gone { Err(Gone) } else { Ok(self.news) }
+        Ok(self.news)
+    }
+
+    /// The next event: asked for if the last answer told of one, or is old. A frame does not count: a guest that uses no
+    /// network never takes it.
+    fn new_event(&mut self) -> Result<Option<Event>, Gone> {
+        if self.gone || self.news.event || self.is_old() {
+            self.next_event()
+        } else {
+            Ok(None)
+        }
     }
 
     fn next_event(&mut self) -> Result<Option<Event>, Gone> {
@@ -227,15 +242,7 @@ impl<W: Wire> LineSockets<W> {
     }
 
     fn next(&mut self) -> Result<Option<Event>, Gone> {
-        let event = {
-            let mut line = self.line();
-            let news = line.news()?;
-            match line.event.take() {
-                Some(event) => Some(event),
-                None if news.event => line.next_event()?,
-                None => None,
-            }
-        };
+        let event = self.line().new_event()?;
         if let Some(Event::Asked { socket, .. }) = event {
             self.add(socket)?;
         }
@@ -346,12 +353,12 @@ impl<W: Wire> Link for LineLink<W> {
 
     fn status(&mut self) -> Status {
         let mut line = self.line.lock();
-        line.news().map_or(Status::Gone, |news| news.status)
+        line.news_of_link().map_or(Status::Gone, |news| news.status)
     }
 
     fn receive(&mut self, _pair: usize, header: &mut [u8; Header::SIZE], to: &[Window<'_>]) -> Received {
         let mut line = self.line.lock();
-        match line.news() {
+        match line.news_of_link() {
             Ok(news) if news.frame => {}
             Ok(_) => return Received::Empty,
             Err(Gone) => return Received::Gone,

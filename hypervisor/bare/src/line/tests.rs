@@ -322,6 +322,42 @@ fn frames_go_both_ways() {
 }
 
 #[test]
+fn a_frame_that_nobody_takes_holds_no_event_back() {
+    let host = Fake::new();
+    let (line, told, _) = good(&host);
+    let (mac, mtu) = told.link.unwrap();
+    let mut sockets = LineSockets::new(Arc::clone(&line));
+    let mut link = LineLink::new(line, mac, mtu);
+    host.host().incoming.push_back(vec![1; 60]);
+    // What is looked at of a device that has no driver is the state of its link.
+    assert_eq!(link.status(), Status::Up);
+    assert_eq!(sockets.next_event(), None);
+    let socket = host.ask(5000, b"");
+    assert_eq!(link.status(), Status::Up);
+    assert_eq!(sockets.next_event(), Some(Event::Asked { socket, port: 5000 }));
+}
+
+#[test]
+fn an_event_that_nobody_takes_holds_no_frame_back() {
+    let host = Fake::new();
+    let (line, told, _) = good(&host);
+    let (mac, mtu) = told.link.unwrap();
+    let mut sockets = LineSockets::new(Arc::clone(&line));
+    let mut link = LineLink::new(line, mac, mtu);
+    let mut buffer = [0; 60];
+    let mut receive =
+        |link: &mut LineLink<_>| into_window(&mut buffer, |to| link.receive(0, &mut [0; Header::SIZE], &[to]));
+    let socket = host.ask(5000, b"");
+    assert_eq!(receive(&mut link), Received::Empty);
+    host.host().incoming.push_back(vec![1; 60]);
+    assert_eq!(receive(&mut link), Received::Frame(60));
+    host.host().status = Status::Down;
+    assert_eq!(link.status(), Status::Down);
+    // It is there for whoever takes it in the end.
+    assert_eq!(sockets.next_event(), Some(Event::Asked { socket, port: 5000 }));
+}
+
+#[test]
 fn a_line_that_is_cut_resets_connections_and_takes_the_link_down() {
     let host = Fake::new();
     let (line, told, far) = good(&host);
