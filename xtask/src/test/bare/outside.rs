@@ -3,14 +3,14 @@
 use std::{
     fs,
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
 };
 
-use super::{End, LIMIT, MACHINES, timeless};
+use super::{End, LIMIT, MACHINES, refusals::FAILED, timeless};
 use crate::{
     bare::{self, Emulated, Hardware, Input, LINE, Machine, OutsideArgs, Processor, Relay, talk},
     build, command,
@@ -25,11 +25,11 @@ const CALLS: [&str; 4] = ["sockets", "call", "7000", "a question"];
 const SERVED: u32 = 7000;
 /// The guest whose relay is killed.
 const CUT: [&str; 3] = ["sockets", "gone", "5001"];
-/// Whatever runs here.
-#[cfg(test)]
-pub(super) const NAMES: [&str; 3] = [CALLED[0], CALLS[0], "httpd"];
 /// What it says of that.
 const RESET: &str = "sockets: vsock: the other side has ended the connection";
+/// All of them, and those that have a network with an address.
+#[cfg(test)]
+pub(super) const NAMES: [&str; 4] = [CALLED[0], CALLS[0], "fetch", "httpd"];
 /// What is said where nobody is at the other end.
 const SILENT: &str =
     "nobody answers on the line com2: start `cargo xtask relay` at its other end, or leave line=com2 out";
@@ -41,15 +41,77 @@ pub(super) fn run(chiton: &Path) -> Result<Vec<String>> {
     drop(fs::remove_dir_all(&place));
     fs::create_dir_all(&place).map_err(Error::file("create", &place))?;
     let mut found = refused(&relay, &place)?;
-    let expected = hosted(chiton, &place)?;
+    let tap = if command::is_root() || std::env::var_os("CI").is_some() {
+        Some(Tap::new()?)
+    } else {
+        eprintln!("  networks by the line: skipped, since only root makes a TAP device");
+        None
+    };
+    let guests = guests(tap.as_ref())?;
+    let expected = hosted(chiton, &guests, &place, tap.as_ref())?;
     for (machine, cut) in MACHINES.into_iter().take(2).zip([true, false]) {
-        found.extend(sockets(machine, cut, &relay, &place, &expected)?);
+        found.extend(talks(machine, cut, &relay, &place, (&guests, &expected), tap.as_ref())?);
     }
-    found.extend(network(&relay)?);
+    if let Some(tap) = &tap {
+        found.extend(network(&relay, tap)?);
+    }
     Ok(found)
 }
 
-/// What the two guests say under KVM, and what they are told and answer.
+/// A guest that talks with this machine.
+struct Guest {
+    words: Vec<String>,
+    /// Whether it has a network, and no sockets.
+    has_network: bool,
+    /// Its lines of `command`.
+    lines: &'static [&'static str],
+}
+
+impl Guest {
+    fn new(words: &[&str], lines: &'static [&'static str]) -> Self {
+        Self {
+            words: words.iter().map(|&word| word.to_owned()).collect(),
+            has_network: false,
+            lines,
+        }
+    }
+
+    fn on_network(self) -> Self {
+        Self {
+            has_network: true,
+            ..self
+        }
+    }
+}
+
+/// Those that say the same everywhere.
+fn guests(tap: Option<&Tap>) -> Result<Vec<Guest>> {
+    let mut guests = vec![Guest::new(&CALLED, &[LINE]), Guest::new(&CALLS, &[LINE])];
+    if let Some(tap) = tap {
+        let port = serve(&tap.address(1))?.to_string();
+        guests.push(Guest::new(&["fetch", &tap.address(1), &port], &[LINE]).on_network());
+    }
+    Ok(guests)
+}
+
+/// Serves one page by HTTP for as long as this process lives; returns the port.
+fn serve(address: &str) -> Result<u16> {
+    let error = Error::file("listen at", Path::new(address));
+    let listener = TcpListener::bind((address, 0));
+    let (listener, port) = listener
+        .and_then(|listener| listener.local_addr().map(|local| (listener, local.port())))
+        .map_err(error)?;
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(io::Result::ok) {
+            // Who does not take it says so.
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\na page\n");
+        }
+    });
+    Ok(port)
+}
+
+/// What the guests say under KVM, and what they are told and answer.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Talk {
     said: String,
@@ -57,14 +119,18 @@ struct Talk {
 }
 
 /// One guest after the other under KVM.
-fn hosted(chiton: &Path, place: &Path) -> Result<Talk> {
+fn hosted(chiton: &Path, guests: &[Guest], place: &Path, tap: Option<&Tap>) -> Result<Talk> {
     let path = place.join("hosted");
     let server = Server::at(&path)?;
     let mut talk = Talk::default();
-    for words in [&CALLED[..], &CALLS[..]] {
+    for Guest { words, has_network, .. } in guests {
         let mut command = build::without_jail(chiton);
-        command.arg("run").arg("--vsock").arg(&path);
-        command.arg(paths::guests().join(words[0])).args(&words[1..]);
+        command.arg("run");
+        match tap.filter(|_| *has_network) {
+            Some(tap) => command.args(["--net", &tap.option()]),
+            None => command.arg("--vsock").arg(&path),
+        };
+        command.arg(paths::guests().join(&words[0])).args(&words[1..]);
         let start_error = |source| Error::Start {
             program: chiton.display().to_string(),
             source,
@@ -75,10 +141,10 @@ fn hosted(chiton: &Path, place: &Path) -> Result<Talk> {
             .spawn()
             .map_err(start_error)?;
         let output = child.stdout.take().expect("it is piped");
-        for line in io::BufRead::lines(io::BufReader::new(output)).map_while(io::Result::ok) {
-            if let Some(port) = talk::port_of(&line) {
-                talk.answers.extend(call(&path, port).map_err(start_error)?);
-            }
+        // Not `lines`, which keeps no `\r`.
+        for line in io::BufRead::split(io::BufReader::new(output), b'\n').map_while(io::Result::ok) {
+            let line = String::from_utf8_lossy(&line);
+            talk.answers.extend(answers(&line, &path).map_err(start_error)?);
             talk.said += &line;
             talk.said.push('\n');
         }
@@ -91,12 +157,30 @@ fn hosted(chiton: &Path, place: &Path) -> Result<Talk> {
     Ok(talk)
 }
 
+/// What a guest answers that has said this line.
+fn answers(line: &str, path: &Path) -> io::Result<Vec<Vec<u8>>> {
+    talk::port_of(line).map_or(Ok(Vec::new()), |port| call(path, port))
+}
+
 /// The same on bare metal; if `cut`, then guests whose line is cut. Returns what is wrong.
-fn sockets(machine: Emulated, cut: bool, relay: &Path, place: &Path, expected: &Talk) -> Result<Vec<String>> {
-    let mut runs = vec![(&CALLED[..], true), (&CALLS[..], true)];
-    if cut {
-        runs.extend([(&CUT[..], true), (&["hello"], false), (&CALLED[..1], true)]);
-    }
+fn talks(
+    machine: Emulated,
+    cut: bool,
+    relay: &Path,
+    place: &Path,
+    (guests, expected): (&[Guest], &Talk),
+    tap: Option<&Tap>,
+) -> Result<Vec<String>> {
+    let more = if cut {
+        vec![
+            Guest::new(&CUT, &[LINE]),
+            Guest::new(&["hello"], &[]),
+            Guest::new(&CALLED[..1], &[LINE]),
+        ]
+    } else {
+        Vec::new()
+    };
+    let runs: Vec<_> = guests.iter().chain(&more).collect();
     let image = machine.image("outside", Some(&ramdisk(&runs)?))?;
     let path = place.join(if cut { "vmx" } else { "svm" });
     let server = Server::at(&path)?;
@@ -104,7 +188,7 @@ fn sockets(machine: Emulated, cut: bool, relay: &Path, place: &Path, expected: &
     let named = machine.named().to_owned();
     let args = OutsideArgs {
         vsock: Some(path.display().to_string()),
-        net: None,
+        net: tap.map(|tap| tap.option()),
     };
     let line = machine.take_line().expect("it has one");
     let mut relay = Relay::start(relay, line, &args)?;
@@ -121,8 +205,7 @@ fn sockets(machine: Emulated, cut: bool, relay: &Path, place: &Path, expected: &
                         stream.read_exact(&mut [0; 100])?;
                         relay.kill();
                     }
-                    Some(port) => talk.answers.extend(call(&path, port)?),
-                    None => {}
+                    _ => talk.answers.extend(answers(&line, &path)?),
                 }
                 talk.said += &line;
                 talk.said.push('\n');
@@ -135,15 +218,15 @@ fn sockets(machine: Emulated, cut: bool, relay: &Path, place: &Path, expected: &
         });
         (client.join().expect("it does not panic"), status)
     });
-    let status = status?;
-    eprintln!("  {} guests with sockets in {named}", runs.len());
+    let status = status.inspect_err(|_| eprintln!("  {named} was told {told:?}, and talked: {talk:?}"))?;
+    eprintln!("  {} guests with sockets and networks in {named}", runs.len());
     let talk = talk
         .as_mut()
         .map_err(|error| Error::Found(format!("a client of a guest in {named}: {error}; told were {told:?}")))?;
     talk.answers.push(server.heard());
     let mut found = Vec::new();
     let last = if cut {
-        // What two guests say, and what follows when the line is cut.
+        // What the others say, and what follows when the line is cut.
         let at = talk
             .said
             .find("sockets: waiting at port 5001\n")
@@ -154,37 +237,32 @@ fn sockets(machine: Emulated, cut: bool, relay: &Path, place: &Path, expected: &
     };
     if talk != expected {
         found.push(format!(
-            "guests with sockets in {named}: {talk:?}\nunder KVM: {expected:?}"
+            "guests with sockets and networks in {named}: {talk:?}\nunder KVM: {expected:?}"
         ));
     }
-    let (ends, code) = if cut {
-        (&[0, 0, 0, 0, 125][..], 125)
-    } else {
-        (&[0, 0][..], 0)
-    };
+    let mut ends = vec![0; runs.len()];
+    let code = if cut { FAILED } else { 0 };
+    if let Some(last) = ends.last_mut() {
+        *last = code;
+    }
     let refused = told.iter().any(|line| line.contains(SILENT));
     let went_on = last.contains(RESET) && last.contains("Hello from ring 3");
-    if (status, &statuses[..], refused, went_on) != (code, ends, cut, cut) {
+    if (status, &statuses, refused, went_on) != (code, &ends, cut, cut) {
         found.push(format!(
-            "{named} ends with {status}, its guests with {statuses:?}: {last:?}, {told:?}"
+            "{named} ends with {status}, its guests with {statuses:?}, not {ends:?}: {last:?}, {told:?}"
         ));
     }
     Ok(found)
 }
 
 /// A guest that serves web pages to this machine. Returns what is wrong.
-fn network(relay: &Path) -> Result<Option<String>> {
-    if !command::is_root() && std::env::var_os("CI").is_none() {
-        eprintln!("  httpd by the line: skipped, since only root makes a TAP device");
-        return Ok(None);
-    }
-    let tap = Tap::new()?;
+fn network(relay: &Path, tap: &Tap) -> Result<Option<String>> {
     let emulated = Emulated::Qemu(Processor::Svm);
-    let image = emulated.image("network", Some(&ramdisk(&[(&["httpd"], true)])?))?;
+    let image = emulated.image("network", Some(&ramdisk(&[&Guest::new(&["httpd"], &[LINE])])?))?;
     let mut machine = boot(emulated, &image)?;
     let args = OutsideArgs {
         vsock: None,
-        net: Some(format!("tap={},ip={}/24", tap.name, tap.address(2))),
+        net: Some(tap.option()),
     };
     let line = machine.take_line().expect("it has one");
     let _relay = Relay::start(relay, line, &args)?;
@@ -246,17 +324,17 @@ fn boot(machine: Emulated, image: &Path) -> Result<Machine> {
     machine.boot_with(image, hardware)
 }
 
-/// A ramdisk for these guests, those that have the line said.
-fn ramdisk(runs: &[(&[&str], bool)]) -> Result<Vec<u8>> {
+/// A ramdisk for these guests.
+fn ramdisk(guests: &[&Guest]) -> Result<Vec<u8>> {
     let (mut files, mut lines) = (Vec::<(String, Vec<u8>)>::new(), Vec::new());
-    for (words, has_line) in runs {
-        let path = paths::guests().join(words[0]);
+    for Guest { words, lines: own, .. } in guests {
+        let path = paths::guests().join(&words[0]);
         let name = format!("guests/{}", words[0]);
         if files.iter().all(|(file, _)| *file != name) {
             files.push((name, fs::read(&path).map_err(Error::file("read", &path))?));
         }
         lines.push(format!("guest={}", words[0]));
-        lines.extend(has_line.then(|| LINE.to_owned()));
+        lines.extend(own.iter().map(|&line| line.to_owned()));
         lines.extend(words[1..].iter().map(|word| format!("arg={word}")));
         lines.push(String::new());
     }
@@ -332,6 +410,11 @@ impl Tap {
         tap.ip(&["address", "add", &format!("{}/24", tap.address(1)), "dev", &tap.name])?;
         tap.ip(&["link", "set", &tap.name, "up"])?;
         Ok(tap)
+    }
+
+    /// What stands behind `--net`.
+    fn option(&self) -> String {
+        format!("tap={},ip={}/24", self.name, self.address(2))
     }
 
     fn address(&self, host: u8) -> String {

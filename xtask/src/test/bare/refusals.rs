@@ -12,7 +12,7 @@ use crate::{
 /// The machines that refuse guests: one of VMX, one of SVM.
 const BOTH: [Emulated; 2] = [Emulated::Bochs(Model::SkylakeX), Emulated::Qemu(Processor::Svm)];
 /// The status of what could not be run.
-const FAILED: i32 = 125;
+pub(super) const FAILED: i32 = 125;
 
 /// A guest that cannot be started: the lines of `command`, and a part of the sentence.
 const GUESTS: [(&[&str], &str); 15] = [
