@@ -4,6 +4,7 @@
 mod disagreements;
 mod examples;
 mod exits;
+mod frames;
 mod outside;
 mod refusals;
 mod runs;

@@ -10,9 +10,9 @@ use std::{
     thread,
 };
 
-use super::{End, LIMIT, MACHINES, refusals::FAILED, timeless};
+use super::{End, LIMIT, MACHINES, frames, refusals::FAILED, timeless};
 use crate::{
-    bare::{self, Emulated, Hardware, Input, LINE, Machine, OutsideArgs, Processor, Relay, talk},
+    bare::{self, EMULATED_NET, Emulated, Hardware, Input, LINE, Machine, OutsideArgs, Processor, Relay, talk},
     build, command,
     error::{Error, Result},
     paths, tools,
@@ -23,13 +23,16 @@ const CALLED: [&str; 3] = ["rpc", "5000", "1"];
 const CALLS: [&str; 4] = ["sockets", "call", "7000", "a question"];
 /// The port that the second calls.
 const SERVED: u32 = 7000;
+/// The guest that returns frames, and what it says when it is there.
+const RETURNS: &str = "compare-net";
+const READY: &str = "ready";
 /// The guest whose relay is killed.
 const CUT: [&str; 3] = ["sockets", "gone", "5001"];
 /// What it says of that.
 const RESET: &str = "sockets: vsock: the other side has ended the connection";
 /// All of them, and those that have a network with an address.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 4] = [CALLED[0], CALLS[0], "fetch", "httpd"];
+pub(super) const NAMES: [&str; 5] = [CALLED[0], CALLS[0], "fetch", RETURNS, "httpd"];
 /// What is said where nobody is at the other end.
 const SILENT: &str =
     "nobody answers on the line com2: start `cargo xtask relay` at its other end, or leave line=com2 out";
@@ -58,11 +61,19 @@ pub(super) fn run(chiton: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// What a guest has of this machine.
+#[derive(Clone, Copy)]
+enum With {
+    Sockets,
+    Network,
+    EmulatedNetwork,
+}
+
 /// A guest that talks with this machine.
 struct Guest {
     words: Vec<String>,
-    /// Whether it has a network, and no sockets.
-    has_network: bool,
+    /// What it has under KVM: on bare metal all have what is at the other end of the line.
+    outside: With,
     /// Its lines of `command`.
     lines: &'static [&'static str],
 }
@@ -71,16 +82,13 @@ impl Guest {
     fn new(words: &[&str], lines: &'static [&'static str]) -> Self {
         Self {
             words: words.iter().map(|&word| word.to_owned()).collect(),
-            has_network: false,
+            outside: With::Sockets,
             lines,
         }
     }
 
-    fn on_network(self) -> Self {
-        Self {
-            has_network: true,
-            ..self
-        }
+    fn with(self, outside: With) -> Self {
+        Self { outside, ..self }
     }
 }
 
@@ -89,7 +97,12 @@ fn guests(tap: Option<&Tap>) -> Result<Vec<Guest>> {
     let mut guests = vec![Guest::new(&CALLED, &[LINE]), Guest::new(&CALLS, &[LINE])];
     if let Some(tap) = tap {
         let port = serve(&tap.address(1))?.to_string();
-        guests.push(Guest::new(&["fetch", &tap.address(1), &port], &[LINE]).on_network());
+        guests.extend([
+            Guest::new(&["fetch", &tap.address(1), &port], &[LINE]).with(With::Network),
+            Guest::new(&[RETURNS, "virtio", "echo", frames::COUNT], &[LINE]).with(With::Network),
+            Guest::new(&[RETURNS, "emulated", "echo", frames::COUNT], &[LINE, EMULATED_NET])
+                .with(With::EmulatedNetwork),
+        ]);
     }
     Ok(guests)
 }
@@ -123,12 +136,13 @@ fn hosted(chiton: &Path, guests: &[Guest], place: &Path, tap: Option<&Tap>) -> R
     let path = place.join("hosted");
     let server = Server::at(&path)?;
     let mut talk = Talk::default();
-    for Guest { words, has_network, .. } in guests {
+    for Guest { words, outside, .. } in guests {
         let mut command = build::without_jail(chiton);
         command.arg("run");
-        match tap.filter(|_| *has_network) {
-            Some(tap) => command.args(["--net", &tap.option()]),
-            None => command.arg("--vsock").arg(&path),
+        match (outside, tap) {
+            (With::Network, Some(tap)) => command.args(["--net", &tap.option()]),
+            (With::EmulatedNetwork, Some(tap)) => command.args(["--emulated-net", &format!("tap={}", tap.name)]),
+            _ => command.arg("--vsock").arg(&path),
         };
         command.arg(paths::guests().join(&words[0])).args(&words[1..]);
         let start_error = |source| Error::Start {
@@ -144,7 +158,7 @@ fn hosted(chiton: &Path, guests: &[Guest], place: &Path, tap: Option<&Tap>) -> R
         // Not `lines`, which keeps no `\r`.
         for line in io::BufRead::split(io::BufReader::new(output), b'\n').map_while(io::Result::ok) {
             let line = String::from_utf8_lossy(&line);
-            talk.answers.extend(answers(&line, &path).map_err(start_error)?);
+            talk.answers.extend(answers(&line, &path, tap).map_err(start_error)?);
             talk.said += &line;
             talk.said.push('\n');
         }
@@ -158,8 +172,12 @@ fn hosted(chiton: &Path, guests: &[Guest], place: &Path, tap: Option<&Tap>) -> R
 }
 
 /// What a guest answers that has said this line.
-fn answers(line: &str, path: &Path) -> io::Result<Vec<Vec<u8>>> {
-    talk::port_of(line).map_or(Ok(Vec::new()), |port| call(path, port))
+fn answers(line: &str, path: &Path, tap: Option<&Tap>) -> io::Result<Vec<Vec<u8>>> {
+    match (talk::port_of(line), tap) {
+        (Some(port), _) => call(path, port),
+        (None, Some(tap)) if line == READY => frames::echoed(&tap.name),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// The same on bare metal; if `cut`, then guests whose line is cut. Returns what is wrong.
@@ -205,7 +223,7 @@ fn talks(
                         stream.read_exact(&mut [0; 100])?;
                         relay.kill();
                     }
-                    _ => talk.answers.extend(answers(&line, &path)?),
+                    _ => talk.answers.extend(answers(&line, &path, tap)?),
                 }
                 talk.said += &line;
                 talk.said.push('\n');
