@@ -207,6 +207,23 @@ impl Ram {
         }
     }
 
+    /// Keeps it out of processes that this one forks: until they run a program of their own they would have it mapped, to
+    /// write, too.
+    pub(crate) fn keep_from_children(&self) -> Result<(), Error> {
+        for region in self.memory.iter() {
+            if let Ok(start) = region.get_host_address(MemoryRegionAddress(0)) {
+                // SAFETY: mapped memory of this process, of which no byte changes; nothing here goes on in a child.
+                let advised = unsafe { libc::madvise(start.cast(), region.len() as usize, libc::MADV_DONTFORK) };
+                if advised != 0 {
+                    return Err(Error::system("keep guest memory from children")(
+                        std::io::Error::last_os_error(),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Has the kernel provide the pages of these ranges, which are about to be written, one after the other:
     /// neighbours at once, since one by one, as they are touched, they take three times as long. Without (Linux
     /// before 5.14), that is how they come.

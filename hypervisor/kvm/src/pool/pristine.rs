@@ -12,12 +12,15 @@ use vm_memory::Address;
 use crate::Error;
 use crate::ram::{self, Ram};
 
-/// Guest memory that lies in a file and can still be written: the first machine prepares it.
+/// Guest memory that lies in a file and can still be written: the first machine prepares it. Of a process that this one
+/// forks meanwhile it is kept, which may be about to run a program when it is to be [sealed](Pristine::seal).
 pub(super) fn in_file(bytes: u64) -> Result<Ram, Error> {
     let file = memfd_create("guest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING);
     let file = file.map_err(Error::system("make a file for guest memory"))?;
     ftruncate(&file, bytes).map_err(Error::system("make a file for guest memory"))?;
-    Ram::in_file(&file.into(), bytes)
+    let ram = Ram::in_file(&file.into(), bytes)?;
+    ram.keep_from_children()?;
+    Ok(ram)
 }
 
 /// Memory as it was when the guest was ready.
@@ -85,6 +88,30 @@ mod tests {
         let ram = Arc::new(in_file(1 << 20).unwrap());
         let error = Pristine::seal(Arc::clone(&ram)).err().unwrap();
         assert!(error.to_string().starts_with("seal guest memory"), "{error}");
+    }
+
+    #[test]
+    fn a_child_that_runs_no_program_yet_does_not_keep_memory_from_being_sealed() {
+        let ram = in_file(1 << 20).unwrap();
+        // SAFETY: the child makes system calls only, until it is killed.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            loop {
+                // SAFETY: it only waits; it ends with the test at the latest.
+                unsafe {
+                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                    libc::pause();
+                }
+            }
+        }
+        assert!(child > 0);
+        let sealed = Pristine::seal(Arc::new(ram));
+        // SAFETY: the child is this test's own, and has not been waited for.
+        unsafe {
+            libc::kill(child, libc::SIGKILL);
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+        assert!(sealed.is_ok(), "{:?}", sealed.err());
     }
 
     #[test]
