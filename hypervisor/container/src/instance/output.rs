@@ -21,7 +21,7 @@ const BEHIND: usize = 1 << 20;
 /// How many may be attached at a time.
 const CLIENTS: usize = 16;
 /// How much is read at a time, in bytes.
-const PIECE: usize = 16 << 10;
+pub(super) const PIECE: usize = 16 << 10;
 /// How much a pipe takes that is ready for any, in bytes.
 const PAGE: usize = 4096;
 /// The socket that attached ones connect to, in the instance's folder.

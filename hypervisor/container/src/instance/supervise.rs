@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::home::{Mark, Removal};
-use super::output::Taken;
+use super::output::{PIECE, Taken};
 use super::spare::Left;
 use super::{
     EventKind, Exit, Instance, InstanceError, Killer, Live, Outputs, RestartPolicy, State, Status, Stream, Time,
@@ -18,6 +18,10 @@ use super::{
 /// How long output is waited for that a process left in its pipes; a process that it leaves behind may
 /// hold them open for ever.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How often its pipes are looked at by then, however late this process gets to it: so many pieces are more than they
+/// hold.
+const LOOKS: usize = (64 << 10) / PIECE + 1;
 
 /// The status of what ended in time, but for its output, which nobody read: as of `timeout(1)`.
 const TIMED_OUT: i32 = 124;
@@ -271,7 +275,7 @@ impl Supervisor {
         let mut last = [false; 2];
         let mut open = [child.stdout.take(), child.stderr.take()];
         let mut ended: Option<((i32, Option<i32>), Instant)> = None;
-        let mut told = false;
+        let (mut told, mut looks) = (false, 0);
         let mut left = Left::of(self.instance.dir());
         loop {
             if let Some((status, at)) = &mut ended {
@@ -281,8 +285,8 @@ impl Supervisor {
                 }
                 // Who reads late gets all, unless there is a hurry.
                 if behind && !told && status.1.is_none() {
-                    *at = Instant::now();
-                } else if !behind && open.iter().all(Option::is_none) || at.elapsed() > LAST_WORDS {
+                    (*at, looks) = (Instant::now(), 0);
+                } else if !behind && open.iter().all(Option::is_none) || at.elapsed() > LAST_WORDS && looks >= LOOKS {
                     return Ok(*status);
                 }
             }
@@ -310,6 +314,9 @@ impl Supervisor {
                     // Whoever writes more into it hears that nobody reads.
                     *fd = None;
                 }
+            }
+            if ended.is_some() {
+                looks += if ready.nothing { LOOKS } else { 1 };
             }
             if let Some(stdin) = &child.stdin {
                 self.outputs.feed(stdin);

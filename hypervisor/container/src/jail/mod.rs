@@ -505,7 +505,7 @@ enum Payload<'a, F> {
 ///
 /// The number of threads is that of links of `/proc/self/task`, less two: one call instead of a listing.
 fn one_thread() -> Result<(), Error> {
-    const PATIENCE: Duration = Duration::from_millis(500);
+    const PATIENCE: Duration = Duration::from_secs(10);
     let start = Instant::now();
     loop {
         let task =

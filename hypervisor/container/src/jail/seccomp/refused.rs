@@ -8,8 +8,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::kernel_log;
 
-/// How long a record is waited for: it is written by a thread of the kernel's, after the death.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a record is waited for: it is written by a thread of the kernel's, after the death, when its turn comes.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// `AUDIT_ARCH_X86_64`, to which the numbers belong that have names here.
 const X86_64: u32 = 0xC000_003E;
 /// The names of calls by number, from 0 to 334, and behind an empty line from 424 on (`asm/unistd_64.h`).
