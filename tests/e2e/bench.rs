@@ -1,7 +1,6 @@
 //! `chiton bench` becomes the program `chiton-bench`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -22,9 +21,8 @@ fn bench(folder: &Folder, path: &Path) -> Output {
 }
 
 /// Something that says how it was called, and ends with a status of its own.
-fn stand_in(file: &Path, name: &str) {
-    fs::write(file, format!("#!/bin/sh\necho {name} \"$@\"\nexit 7\n")).expect("a script");
-    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("a script that can be run");
+fn stand_in(folder: &Folder, file: &str, name: &str) {
+    let _ = folder.script(file, &format!("echo {name} \"$@\"\nexit 7"));
 }
 
 #[test]
@@ -43,7 +41,7 @@ fn the_one_beside_it_comes_before_the_one_in_path() {
     let folder = Folder::new();
     let elsewhere = folder.path("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
-    stand_in(&elsewhere.join("chiton-bench"), "in PATH:");
+    stand_in(&folder, "elsewhere/chiton-bench", "in PATH:");
     let said = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
 
     let output = bench(&folder, &elsewhere);
@@ -52,7 +50,7 @@ fn the_one_beside_it_comes_before_the_one_in_path() {
         (Some(7), "in PATH: exits --json -\n")
     );
 
-    stand_in(&folder.path("chiton-bench"), "beside:");
+    stand_in(&folder, "chiton-bench", "beside:");
     let output = bench(&folder, &elsewhere);
     assert_eq!(
         (output.status.code(), said(&output).as_str()),

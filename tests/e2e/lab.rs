@@ -1,7 +1,6 @@
 //! `chiton-bench start`, `density` and `vs`: what they measure makes sense, and nothing is left of it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -276,14 +275,13 @@ fn instances_are_removed_when_one_of_them_fails() {
     let Some(lab) = Lab::new() else { return };
     let before = Traces::now();
     // The fourth that is to run, the third to stay, does not.
-    let (wrapper, count) = (lab.0.path("wrapper"), lab.0.path("count"));
+    let count = lab.0.path("count");
     let script = format!(
-        "#!/bin/sh\nif [ \"$1\" = run ]; then echo >> {count}; [ $(wc -l < {count}) -ge 4 ] && {{ echo no more >&2; exit 3; }}; fi\nexec {chiton} \"$@\"\n",
+        "if [ \"$1\" = run ]; then echo >> {count}; [ $(wc -l < {count}) -ge 4 ] && {{ echo no more >&2; exit 3; }}; fi\nexec {chiton} \"$@\"",
         count = count.display(),
         chiton = chiton_path().display(),
     );
-    fs::write(&wrapper, script).unwrap();
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let wrapper = lab.0.script("wrapper", &script);
     let mut command = Command::new(program());
     fs::create_dir_all(lab.0.path("tmp")).unwrap();
     command
@@ -364,11 +362,7 @@ fn a_peer_that_does_not_do_what_it_is_asked_is_listed_and_not_measured() {
     let Some(lab) = Lab::new() else { return };
     let peers = lab.0.path("peers");
     fs::create_dir_all(&peers).unwrap();
-    let fake = |name: &str, script: &str| {
-        let path: &Path = &peers.join(name);
-        fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    };
+    let fake = |name: &str, script: &str| drop(lab.0.script(&format!("peers/{name}"), script));
     // One that says nothing, and one that does its work.
     fake("firecracker", "echo Firecracker v0");
     fake("chiton-peer-hyperlight", "echo hello from a payload");

@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use chiton_tests::{Chiton, Folder, PATIENCE, Running, finish, finish_unread, kvm_works, signal, slow};
+use chiton_tests::{Chiton, Folder, PATIENCE, Running, end_listener, finish, finish_unread, kvm_works, signal, slow};
 
 /// A guest with a socket device.
 fn start(socket: &Path, guest: &str, args: &[&str]) -> Running {
@@ -342,7 +342,7 @@ fn a_path_that_is_taken_is_refused_unless_nobody_listens_there() {
     assert!(socket.exists());
 
     // A socket that was left behind.
-    drop(listener);
+    end_listener(listener);
     if kvm_works() {
         run(&socket).assert_status(1).assert_says("nobody on the host listens");
         assert!(!socket.exists());

@@ -42,6 +42,19 @@ impl Folder {
         to
     }
 
+    /// A shell script, which anybody may run; made by another process, as a [`program`](Self::program) is.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    #[must_use]
+    pub fn script(&self, name: &str, lines: &str) -> PathBuf {
+        let written = self.file(&format!("{name}.text"), format!("#!/bin/sh\n{lines}\n"));
+        let script = self.program(&written, name);
+        fs::remove_file(written).expect("own file");
+        script
+    }
+
     /// A path in it.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {

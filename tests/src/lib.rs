@@ -560,6 +560,14 @@ pub fn signal(child: &Child, signal: i32) {
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "the child exists");
 }
 
+/// Ends a listener. Closing it is not enough: a child that another test starts just then has a copy of it until it runs its
+/// program, and whoever calls would still be heard.
+pub fn end_listener(listener: std::os::unix::net::UnixListener) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the descriptor is open, and no memory is involved.
+    unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
 /// Has a command heed signals that end it: whoever runs the tests may ignore them, as `nohup` does.
 pub(crate) fn heed_signals(command: &mut Command) {
     let heed = || {

@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Says on standard output that a test, or a part of it, skips itself because there is no `what`.
 ///
@@ -50,12 +51,16 @@ pub fn busybox() -> bool {
 }
 
 /// A TCP port of the host that nobody uses.
-///
-/// # Panics
-///
-/// If there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
-    listener.local_addr().expect("an address").port()
+    // Not one of those that the kernel gives away by itself. Each is looked at, and not listened at: a child that another
+    // test starts just then would have a copy of the listener for a moment.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = (std::process::id() % 100) as u16 * 100;
+    loop {
+        let port = 12_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            return port;
+        }
+    }
 }

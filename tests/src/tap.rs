@@ -1,10 +1,12 @@
 //! A TAP device, made without any tool.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// What the names of all of them begin with.
 pub(crate) const PREFIX: &str = "chitest";
@@ -90,6 +92,13 @@ impl Tap {
         check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETPERSIST as libc::Ioctl, 1) }).expect("it may stay");
         drop(tun);
         tap.set_up().expect("an address for the host");
+        // A child that another test starts just now has a copy of the descriptor until it runs its program.
+        let carrier = format!("/sys/class/net/{}/carrier", tap.name);
+        let begun = Instant::now();
+        while fs::read_to_string(&carrier).is_ok_and(|carrier| carrier.trim() == "1") {
+            assert!(begun.elapsed() < crate::PATIENCE, "{} is not given back", tap.name);
+            thread::sleep(Duration::from_millis(1));
+        }
         Some(tap)
     }
 

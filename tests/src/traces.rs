@@ -75,8 +75,12 @@ pub fn processes_in_group(group: u32) -> Vec<String> {
 #[must_use]
 pub fn disk_is_free(disk: &Path) -> bool {
     let file = fs::File::open(disk).expect("the disk is there");
-    // SAFETY: the descriptor is open; closing it gives the lock back.
-    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
+    // SAFETY: the descriptor is open. The lock is given back before it is closed: a child that another test starts just
+    // now has a copy of it until it runs its program, and would keep the lock until then.
+    unsafe {
+        libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0
+            && libc::flock(file.as_raw_fd(), libc::LOCK_UN) == 0
+    }
 }
 
 #[cfg(test)]
@@ -88,11 +92,13 @@ mod tests {
     #[test]
     fn a_process_that_outlives_its_leader_is_found() {
         let mut shell = Command::new("sh");
-        let shell = shell.args(["-c", "sleep 2 & sleep 0.1"]).process_group(0);
+        let shell = shell.args(["-c", "sleep 1000 & sleep 0.1"]).process_group(0);
         let mut leader = shell.spawn().expect("a shell");
         assert!(!processes_in_group(leader.id()).is_empty());
         leader.wait().expect("it ends");
         let left = processes_in_group(leader.id());
+        // SAFETY: no memory is involved; the group is that of the shell.
+        unsafe { libc::kill(-leader.id().cast_signed(), libc::SIGKILL) };
         assert!(left.len() == 1 && left[0].contains("(sleep)"), "{left:?}");
     }
 
@@ -105,7 +111,8 @@ mod tests {
         // SAFETY: the descriptor is open.
         assert_eq!(unsafe { libc::flock(holder.as_raw_fd(), libc::LOCK_SH) }, 0);
         assert!(!disk_is_free(&disk));
-        drop(holder);
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::flock(holder.as_raw_fd(), libc::LOCK_UN) }, 0);
         assert!(disk_is_free(&disk));
     }
 }
