@@ -113,14 +113,21 @@ fn a_hang_ends_at_its_timeout_with_the_place() {
     if !kvm_works() {
         return;
     }
-    let run = Chiton::new()
-        .args(["run", "--timeout", "300ms"])
-        .guest("fault")
-        .args(["loop"])
-        .run();
-    run.assert_status(124)
-        .assert_says("did not end within 300ms")
-        .assert_says("spin");
+    // A busy machine may take longer to get to that place.
+    for limit in ["300ms", "5s", "60s"] {
+        let run = Chiton::new()
+            .args(["run", "--timeout", limit])
+            .guest("fault")
+            .args(["loop"])
+            .run();
+        run.assert_status(124)
+            .assert_says(&format!("did not end within {limit}"));
+        if run.stderr_text().contains("spin") {
+            return;
+        }
+        println!("not there yet: {run}");
+    }
+    panic!("the place is not told");
 }
 
 #[test]

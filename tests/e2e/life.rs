@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chiton_tests::{PATIENCE, Record, busybox, guest_path, is_root, kvm_works, signal};
@@ -161,6 +162,8 @@ fn events_come_as_they_happen() {
     assert_eq!([next(), next(), next()], ["create e", "start e", "die e"]);
     record.ok(&["rename", "e", "f"]);
     assert_eq!(next(), "rename f");
+    // Its process has ended; what minds it may be still about to.
+    record.ok(&["wait", "f"]);
     record.ok(&["rm", "f"]);
     assert_eq!(next(), "remove f");
     signal(&events, libc::SIGKILL);
@@ -172,6 +175,7 @@ fn events_come_as_they_happen() {
 
 #[test]
 fn a_console_is_looked_at_without_being_typed_into() {
+    static LOOKS: AtomicBool = AtomicBool::new(false);
     let Some(record) = record() else { return };
     let cat = guest_path("cat").display().to_string();
     record.ok(&["run", "-d", "-i", "--name", "c", &cat]);
@@ -185,22 +189,32 @@ fn a_console_is_looked_at_without_being_typed_into() {
         let input = child.stdin.take().expect("a pipe");
         (child, input)
     };
-    let (looks, mut unheard) = attach(&["--no-stdin"]);
+    let (mut looks, mut unheard) = attach(&["--no-stdin"]);
     unheard.write_all(b"nobody hears this\n").expect("a pipe");
     drop(unheard);
     let (types, mut heard) = attach(&[]);
+    let mut shown = looks.stdout.take().expect("a pipe");
+    let looking = std::thread::spawn(move || {
+        let mut text = vec![0];
+        shown.read_exact(&mut text).expect("something to see");
+        LOOKS.store(true, Ordering::SeqCst);
+        shown.read_to_end(&mut text).expect("the rest");
+        text
+    });
+    // Both are there before it ends.
     until("who looks on", || {
         heard.write_all(b"heard\n").expect("a pipe");
-        record.ok(&["logs", "c"]).contains("heard")
+        record.ok(&["logs", "c"]).contains("heard") && LOOKS.load(Ordering::SeqCst)
     });
     record.ok(&["kill", "c"]);
     drop(heard);
-    for child in [looks, types] {
-        let output = child.wait_with_output().expect("it ends");
-        let text = String::from_utf8_lossy(&output.stdout);
+    let typed = types.wait_with_output().expect("it ends");
+    let looked = looks.wait().expect("it ends");
+    for (status, text) in [(looked, looking.join().expect("text")), (typed.status, typed.stdout)] {
+        let text = String::from_utf8_lossy(&text);
         assert!(!text.contains("nobody"), "{text}");
         assert!(text.is_empty() || text.contains("heard"), "{text}");
-        assert_eq!(output.status.code(), Some(137));
+        assert_eq!(status.code(), Some(137));
     }
     assert!(!record.ok(&["logs", "c"]).contains("nobody"));
     record.ok(&["rm", "c"]);

@@ -278,12 +278,15 @@ fn a_guest_asks_the_dns_server_that_it_was_given() {
     let socket = UdpSocket::bind((server.as_str(), 53)).expect("port 53 of the bridge is free");
     socket.set_read_timeout(Some(PATIENCE)).expect("a time");
     let serve = thread::spawn(move || {
-        for _ in 0..2 {
+        // Who waits long for an answer asks again.
+        let mut asked = [false; 2];
+        while asked != [true; 2] {
             let mut bytes = [0; 512];
             let (len, from) = socket.recv_from(&mut bytes).expect("a question");
             // RFC 1035, 4.1: the same question, and for one name one answer.
             let mut answer = bytes[..len].to_vec();
             let known = bytes[12..len].starts_with(b"\x05moray\x04test\x00");
+            asked[usize::from(known)] = true;
             answer[2..4].copy_from_slice(if known { &[0x81, 0x80] } else { &[0x81, 0x83] });
             if known {
                 answer[7] = 1;
@@ -301,7 +304,7 @@ fn a_guest_asks_the_dns_server_that_it_was_given() {
         !unknown.status.success() && said.contains("eel.test: network: neither"),
         "{said}"
     );
-    serve.join().expect("it was asked twice");
+    serve.join().expect("it was asked for both");
     net.assert_empty(&["web"]);
 }
 

@@ -7,7 +7,8 @@ fn work_is_shared_among_all_processors() {
     if !kvm_works() {
         return;
     }
-    for count in few(&["2", "4"], 1) {
+    // Another processor may not get there before all is done: who runs when is the host's affair.
+    let share = |count: &str| {
         let run = Chiton::new()
             .args(["run", "--exits", "--cpus", count])
             .guest("parallel")
@@ -26,7 +27,10 @@ fn work_is_shared_among_all_processors() {
         let each: Vec<u32> = list.split(", ").map(|n| n.parse().expect("a number")).collect();
         assert_eq!(each.iter().sum::<u32>(), 16, "{run}");
         assert_eq!(each.len() as u64, others + 1, "{run}");
-        assert!(each.iter().filter(|pieces| **pieces > 0).count() >= 2, "{run}");
+        each.iter().filter(|pieces| **pieces > 0).count() >= 2
+    };
+    for count in few(&["2", "4"], 1) {
+        assert!((0..10).any(|_| share(count)), "of {count}, one does all");
     }
 }
 
@@ -111,14 +115,14 @@ fn a_processor_that_spins_ends_with_the_guest() {
     if !kvm_works() {
         return;
     }
-    let spinning = || {
+    let spinning = |limit| {
         Chiton::new()
-            .args(["run", "--cpus", "3", "--timeout", "1s"])
+            .args(["run", "--cpus", "3", "--timeout", limit])
             .guest("fault")
             .args(["loop", "1"])
     };
-    spinning().run().assert_status(124);
-    let child = spinning().spawn();
+    spinning("1s").run().assert_status(124);
+    let child = spinning("100s").spawn();
     signal_late(&child, libc::SIGTERM, std::time::Duration::from_millis(500));
     finish(child).assert_status(143);
 }

@@ -213,11 +213,13 @@ fn several_processors_go_on_all_of_them() {
     let mut child = Chiton::new().args(["run", "--from", text(&path)]).spawn();
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     for _ in 0..2 {
-        let others = lines
+        // The host may let one of them stand still for a while.
+        let mut others = lines
             .by_ref()
             .map(|line| line.expect("text"))
-            .find(|line| line.contains("others"));
-        assert_eq!(others.as_deref(), Some("others count"));
+            .filter(|line| line.contains("others"))
+            .take(100);
+        assert!(others.any(|line| line == "others count"), "not all of them go on");
     }
     signal(&child, libc::SIGTERM);
     lines.for_each(drop);
