@@ -20,7 +20,7 @@ const SENT: u64 = 20;
 /// so long one after the other,
 const BETWEEN: Duration = Duration::from_millis(2);
 /// and waits so long for each to be taken, and for a guest to begin.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The handler. Until its `iretq` no other comes to this processor. It has a stack of its own, since it may interrupt
 /// code that is about to change stacks.

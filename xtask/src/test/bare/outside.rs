@@ -7,6 +7,10 @@ use std::{
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -373,27 +377,36 @@ fn call(path: &Path, port: u32) -> io::Result<Vec<Vec<u8>>> {
 }
 
 /// What answers a guest: it says what it hears, back to front.
-struct Server(thread::JoinHandle<io::Result<Vec<u8>>>);
+struct Server {
+    thread: thread::JoinHandle<io::Result<Vec<u8>>>,
+    /// Somebody has come.
+    is_called: Arc<AtomicBool>,
+}
 
 impl Server {
     /// At the port of the host that goes with this socket.
     fn at(path: &Path) -> Result<Self> {
         let path = PathBuf::from(format!("{}_{SERVED}", path.display()));
         let listener = UnixListener::bind(&path).map_err(Error::file("listen at", &path))?;
-        Ok(Self(thread::spawn(move || {
+        let is_called = Arc::new(AtomicBool::new(false));
+        let called = Arc::clone(&is_called);
+        let thread = thread::spawn(move || {
             let (mut stream, _) = listener.accept()?;
+            called.store(true, Ordering::SeqCst);
             let mut heard = Vec::new();
             stream.read_to_end(&mut heard)?;
             stream.write_all(&heard.iter().rev().copied().collect::<Vec<_>>())?;
             stream.shutdown(Shutdown::Both)?;
             Ok(heard)
-        })))
+        });
+        Ok(Self { thread, is_called })
     }
 
     /// What it heard; nothing if nobody was there.
     fn heard(self) -> Vec<u8> {
-        if self.0.is_finished() {
-            self.0.join().ok().and_then(io::Result::ok).unwrap_or_default()
+        if self.is_called.load(Ordering::SeqCst) {
+            // The guest that it talks with has ended, so that it is about to.
+            self.thread.join().ok().and_then(io::Result::ok).unwrap_or_default()
         } else {
             Vec::new()
         }
