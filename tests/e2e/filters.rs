@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Instant;
 
-use chiton_tests::{Chiton, Folder, PATIENCE, finish, is_root, kvm_works};
+use chiton_tests::{Chiton, Folder, PATIENCE, finish, is_root, kvm_works, nap};
 
 /// Has a thread of another process make a system call, as somebody would who has taken it over.
 ///
@@ -80,6 +80,7 @@ fn no_thread_of_a_machine_makes_a_call_that_is_not_its_own_and_its_user_is_told_
             }
             assert_eq!(child.try_wait().expect("it is a child"), None, "it has ended");
             assert!(start.elapsed() < PATIENCE, "{name:?} does not begin");
+            nap();
         };
         make_call(thread, call, arguments);
         let ended = finish(child);

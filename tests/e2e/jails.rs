@@ -107,7 +107,7 @@ fn processors_interrupts_and_balloons_work_in_a_jail() {
         return;
     }
     let place = Place::new();
-    place.run(&["--cpus", "2", "--exits"], "parallel", &[]);
+    place.run(&["--cpus", "2", "--exits"], "parallel", &["2"]);
     place.run(&["--exits"], "interrupts", &["timer"]);
     place.run(&["--balloon=1M"], "hello", &[]).assert_status(0);
 }

@@ -5,9 +5,9 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use chiton_tests::{PATIENCE, Record, busybox, guest_path, is_root, kvm_works, signal};
+use chiton_tests::{PATIENCE, Record, busybox, guest_path, is_root, kvm_works, nap, signal};
 
 /// A record with an image `box`, whose program is busybox; `None`, with the reason said, where there can be none.
 fn record() -> Option<Record> {
@@ -42,7 +42,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < PATIENCE, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(5));
+        nap();
     }
 }
 

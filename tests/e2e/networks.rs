@@ -10,9 +10,9 @@ use std::path::Path;
 use std::process::Output;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use chiton_tests::{PATIENCE, Record, ask_by_datagram, busybox, free_port, guest_path, is_root, kvm_works};
+use chiton_tests::{PATIENCE, Record, ask_by_datagram, busybox, free_port, guest_path, is_root, kvm_works, nap};
 
 /// A bridge.
 struct Net {
@@ -78,7 +78,7 @@ impl Net {
         let start = Instant::now();
         while !holds() {
             assert!(start.elapsed() < PATIENCE, "{what} does not come");
-            thread::sleep(Duration::from_millis(5));
+            nap();
         }
     }
 

@@ -10,9 +10,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use chiton_tests::{PATIENCE, Record, SUBORDINATE, User, ask_by_datagram, busybox, free_port, is_installed, kvm_works};
+use chiton_tests::{
+    PATIENCE, Record, SUBORDINATE, User, ask_by_datagram, busybox, free_port, is_installed, kvm_works, nap,
+};
 
 /// A user with a record of instances and images, and maybe with cgroups.
 struct Home(User, Option<Delegated>);
@@ -107,7 +109,7 @@ impl Home {
         let start = Instant::now();
         while !holds() {
             assert!(start.elapsed() < PATIENCE, "{what} does not come");
-            thread::sleep(Duration::from_millis(5));
+            nap();
         }
     }
 

@@ -100,6 +100,12 @@ pub fn slow() -> bool {
     std::env::var_os("CHITON_SLOW").is_some_and(|value| value == "1")
 }
 
+/// Waits between two looks at what is to come. A look by a command takes an emulated processor longer than it takes to get
+/// on with what is waited for.
+pub fn nap() {
+    std::thread::sleep(Duration::from_millis(if slow() { 100 } else { 5 }));
+}
+
 /// The first few of these where the machine is [`slow`], else all.
 #[must_use]
 pub fn few<T>(all: &[T], few: usize) -> &[T] {
