@@ -119,6 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "long, and nothing in it that Miri could object to")]
     fn every_register_is_found_at_its_offset_and_nothing_between() {
         for offset in 0..CONFIG {
             let found = Register::at(offset);

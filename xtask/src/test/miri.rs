@@ -88,6 +88,8 @@ fn miri(nightly: &str, (package, flags): Run) -> Command {
     test.arg("--").args(safe.iter().flat_map(|module| ["--skip", module]));
     // Property tests look for files of earlier failures.
     test.env("MIRIFLAGS", format!("-Zmiri-disable-isolation{flags}"));
+    // To look up a backtrace takes Miri seconds, of each panic that a test is to have too.
+    test.env("RUST_BACKTRACE", "0");
     test
 }
 

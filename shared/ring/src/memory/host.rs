@@ -284,13 +284,23 @@ mod tests {
     use super::*;
 
     const LEN: usize = 48;
+    /// What is compared is compared at one go: Miri is slow with each step.
+    const BYTES: [u8; LEN] = {
+        let mut bytes = [0; LEN];
+        let mut at = 0;
+        while at < LEN {
+            bytes[at] = at as u8;
+            at += 1;
+        }
+        bytes
+    };
 
     #[repr(align(16))]
     struct Aligned(core::cell::UnsafeCell<[u8; LEN]>);
 
     impl Aligned {
         fn new() -> Self {
-            Self(core::cell::UnsafeCell::new(core::array::from_fn(|i| i as u8)))
+            Self(core::cell::UnsafeCell::new(BYTES))
         }
 
         fn window(&self) -> Window<'_> {
@@ -303,14 +313,11 @@ mod tests {
     fn a_copy_of_any_length_from_any_place_is_exact() {
         let memory = Aligned::new();
         for offset in 0..if cfg!(miri) { 9 } else { LEN } {
-            for len in 0..=LEN - offset {
+            let most = LEN - offset;
+            for len in (0..=most).filter(|len| !cfg!(miri) || *len < 18 || *len == most) {
                 let mut copy = vec![0xEE; len];
                 memory.window().read(offset, &mut copy);
-                assert!(
-                    copy.iter()
-                        .enumerate()
-                        .all(|(i, byte)| usize::from(*byte) == offset + i)
-                );
+                assert!(copy == BYTES[offset..offset + len]);
             }
         }
     }
@@ -328,10 +335,9 @@ mod tests {
                 window.write(offset, &vec![0xEE; len]);
                 let mut all = [0; LEN];
                 window.read(0, &mut all);
-                for (i, byte) in all.iter().enumerate() {
-                    let written = (offset..offset + len).contains(&i);
-                    assert_eq!(*byte, if written { 0xEE } else { i as u8 });
-                }
+                let mut expected = BYTES;
+                expected[offset..offset + len].fill(0xEE);
+                assert_eq!(all, expected);
             }
         }
     }

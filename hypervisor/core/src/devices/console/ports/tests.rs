@@ -81,7 +81,7 @@ struct Driver<'m> {
 impl<'m> Driver<'m> {
     fn new(memory: &'m Memory, first: &FakePort, ports: Vec<NamedPort>) -> Self {
         let mut rig = Rig::new(memory, Console::new(first.clone()).with_ports(ports));
-        let room: Vec<_> = (0..32).map(|_| rig.writable(128)).collect();
+        let room: Vec<_> = (0..12).map(|_| rig.writable(128)).collect();
         for buffer in &room {
             rig.queues[CONTROL_RECEIVE].add(&[*buffer]).unwrap();
         }
