@@ -12,7 +12,7 @@ use spin::{Mutex, MutexGuard};
 
 use crate::interrupts::{self, Idle};
 use crate::processors::{self, own_mailbox};
-use crate::{preempt, time};
+use crate::{boot, preempt, time};
 
 /// What a driver asks of the machine around it. [`Doorbells`] is the real one; tests have others.
 pub trait Host {
@@ -96,6 +96,16 @@ pub trait Host {
                 return read;
             }
         }
+    }
+
+    /// For how many nanoseconds to look for what a disk has done before sleeping; 0 where that is of no use.
+    fn look_ns(&self) -> u64 {
+        0
+    }
+
+    /// Nanoseconds by a clock that never goes back. Takes no exit.
+    fn now_ns(&self) -> u64 {
+        0
     }
 
     /// Writes 32 bits of the device's configuration, at an offset that is a multiple of 4. Takes an exit.
@@ -220,6 +230,14 @@ impl Host for Doorbells {
 
     fn config_generation(&self, registers: u64) -> u32 {
         read(registers, Register::ConfigGeneration)
+    }
+
+    fn look_ns(&self) -> u64 {
+        boot::page().look_ns
+    }
+
+    fn now_ns(&self) -> u64 {
+        time::uptime_ns()
     }
 
     fn write_config(&self, registers: u64, offset: u64, value: u32) {

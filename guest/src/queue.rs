@@ -157,6 +157,11 @@ impl<'m, H: Host> Queue<'m, H> {
         self.ring.size()
     }
 
+    /// The machine around it.
+    pub(crate) const fn host(&self) -> &H {
+        &self.host
+    }
+
     /// How often the driver rang so far.
     #[must_use]
     pub const fn exits(&self) -> Exits {
@@ -258,6 +263,24 @@ impl<'m, H: Host> Queue<'m, H> {
                 self.give_up();
                 return Err(QueueError::NeedsReset);
             }
+        }
+    }
+
+    /// Starts what was added, and looks for so many nanoseconds whether the device is done with a chain: what
+    /// [`take`](Self::take) returns. The processor is busy all the while.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take).
+    pub fn look(&mut self, ns: u64) -> Result<Option<(u16, u32)>, QueueError> {
+        self.kick();
+        let start = self.host.now_ns();
+        loop {
+            let taken = self.take()?;
+            if taken.is_some() || self.host.now_ns().saturating_sub(start) >= ns {
+                return Ok(taken);
+            }
+            core::hint::spin_loop();
         }
     }
 

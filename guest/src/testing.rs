@@ -53,6 +53,12 @@ pub(crate) struct Machine {
     stopped: Cell<bool>,
     /// What the last kick with data said of the driver's place.
     pub(crate) notified: Cell<Option<u16>>,
+    /// What [`Host::look_ns`] says.
+    pub(crate) look_ns: Cell<u64>,
+    /// A clock that goes on when somebody looks at it.
+    now_ns: Cell<u64>,
+    /// Whether the device works when it is kicked, or only when the driver sleeps.
+    pub(crate) serves_kicks: Cell<bool>,
     /// The first words of the device's configuration.
     pub(crate) config_words: [Cell<u32>; 2],
 }
@@ -89,6 +95,9 @@ impl Machine {
             off: Cell::new(None),
             stopped: Cell::new(false),
             notified: Cell::new(None),
+            look_ns: Cell::new(0),
+            now_ns: Cell::new(0),
+            serves_kicks: Cell::new(true),
             config_words: Default::default(),
         }
     }
@@ -156,7 +165,9 @@ impl Host for &Machine {
     fn kick(&self, port: u16, queue: u16) {
         assert_eq!((port, queue), (0xC40, 0));
         self.kicks.set(self.kicks.get() + 1);
-        self.serve();
+        if self.serves_kicks.get() {
+            self.serve();
+        }
     }
 
     fn notify(&self, _registers: u64, data: u32) {
@@ -209,6 +220,15 @@ impl Host for &Machine {
 
     fn read_config_half(&self, _registers: u64, offset: u64) -> u16 {
         (self.config_words[offset as usize / 4].get() >> (offset % 4 * 8)) as u16
+    }
+
+    fn look_ns(&self) -> u64 {
+        self.look_ns.get()
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns.set(self.now_ns.get() + 1);
+        self.now_ns.get()
     }
 
     fn write_config(&self, _registers: u64, offset: u64, value: u32) {

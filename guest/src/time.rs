@@ -72,7 +72,7 @@ pub fn ticks() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-fn uptime_ns() -> u64 {
+pub(crate) fn uptime_ns() -> u64 {
     let ticks = Clock::now().ticks.saturating_sub(START.load(Ordering::Relaxed));
     Scale(SCALE.load(Ordering::Relaxed)).ns(ticks)
 }

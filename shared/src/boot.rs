@@ -136,6 +136,9 @@ pub struct BootPage {
     pub interrupts: u32,
     /// How to wait where there are: an [`Idle`](crate::interrupts::Idle).
     pub idle: u32,
+    /// For how many nanoseconds to look whether a disk is done before sleeping for it: another thread serves it
+    /// meanwhile. 0 where none does.
+    pub look_ns: u64,
 }
 
 /// A list of strings: `count` of them, one after the other from `start`, each ended by a NUL.
@@ -213,7 +216,7 @@ const _: () = {
     assert!(offset_of!(BootPage, devices) == 160);
     assert!(offset_of!(BootPage, processor_blocks) == 160 + 96 * map::DEVICE_MAX);
     assert!(offset_of!(BootPage, queues) == offset_of!(BootPage, processor_blocks) + 16);
-    assert!(size_of::<BootPage>() == offset_of!(BootPage, queues) + 32 * QUEUE_MAX + 8);
+    assert!(size_of::<BootPage>() == offset_of!(BootPage, queues) + 32 * QUEUE_MAX + 16);
     assert!(size_of::<BootPage>() <= GENERATION);
     assert!(size_of::<Generation>() == 80 && offset_of!(Generation, at) == 72);
     assert!(GENERATION + size_of::<Generation>() <= STOP_REQUESTED);
@@ -257,6 +260,7 @@ impl BootPage {
             queues: [QueueEntry::default(); QUEUE_MAX],
             interrupts: 0,
             idle: 0,
+            look_ns: 0,
         }
     }
 

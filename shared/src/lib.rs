@@ -18,6 +18,7 @@
 //! | [`emulated`] | registers and structures of the devices that are not virtio |
 //! | [`measure`] | the lines that a measuring guest prints |
 //! | [`memory`] | volatile access to memory the other side may change at any time |
+//! | [`patience`] | how long either side looks before it sleeps |
 //! | [`virtio`] | rings, the register block, and the devices' structures |
 //!
 //! The crate is `no_std`, allocates nothing, and asserts every layout at compile time.
@@ -44,6 +45,7 @@ pub mod interrupts;
 pub mod manifest;
 pub mod map;
 pub mod measure;
+pub mod patience;
 pub mod processor;
 pub mod virtio;
 

@@ -32,7 +32,8 @@ fn many_requests_take_few_exits_with_and_without_io_uring_and_an_io_thread() {
             .args(["run", "--disk", &format!("{disk}:ro")])
             .args(io_thread.then_some("--io-thread"))
             .guest("diskbench")
-            .args(["4000", "32"])
+            // How often a look finds something is up to the machine.
+            .args(["4000", "32", "look=0"])
             .run();
         run.assert_status(0);
         let said = run.stdout_text();
@@ -40,6 +41,23 @@ fn many_requests_take_few_exits_with_and_without_io_uring_and_an_io_thread() {
         let exits: u64 = exits.and_then(|count| count.parse().ok()).expect("a count of exits");
         assert!(exits < 50, "io thread {io_thread}, io_uring {ring}: {run}");
     }
+}
+
+#[test]
+fn a_guest_that_looks_while_the_io_thread_works_does_not_sleep() {
+    if !kvm_works() {
+        return;
+    }
+    let folder = Folder::new();
+    let disk = full(&folder, "disk", 4 << 20);
+    let run = Chiton::new()
+        .args(["run", "--io-thread", "--disk", &format!("{disk}:ro")])
+        .guest("diskbench")
+        // An hour: however slow this machine is.
+        .args(["200", "32", "look=3600000000000"])
+        .run();
+    run.assert_status(0);
+    assert!(run.stdout_text().contains(" 0 waits,"), "{run}");
 }
 
 #[test]
@@ -241,6 +259,15 @@ impl Slow {
     }
 }
 
+/// Nanoseconds that the I/O thread of a process has run (proc(5), schedstat).
+fn io_thread_time(process: u32) -> Option<u64> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).ok()?.flatten();
+    let mut threads = tasks.map(|task| task.path());
+    let io = threads.find(|path| std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == "io"))?;
+    let times = std::fs::read_to_string(io.join("schedstat")).ok()?;
+    times.split(' ').next()?.parse().ok()
+}
+
 #[test]
 fn with_an_io_thread_a_file_system_that_does_not_answer_holds_up_nobody_else() {
     if !kvm_works() || !is_root() {
@@ -265,6 +292,15 @@ fn with_an_io_thread_a_file_system_that_does_not_answer_holds_up_nobody_else() {
         talk.say_and_hear(&format!("line {turn}"));
     }
     slow.go_on();
+    // With nothing to do its thread comes to rest, though the guest goes on: its processor time stays as it is.
+    let used = io_thread_time(talk.child.id()).expect("its thread");
+    let mut before = used;
+    let rests = (0..1000).any(|_| {
+        talk.say_and_hear("rest");
+        let now = io_thread_time(talk.child.id()).expect("its thread");
+        std::mem::replace(&mut before, now) == now
+    });
+    assert!(rests, "from {used} to {before} ns");
     talk.end();
     finish(talk.child).assert_status(1).assert_says("shared/slow");
 }

@@ -3,7 +3,9 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
+use chiton_shared::patience::Patience;
 use chiton_shared::virtio::block::{
     Config, F_DISCARD, F_FLUSH, F_RO, F_WRITE_ZEROES, ID_BYTES, RequestHeader, RequestType, SECTOR, SEGMENT_SECTORS,
     Segment, status,
@@ -94,8 +96,8 @@ pub struct Driver<'m, H: Host> {
     /// What completed while someone slept for something else.
     done: VecDeque<Completion>,
     next_ticket: u64,
-    /// How often to look for a completion before sleeping for it.
-    looks: u32,
+    /// How long to look for a completion before sleeping for it.
+    patience: Patience,
 }
 
 impl<'m, H: Host> Driver<'m, H> {
@@ -110,6 +112,7 @@ impl<'m, H: Host> Driver<'m, H> {
         let indirect = features & feature::INDIRECT_DESC != 0;
         let descriptors = if indirect { 1 } else { BUFFERS };
         let depth = slots.count().min(usize::from(queue.size()) / descriptors);
+        let patience = Patience::new(queue.host().look_ns());
         Ok(Self {
             queue,
             sectors: config.capacity,
@@ -124,7 +127,7 @@ impl<'m, H: Host> Driver<'m, H> {
             owner: [0; MAX_SIZE as usize],
             done: VecDeque::new(),
             next_ticket: 0,
-            looks: 0,
+            patience,
             gather: 1,
         })
     }
@@ -316,12 +319,13 @@ impl<'m, H: Host> Driver<'m, H> {
         }
     }
 
-    /// From now on [`wait`](Self::wait) kicks and then looks this often for a completion before it
-    /// sleeps. A look takes some nanoseconds and a sleep an exit: with a host thread that serves the
-    /// disk meanwhile (see `--io-thread`), a guest with much in flight then hardly ever sleeps. The
-    /// processor is busy all the while.
-    pub const fn look_before_sleeping(&mut self, times: u32) {
-        self.looks = times;
+    /// From now on whoever waits kicks and looks for so long whether something is done before sleeping; each look in
+    /// vain is followed by some waits without. A look for as long as a sleep costs pays where another thread of the host
+    /// serves the disk meanwhile. The processor is busy all the while.
+    ///
+    /// Without this it is as the host says, which has such a thread with `--io-thread`; else there is no look.
+    pub fn look_before_sleeping(&mut self, time: Duration) {
+        self.patience = Patience::new(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// From now on [`wait`](Self::wait), if nothing is done yet, sleeps until so many requests are, or
@@ -343,26 +347,37 @@ impl<'m, H: Host> Driver<'m, H> {
             if self.in_flight() == 0 {
                 return Err(DiskError::Idle);
             }
-            if self.looks > 0 && self.look()? {
-                continue;
-            }
             let count = self.gather.min(self.in_flight() as u16);
-            let (head, _) = self.queue.wait_for(count)?;
-            self.complete(head);
+            self.complete_next(count)?;
         }
     }
 
-    /// Starts what was submitted, and looks whether something is done.
-    fn look(&mut self) -> Result<bool, DiskError> {
-        self.queue.kick();
-        for _ in 0..self.looks {
-            if let Some((head, _)) = self.queue.take()? {
-                self.complete(head);
-                return Ok(true);
-            }
-            core::hint::spin_loop();
+    /// Completes a request after starting what was submitted, sleeping if need be until `count` are done.
+    fn complete_next(&mut self, count: u16) -> Result<(), DiskError> {
+        let head = match self.queue.take()? {
+            Some((head, _)) => head,
+            None => match self.look()? {
+                Some(head) => head,
+                None => self.queue.wait_for(count)?.0,
+            },
+        };
+        self.complete(head);
+        Ok(())
+    }
+
+    /// Looks for a request that is done, for as long as that is worth it.
+    fn look(&mut self) -> Result<Option<u16>, DiskError> {
+        let ns = self.patience.for_how_long();
+        if ns == 0 {
+            return Ok(None);
         }
-        Ok(false)
+        let taken = self.queue.look(ns)?;
+        if taken.is_some() {
+            self.patience.found();
+        } else {
+            self.patience.in_vain();
+        }
+        Ok(taken.map(|(head, _)| head))
     }
 
     /// Resets the disk's queue (virtio 1.3 section 2.6.1), and nothing else of the disk: everything in flight is
@@ -448,15 +463,13 @@ impl<'m, H: Host> Driver<'m, H> {
     /// The data must be memory that nobody accesses before the call returns.
     unsafe fn run(&mut self, kind: RequestType, sector: u64, data: Option<Buffer>) -> Result<(), DiskError> {
         while self.free.is_empty() {
-            let (head, _) = self.queue.wait()?;
-            self.complete(head);
+            self.complete_next(1)?;
         }
         // SAFETY: the caller's promise, and this call returns when the request is done or the
         // queue is given up.
         let slot = unsafe { self.start(kind, sector, data) }?;
         while self.pending[slot].is_some() {
-            let (head, _) = self.queue.wait()?;
-            self.complete(head);
+            self.complete_next(1)?;
         }
         self.result(slot)
     }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use chiton_shared::memory::GuestMemory;
 use chiton_shared::virtio::block::{
@@ -283,7 +284,7 @@ fn a_driver_that_gathers_sleeps_once_for_many() {
 fn a_driver_that_looks_before_it_sleeps_kicks_and_does_not_sleep() {
     let bench = Bench::new(16, ALL);
     let mut disk = bench.disk();
-    disk.look_before_sleeping(3);
+    disk.look_before_sleeping(Duration::from_nanos(3));
     for sector in 0..8 {
         disk.submit_read(sector, vec![0; 512]).unwrap();
     }
@@ -324,4 +325,38 @@ fn a_reset_of_the_queue_ends_what_is_in_flight_and_the_disk_goes_on() {
     let bench = Bench::new(16, ALL);
     let refused = bench.disk().reset_queue();
     assert_eq!(refused, Err(DiskError::Device(QueueError::NoReset)));
+}
+
+/// Requests one after the other, each kicked and slept for as the driver does; how often it kicked and slept.
+fn one_by_one(disk: &mut Driver<'_, &Machine>, machine: &Machine, count: u64) -> (usize, usize) {
+    let before = (machine.kicks(), machine.waits());
+    for _ in 0..count {
+        let mut sector = [0; 512];
+        disk.read(7, &mut sector).unwrap();
+        assert_eq!(sector, [7; 512]);
+    }
+    (machine.kicks() - before.0, machine.waits() - before.1)
+}
+
+#[test]
+fn a_driver_looks_if_the_host_says_so_and_else_does_not_even_kick() {
+    let bench = Bench::new(16, ALL);
+    assert_eq!(one_by_one(&mut bench.disk(), &bench.machine, 10), (0, 10));
+    let bench = Bench::new(16, ALL);
+    bench.machine.look_ns.set(3);
+    assert_eq!(one_by_one(&mut bench.disk(), &bench.machine, 10), (10, 0));
+}
+
+#[test]
+fn a_driver_that_looks_in_vain_sleeps_and_hardly_looks_any_more() {
+    let bench = Bench::new(16, ALL);
+    bench.machine.look_ns.set(3);
+    bench.machine.serves_kicks.set(false);
+    let mut disk = bench.disk();
+    let (kicks, waits) = one_by_one(&mut disk, &bench.machine, 40);
+    assert_eq!((kicks, waits), (6, 40));
+    // It finds out when that helps again.
+    bench.machine.serves_kicks.set(true);
+    one_by_one(&mut disk, &bench.machine, 40);
+    assert_eq!(one_by_one(&mut disk, &bench.machine, 10), (10, 0));
 }

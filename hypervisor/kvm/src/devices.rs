@@ -29,6 +29,10 @@ use crate::host::vsock::Vsock;
 use crate::hub::{Handle, SlotFiles};
 use crate::snapshot::SnapshotError;
 
+/// How many bytes of a disk a thread of its own moves before the guest hears of it: the next are moved while the guest
+/// looks at these.
+const APART_BYTES: usize = 1 << 20;
+
 /// Console, entropy, the disks and the network interfaces in order, then the socket device, the
 /// balloon, the folders and the emulated devices; each has the register block of its place.
 pub(crate) struct Devices {
@@ -48,6 +52,8 @@ pub(crate) struct Backends {
     /// How much memory the host would like to have, in bytes.
     pub(crate) balloon: Option<u64>,
     pub(crate) folders: Vec<Folder>,
+    /// Disks are served by a thread of their own, and the guest looks for what they have done.
+    pub(crate) apart: bool,
     pub(crate) emulated: EmulatedBackends,
     /// Guest memory is that of a snapshot's file.
     pub(crate) of_file: bool,
@@ -70,6 +76,7 @@ impl Devices {
             vsock,
             balloon,
             folders,
+            apart,
             emulated,
             of_file,
         } = backends;
@@ -120,6 +127,7 @@ impl Devices {
             unsafe { disk.work_asynchronously() };
             let (limits, queues) = (disk.limits, disk.queues);
             let block = Block::new(disk).queues(queues).limited(limits, clock::now);
+            let block = if apart { block.moving(APART_BYTES) } else { block };
             devices.add(Transport::new(Box::new(block)), files);
         }
         for net in nets {

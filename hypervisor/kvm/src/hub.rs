@@ -19,10 +19,13 @@
 
 mod control;
 mod held;
+mod io;
 mod lead;
 mod snapshot;
 
-use std::io;
+pub(crate) use io::Looks;
+
+use std::io::Error as IoError;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -108,6 +111,8 @@ struct SlotState {
     /// Input is left to a processor: the device loop does not watch it.
     left: bool,
     reported: bool,
+    /// What the guest is still to be told, as more of it is on the way.
+    owed: Option<io::Owed>,
 }
 
 /// What a device needs besides its transport.
@@ -152,18 +157,6 @@ impl Deadline {
     pub(crate) fn after(limit: Duration) -> Option<Self> {
         Instant::now().checked_add(limit).map(|at| Self { at, limit })
     }
-}
-
-/// How long the I/O thread looks for more to do before it sleeps. The guest need not kick meanwhile;
-/// waking the thread would take about as long.
-const LOOK: Duration = Duration::from_micros(50);
-
-/// How long to look here. Where there is one processor only, looking keeps the guest from giving more.
-pub(crate) fn time_to_look() -> Duration {
-    std::thread::available_parallelism().map_or(
-        Duration::ZERO,
-        |count| if count.get() > 1 { LOOK } else { Duration::ZERO },
-    )
 }
 
 /// What a thread that serves devices sleeps on.
@@ -358,6 +351,7 @@ impl Hub {
                     watched: Interest::default(),
                     left: false,
                     reported: false,
+                    owed: None,
                 }),
                 kick,
                 input: files.input,
@@ -460,41 +454,11 @@ impl Hub {
         }
     }
 
-    /// Runs the I/O thread until [`finish`](Self::finish); `look` is for how long it looks for more to do.
-    pub(crate) fn serve_io(&self, look: Duration) {
-        let mut events = Vec::with_capacity(1 + 3 * self.slots.len());
-        while !self.over.load(Ordering::Acquire) {
-            if !self.turn(Server::Io, None, &mut events) {
-                return;
-            }
-            let mut last = Instant::now();
-            while last.elapsed() < look && !self.over.load(Ordering::Acquire) {
-                if self.look() {
-                    last = Instant::now();
-                }
-            }
-            self.for_each_of(Server::Io, |index, _| self.process(index));
-        }
-    }
-
     fn for_each_of(&self, server: Server, mut what: impl FnMut(usize, &Slot)) {
         let slots = self.slots.iter().enumerate();
         slots
             .filter(|(_, slot)| slot.server == server)
             .for_each(|(index, slot)| what(index, slot));
-    }
-
-    /// Works on the I/O thread's devices, without asking for kicks; whether there was work.
-    fn look(&self) -> bool {
-        let mut busy = false;
-        self.for_each_of(Server::Io, |index, slot| {
-            let mut state = lock(&slot.state);
-            let outcome = state.transport.poll(self.ram.as_ref());
-            busy |= outcome.busy;
-            self.notify(index, outcome);
-            self.after(index, slot, &mut state);
-        });
-        busy
     }
 
     /// Sleeps once, for no longer than `timeout`, and does what there is to do then; false if the
@@ -645,7 +609,10 @@ impl Hub {
     fn process_locked(&self, index: usize, slot: &Slot, state: &mut SlotState) -> bool {
         let outcome = state.transport.process(self.ram.as_ref());
         self.after(index, slot, state);
-        self.notify(index, outcome);
+        match slot.server {
+            Server::Devices => self.notify(index, outcome),
+            Server::Io => self.tell_of(index, state, outcome),
+        }
         outcome.more
     }
 
@@ -712,7 +679,7 @@ impl Hub {
             0 => {}
             errno => self.log(&format!(
                 "device {index}: the network interface is gone, and the guest's link is down: {}",
-                io::Error::from_raw_os_error(errno)
+                IoError::from_raw_os_error(errno)
             )),
         }
         if let Some(complaint) = complaint.take() {
@@ -934,7 +901,7 @@ fn add(epoll: &OwnedFd, fd: i32, token: Token, flags: epoll::EventFlags) -> Resu
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     epoll::add(epoll, fd, token.encode(), flags).map_err(|errno| Error::System {
         what: "epoll_ctl",
-        source: io::Error::from(errno),
+        source: IoError::from(errno),
     })
 }
 

@@ -20,7 +20,7 @@ use crate::cpuid::GuestCpuid;
 use crate::devices::{Backends, Devices};
 use crate::guest::{Guest, KvmSource};
 use crate::host::disk::Disk;
-use crate::hub::{self, Deadline, Hub, StopReason};
+use crate::hub::{Deadline, Hub, Looks, StopReason};
 use crate::interrupts::{self, QueueInterrupts};
 use crate::outcome::{Ending, Outcome};
 use crate::platform::Role;
@@ -59,6 +59,11 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
     for (index, net) in guest.nets.iter().enumerate() {
         env.extend(net.environment(index));
     }
+    let looks = if guest.io_thread {
+        Looks::here()
+    } else {
+        Looks::default()
+    };
     let mut devices = Devices::new(Backends {
         console: guest.console,
         ports: guest.ports,
@@ -67,6 +72,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         vsock: guest.vsock,
         balloon: guest.balloon,
         folders: guest.folders,
+        apart: !looks.thread.is_zero(),
         emulated: guest.emulated,
         of_file: snapshot.is_some(),
     })?;
@@ -94,6 +100,7 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
         processors: guest.processors,
         ring: guest.ring,
         interrupts,
+        look_ns: u64::try_from(looks.guest.as_nanos()).unwrap_or(0),
         args: &guest.args,
         env: &env,
         devices: &preset,
@@ -236,9 +243,8 @@ pub(crate) fn run<R>(guest: Guest, then: impl FnOnce(Outcome) -> R) -> Result<R,
             let builder = thread::Builder::new().name("io".into()).stack_size(STACK);
             builder
                 .spawn_scoped(scope, move || {
-                    let look = hub::time_to_look();
                     if begin(&io, guest.begin_thread, Role::Io) {
-                        io.serve_io(look);
+                        io.serve_io(looks.thread);
                     }
                 })
                 .map_err(Error::system("start the I/O thread"))?;
@@ -320,6 +326,7 @@ impl Plan<'_> {
             processors: self.processors,
             ring: self.ring,
             interrupts: self.interrupts,
+            look_ns: self.look_ns,
             args: &[],
             env: &[],
             devices: self.devices,

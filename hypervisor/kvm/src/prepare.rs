@@ -32,6 +32,8 @@ pub(crate) struct Plan<'g> {
     pub(crate) processors: u32,
     pub(crate) ring: Option<Ring>,
     pub(crate) interrupts: Option<Idle>,
+    /// For how many nanoseconds it should look before it sleeps for a disk.
+    pub(crate) look_ns: u64,
     pub(crate) args: &'g [String],
     pub(crate) env: &'g [String],
     pub(crate) devices: &'g Preset,
@@ -59,6 +61,7 @@ impl<'g> Plan<'g> {
             processors: self.processors,
             ring: self.ring,
             interrupts: self.interrupts,
+            look_ns: self.look_ns,
             args: self.args,
             env: self.env,
             devices: &self.devices.devices,

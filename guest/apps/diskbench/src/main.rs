@@ -10,7 +10,7 @@
 //!   guest gets to the point of sleeping. Without it one exit starts everything that was submitted
 //!   and sleeps;
 //! - `gather=N`: sleeps until so many are done; without it, three quarters of DEPTH;
-//! - `looks=N`: looks so often for a completion before it sleeps.
+//! - `look=N`: looks for N ns for a completion before it sleeps; without it, as the host says.
 #![no_std]
 #![no_main]
 
@@ -20,6 +20,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use chiton_guest::block::{Disk, SECTOR};
 use chiton_guest::random::Random;
@@ -37,7 +38,7 @@ struct Job {
     write: bool,
     sequential: bool,
     kick: bool,
-    looks: u32,
+    look: Option<Duration>,
     gather: Option<u16>,
 }
 
@@ -89,7 +90,7 @@ fn main() -> Result<(), String> {
 fn parse() -> Result<(Job, usize), String> {
     let usage = || {
         String::from(
-            "usage: diskbench [REQUESTS] [DEPTH] [bytes=N] [write] [sequential] [queues=N] [kick] [gather=N] [looks=N]",
+            "usage: diskbench [REQUESTS] [DEPTH] [bytes=N] [write] [sequential] [queues=N] [kick] [gather=N] [look=N]",
         )
     };
     let mut job = Job {
@@ -99,7 +100,7 @@ fn parse() -> Result<(Job, usize), String> {
         write: false,
         sequential: false,
         kick: false,
-        looks: 0,
+        look: None,
         gather: None,
     };
     let (mut queues, mut numbers) = (1, 0);
@@ -108,7 +109,7 @@ fn parse() -> Result<(Job, usize), String> {
             Some(("bytes", n)) => job.bytes = n.parse().map_err(|_| usage())?,
             Some(("queues", n)) => queues = n.parse().map_err(|_| usage())?,
             Some(("gather", n)) => job.gather = Some(n.parse().map_err(|_| usage())?),
-            Some(("looks", n)) => job.looks = n.parse().map_err(|_| usage())?,
+            Some(("look", n)) => job.look = Some(Duration::from_nanos(n.parse().map_err(|_| usage())?)),
             None if word == "write" => job.write = true,
             None if word == "sequential" => job.sequential = true,
             None if word == "kick" => job.kick = true,
@@ -137,7 +138,9 @@ fn run(disk: &mut Disk, job: Job, number: u32) -> Result<Count, String> {
     if places == 0 {
         return Err(format!("the disk is smaller than {} bytes", job.bytes));
     }
-    disk.look_before_sleeping(job.looks);
+    if let Some(time) = job.look {
+        disk.look_before_sleeping(time);
+    }
     let depth = job.depth.clamp(1, disk.depth() as u64);
     disk.gather(job.gather.unwrap_or((depth * 3 / 4) as u16).max(1));
     let mut random = Random::seeded(u64::from(number) + 1);

@@ -85,6 +85,8 @@ pub struct Options<'a> {
     /// Whether there are interrupts, which takes a local APIC for each processor, and how to wait
     /// then.
     pub interrupts: Option<Idle>,
+    /// For how many nanoseconds the guest should look before it sleeps for a disk: see [`BootPage::look_ns`].
+    pub look_ns: u64,
 }
 
 impl Options<'_> {
@@ -102,6 +104,7 @@ impl Options<'_> {
             log_level: None,
             xsave: false,
             interrupts: None,
+            look_ns: 0,
         }
     }
 }
@@ -245,6 +248,7 @@ fn boot_page(
         processor_stride: processor_area::stride(layout.stack.end - layout.stack.start),
         interrupts: options.interrupts.is_some().into(),
         idle: options.interrupts.map_or(0, |idle| idle as u32),
+        look_ns: options.look_ns,
         ..BootPage::new()
     };
     let slots = page.devices.get_mut(..options.devices.len());

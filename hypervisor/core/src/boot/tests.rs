@@ -92,10 +92,12 @@ fn entry_is_like_a_call_in_ring_3() {
 fn each_further_processor_has_a_block_of_its_own() {
     let options = Options {
         processors: 3,
+        look_ns: 7,
         ..Options::new(MEMORY)
     };
     with_world(&Elf::good(), &options, |world| {
         let (page, layout) = (&world.boot_page, world.layout());
+        assert_eq!(page.look_ns, 7);
         assert_eq!(
             (page.processors, page.processor_blocks),
             (3, layout.stack.end + map::PAGE)

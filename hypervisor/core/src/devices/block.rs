@@ -60,7 +60,7 @@ const QUEUE_SIZE: u16 = 128;
 /// The most queues that a disk can have.
 pub const MAX_QUEUES: usize = 32;
 
-/// How many bytes one call moves at most, so that large requests leave others their turn.
+/// How many bytes one call moves at most, unless said, so that large requests leave others their turn.
 const BYTES_PER_CALL: usize = 4 << 20;
 
 /// What a flush counts as: it may take as long as writing so many bytes.
@@ -73,6 +73,8 @@ pub struct Block<D> {
     lanes: Vec<Lane>,
     flights: Flights,
     failures: u64,
+    /// How many bytes one call moves at most.
+    budget: usize,
 }
 
 /// What there is of each queue.
@@ -105,6 +107,7 @@ impl<D: Disk> Block<D> {
             lanes: vec![Lane::default()],
             flights: Flights::default(),
             failures: 0,
+            budget: BYTES_PER_CALL,
         }
     }
 
@@ -112,6 +115,13 @@ impl<D: Disk> Block<D> {
     #[must_use]
     pub fn queues(mut self, count: usize) -> Self {
         self.lanes.resize_with(count.clamp(1, MAX_QUEUES), Lane::default);
+        self
+    }
+
+    /// A call moves so many bytes at the most, a sector at least. What a call has done the driver sees when it is over.
+    #[must_use]
+    pub fn moving(mut self, bytes: usize) -> Self {
+        self.budget = bytes.max(SECTOR as usize);
         self
     }
 
@@ -129,7 +139,7 @@ impl<D: Disk> Block<D> {
     fn work(&mut self, queue: usize, ring: &mut Ring<'_, '_>) -> Result<Progress, DeviceError> {
         let memory = ring.memory();
         let mut windows = Windows::new();
-        let mut budget = BYTES_PER_CALL;
+        let mut budget = self.budget;
         // No queue takes the places of the others.
         let share = IN_FLIGHT / self.lanes.len() as u16;
         let lane = &mut self.lanes[queue];

@@ -85,6 +85,7 @@ impl Given {
             processors: 1,
             ring: self.ring,
             interrupts: None,
+            look_ns: 0,
             args: &self.args,
             env: &self.env,
             devices,

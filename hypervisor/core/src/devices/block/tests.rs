@@ -294,6 +294,21 @@ fn a_call_that_does_all_there_is_asks_for_no_other_one() {
 }
 
 #[test]
+fn a_call_moves_no_more_than_it_is_told_to() {
+    let (memory, disk) = (Memory::new(), FakeDisk::new(4));
+    let mut rig = Rig::new(&memory, Block::new(disk.clone()).moving(SECTOR as usize));
+    for sector in 0..3 {
+        let chain = [rig.readable(&header(IN, sector)), rig.writable(512), rig.writable(1)];
+        rig.queues[REQUEST].add(&chain).unwrap();
+    }
+    for reads in 1..=3 {
+        let outcome = rig.process();
+        assert_eq!((outcome.more, disk.state().reads), (reads < 3, reads));
+        assert_eq!(rig.take(REQUEST), Some(513));
+    }
+}
+
+#[test]
 fn a_reset_drops_what_was_begun() {
     let (memory, disk) = (Memory::new(), FakeDisk::new(1));
     let mut transport = Transport::new(std::boxed::Box::new(Block::new(disk)));
