@@ -13,6 +13,8 @@ use super::files::{make_dir, remove_tree};
 /// Folders that are kept, each in the one before: that of the scratch, and in it overlayfs's own. What is in those was the
 /// instance's, and so was the folder of what it wrote, down to its mode and attributes.
 const KEPT: [&str; 2] = ["root", "work"];
+/// The next instance's folder of what it writes: new, made while nobody waits for that.
+const UPPER: &str = "root/upper";
 
 /// Where empty folders wait that are of no use to the next, each under a number. It takes them away while its payload has
 /// nothing to say, since who waits for an end is not to wait for the disk.
@@ -21,7 +23,7 @@ const LEFT: &str = "left";
 const WAITING: usize = 16;
 /// What is left: where it wrote, and what overlayfs made for itself; and how many folders there may be in it, each in the
 /// one before.
-const EMPTY: [(&str, u32); 2] = [("root/upper", 0), ("root/work/work", 2)];
+const EMPTY: [(&str, u32); 2] = [(UPPER, 0), ("root/work/work", 2)];
 /// In the latter, a file in two folders.
 const DIRTY: &str = "root/work/work/incompat/volatile/dirty";
 
@@ -44,7 +46,12 @@ impl Spare {
     /// folder is to be removed then.
     pub(super) fn empty(folder: &Path) -> Result<(), InstanceError> {
         let left = leave(folder)?;
-        clear(folder, &KEPT, left.then_some(LEFT))
+        clear(folder, &KEPT, left.then_some(LEFT))?;
+        if left {
+            // Without, the next one makes it.
+            let _ = fs::create_dir(folder.join(UPPER));
+        }
+        Ok(())
     }
 
     /// Keeps a folder, if it was emptied and there is none yet, or removes it with all that is in it.
@@ -190,7 +197,10 @@ mod tests {
         at_top.sort();
         assert_eq!(at_top, ["left", "root"]);
         assert_eq!(names(&next.join("left")), ["0"]);
-        assert_eq!(names(&next.join("root")), ["work"]);
+        let mut at_root = names(&next.join("root"));
+        at_root.sort();
+        assert_eq!(at_root, ["upper", "work"]);
+        assert!(names(&next.join(UPPER)).is_empty());
         assert!(names(&next.join("root/work")).is_empty());
     }
 
@@ -236,8 +246,8 @@ mod tests {
             fs::create_dir_all(one.join(written)).unwrap();
             keep(&spare, &one);
             assert!(spare.take(&one));
-            assert_eq!((count("one/left"), count("one/root")), (left, 1), "{written}");
-            assert_eq!(count("one/root/work"), 0, "{written}");
+            assert_eq!((count("one/left"), count("one/root")), (left, 2), "{written}");
+            assert_eq!((count("one/root/work"), count("one/root/upper")), (0, 0), "{written}");
             let mut rest = Left::of(&one);
             while rest.is_some() {
                 rest.clear_one();
@@ -275,7 +285,7 @@ mod tests {
             assert!(spare.take(&one));
             let waiting = fs::read_dir(one.join(LEFT)).unwrap().count();
             assert_eq!(waiting, WAITING.min(2 * round));
-            assert!(!one.join("root/upper").exists() && !one.join("root/work/work").exists());
+            assert!(holds_nothing(&one.join(UPPER), 0) && !one.join("root/work/work").exists());
         }
         let mut left = Left::of(&one);
         let folders = folders(&one);
