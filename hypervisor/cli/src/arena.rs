@@ -39,6 +39,12 @@ impl<const N: usize> Arena<N> {
         }
     }
 
+    /// Where the next block begins, or the end.
+    pub(crate) fn next(&self) -> *const u8 {
+        let used = self.used.load(Ordering::Relaxed);
+        self.bytes.get().cast::<u8>().wrapping_add(used)
+    }
+
     /// Takes a block, if there is room for it.
     fn take(&self, layout: Layout) -> Option<*mut u8> {
         let base = self.bytes.get().cast::<u8>();

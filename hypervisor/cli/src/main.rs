@@ -1,5 +1,6 @@
 //! The `chiton` command line: a thin layer over the `chiton-kvm` library.
 
+mod ahead;
 mod arena;
 mod bench;
 mod call;

@@ -518,11 +518,13 @@ impl Machine {
         let own = self.asks().map(|fd| fd.as_raw_fd());
         jail.keep.retain(|fd| Some(*fd) != own);
         jail.phase = phases::mark;
+        jail.ahead = crate::ahead::write_soon;
         jail.init = Init::Payload;
         jail.filter = Some(inside.filter());
         let mut begun = jail.begin(|| inside.run(streams))?;
         phases::mark("begin jail");
         self.complete(jail)?;
+        // The guest's host looks at its socket as soon as there is one, and one that nobody listens to is broken to it.
         self.name_control(instance, control, files)?;
         phases::mark("make cgroups");
         begun.go(jail)?;

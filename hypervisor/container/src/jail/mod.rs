@@ -151,6 +151,9 @@ pub struct Jail {
     /// Called, in the new process, when each part of the way in is behind it, with the part's name: for who
     /// measures.
     pub phase: fn(&'static str),
+    /// Called in the new process before anything else, for memory that it is about to write: many pages at once take the
+    /// kernel less than one by one.
+    pub ahead: fn(),
 }
 
 impl Jail {
@@ -177,6 +180,7 @@ impl Jail {
             die_with_parent: true,
             opens_namespaces: false,
             phase: |_| {},
+            ahead: || {},
         }
     }
 
@@ -344,6 +348,7 @@ impl Jail {
 
         // 1. A session without a terminal, into which nothing can be typed from here.
         (self.phase)("clone");
+        (self.ahead)();
         rustix::process::setsid().at(Step::Session, || "setsid".into())?;
 
         // 2. Namespaces that a process makes for itself, and what is set in those that are new. As yet it is nobody, with
