@@ -1,9 +1,13 @@
 //! Which hierarchies this host has, where they are mounted, and where in them this process is.
 //!
 //! Read from `/proc/self/mountinfo` and `/proc/self/cgroup` (proc(5), cgroups(7)), never guessed:
-//! distributions mount them in different places, and containers see a part of the tree.
+//! distributions mount them in different places, and containers see a part of the tree. Where all of them are mounted
+//! whole at the usual places, by which most go, the list of mounts need not be read: the kernel writes it anew for each
+//! reader, which takes longer than to look at them.
 
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Stat, stat, statfs};
 
 use super::controller::{Controller, Version};
 use super::error::{Error, Result};
@@ -11,6 +15,9 @@ use super::file;
 
 /// About as many bytes as there are of mounts.
 const MOUNTS: usize = 4096;
+
+/// Where distributions mount v2, or have a folder for each hierarchy of v1, by the names of its controllers.
+const USUAL: &str = "/sys/fs/cgroup";
 
 /// How a host arranges its hierarchies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -47,9 +54,52 @@ pub struct Host {
 impl Host {
     /// Looks at this process's mounts and cgroups.
     pub fn read() -> Result<Self> {
-        let mounts = file::read_of(MOUNTS, Path::new("/proc/self/mountinfo"))?;
         let own = file::read(Path::new("/proc/self/cgroup"))?;
+        if let Some(host) = Self::usual(&own, version_at) {
+            return Ok(host);
+        }
+        let mounts = file::read_of(MOUNTS, Path::new("/proc/self/mountinfo"))?;
         Self::parse(&mounts, &own)
+    }
+
+    /// The same of the text of `/proc/self/cgroup` alone, if each hierarchy in it is [whole](version_at) at its usual place.
+    fn usual(cgroup: &str, version_at: impl Fn(&Path) -> Option<Version>) -> Option<Self> {
+        let mut hierarchies: Vec<Hierarchy> = Vec::new();
+        // The one that was mounted last is in the first line.
+        for line in cgroup.lines().rev() {
+            let mut fields = line.splitn(3, ':');
+            let (id, names, path) = (fields.next()?, fields.next()?, fields.next()?);
+            let unified = id == "0" && names.is_empty();
+            let top = match unified {
+                true => [USUAL, "/sys/fs/cgroup/unified"]
+                    .map(Path::new)
+                    .into_iter()
+                    .find(|place| version_at(place) == Some(Version::V2))?
+                    .to_owned(),
+                false => Path::new(USUAL).join(names),
+            };
+            let (version, controllers) = match unified {
+                true => {
+                    let all = file::read(&top.join("cgroup.controllers")).ok()?;
+                    (Version::V2, named(&all, ' ', Version::V2))
+                }
+                false => (Version::V1, named(names, ',', Version::V1)),
+            };
+            if version == Version::V1 {
+                if controllers.is_empty() {
+                    continue;
+                }
+                version_at(&top).filter(|there| *there == Version::V1)?;
+            }
+            let own = below(Path::new(path), Path::new("/")).map(|below| top.join(below));
+            hierarchies.push(Hierarchy {
+                version,
+                controllers,
+                top,
+                own,
+            });
+        }
+        Self::of(hierarchies).ok()
     }
 
     /// The same of the text of `/proc/PID/mountinfo` and `/proc/PID/cgroup`.
@@ -70,8 +120,7 @@ impl Host {
                 continue;
             }
             let own = own_path(cgroup, mount.version, &controllers)
-                .and_then(|path| path.strip_prefix(&mount.root).map(Path::to_path_buf).ok())
-                .filter(|below| !below.components().any(|part| part == std::path::Component::ParentDir))
+                .and_then(|path| below(&path, &mount.root))
                 .map(|below| mount.point.join(below));
             hierarchies.push(Hierarchy {
                 version: mount.version,
@@ -80,6 +129,10 @@ impl Host {
                 own,
             });
         }
+        Self::of(hierarchies)
+    }
+
+    fn of(mut hierarchies: Vec<Hierarchy>) -> Result<Self> {
         if hierarchies.is_empty() {
             return Err(Error::NoHierarchy);
         }
@@ -105,6 +158,27 @@ impl Host {
             .iter()
             .find(|hierarchy| hierarchy.controllers.contains(&controller))
     }
+}
+
+/// Which version is mounted there, if the top of its tree is: a part of it, as containers have, has another number.
+fn version_at(place: &Path) -> Option<Version> {
+    /// `KERNFS_ROOT_INO`: of the top of each tree since Linux 5.5.
+    const TOP: u64 = 1;
+    let version = match statfs(place).ok()?.f_type.cast_unsigned() {
+        0x6367_7270 => Version::V2,
+        0x0027_e0eb => Version::V1,
+        _ => return None,
+    };
+    stat(place)
+        .is_ok_and(|Stat { st_ino, .. }| st_ino == TOP)
+        .then_some(version)
+}
+
+/// The path of a cgroup below the root of a mount, unless it is outside.
+fn below(path: &Path, root: &Path) -> Option<PathBuf> {
+    let below = path.strip_prefix(root).ok()?;
+    let is_inside = !below.components().any(|part| part == std::path::Component::ParentDir);
+    is_inside.then(|| below.to_owned())
 }
 
 fn named(names: &str, separator: char, version: Version) -> Vec<Controller> {
@@ -236,6 +310,33 @@ mod tests {
         assert_eq!(host.layout(), Layout::Hybrid);
         assert_eq!(host.hierarchies[0].version, Version::V2);
         assert!(host.hierarchies[0].controllers.is_empty());
+    }
+
+    #[test]
+    fn what_is_at_its_usual_place_is_found_without_the_list_of_mounts() {
+        let whole = |places: &[&str]| {
+            let places: Vec<_> = places.iter().map(|place| Path::new(USUAL).join(place)).collect();
+            Host::usual(OWN, |place| places.iter().any(|p| p == place).then_some(Version::V1))
+        };
+        let host = whole(&["cpu,cpuacct", "memory", "blkio"]).unwrap();
+        let listed = Host::parse(
+            &V1.replace("/docker/ab /sys/fs/cgroup/blk\\040io", "/ /sys/fs/cgroup/blkio"),
+            OWN,
+        );
+        assert_eq!(host, listed.unwrap());
+        // A part of a tree, or none, is looked for in the list.
+        assert_eq!(whole(&["cpu,cpuacct", "memory"]), None);
+        assert_eq!(Host::usual("0::/\n", |_| None), None);
+        assert_eq!(Host::usual("no:cgroups", |_| Some(Version::V1)), None);
+    }
+
+    #[test]
+    fn this_host_is_the_same_by_its_places_and_by_its_mounts() {
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        if let Some(host) = Host::usual(&own, version_at) {
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+            assert_eq!(host, Host::parse(&mounts, &own).unwrap());
+        }
     }
 
     #[test]
