@@ -15,7 +15,7 @@
 //!
 //! With an I/O thread, disks and folders are its alone: it has a loop of the same kind, and the vCPU
 //! thread only tells it. So a file system that is slow holds up neither the other devices nor the
-//! guest.
+//! guest. [`io`] has how it looks for more before it sleeps.
 
 mod control;
 mod held;
