@@ -347,12 +347,16 @@ impl Bridge {
             remove(&self.owner_path(owner))?;
         }
         if self.owners()?.next().is_none() && self.is_ours(&mut links)? {
-            nat::remove(&self.own_table()).map_err(NetworkError::kernel("remove a table of nf_tables"))?;
-            links
-                .remove(&self.name)
-                .map_err(NetworkError::kernel(format!("remove the bridge {}", self.name)))?;
+            self.remove_device(&mut links)?;
         }
         Ok(())
+    }
+
+    fn remove_device(&self, links: &mut Links) -> Result<(), NetworkError> {
+        nat::remove(&self.own_table()).map_err(NetworkError::kernel("remove a table of nf_tables"))?;
+        links
+            .remove(&self.name)
+            .map_err(NetworkError::kernel(format!("remove the bridge {}", self.name)))
     }
 
     /// Takes down what was made for those who are dead; how many there were.
@@ -377,6 +381,15 @@ impl Bridge {
         // Nobody writes beside whoever has the turn: a file that is not whole is of somebody who died over it.
         leases.forget_unfinished()?;
         remove(&self.unfinished_path())?;
+        // Whoever was killed when the last owner was gone had the device still to remove. One without a mark may be
+        // anybody's: nothing says here that it was made for an owner.
+        if self.owners()?.next().is_none() {
+            let mut links = Links::open().map_err(NetworkError::kernel("open a netlink socket"))?;
+            let of = links.alias(&self.name);
+            if of.map_err(NetworkError::kernel("look for a bridge"))? == Some(self.mark()) {
+                self.remove_device(&mut links)?;
+            }
+        }
         Ok(dead.len())
     }
 

@@ -247,6 +247,19 @@ fn devices_go_with_the_namespace_and_the_sweep_takes_the_rest() {
 }
 
 #[test]
+fn a_sweep_removes_the_bridge_of_whoever_was_killed_between_the_last_owner_and_that() {
+    let Some(rig) = Rig::new(24) else { return };
+    let dead = rig.id(0);
+    drop(rig.bridge.join(Request::new(&dead, "dead", Kind::Process)).unwrap());
+    fs::remove_file(rig.folder.path().join("owners").join(&dead)).unwrap();
+    assert_eq!(rig.bridge.sweep(|_| false).unwrap(), 0);
+    assert!(!Links::open().unwrap().names().unwrap().contains(&rig.name));
+    // The other device goes with its namespace, some time.
+    rig.bridge.leave(&dead).unwrap();
+    assert!(rig.is_clean());
+}
+
+#[test]
 fn when_all_addresses_are_taken_it_is_said_and_nothing_is_left() {
     let Some(rig) = Rig::new(29) else { return };
     for n in 0..5 {
