@@ -111,10 +111,13 @@ fn pass_signals(instance: &Instance, all: bool, has_terminal: bool, terminal: &T
     }
     if has_terminal {
         signals.add(Signal::SIGWINCH);
-        tell_size(instance);
     }
     // Threads that are made later have them blocked, too.
     signals.thread_block()?;
+    // Whoever sees this may send one.
+    if has_terminal {
+        tell_size(instance);
+    }
     let (instance, terminal) = (instance.clone(), terminal.clone());
     thread::spawn(move || {
         while let Ok(signal) = signals.wait() {
