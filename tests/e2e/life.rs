@@ -225,6 +225,8 @@ fn who_attaches_a_terminal_tells_its_size_passes_signals_and_can_let_go() {
     let Some(record) = record() else { return };
     let live = guest_path("live").display().to_string();
     record.ok(&["run", "-d", "-i", "--name", "t", &live]);
+    // It tells of sizes that are not the one with which it began.
+    until("the guest", || record.ok(&["logs", "t"]).contains("ready"));
     let (terminal, name) = super::ports::terminal();
     let attach = || {
         let theirs = fs::OpenOptions::new()

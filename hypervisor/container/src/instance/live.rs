@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use super::InstanceError;
 use crate::lock::is_at;
 
-/// How often a lock is tried that somebody may hold only to look at it.
-const TRIES: u32 = 50;
+/// How long a lock is tried that somebody may hold only to look at it, and may be made to stand still meanwhile.
+const LOOKED_AT: Duration = Duration::from_secs(1);
 
 /// The mark of a living supervisor. A child process must not keep it: the jail closes what it inherits.
 #[derive(Debug)]
@@ -26,7 +26,8 @@ pub struct Live {
 impl Live {
     /// Marks this process as the supervisor; `None` if there is one already.
     pub(super) fn claim(path: &Path) -> Result<Option<Self>, InstanceError> {
-        for _ in 0..TRIES {
+        let start = Instant::now();
+        while start.elapsed() < LOOKED_AT {
             let mut options = File::options();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
             let file = options.open(path).map_err(InstanceError::file("create", path))?;
