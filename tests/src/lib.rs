@@ -47,7 +47,7 @@ pub use loop_device::LoopDevice;
 pub use needs::{busybox, free_port, is_installed, skip};
 pub use nft::tables;
 pub use record::{Record, ok};
-pub use tap::Tap;
+pub use tap::{Tap, frames};
 pub use traces::{Traces, disk_is_free, processes_in_group};
 pub use user::{SUBORDINATE, User};
 

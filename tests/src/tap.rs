@@ -50,6 +50,63 @@ fn socket(family: libc::c_int, kind: libc::c_int) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// A packet socket on an interface: all frames of this EtherType, which are waited for no longer than
+/// [`PATIENCE`](crate::PATIENCE).
+///
+/// # Errors
+///
+/// If there can be none.
+pub fn frames(interface: &str, ether_type: u16) -> io::Result<File> {
+    let socket = socket(libc::AF_PACKET, libc::SOCK_RAW)?;
+    let mut request = request(interface);
+    call(&socket, libc::SIOCGIFINDEX as libc::c_ulong, &mut request)?;
+    // SAFETY: a `sockaddr_ll` of zeros is one.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = ether_type.to_be();
+    // SAFETY: SIOCGIFINDEX has just filled in this field.
+    address.sll_ifindex = unsafe { request.ifr_ifru.ifru_ifindex };
+    // Past the queueing discipline, which the kernel puts in place some time after a guest has
+    // opened the TAP device, and which drops all frames until then.
+    let bypass: libc::c_int = 1;
+    // A few hundred frames wait here until this process has its turn.
+    let room: libc::c_int = 4 << 20;
+    let patience = libc::timeval {
+        tv_sec: crate::PATIENCE.as_secs().cast_signed(),
+        tv_usec: 0,
+    };
+    // SAFETY: each call is given a structure with its length.
+    unsafe {
+        check(libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_QDISC_BYPASS,
+            (&raw const bypass).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        ))?;
+        check(libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            (&raw const room).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        ))?;
+        check(libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVTIMEO,
+            (&raw const patience).cast(),
+            size_of::<libc::timeval>() as libc::socklen_t,
+        ))?;
+        check(libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        ))?;
+    }
+    Ok(File::from(socket))
+}
+
 impl Tap {
     /// A new TAP device; `None`, with the reason on standard output, where there can be none: a test
     /// skips itself then.
@@ -177,61 +234,13 @@ impl Tap {
         Self::make(&self.name, 0).expect("nobody else uses it")
     }
 
-    /// A packet socket on the host's end: all frames of this EtherType, which are waited for no longer
-    /// than [`PATIENCE`](crate::PATIENCE).
+    /// [`frames`] on the host's end.
     ///
     /// # Errors
     ///
     /// If there can be none.
     pub fn frames(&self, ether_type: u16) -> io::Result<File> {
-        let socket = socket(libc::AF_PACKET, libc::SOCK_RAW)?;
-        let mut request = request(&self.name);
-        call(&socket, libc::SIOCGIFINDEX as libc::c_ulong, &mut request)?;
-        // SAFETY: a `sockaddr_ll` of zeros is one.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = ether_type.to_be();
-        // SAFETY: SIOCGIFINDEX has just filled in this field.
-        address.sll_ifindex = unsafe { request.ifr_ifru.ifru_ifindex };
-        // Past the queueing discipline, which the kernel puts in place some time after a guest has
-        // opened the TAP device, and which drops all frames until then.
-        let bypass: libc::c_int = 1;
-        // A few hundred frames wait here until this process has its turn.
-        let room: libc::c_int = 4 << 20;
-        let patience = libc::timeval {
-            tv_sec: crate::PATIENCE.as_secs().cast_signed(),
-            tv_usec: 0,
-        };
-        // SAFETY: each call is given a structure with its length.
-        unsafe {
-            check(libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_QDISC_BYPASS,
-                (&raw const bypass).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            ))?;
-            check(libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVBUFFORCE,
-                (&raw const room).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            ))?;
-            check(libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVTIMEO,
-                (&raw const patience).cast(),
-                size_of::<libc::timeval>() as libc::socklen_t,
-            ))?;
-            check(libc::bind(
-                socket.as_raw_fd(),
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-            ))?;
-        }
-        Ok(File::from(socket))
+        frames(&self.name, ether_type)
     }
 
     /// Takes it away, even from under a program that uses it.

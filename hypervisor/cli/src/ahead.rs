@@ -1,7 +1,7 @@
 //! Memory that a jailed guest's start writes, asked for at once.
 //!
 //! The process is a copy of its supervisor: each page that it writes is copied, or made, when it is touched. One by one
-//! they take the kernel more than twice as long. Without (Linux before 5.14), that is how they come.
+//! they take the kernel longer. Without (Linux before 5.14), that is how they come.
 
 use crate::ARENA;
 
