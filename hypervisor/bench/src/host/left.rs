@@ -76,6 +76,11 @@ fn files(folder: &Path) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        process::{Command, Stdio},
+    };
+
     use super::*;
 
     #[test]
@@ -93,8 +98,12 @@ mod tests {
     #[test]
     fn a_process_of_a_home_is_seen_until_it_ends() {
         let place = tempfile::tempdir().unwrap();
-        let mut command = std::process::Command::new("sleep");
-        let mut child = command.arg("60").env("CHITON_HOME", place.path()).spawn().unwrap();
+        let mut command = Command::new("cat");
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.env("CHITON_HOME", place.path()).spawn().unwrap();
+        // Started is not yet seen: the kernel shows an environment some time after execve(2) has let go of the parent.
+        child.stdin.as_mut().unwrap().write_all(b"!").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let seen = Left::of(place.path(), &[]).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
