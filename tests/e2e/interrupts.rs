@@ -220,6 +220,9 @@ fn a_processor_calls_another_out_of_its_halt_and_out_of_a_loop() {
     says(&interrupts("2", "call"), "called after 1 halt or more");
     says(&interrupts("2", "interrupt"), "interrupted 5 times");
     says(&interrupts("2", "wake"), "woken");
+    let alone = interrupts("1", "call");
+    alone.assert_status(2).assert_silent_about("panic");
+    assert!(alone.stdout_text().contains("--cpus 2"), "{alone}");
 }
 
 #[test]

@@ -7,8 +7,9 @@ use core::time::Duration;
 use chiton_guest::block::Disk;
 use chiton_guest::net::{self, UdpSocket};
 use chiton_guest::shared::virtio::id::{BLOCK, CONSOLE, NET};
+use chiton_guest::processors::{self, Task};
 use chiton_guest::time::{self, Instant};
-use chiton_guest::{boot, console, env, interrupts, println, processors};
+use chiton_guest::{boot, console, env, interrupts, println};
 
 /// How often a handler was called.
 static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -19,6 +20,14 @@ fn called() {
 
 fn calls() -> u64 {
     CALLS.load(Ordering::SeqCst)
+}
+
+/// What the second processor does; without one the guest says so and ends.
+fn on_the_second<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Task<T> {
+    processors::spawn_on(1, work).unwrap_or_else(|error| {
+        println!("this takes two processors, as --cpus 2 gives them: {error}");
+        chiton_guest::exit(2_u8)
+    })
 }
 
 pub fn idle() {
@@ -98,7 +107,7 @@ pub fn spread() {
         let waits = read(&mut second);
         (second, waits)
     };
-    let there = processors::spawn_on(1, there).expect("run with --cpus 2");
+    let there = on_the_second(there);
     read_armed(&mut first, 0);
     while !interrupts::take(vectors[0]) {
         core::hint::spin_loop();
@@ -124,7 +133,7 @@ pub fn bound() {
             core::hint::spin_loop();
         }
     };
-    processors::spawn_on(1, there).expect("run with --cpus 2").join();
+    on_the_second(there).join();
     println!("processor 1 had it, and processor 0: {}", interrupts::take(vector));
 }
 
@@ -137,7 +146,7 @@ pub fn asked() {
             interrupts::halt();
         }
     };
-    processors::spawn_on(1, there).expect("run with --cpus 2").join();
+    on_the_second(there).join();
     println!("asked to end");
 }
 
@@ -177,7 +186,7 @@ pub fn pairs() {
             }
         }
     };
-    let there = processors::spawn_on(1, there).expect("run with --cpus 2");
+    let there = on_the_second(there);
     while !BOUND.load(Ordering::SeqCst) {
         core::hint::spin_loop();
     }
@@ -194,7 +203,7 @@ pub fn pairs() {
 pub fn call() {
     static READY: AtomicBool = AtomicBool::new(false);
     static OVER: AtomicBool = AtomicBool::new(false);
-    let halting = processors::spawn_on(1, || {
+    let halting = on_the_second(|| {
         READY.store(true, Ordering::SeqCst);
         let mut halts = 0;
         // A call that comes before the first halt is not what is looked for.
@@ -204,8 +213,7 @@ pub fn call() {
         }
         OVER.store(true, Ordering::SeqCst);
         halts
-    })
-    .expect("run with --cpus 2");
+    });
     // A call of a processor that has not begun is lost.
     while !READY.load(Ordering::SeqCst) {
         time::sleep(Duration::from_millis(1));
@@ -221,14 +229,13 @@ pub fn call() {
 pub fn interrupt() {
     static READY: AtomicBool = AtomicBool::new(false);
     interrupts::on(interrupts::IPI, called);
-    let looping = processors::spawn_on(1, || {
+    let looping = on_the_second(|| {
         interrupts::listen();
         READY.store(true, Ordering::SeqCst);
         while calls() < 5 {
             core::hint::spin_loop();
         }
-    })
-    .expect("run with --cpus 2");
+    });
     while !READY.load(Ordering::SeqCst) {
         time::sleep(Duration::from_millis(1));
     }
@@ -243,7 +250,7 @@ pub fn interrupt() {
 }
 
 pub fn wake() {
-    let sleeping = processors::spawn_on(1, || time::sleep(Duration::from_millis(20))).expect("run with --cpus 2");
+    let sleeping = on_the_second(|| time::sleep(Duration::from_millis(20)));
     // Its end rings the doorbell for this processor, which sleeps or halts.
     sleeping.join();
     println!("woken");
