@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use chiton_container::image::layer::{Owners, Skipped, unpack_archive};
 use chiton_container::image::progress::Quiet;
@@ -75,6 +76,18 @@ pub(crate) fn tool(program: &str, args: &[&str]) -> Option<String> {
     assert!(output.status.success(), "{program} {args:?}: {}", text(&output.stderr));
     Some(text(&output.stdout))
 }
+
+/// Waits until it is so. A child that another test starts has the locks of this process until it runs its program, so
+/// that what has just been let go of may be held for a moment longer.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "still not so: {what}");
+        std::thread::yield_now();
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An archive in the making.
 #[derive(Clone, Default)]
