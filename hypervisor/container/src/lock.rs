@@ -12,3 +12,14 @@ pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     };
     (open.dev(), open.ino()) == (there.dev(), there.ino())
 }
+
+/// Waits until it is so. A child that another test starts has the locks of this process until it runs its program, so
+/// that what has just been let go of may be held for a moment longer.
+#[cfg(test)]
+pub(crate) fn until(mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed().as_secs() < 60, "still not so after a minute");
+        std::thread::yield_now();
+    }
+}

@@ -114,12 +114,8 @@ impl Beside<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        thread,
-        time::{Duration, Instant},
-    };
-
     use super::*;
+    use crate::lock::until;
 
     #[test]
     fn no_two_have_an_address_and_one_that_is_given_back_comes_again() {
@@ -146,11 +142,6 @@ mod tests {
         let outside = Some("192.0.2.1".parse().unwrap());
         assert!(matches!(beside.take(outside), Err(NetworkError::Outside { .. })));
         drop(all);
-        // A child that another test starts has the locks too, until it runs its program.
-        let begun = Instant::now();
-        while !beside.take(None).is_ok_and(|(address, _)| address == subnet.nth(1)) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "it does not come again");
-            thread::yield_now();
-        }
+        until(|| beside.take(None).is_ok_and(|(address, _)| address == subnet.nth(1)));
     }
 }
