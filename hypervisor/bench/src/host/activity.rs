@@ -29,7 +29,11 @@ impl Activity {
         let mut all = Self::default();
         for entry in entries {
             let folder = entry.map_err(TrialError::file("read", &path))?.path();
-            all += Self::of_thread(&folder)?;
+            match Self::of_thread(&folder) {
+                // It has ended since it was listed, and is no more of the process.
+                Err(_) if !folder.exists() => {}
+                activity => all += activity?,
+            }
         }
         Ok(all)
     }
@@ -84,6 +88,12 @@ impl Sub for Activity {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        process::Command,
+        sync::atomic::{AtomicBool, Ordering},
+        time::Duration,
+    };
+
     use super::*;
 
     #[test]
@@ -99,13 +109,30 @@ mod tests {
 
     #[test]
     fn a_thread_that_works_is_seen_to() {
-        let before = Activity::of(std::process::id()).unwrap();
-        let mut sum = 0u64;
-        for number in 0..10_000_000u64 {
-            sum = std::hint::black_box(sum.wrapping_add(number));
-        }
-        std::thread::yield_now();
-        let done = Activity::of(std::process::id()).unwrap() - before;
-        assert!(done.time > 100_000 && done.threads > 0, "{done:?} {sum}");
+        let mut working = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let before = Activity::of(working.id()).unwrap();
+        let done = (0..60_000).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            let done = Activity::of(working.id()).unwrap() - before;
+            (done.time > 100_000).then_some(done)
+        });
+        working.kill().unwrap();
+        working.wait().unwrap();
+        assert_eq!(done.unwrap().threads, 1);
+    }
+
+    #[test]
+    fn threads_may_end_while_they_are_looked_at() {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::thread::spawn(|| {}).join().unwrap();
+                }
+            });
+            let looks: Vec<_> = (0..500).map(|_| Activity::of(std::process::id())).collect();
+            over.store(true, Ordering::Relaxed);
+            assert!(looks.iter().all(Result::is_ok), "{looks:?}");
+        });
     }
 }
