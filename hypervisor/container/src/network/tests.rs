@@ -11,6 +11,9 @@ use std::time::Duration;
 use super::link::Links;
 use super::*;
 
+/// For what will surely come, so that a failure ends.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A bridge of its own for each test.
 struct Rig {
     folder: tempfile::TempDir,
@@ -80,7 +83,7 @@ fn serve(listener: TcpListener) {
 }
 
 fn ask(address: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)
@@ -156,11 +159,11 @@ fn a_published_port_answers_on_every_address_of_the_host() {
         .unwrap();
     let outside = UdpSocket::bind("127.0.0.1:0").unwrap();
     outside.send_to(b"?", ("127.0.0.1", free)).unwrap();
-    inside.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    inside.set_read_timeout(Some(PATIENCE)).unwrap();
     let (len, from) = inside.recv_from(&mut [0; 8]).unwrap();
     assert_eq!(len, 1);
     inside.send_to(b"!", from).unwrap();
-    outside.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    outside.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(outside.recv_from(&mut [0; 8]).unwrap().0, 1);
 
     let again = rig
@@ -349,7 +352,6 @@ fn whoever_is_beyond_the_host_sees_the_hosts_address_and_answers() {
 
     let a = rig.bridge.join(Request::new(&rig.id(0), "a", Kind::Process)).unwrap();
     let inside = a.namespace.as_ref().unwrap();
-    let patience = Some(Duration::from_secs(5));
     thread::scope(|scope| {
         scope.spawn(|| {
             let (mut stream, from) = tcp.accept().unwrap();
@@ -359,8 +361,8 @@ fn whoever_is_beyond_the_host_sees_the_hosts_address_and_answers() {
         assert_eq!(said, format!("{host}\n"));
     });
     let socket = inside.enter(|| UdpSocket::bind(("0.0.0.0", 0))).unwrap();
-    socket.set_read_timeout(patience).unwrap();
-    udp.set_read_timeout(patience).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    udp.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.send_to(b"?", (other, 53)).unwrap();
     let (_, from) = udp.recv_from(&mut [0; 8]).unwrap();
     assert_eq!(from.ip(), host);

@@ -212,10 +212,10 @@ fn a_rate_of_a_disk_holds_and_is_counted() {
         };
         let group = bed.group("disk", &limits);
         let started = Instant::now();
-        let read = format!("dd if={} of=/dev/null bs=65536 count=16 iflag=direct", disk.node);
-        let status = shell(&group, &read).wait().unwrap();
+        let read = format!("dd if={} of=/dev/null bs=65536 count=16 iflag=direct 2>&1", disk.node);
+        let output = shell(&group, &read).wait_with_output().unwrap();
         let took = started.elapsed();
-        assert!(status.success());
+        assert!(output.status.success(), "{output:?}");
         // 1 MiB at 1 MiB a second; the kernel lets the first slice of time pass at once.
         assert!(took > Duration::from_millis(600), "{took:?}");
         let io = group.stats().unwrap().io.unwrap();
