@@ -1,6 +1,7 @@
 //! Limits hold, and can be changed while something runs.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use chiton_container::cgroup::{Cgroup, Controller, Error, Limits, Scope};
@@ -182,12 +183,18 @@ impl Disk {
                 });
             }
         }
-        let file = std::env::temp_dir().join(format!("chiton-cgroup-disk-{}", std::process::id()));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let file = std::env::temp_dir().join(format!("chiton-cgroup-disk-{}-{number}", std::process::id()));
         std::fs::write(&file, vec![1; 2 << 20]).ok()?;
-        let free = Command::new("losetup").arg("-f").output().ok()?;
-        let node = String::from_utf8(free.stdout).ok()?.trim().to_owned();
-        let set = Command::new("losetup").arg(&node).arg(&file).status().ok()?;
-        set.success().then_some(Self { node, file: Some(file) })
+        // A device that was free may be somebody else's by the time it is taken.
+        let node = (0..100).find_map(|_| {
+            let free = Command::new("losetup").arg("-f").output().ok()?;
+            let node = String::from_utf8(free.stdout).ok()?.trim().to_owned();
+            let set = Command::new("losetup").arg(&node).arg(&file).status().ok()?;
+            set.success().then_some(node)
+        })?;
+        Some(Self { node, file: Some(file) })
     }
 }
 
