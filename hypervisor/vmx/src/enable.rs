@@ -1,4 +1,4 @@
-//! Turning VMX on, on this processor (SDM volume 3C, sections 25.6 to 25.8 and 33.5):
+//! Turning VMX on, on this processor (SDM volume 3C, sections 25.6 to 25.8, and volume 3D, appendix A):
 //!
 //! ```text
 //!   CPUID: is there VMX? ─▶ IA32_FEATURE_CONTROL: may it be used? ─▶ capability MSRs: is it enough?

@@ -118,7 +118,7 @@ fn measured() -> Option<u64> {
 }
 
 /// By CPUID leaf 0x15: the counter's ratio to a crystal, and the crystal's frequency (SDM volume 3B,
-/// section 20.7.3).
+/// section 21.7.3).
 fn told() -> Option<u64> {
     const LEAF: u32 = 0x15;
     if __cpuid(0).eax < LEAF {

@@ -13,7 +13,7 @@
 //! Pages for tables come from [`Physical`](crate::physical::Physical), and the processor may use
 //! and mark the tables while they are changed.
 //!
-//! Sections of the SDM are those of the edition of June 2024 and later, where paging is chapter 5
+//! Sections of the SDM are those of the editions from October 2024 to the end of 2025, where paging is chapter 5
 //! of volume 3A and "VMX support for address translation" chapter 30 of volume 3C.
 
 mod edit;

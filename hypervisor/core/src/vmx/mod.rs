@@ -15,10 +15,11 @@
 //! | [`dump`] | a whole VMCS, by group |
 //! | [`instruction_error`] | why a VMX instruction failed |
 //!
-//! Sections are those of the SDM (order number 325384) of the years 2024 and 2025, in which the VMCS is chapter 26, VMX
-//! non-root operation 27, VM entries 28, VM exits 29, EPT and VPID 30, and the instructions 32.
-//! Editions before that count two less, those from 2026 on one more. Fields, controls and rules are those of the edition of
-//! June 2026 (325384-092US), and the ENCLV-exiting bitmap, which it no longer has.
+//! Sections are those of the SDM (order number 325384) from October 2024 (085US) to the end of 2025, in which the VMCS is
+//! chapter 26, VMX non-root operation 27, VM entries 28, VM exits 29, EPT and VPID 30, the virtual APIC 31, and the
+//! instructions 32. Editions from the end of 2022 to June 2024 count one less, those before two less, and those from 2026
+//! on one more. Fields, controls and rules are those of the edition of June 2026 (325384-092US), and the ENCLV-exiting
+//! bitmap, which it no longer has.
 
 pub mod capability;
 pub mod check;

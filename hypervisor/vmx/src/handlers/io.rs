@@ -1,4 +1,4 @@
-//! IN, OUT, INS and OUTS (SDM volume 3C, tables 29-5 and 29-9).
+//! IN, OUT, INS and OUTS (SDM volume 3C, table 29-5 and section 29.2.5).
 
 use chiton_core::decode::Width;
 use chiton_core::port::{PortAccess, StringPort};

@@ -16,7 +16,7 @@ use crate::{Error, msr};
 
 /// The registers: IA32_KERNEL_GS_BASE, IA32_STAR, IA32_LSTAR, IA32_FMASK (SDM volume 4, table 2-2).
 const REGISTERS: [u32; 4] = [0xc000_0102, 0xc000_0081, 0xc000_0082, 0xc000_0084];
-/// Size of an entry of a list: number, reserved, value (SDM volume 3C, table 26-15).
+/// Size of an entry of a list: number, reserved, value (SDM volume 3C, section 26.7.2).
 const ENTRY: usize = 16;
 /// Where the host's values are.
 const HOST: usize = 2048;

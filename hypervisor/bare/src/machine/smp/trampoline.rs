@@ -1,5 +1,5 @@
 //! The first instructions of a processor: from real mode to Rust (SDM volume 3A, sections 10.4.4 and
-//! 10.8.5).
+//! 11.8.5).
 //!
 //! ```text
 //!   16 bits  start-up message: CS = page × 256, IP = 0 ─▶ GDT, CR0.PE

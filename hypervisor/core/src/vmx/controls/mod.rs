@@ -1,5 +1,4 @@
-//! Choosing a setting of the controls that the processor takes (SDM volume 3C, section 33.5.1, and
-//! volume 3D, section A.2).
+//! Choosing a setting of the controls that the processor takes (SDM volume 3D, sections A.2 to A.5).
 //!
 //! For each group somebody says what has to be on, what would be nice, and what has to be off. The
 //! capability MSRs say which bits must be 1 and which may. What comes out is a [`Choice`], which prints

@@ -55,7 +55,7 @@ pub(in crate::vmx::check) const fn bad_spec_ctrl(spec_ctrl: u64) -> bool {
     spec_ctrl & !SPEC_CTRL_KNOWN != 0
 }
 
-/// Whether IA32_S_CET has a reserved bit, or SUPPRESS and TRACKER at once (SDM volume 1, section 17.3).
+/// Whether IA32_S_CET has a reserved bit, or SUPPRESS and TRACKER at once (SDM volume 4, table 2-2).
 pub(in crate::vmx::check) fn bad_s_cet(entry: &Entry<'_>, s_cet: u64) -> bool {
     let mut known = 0;
     if entry.capabilities.processor.shadow_stacks {
