@@ -8,5 +8,6 @@ pub mod calendar;
 pub mod command;
 pub mod folder;
 pub mod line;
+pub mod low;
 pub mod ramdisk;
 pub mod ustar;

@@ -84,6 +84,10 @@ impl Machine {
         .args(["-serial", "stdio"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
         .args(["-D".as_ref(), log.as_os_str()]);
+        if hardware.processors > 1 && kind == Kind::Bios {
+            // Most of the memory is above 4 GiB then, as on a machine with much of it: others begin below.
+            qemu.args(["-machine", "pc,max-ram-below-4g=128M"]);
+        }
         let listener = hardware.line.then(emulator::listen).transpose()?;
         if let Some((_, port)) = &listener {
             qemu.args([

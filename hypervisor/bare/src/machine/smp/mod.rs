@@ -25,6 +25,7 @@ use bootloader_api::BootInfo;
 use bootloader_api::info::{MemoryRegionKind, Optional};
 use chiton_bare::acpi::{self, AcpiError};
 use chiton_bare::command::MAX_PROCESSORS as MAX;
+use chiton_bare::low;
 use chiton_core::local_apic::{LocalApic, Message};
 use chiton_core::physical::Physical;
 use spin::Mutex;
@@ -58,15 +59,15 @@ pub(super) enum SmpError {
     /// The tables are not to be believed.
     #[error(transparent)]
     Acpi(#[from] AcpiError),
-    /// No page is free where a processor can begin.
-    #[error("no page below 1 MiB is free, where they would begin")]
-    NoLowPage,
+    /// No pages are free where a processor can begin.
+    #[error(
+        "fewer than {} pages below 1 MiB are free, where they would begin",
+        trampoline::PAGES
+    )]
+    NoLowPages,
     /// No memory is left.
     #[error("no memory is left for their tables and stacks")]
     NoMemory,
-    /// Tables have to be below 4 GiB.
-    #[error("memory for their first page tables is at {0:#x}, and has to be below 4 GiB")]
-    TooHigh(u64),
     /// It did not come.
     #[error("the processor with APIC identity {0} does not answer: no other is started")]
     Silent(u32),
@@ -151,7 +152,7 @@ impl<W: Work + 'static> Team<W> {
         let map = |number: usize| Some((stacks::map(memory, number)?, stacks::map_for_faults(memory, number)?));
         let all_stacks: Option<Vec<_>> = (1..=count).map(map).collect();
         let all_stacks = all_stacks.ok_or(SmpError::NoMemory)?;
-        let trampoline = Trampoline::new(memory, low_page(info).ok_or(SmpError::NoLowPage)?)?;
+        let trampoline = Trampoline::new(memory, low_pages(info).ok_or(SmpError::NoLowPages)?);
         for (identity, (stack, fault_stack)) in others.into_iter().zip(all_stacks) {
             let member: &'static Member<W> = Box::leak(Box::new(Member {
                 identity,
@@ -172,7 +173,6 @@ impl<W: Work + 'static> Team<W> {
                 State::Idle | State::Busy => self.members.push(member),
             }
         }
-        trampoline.end();
         Ok(())
     }
 
@@ -339,15 +339,11 @@ fn identities(info: &BootInfo, memory: &Memory) -> Result<Vec<u32>, SmpError> {
     Ok(acpi::processors(rsdp, &read)?)
 }
 
-/// A page below 1 MiB that nobody uses: the boot loader takes none there, and leaves them for this.
-fn low_page(info: &BootInfo) -> Option<u64> {
-    const PAGE: u64 = 4096;
-    const END: u64 = 0xa_0000;
+/// Pages below 1 MiB that nobody uses: the boot loader takes none there, and leaves them for this.
+fn low_pages(info: &BootInfo) -> Option<[u64; trampoline::PAGES]> {
     let usable = info
         .memory_regions
         .iter()
         .filter(|region| region.kind == MemoryRegionKind::Usable);
-    let last = |end: u64| (end.min(END) & !(PAGE - 1)).checked_sub(PAGE);
-    let pages = usable.filter_map(|region| last(region.end).filter(|page| *page >= region.start.max(PAGE)));
-    pages.filter(|page| *page < END).max()
+    low::pages(usable.map(|region| region.start..region.end))
 }

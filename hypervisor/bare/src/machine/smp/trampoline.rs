@@ -16,8 +16,6 @@ use core::arch::global_asm;
 use chiton_core::physical::Physical;
 use x86_64::registers::control::Cr3;
 
-use super::SmpError;
-
 global_asm!(
     ".pushsection .rodata.chiton_trampoline, \"a\"",
     ".balign 16",
@@ -113,8 +111,8 @@ fn offset(place: *const u8) -> usize {
 const TABLE: u64 = 0b11;
 /// A page of 2 MiB.
 const LARGE: u64 = 1 << 7;
-/// What 32-bit code can load as CR3.
-const REACH: u64 = 1 << 32;
+/// How many pages it takes: one of code, and three tables, whose addresses 32-bit code has to load as CR3.
+pub(super) const PAGES: usize = 4;
 
 /// What a processor begins with.
 pub(super) struct Begin {
@@ -135,21 +133,9 @@ pub(super) struct Trampoline<'a> {
 }
 
 impl<'a> Trampoline<'a> {
-    /// Puts the code into a page below 1 MiB that is nobody's.
-    ///
-    /// # Errors
-    ///
-    /// When there are no pages for tables, or none that 32-bit code can reach.
-    pub(super) fn new(memory: &'a dyn Physical, page: u64) -> Result<Self, SmpError> {
-        let new = || {
-            let page = memory.allocate().ok_or(SmpError::NoMemory)?;
-            if page >= REACH {
-                Err(SmpError::TooHigh(page))
-            } else {
-                Ok(page)
-            }
-        };
-        let tables = [new()?, new()?, new()?];
+    /// Puts the code into the first of these pages below 1 MiB, which are nobody's, and tables into the others.
+    pub(super) fn new(memory: &'a dyn Physical, pages: [u64; PAGES]) -> Self {
+        let [page, tables @ ..] = pages;
         let [pml4, pdpt, pd] = tables;
         let own = Cr3::read_raw().0.start_address().as_u64();
         let entry = |page| memory.pointer(page).cast::<u64>();
@@ -159,11 +145,13 @@ impl<'a> Trampoline<'a> {
         // the same in both worlds.
         unsafe {
             entry(pml4).copy_from_nonoverlapping(entry(own), 512);
+            entry(pdpt).write_bytes(0, 512);
+            entry(pd).write_bytes(0, 512);
             entry(pml4).write_volatile(pdpt | TABLE);
             entry(pdpt).write_volatile(pd | TABLE);
             entry(pd).write_volatile(LARGE | TABLE);
         }
-        Ok(Self { memory, page, tables })
+        Self { memory, page, tables }
     }
 
     /// Has the next processor that begins in the page begin with this. Returns the page's number.
@@ -200,14 +188,5 @@ impl<'a> Trampoline<'a> {
         put_64(&raw const chiton_trampoline_argument, begin.argument);
         put_64(&raw const chiton_trampoline_entry, begin.entry as *const () as u64);
         (self.page >> 12) as u8
-    }
-
-    /// Nobody begins there any more: gives the tables back.
-    pub(super) fn end(self) {
-        for table in self.tables {
-            // SAFETY: the pages are from `new`, and every processor that has begun here has gone on to the
-            // hypervisor's own tables.
-            unsafe { self.memory.release(table) };
-        }
     }
 }
