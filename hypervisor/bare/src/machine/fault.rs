@@ -1,6 +1,6 @@
 //! What an exception of the hypervisor itself says: which, where, with which registers.
 //!
-//! Every vector leads to a stub that brings the stack to one shape, whether or not the processor
+//! The vector of every exception leads to a stub that brings the stack to one shape, whether or not the processor
 //! pushed an error code, and then to [`report`].
 
 use core::arch::naked_asm;
@@ -15,7 +15,7 @@ use x86_64::registers::model_specific::Msr;
 use x86_64::structures::idt::{Entry, InterruptDescriptorTable};
 
 use super::debug::say;
-use super::{end, nmi, stacks};
+use super::{end, interrupts, nmi, stacks};
 
 /// The stack as the stubs leave it: the general registers, then what the processor pushed (SDM
 /// volume 3A, section 7.14.2).
@@ -40,16 +40,16 @@ const GENERAL: [&str; 15] = [
 /// Distance from one stub to the next, in bytes.
 const STUB_SIZE: u64 = 16;
 
-/// The stubs of all vectors, [`STUB_SIZE`] apart. Bit n of the mask stands for an exception that
+/// The stubs of all exceptions, [`STUB_SIZE`] apart. Bit n of the mask stands for an exception that
 /// pushes an error code (SDM volume 3A, table 7-1; APM volume 2, section 8.2); for the others the
 /// stub pushes zero.
 #[unsafe(naked)]
 extern "C" fn stubs() {
     naked_asm!(
         ".set chiton_vector, 0",
-        ".rept 256",
+        ".rept 32",
         ".balign {size}",
-        ".if (chiton_vector > 31) || ((0x60227d00 >> (chiton_vector & 31)) & 1) == 0",
+        ".if ((0x60227d00 >> chiton_vector) & 1) == 0",
         "push 0",
         ".endif",
         "push chiton_vector",
@@ -91,8 +91,8 @@ extern "C" fn ignored() {
     naked_asm!("iretq")
 }
 
-/// Fills the table: every vector but those three and the NMI has its stub, on stack `stack` of the TSS. One stack is
-/// enough: nobody comes back from a fault. NMIs have another, since one may come in a fault.
+/// Fills the table: every exception but the NMI has its stub, on stack `stack` of the TSS. One stack is enough: nobody
+/// comes back from a fault. NMIs have another, since one may come in a fault.
 pub(super) fn fill(idt: &mut InterruptDescriptorTable, stack: u16, of_nmis: u16) {
     fn set<F>(entry: &mut Entry<F>, vector: u64, stack: u16) {
         let stub = VirtAddr::from_ptr(stubs as *const ()) + vector * STUB_SIZE;
@@ -110,8 +110,9 @@ pub(super) fn fill(idt: &mut InterruptDescriptorTable, stack: u16, of_nmis: u16)
         17 alignment_check, 18 machine_check, 19 simd_floating_point, 20 virtualization, 21 cp_protection_exception,
         28 hv_injection_exception, 29 vmm_communication_exception, 30 security_exception,
     }
-    for (vector, entry) in (32..).zip(idt.slice_mut(32..)) {
-        set(entry, vector, stack);
+    for entry in idt.slice_mut(32..) {
+        // SAFETY: it returns as an interrupt does, and none of them has an error code (SDM volume 3A, table 7-1).
+        unsafe { entry.set_handler_addr(VirtAddr::from_ptr(interrupts::stray as *const ())) };
     }
     let nmi = VirtAddr::from_ptr(nmi::handler as *const ());
     // SAFETY: it returns as an interrupt does, and an NMI has no error code (SDM volume 3A, table 7-1); the stack is

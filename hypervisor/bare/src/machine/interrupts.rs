@@ -1,10 +1,24 @@
-//! The PC's two interrupt controllers (Intel 8259A), silenced.
+//! Interrupts of the machine's devices, of which nobody here wants any.
 //!
-//! The firmware leaves them with timer and keyboard on, at vectors that are exceptions of a processor
-//! in protected mode: the timer would be a double fault. Under a guest each of their interrupts is an
-//! exit, after which the hypervisor takes it.
+//! The firmware leaves the PC's two controllers (Intel 8259A) with timer and keyboard on, at vectors that are exceptions
+//! of a processor in protected mode: the timer would be a double fault. They are silenced. What else it has left on, an
+//! I/O APIC's input or an entry of a local APIC, comes with a vector that nobody knows: under a guest that is an
+//! exit, after which the hypervisor takes it, tells the local APIC, and counts it.
 
+use core::arch::naked_asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use chiton_core::local_apic::Message;
 use x86_64::instructions::port::Port;
+
+use super::debug::say;
+use super::nmi;
+use super::smp::{Team, Work};
+
+/// How many have come that nobody asked for, to any processor.
+static STRAY: AtomicU64 = AtomicU64::new(0);
+/// The vector that the example has one come with.
+const EXAMPLE: u8 = 0x40;
 
 /// Command and data port of the first controller, and of the second.
 const CONTROLLERS: [(u16, u16); 2] = [(0x20, 0x21), (0xa0, 0xa1)];
@@ -24,4 +38,26 @@ pub(super) fn silence() {
             unsafe { Port::<u8>::new(port).write(value) };
         }
     }
+}
+
+/// The handler of every vector that is nobody's. The APIC is told later, where Rust can do it, as of the vectors that are
+/// somebody's.
+#[unsafe(naked)]
+pub(super) extern "C" fn stray() {
+    naked_asm!("lock inc qword ptr [rip + {count}]", "iretq", count = sym STRAY)
+}
+
+/// Says how many there were, if any.
+pub(super) fn say_count() {
+    let count = STRAY.load(Ordering::Relaxed);
+    if count > 0 {
+        say!("warning: interrupts of devices came meanwhile, which the firmware has left on: {count}");
+    }
+}
+
+/// An example, for any processor but the first: sends the first one an interrupt as such a device would. Whether it was
+/// taken.
+pub(super) fn send_to_first<W: Work>(team: &Team<W>) -> bool {
+    let before = STRAY.load(Ordering::Relaxed);
+    team.send_to_first(Message::Interrupt(EXAMPLE)) && nmi::comes(|| STRAY.load(Ordering::Relaxed) == before + 1)
 }

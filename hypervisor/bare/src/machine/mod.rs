@@ -7,7 +7,7 @@
 //! | `memory` | the machine's memory: the heap, pages, guest memory |
 //! | `descriptors`, `fault` | GDT, TSS and IDT, and what a fault of the hypervisor itself says |
 //! | `nmi` | NMIs of the machine, which are counted |
-//! | `interrupts` | the controllers that would interrupt a guest, silenced |
+//! | `interrupts` | the controllers that would interrupt a guest, silenced; what comes for all that is counted |
 //! | `smp` | the other processors: found, started, given work |
 //! | `stacks` | the stacks of processors, and what is below them: nothing |
 //! | `sleep` | how a processor waits |
@@ -235,12 +235,13 @@ impl With for &'static All {
         self.run_on(backend, crew, 0);
         crew.team.wait();
         nmi::say_count();
+        interrupts::say_count();
         self.first.load(Ordering::Relaxed)
     }
 }
 
 /// Examples that are none of a backend's: the hypervisor itself uses its stacks up, and says so; meets a machine check,
-/// as if the machine had one; sends NMIs to its first processor.
+/// as if the machine had one; sends NMIs to its first processor, and an interrupt that nobody asked for.
 const USE_UP: &str = "stack-overflow";
 const MACHINE_CHECK: &str = "machine-check";
 const MACHINE_NMI: &str = "machine-nmi";
@@ -252,7 +253,7 @@ fn example<B: Backend>(backend: &B, crew: Crew, name: &str, bytes: u64) -> Resul
         // SAFETY: INT n (SDM volume 2A; APM volume 3) goes where the gate leads: the handler of machine checks says
         // what there is to say, and ends the machine.
         MACHINE_CHECK => unsafe { asm!("int 18", options(noreturn)) },
-        MACHINE_NMI => nmi::send_to_first(crew.team),
+        MACHINE_NMI => nmi::send_to_first(crew.team) && interrupts::send_to_first(crew.team),
         _ => crew.memory.lend(bytes, |ram| backend.example(name, ram))??,
     };
     Ok(if went_well { 0 } else { status::FAILED })

@@ -8,6 +8,8 @@ use core::arch::naked_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
+use chiton_core::local_apic::Message;
+
 use super::debug::say;
 use super::smp::{Team, Work, pause};
 use super::time;
@@ -44,7 +46,7 @@ pub(super) fn send_to_first<W: Work>(team: &Team<W>) -> bool {
     let good = comes(time::guest_began)
         && (1..=SENT).all(|number| {
             time::sleep(BETWEEN);
-            team.send_nmi_to_first() && comes(|| taken() == number)
+            team.send_to_first(Message::Nmi) && comes(|| taken() == number)
         });
     say!(
         "machine-nmi: {SENT} NMIs for the first processor, and {} were taken",
@@ -54,7 +56,7 @@ pub(super) fn send_to_first<W: Work>(team: &Team<W>) -> bool {
 }
 
 /// Waits for something, for a while; whether it has come.
-fn comes(what: impl Fn() -> bool) -> bool {
+pub(super) fn comes(what: impl Fn() -> bool) -> bool {
     let until = time::ticks().saturating_add(time::in_ticks(PATIENCE));
     while !what() {
         if time::ticks() >= until {

@@ -119,10 +119,11 @@ const WITH_NMIS: [&str; 10] = [
     "",
 ];
 /// What is said of that: of the sender, of the guest, and at the end.
-const OF_NMIS: [&str; 3] = [
+const OF_NMIS: [&str; 4] = [
     "machine-nmi: 20 NMIs for the first processor, and 20 were taken",
     "chiton: fault did not end within 1s and was stopped",
     "warning: 20 NMIs of the machine came meanwhile",
+    "warning: interrupts of devices came meanwhile, which the firmware has left on: 1",
 ];
 /// The row of exits by them, on VMX and on SVM.
 const ROWS: [&str; 2] = ["exception or NMI  ", "NMI  "];

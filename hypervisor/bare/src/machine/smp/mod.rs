@@ -205,11 +205,12 @@ impl<W: Work + 'static> Team<W> {
         }
     }
 
-    /// Sends the first processor an NMI, unless it is the one that calls this. Whether it was sent.
-    pub(super) fn send_nmi_to_first(&self) -> bool {
-        // SAFETY: the other takes an NMI whether or not its interrupts are on (SDM volume 3A, section 7.7); every
-        // processor has a handler for it, which returns.
-        self.first != self.apic.identity() && unsafe { self.apic.send(self.first, Message::Nmi) }
+    /// Sends the first processor an NMI or an interrupt, unless it is the one that calls this. Whether it was sent.
+    pub(super) fn send_to_first(&self, message: Message) -> bool {
+        let handled = matches!(message, Message::Nmi | Message::Interrupt(32..));
+        // SAFETY: the other takes an NMI whether or not its interrupts are on (SDM volume 3A, section 7.7), and what is no
+        // exception when they are; every processor has a handler for either, which returns.
+        handled && self.first != self.apic.identity() && unsafe { self.apic.send(self.first, message) }
     }
 
     /// Waits until all are done.
