@@ -7,6 +7,7 @@ pub mod acpi;
 pub mod calendar;
 pub mod command;
 pub mod folder;
+pub mod frequency;
 pub mod line;
 pub mod low;
 pub mod ramdisk;

@@ -87,7 +87,7 @@ fn start(info: &'static mut BootInfo) -> ! {
     if !emulated {
         debug::use_serial();
     }
-    match run(info, kernel) {
+    match run(info, kernel, emulated) {
         Ok(status) => end::end(status),
         Err(error) => {
             say!("error: {error}");
@@ -97,14 +97,14 @@ fn start(info: &'static mut BootInfo) -> ! {
 }
 
 /// Runs what the ramdisk says; returns the status of the first guest that has another than 0.
-fn run(info: &'static BootInfo, kernel: Option<Sum>) -> Result<u8, Box<dyn Error>> {
+fn run(info: &'static BootInfo, kernel: Option<Sum>, emulated: bool) -> Result<u8, Box<dyn Error>> {
     let memory: &'static Memory = Box::leak(Box::new(Memory::of(info)?));
     // Where there is no memory for it, the first one is gone on with.
     if let Some(stack) = stacks::map_for_faults(memory, 0) {
         descriptors::load_anew(stack);
     }
     say!("chiton: {} on bare metal with {memory}", env!("CARGO_PKG_VERSION"));
-    time::init()?;
+    time::init(emulated)?;
     if !Random::of_processor().is_good() {
         say!("warning: this processor has no RDRAND: a guest's random numbers can be guessed");
     }

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use chiton_bare::calendar::Reading;
+use chiton_bare::frequency;
 use spin::Once;
 use x86_64::instructions::port::Port;
 
@@ -12,8 +13,9 @@ use x86_64::instructions::port::Port;
 const PIT_HZ: u64 = 1_193_182;
 /// How long the measurement takes, in ticks of that clock: 10 ms.
 const MEASURED: u16 = 11_932;
-/// How often the 8254 is asked before it is taken for absent.
-const PATIENCE: u32 = 50_000_000;
+/// After how many ticks of the time-stamp counter the 8254 is taken for absent: a second or so. Newer machines switch its
+/// clock off, and there each look at a port takes a microsecond.
+const PATIENCE: u64 = 1 << 32;
 
 /// The time-stamp counter when the hypervisor began, behind the sum of its own file.
 static BEGAN: AtomicU64 = AtomicU64::new(0);
@@ -60,13 +62,19 @@ pub(super) fn passed() -> [u64; 2] {
     })
 }
 
-/// Measures the time-stamp counter.
+/// Finds out how fast the time-stamp counter is. A machine is asked first, and measured if it does not tell; an emulator
+/// is measured first, since it tells what the processor has that it shows.
 ///
 /// # Errors
 ///
 /// If there is nothing to measure it by.
-pub(super) fn init() -> Result<(), NoClock> {
-    let khz = measured().or_else(told).filter(|khz| *khz > 0).ok_or(NoClock)?;
+pub(super) fn init(emulated: bool) -> Result<(), NoClock> {
+    let khz = if emulated {
+        measured().or_else(told)
+    } else {
+        told().or_else(measured)
+    };
+    let khz = khz.ok_or(NoClock)?;
     TSC_KHZ.call_once(|| khz);
     Ok(())
 }
@@ -110,23 +118,24 @@ fn measured() -> Option<u64> {
         count.write(high);
         let start = ticks();
         control.write(gate | 1);
-        let over = (0..PATIENCE).any(|_| control.read() & 1 << 5 != 0);
+        let mut over = false;
+        while !over && ticks() - start < PATIENCE {
+            over = control.read() & 1 << 5 != 0;
+        }
         let taken = ticks() - start;
         control.write(gate);
-        over.then(|| taken * PIT_HZ / u64::from(MEASURED) / 1000)
+        over.then(|| frequency::measured(taken, MEASURED.into(), PIT_HZ))?
     }
 }
 
-/// By CPUID leaf 0x15: the counter's ratio to a crystal, and the crystal's frequency (SDM volume 3B,
-/// section 21.7.3).
+/// By CPUID leaf 0x15.
 fn told() -> Option<u64> {
     const LEAF: u32 = 0x15;
     if __cpuid(0).eax < LEAF {
         return None;
     }
     let leaf = __cpuid(LEAF);
-    let (denominator, numerator, hz) = (u64::from(leaf.eax), u64::from(leaf.ebx), u64::from(leaf.ecx));
-    (hz * numerator).checked_div(denominator).map(|hz| hz / 1000)
+    frequency::told([leaf.eax, leaf.ebx, leaf.ecx])
 }
 
 /// The time, in seconds since 1970 and nanoseconds: by the PC's clock when this was asked first, then by the counter.
