@@ -1,5 +1,7 @@
 //! A serial port: a 16550 UART, 115200 baud, 8N1, without interrupts.
 
+use core::sync::atomic::{AtomicU16, Ordering};
+
 use x86_64::instructions::port::Port;
 
 /// Line status: a received byte waits.
@@ -9,8 +11,11 @@ const EMPTY: u8 = 1 << 5;
 /// A UART that is not there reads so.
 const NOTHING: u8 = 0xff;
 /// How often to look whether the transmitter is free before a byte is given up: far more than a
-/// byte takes at 115200 baud, so that only a UART that is broken loses any.
+/// byte takes at 115200 baud, so that only a UART that is broken loses any. On a machine that is a second.
 const PATIENCE: u32 = 1 << 20;
+
+/// The UART that was given up last: it is looked at once for each byte, until it takes one.
+static GIVEN_UP: AtomicU16 = AtomicU16::new(0);
 
 /// The UART whose first port this is.
 #[derive(Clone, Copy, Debug)]
@@ -52,10 +57,16 @@ impl Uart {
     /// Sends bytes, waiting for the line.
     pub(super) fn send(self, bytes: &[u8]) {
         for byte in bytes {
-            if (0..PATIENCE).any(|_| self.status() & EMPTY != 0) {
-                // SAFETY: OUT (SDM volume 2B; APM volume 3) to the transmitter's register touches no memory.
-                unsafe { self.register(0).write(*byte) };
+            let given_up = GIVEN_UP.load(Ordering::Relaxed) == self.0;
+            if !(0..if given_up { 1 } else { PATIENCE }).any(|_| self.status() & EMPTY != 0) {
+                GIVEN_UP.store(self.0, Ordering::Relaxed);
+                continue;
             }
+            if given_up {
+                GIVEN_UP.store(0, Ordering::Relaxed);
+            }
+            // SAFETY: OUT (SDM volume 2B; APM volume 3) to the transmitter's register touches no memory.
+            unsafe { self.register(0).write(*byte) };
         }
     }
 
