@@ -45,6 +45,14 @@ pub const fn takes_cr4(value: u64, supported: u64, long: bool) -> bool {
     known && (!long || value & Cr4Flags::PHYSICAL_ADDRESS_EXTENSION.bits() != 0)
 }
 
+/// The hypervisor's own CR0, by which XSAVE and XRSTOR, FXSAVE and FXRSTOR do not fault (SDM volume 3A, section 2.5):
+/// without EM and TS, whatever the firmware has left.
+#[must_use]
+pub const fn with_floating_point(value: u64) -> u64 {
+    let off = Cr0Flags::EMULATE_COPROCESSOR.union(Cr0Flags::TASK_SWITCHED);
+    value & !off.bits() | Cr0Flags::MONITOR_COPROCESSOR.bits()
+}
+
 /// EFER when paging is switched on or off, and long mode with it (SDM volume 3A, section 11.8.5); `None` if that
 /// cannot be now.
 #[must_use]
@@ -76,6 +84,12 @@ mod tests {
         assert_eq!(cr0(PE | 1 << 29 | 1 << 30), Some(PE | 3 << 29 | 0x10));
         assert_eq!(cr0(PE | 1 << 32), None);
         assert_eq!(cr0(PE | 1 << 28), Some(PE | 0x10), "a bit that means nothing is lost");
+    }
+
+    #[test]
+    fn floating_point_is_on_whatever_was_left() {
+        assert_eq!(with_floating_point(PE | PG | 0b1100), PE | PG | 0b10);
+        assert_eq!(with_floating_point(PE | PG), PE | PG | 0b10);
     }
 
     #[test]

@@ -10,12 +10,13 @@ use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid_count;
 use core::cell::RefCell;
 
+use chiton_core::control;
 use chiton_core::cpuid::GuestCpuid;
 use chiton_core::paging::{Npt, Pat};
 use chiton_core::physical::{Pages, Physical};
 use chiton_core::svm::check;
 use chiton_core::svm::features::{EFER, EFER_SVME, Features, VM_CR, VM_CR_LOCK, VM_CR_SVMDIS, VM_HSAVE_PA};
-use x86_64::registers::control::{Cr4, Cr4Flags};
+use x86_64::registers::control::{Cr0, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 
 use crate::Error;
@@ -157,7 +158,7 @@ fn nested_format() -> Result<Npt, Error> {
     Ok(Npt::new(huge, bits, pat))
 }
 
-/// Sets the bits of CR4 by which the guest's floating-point state can be kept.
+/// Sets the bits of CR0 and CR4 by which the guest's floating-point state can be kept.
 fn prepare_control_registers(xsave: bool) {
     let mut wanted = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
     wanted.set(Cr4Flags::OSXSAVE, xsave);
@@ -165,6 +166,7 @@ fn prepare_control_registers(xsave: bool) {
     // 4, XSETBV): with AVX the processor has XSAVE, and the states that are opened. These bits change nothing for code
     // that uses no floating point.
     unsafe {
+        Cr0::write_raw(control::with_floating_point(Cr0::read_raw()));
         Cr4::write_raw(Cr4::read_raw() | wanted.bits());
         if xsave {
             chiton_core::fpu::open_all();

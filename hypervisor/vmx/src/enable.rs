@@ -9,6 +9,7 @@ use alloc::rc::Rc;
 use core::arch::x86_64::__cpuid_count;
 use core::cell::Cell;
 
+use chiton_core::control;
 use chiton_core::cpuid::GuestCpuid;
 use chiton_core::local_apic::LocalApic;
 use chiton_core::paging::Mtrrs;
@@ -172,7 +173,11 @@ fn prepare_control_registers(capabilities: &Capabilities, xsave: bool) {
     let mut wanted = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
     wanted.set(Cr4Flags::OSXSAVE, xsave);
     let fixed = |value: u64, fixed0, fixed1| (value | fixed0) & fixed1;
-    let cr0 = fixed(Cr0::read_raw(), capabilities.cr0_fixed0, capabilities.cr0_fixed1);
+    let cr0 = fixed(
+        control::with_floating_point(Cr0::read_raw()),
+        capabilities.cr0_fixed0,
+        capabilities.cr0_fixed1,
+    );
     let cr4 = fixed(
         Cr4::read_raw() | wanted.bits(),
         capabilities.cr4_fixed0,

@@ -317,6 +317,9 @@ impl VmxVcpu {
                     return Ok(Next::EntryFailed(None));
                 }
                 Entered::Failed(reason) => {
+                    if reason.basic() == Basic::ENTRY_FAILURE_MACHINE_CHECK {
+                        handlers::machine_check();
+                    }
                     let findings = format!("{}", Findings(&self.check()));
                     self.note(format_args!("{}", findings.trim_end()));
                     return Ok(Next::EntryFailed(Some(reason.0.into())));

@@ -24,9 +24,7 @@ pub(super) fn exception_or_nmi(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
     }
     match event.vector() {
         MC => {
-            // SAFETY: INT n (SDM volume 2A) goes where the gate leads, and the IDT has one for it. The machine is
-            // broken, whoever ran on it; the hypervisor's own handler says so, and ends the machine.
-            unsafe { asm!("int 18") }
+            machine_check();
             return Ok(Next::Resume);
         }
         // The exit came before the processor changed DR6 (SDM volume 3C, section 29.1), and the
@@ -36,6 +34,13 @@ pub(super) fn exception_or_nmi(vcpu: &mut VmxVcpu) -> Result<Next, Error> {
     }
     // The guest's own: it gets it as if nothing had been.
     Ok(vcpu.raise(event))
+}
+
+/// A machine check, in the guest or on the way into it: the machine's.
+pub(crate) fn machine_check() {
+    // SAFETY: INT n (SDM volume 2A) goes where the gate leads, and the IDT has one for it. The machine is broken, whoever
+    // ran on it; the hypervisor's own handler says so, and ends the machine.
+    unsafe { asm!("int 18") }
 }
 
 /// An interrupt of the machine. It was not acknowledged, so it is still there, and the hypervisor's

@@ -16,6 +16,7 @@ use chiton_core::decode::Access;
 use chiton_core::port::PortAccess;
 use chiton_core::vcpu::{Broken, Exit};
 use chiton_core::vmx::exit::Basic;
+pub(crate) use events::machine_check;
 
 use crate::inject::Injection;
 use crate::{Error, VmxVcpu, inject};
@@ -106,7 +107,9 @@ pub(crate) fn handle(vcpu: &mut VmxVcpu, reason: Basic) -> Result<Next, Error> {
         | Basic::RDTSCP
         | Basic::INVPCID
         | Basic::XSAVES
-        | Basic::XRSTORS => Ok(vcpu.raise(Injection::exception(inject::UD))),
+        | Basic::XRSTORS
+        | Basic::SEAMCALL
+        | Basic::TDCALL => Ok(vcpu.raise(Injection::exception(inject::UD))),
         reason => Ok(other::unexpected(vcpu, reason)),
     }
 }
