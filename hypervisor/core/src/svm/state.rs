@@ -3,8 +3,9 @@
 use alloc::boxed::Box;
 
 use super::clean;
+use super::exit::Code;
 use super::field::{Field, ReadWrite, VMCB_SIZE, Value};
-use super::fields::{FETCHED_BYTES, FETCHED_COUNT, FETCHED_MAX, SegmentFields, VMCB_CLEAN};
+use super::fields::{EXITCODE, FETCHED_BYTES, FETCHED_COUNT, FETCHED_MAX, SegmentFields, VMCB_CLEAN};
 use crate::vcpu::Segment;
 
 /// A VMCB that can be read: a live one, or a copy.
@@ -34,10 +35,14 @@ pub trait VmcbFields: VmcbRead {
     }
 
     /// The bytes of the instruction that the processor has fetched, and how many there are: none
-    /// without DecodeAssists (APM volume 2, section 15.8.4).
+    /// without DecodeAssists, and none at an exit but a nested page fault, after which those of an earlier one may still be
+    /// there (APM volume 2, section 15.8.4).
     #[must_use]
     fn fetched(&self) -> ([u8; FETCHED_MAX], usize) {
         let mut bytes = [0; FETCHED_MAX];
+        if Code::of(self.get(EXITCODE)) != Code::NPF {
+            return (bytes, 0);
+        }
         for (offset, byte) in (FETCHED_BYTES..).zip(&mut bytes) {
             *byte = self.read(offset, 1) as u8;
         }
@@ -130,5 +135,24 @@ impl VmcbWrite for PlainVmcb {
     fn write(&mut self, offset: u16, bytes: u8, value: u64) {
         let (offset, bytes) = (usize::from(offset), usize::from(bytes));
         self.0[offset..offset + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_an_instruction_are_those_of_the_nested_page_fault() {
+        let mut vmcb = PlainVmcb::default().with(EXITCODE, Code::NPF.0).with(FETCHED_COUNT, 2);
+        vmcb.write(FETCHED_BYTES + 1, 1, 0x88);
+        vmcb.write(FETCHED_BYTES, 1, 0xf3);
+        let (bytes, len) = vmcb.fetched();
+        assert_eq!(bytes[..len], [0xf3, 0x88]);
+        assert_eq!(
+            vmcb.with(EXITCODE, Code::CPUID.0).fetched().1,
+            0,
+            "they were left by the fault before"
+        );
     }
 }
