@@ -45,11 +45,15 @@ pub const fn takes_cr4(value: u64, supported: u64, long: bool) -> bool {
     known && (!long || value & Cr4Flags::PHYSICAL_ADDRESS_EXTENSION.bits() != 0)
 }
 
-/// The hypervisor's own CR0, by which XSAVE and XRSTOR, FXSAVE and FXRSTOR do not fault (SDM volume 3A, section 2.5):
-/// without EM and TS, whatever the firmware has left.
+/// The hypervisor's own CR0 (SDM volume 3A, section 2.5), whatever the firmware has left: without EM and TS, with which
+/// XSAVE and XRSTOR, FXSAVE and FXRSTOR fault; and with caches on, which on VMX no entry or exit changes (volume 3C,
+/// section 28.3.2.1), so that the guest has the hypervisor's.
 #[must_use]
-pub const fn with_floating_point(value: u64) -> u64 {
-    let off = Cr0Flags::EMULATE_COPROCESSOR.union(Cr0Flags::TASK_SWITCHED);
+pub const fn hypervisors_cr0(value: u64) -> u64 {
+    let off = Cr0Flags::EMULATE_COPROCESSOR
+        .union(Cr0Flags::TASK_SWITCHED)
+        .union(Cr0Flags::CACHE_DISABLE)
+        .union(Cr0Flags::NOT_WRITE_THROUGH);
     value & !off.bits() | Cr0Flags::MONITOR_COPROCESSOR.bits()
 }
 
@@ -87,9 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn floating_point_is_on_whatever_was_left() {
-        assert_eq!(with_floating_point(PE | PG | 0b1100), PE | PG | 0b10);
-        assert_eq!(with_floating_point(PE | PG), PE | PG | 0b10);
+    fn floating_point_and_caches_are_on_whatever_was_left() {
+        assert_eq!(hypervisors_cr0(PE | PG | 0b1100), PE | PG | 0b10);
+        assert_eq!(
+            hypervisors_cr0(0xe001_0033),
+            0x8001_0033,
+            "as Bochs' firmware leaves it"
+        );
     }
 
     #[test]

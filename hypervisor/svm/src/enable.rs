@@ -163,10 +163,10 @@ fn prepare_control_registers(xsave: bool) {
     let mut wanted = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
     wanted.set(Cr4Flags::OSXSAVE, xsave);
     // SAFETY: a bit of CR4 that the processor has not, or XSETBV without OSXSAVE, faults (APM volume 3, MOV CRn; volume
-    // 4, XSETBV): with AVX the processor has XSAVE, and the states that are opened. These bits change nothing for code
-    // that uses no floating point.
+    // 4, XSETBV): with AVX the processor has XSAVE, and the states that are opened. These bits, and those of CR0, change
+    // nothing for code that uses no floating point.
     unsafe {
-        Cr0::write_raw(control::with_floating_point(Cr0::read_raw()));
+        Cr0::write_raw(control::hypervisors_cr0(Cr0::read_raw()));
         Cr4::write_raw(Cr4::read_raw() | wanted.bits());
         if xsave {
             chiton_core::fpu::open_all();

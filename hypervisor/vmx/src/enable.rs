@@ -168,13 +168,13 @@ fn require(capabilities: &Capabilities) -> Result<(), Error> {
 }
 
 /// Sets the bits that VMX operation wants in CR0 and CR4 (SDM volume 3D, sections A.7 and A.8), and
-/// those by which the guest's floating-point state can be kept.
+/// those by which the guest's floating-point state can be kept; switches caches on.
 fn prepare_control_registers(capabilities: &Capabilities, xsave: bool) {
     let mut wanted = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
     wanted.set(Cr4Flags::OSXSAVE, xsave);
     let fixed = |value: u64, fixed0, fixed1| (value | fixed0) & fixed1;
     let cr0 = fixed(
-        control::with_floating_point(Cr0::read_raw()),
+        control::hypervisors_cr0(Cr0::read_raw()),
         capabilities.cr0_fixed0,
         capabilities.cr0_fixed1,
     );
@@ -184,8 +184,8 @@ fn prepare_control_registers(capabilities: &Capabilities, xsave: bool) {
         capabilities.cr4_fixed1,
     );
     // SAFETY: MOV to control registers (SDM volume 2B) raises #GP for a bit that the processor has not: only those are
-    // set that it allows (volume 3D, sections A.7 and A.8). Paging, protection and the mode stay as they are; NE, VMXE
-    // and the floating-point bits change nothing for code that uses no floating point. XSETBV (volume 2D) wants
+    // set that it allows (volume 3D, sections A.7 and A.8). Paging, protection and the mode stay as they are; NE, VMXE,
+    // caches and the floating-point bits change nothing for code that uses no floating point. XSETBV (volume 2D) wants
     // OSXSAVE, which is then set.
     unsafe {
         Cr0::write_raw(cr0);
