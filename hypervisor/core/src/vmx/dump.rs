@@ -11,6 +11,8 @@ use super::fields::{self, *};
 use super::instruction_error::InstructionError;
 use super::report::{Report, activity_name};
 use super::{VmcsFields, VmcsRead};
+use crate::explain::Exception;
+use crate::paging::MemoryType;
 
 /// The groups, in the order in which they are shown, with their titles.
 const GROUPS: [(Kind, &str); 4] = [
@@ -110,6 +112,12 @@ impl Dump<'_> {
             Report(self.0).qualification().to_string()
         } else if is(VM_INSTRUCTION_ERROR.any()) && low != 0 {
             InstructionError(low).to_string()
+        } else if is(EXCEPTION_BITMAP.any()) {
+            exceptions(low)
+        } else if is(EPT_POINTER.any()) && value != 0 {
+            eptp(value)
+        } else if is(GUEST_INTERRUPTIBILITY_STATE.any()) && low != 0 {
+            blocked(low)
         } else if is(GUEST_ACTIVITY_STATE.any()) {
             activity_name(low).to_string()
         } else if is(VMCS_LINK_POINTER.any()) && value == u64::MAX {
@@ -130,12 +138,38 @@ fn segment(field: AnyField) -> Option<(&'static str, &'static str)> {
 /// The names of the controls of a group that are 1.
 fn names(group: Group, value: u64) -> String {
     let on = group.controls().iter().filter(|control| value >> control.bit & 1 != 0);
-    let mut words = String::new();
-    for control in on {
+    joined(on.map(|control| control.name))
+}
+
+/// Words with commas between.
+fn joined(words: impl Iterator<Item = &'static str>) -> String {
+    let mut all = String::new();
+    for word in words {
         // Writing to a string does not fail.
-        let _ = write!(words, "{}{}", if words.is_empty() { "" } else { ", " }, control.name);
+        let _ = write!(all, "{}{word}", if all.is_empty() { "" } else { ", " });
     }
-    words
+    all
+}
+
+/// The exceptions that exit.
+fn exceptions(bitmap: u32) -> String {
+    let on = (0..32).filter(|vector| bitmap >> vector & 1 != 0);
+    joined(on.map(|vector| Exception(vector).names().0))
+}
+
+/// The EPTP but for the address (SDM volume 3C, table 26-9).
+fn eptp(value: u64) -> String {
+    let memory_type = MemoryType::of((value & 7) as u8).map_or_else(|| "reserved".to_string(), |kind| kind.to_string());
+    let levels = (value >> 3 & 7) + 1;
+    let flags = if value >> 6 & 1 != 0 { "with" } else { "without" };
+    alloc::format!("tables {memory_type}, {levels} levels, {flags} accessed and dirty flags")
+}
+
+/// What the interruptibility state says (SDM volume 3C, table 26-3).
+fn blocked(state: u32) -> String {
+    const BITS: [&str; 5] = ["by STI", "by MOV SS", "by SMI", "by NMI", "enclave interruption"];
+    let on = BITS.into_iter().enumerate().filter(|(bit, _)| state >> bit & 1 != 0);
+    joined(on.map(|(_, words)| words))
 }
 
 /// Access rights in words (SDM volume 3C, table 26-2).
@@ -242,6 +276,22 @@ mod tests {
             "{dump}"
         );
         assert!(!dump.contains("MSR data"));
+    }
+
+    #[test]
+    fn what_exits_and_what_is_blocked_is_told_by_name() {
+        let vmcs = sample::vmcs()
+            .with(EXCEPTION_BITMAP, 0x6_0002)
+            .with(EPT_POINTER, 0x415_305e)
+            .with(GUEST_INTERRUPTIBILITY_STATE, 0b1001);
+        let dump = Dump(&vmcs).to_string();
+        for end in [
+            "00060002  #DB, #AC, #MC\n",
+            "000000000415305e  tables WB, 4 levels, with accessed and dirty flags\n",
+            "00000009  by STI, by NMI\n",
+        ] {
+            assert!(dump.contains(end), "{end}\n{dump}");
+        }
     }
 
     #[test]
