@@ -9,8 +9,19 @@ use chiton_core::physical::GuestRam;
 
 use crate::{Error, Options, Svm};
 
-/// Their names.
-pub const NAMES: [&str; 4] = ["prove", "fpu", "nmi", "timer"];
+/// Their names, and what they show.
+pub const ALL: [(&str, &str); 4] = [
+    (
+        "prove",
+        "a VMCB broken in every way: the rules of VMRUN and the processor compared",
+    ),
+    ("fpu", "floating-point registers of two guests that share a processor"),
+    (
+        "nmi",
+        "a guest's processor sends itself NMIs: EVENTINJ, the intercept of IRET",
+    ),
+    ("timer", "a guest's local APIC counts: once, and again and again"),
+];
 
 /// Runs the example of this name in this memory, of which nobody needs what it holds; says what happens.
 /// `None` if there is no example of this name.

@@ -58,11 +58,14 @@ impl Backend for Svm {
     }
 
     fn example(&self, name: &str, memory: GuestRam) -> Result<bool, Refused> {
+        if let Some((_, about)) = examples::ALL.into_iter().find(|(of, _)| *of == name) {
+            say!("{name}: {about}");
+        }
         let verdict = examples::run(name, self, memory, &mut Words).map_err(|error| Refused::new(&error))?;
         let Some(verdict) = verdict else {
             return Err(Refused::new(&format_args!(
                 "there is no example {name:?} of SVM; there are {}",
-                examples::NAMES.join(", ")
+                examples::ALL.map(|(name, _)| name).join(", ")
             )));
         };
         say!("{name}: {verdict}");
