@@ -4,6 +4,7 @@
 extern crate alloc;
 
 pub mod acpi;
+pub mod block;
 pub mod calendar;
 pub mod command;
 pub mod folder;

@@ -11,6 +11,7 @@ use core::{fmt, ptr};
 
 use bootloader_api::BootInfo;
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind, Optional};
+use chiton_bare::block;
 use chiton_bare::folder::Room;
 use chiton_core::physical::{GuestRam, Physical};
 use chiton_shared::map::{LARGE_PAGE, PAGE};
@@ -165,9 +166,8 @@ impl Memory {
         let mut free = self.free.lock();
         let end = free.end & !(LARGE_PAGE - 1);
         let least = free.next.next_multiple_of(LARGE_PAGE);
-        let start = end.checked_sub(bytes).map(|start| start & !(LARGE_PAGE - 1));
         // Some is left for pages, of which tables are made.
-        let start = start.filter(|start| *start > least);
+        let start = block::below(end, bytes, least);
         // SAFETY: the block is taken from the region that is ours alone, and lies where all memory
         // is mapped; nobody else takes it before it is given back.
         let ram = start.and_then(|start| Some((start, unsafe { GuestRam::new(self, start, bytes) }?)));
