@@ -4,6 +4,7 @@
 //! Its registers are a page of memory (*xAPIC*), or model-specific ones where the processor can have
 //! them so (*x2APIC*).
 
+use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 
 use x86_64::registers::model_specific::Msr;
@@ -154,6 +155,10 @@ impl LocalApic {
                     return false;
                 }
                 let value = u64::from(to) << 32 | u64::from(command);
+                // Unlike others, this WRMSR may be done before what was written to memory is seen, and the other would
+                // find nothing where it is told to look (SDM volume 3A, section 12.12.3). A write to the page waits.
+                // SAFETY: MFENCE and LFENCE (SDM volumes 2B and 2A; APM volume 3) wait, and change nothing.
+                unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
                 // SAFETY: x2APIC is on, so the register exists; what it does is the caller's promise.
                 unsafe { Msr::new(FIRST_X2APIC + Register::Command as u32 / 16).write(value) };
                 true
