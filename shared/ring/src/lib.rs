@@ -75,7 +75,7 @@
 //! # How it is proven
 //!
 //! Property tests play both sides with random steps; each side runs against an implementation of others (rust-vmm's
-//! `virtio-queue`) or of the specification's text; Loom tries every interleaving (`--cfg loom`, with which
+//! `virtio-queue`, devices of QEMU) or of the specification's text; Loom tries every interleaving (`--cfg loom`, with which
 //! [`memory`] stands on a model); Miri runs all of it; fuzzers play a hostile other side.
 #![cfg_attr(not(test), no_std)]
 
