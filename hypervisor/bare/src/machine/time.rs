@@ -28,7 +28,7 @@ static TSC_KHZ: Once<u64> = Once::new();
 /// The machine has no clock that the time-stamp counter could be measured against.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "this machine tells no frequency of its time-stamp counter: no 8254 timer answers, and CPUID leaf 0x15 is empty"
+    "this machine tells no frequency of its time-stamp counter: no 8254 timer answers, CPUID leaf 0x15 is empty, and the date stands still"
 )]
 pub(super) struct NoClock;
 
@@ -74,7 +74,7 @@ pub(super) fn init(emulated: bool) -> Result<(), NoClock> {
     } else {
         told().or_else(measured)
     };
-    let khz = khz.ok_or(NoClock)?;
+    let khz = khz.or_else(by_seconds).ok_or(NoClock)?;
     TSC_KHZ.call_once(|| khz);
     Ok(())
 }
@@ -128,6 +128,21 @@ fn measured() -> Option<u64> {
     }
 }
 
+/// By a second of the PC's clock, which takes two of them.
+fn by_seconds() -> Option<u64> {
+    let next_second = || {
+        let (began, from) = (ticks(), register(SECONDS));
+        while register(SECONDS) == from {
+            if ticks() - began > 4 * PATIENCE {
+                return None;
+            }
+        }
+        Some(ticks())
+    };
+    let start = next_second()?;
+    frequency::measured(next_second()? - start, 1, 1)
+}
+
 /// By CPUID leaf 0x15.
 fn told() -> Option<u64> {
     const LEAF: u32 = 0x15;
@@ -160,18 +175,23 @@ pub(super) fn wall_clock_ns() -> u64 {
     last.unix().unwrap_or(0).saturating_mul(1_000_000_000)
 }
 
+/// Where the clock has the seconds.
+const SECONDS: u8 = 0;
+
+/// A register of the clock.
+fn register(number: u8) -> u8 {
+    // SAFETY: IN and OUT (SDM volumes 2A and 2B; APM volume 3) touch no memory of this program. These ports are
+    // index and data of the clock's memory; reading changes nothing. Bit 7 keeps the NMI as it is on a PC after its
+    // start: enabled.
+    unsafe {
+        Port::new(0x70).write(number);
+        Port::new(0x71).read()
+    }
+}
+
 fn reading() -> Reading {
-    let register = |number: u8| -> u8 {
-        // SAFETY: IN and OUT (SDM volumes 2A and 2B; APM volume 3) touch no memory of this program. These ports are
-        // index and data of the clock's memory; reading changes nothing. Bit 7 keeps the NMI as it is on a PC after its
-        // start: enabled.
-        unsafe {
-            Port::new(0x70).write(number);
-            Port::new(0x71).read()
-        }
-    };
     Reading {
-        seconds: register(0),
+        seconds: register(SECONDS),
         minutes: register(2),
         hours: register(4),
         day: register(7),
