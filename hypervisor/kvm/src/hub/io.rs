@@ -228,6 +228,7 @@ mod tests {
     #[test]
     fn while_the_thread_looks_nobody_need_kick() {
         let (hub, ram, features) = hub(1);
+        let mut asked_for = 0;
         thread::scope(|scope| {
             let io = scope.spawn(|| hub.serve_io(FOR_EVER));
             let mut driver = driver(&ram, features);
@@ -235,11 +236,14 @@ mod tests {
             hub.kicked(0);
             for _ in 0..100 {
                 add(&mut driver);
+                asked_for += u32::from(driver.wants_kick());
                 until_taken(&mut driver);
             }
             assert!(!io.is_finished());
             hub.finish();
         });
+        // At first, and once more where the thread had not begun to look: each would be an exit.
+        assert!(asked_for <= 3, "{asked_for} kicks");
     }
 
     #[test]
