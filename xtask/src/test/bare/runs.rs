@@ -21,6 +21,8 @@ pub(super) struct Run {
     pub(super) input: Option<&'static [u8]>,
     /// Whether it does not end by itself.
     pub(super) endless: bool,
+    /// Whether it then has as long as a busy machine may need.
+    pub(super) patient: bool,
     /// Whether its status alone is compared: what it does to devices depends on when they work.
     pub(super) status_only: bool,
     /// Whether its APIC is one by exits alone, where the processor could have it.
@@ -45,6 +47,7 @@ pub(super) const fn run_of(words: &'static [&'static str]) -> Run {
         exits: false,
         input: None,
         endless: false,
+        patient: false,
         status_only: false,
         by_exits: false,
         cut: false,
@@ -120,6 +123,12 @@ impl Run {
     /// A guest that does not end by itself.
     pub(super) const fn endless(mut self) -> Self {
         self.endless = true;
+        self
+    }
+
+    /// With more time, if it does not end by itself.
+    pub(super) const fn patiently(mut self) -> Self {
+        self.patient = true;
         self
     }
 }
