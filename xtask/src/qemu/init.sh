@@ -44,5 +44,5 @@ printf '\000%s%s\n' "$mark" "$code" > /dev/lab-err
 printf '\000%s%s\n' "$mark" "$code" > /dev/lab-out
 
 # Whoever started us ends the machine when it has read everything.
-sleep 10
+sleep 60
 poweroff -f

@@ -85,7 +85,7 @@ fn one(target: &str, seconds: u32) -> Result<()> {
     run.arg(format!("-artifact_prefix={}/", broken.display()));
     run.args([
         &format!("-max_total_time={seconds}"),
-        "-timeout=10",
+        "-timeout=60",
         "-print_final_stats=1",
     ]);
     let output = command::quietly(&Task::silent(), &mut run)?;
