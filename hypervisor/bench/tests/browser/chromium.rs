@@ -82,6 +82,7 @@ impl Browser {
         for domain in ["Page", "Network", "Runtime", "Log"] {
             browser.ask(&format!("{domain}.enable"), json!({}));
         }
+        browser.ask("Page.setLifecycleEventsEnabled", json!({ "enabled": true }));
         browser
     }
 
@@ -103,12 +104,16 @@ impl Browser {
         }
     }
 
-    /// Opens a file and waits until it is shown whole.
+    /// Opens a file and waits until it is shown whole; that the page before it is may be told as late as now.
     pub(crate) fn open(&mut self, page: &Path) {
         self.events.clear();
         let url = format!("file://{}", page.display());
-        self.ask("Page.navigate", json!({ "url": url }));
-        let loaded = |event: &Value| event["method"] == "Page.loadEventFired";
+        let load = self.ask("Page.navigate", json!({ "url": url }))["loaderId"].take();
+        assert!(load.is_string(), "{url} is not loaded: {load}");
+        let loaded = |event: &Value| {
+            let about = &event["params"];
+            event["method"] == "Page.lifecycleEvent" && about["name"] == "load" && about["loaderId"] == load
+        };
         while !self.events.iter().any(loaded) {
             let event = self.listen();
             self.events.push(event);
