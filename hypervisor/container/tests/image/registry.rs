@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use chiton_container::image::progress::Quiet;
 use chiton_container::image::registry::{Access, pull, push};
@@ -23,12 +24,15 @@ struct Registry {
 
 impl Registry {
     fn start(folder: &Folder, auth: &str) -> Option<Self> {
-        // Free a moment ago; another process may take it, and then the registry ends, and we try again.
-        for _ in 0..10 {
+        // Free a moment ago; somebody else may take it, and then the registry ends, and we try again. Who answers says by a
+        // word of ours that it is the one that was started here.
+        for number in 0..10 {
+            let word = format!("chiton-{}", folder.path(&number.to_string()).display());
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let host = format!("127.0.0.1:{port}");
             let config = format!(
-                "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n{auth}",
+                "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n  \
+                 headers:\n    X-Test: [\"{word}\"]\n{auth}",
                 folder.path("registry").display()
             );
             fs::write(folder.path("config.yml"), config).unwrap();
@@ -43,7 +47,7 @@ impl Registry {
                 return None;
             };
             while child.try_wait().unwrap().is_none() {
-                if TcpStream::connect(&host).is_ok() {
+                if says(&host, &word) {
                     return Some(Self { child, host });
                 }
                 thread::yield_now();
@@ -55,6 +59,20 @@ impl Registry {
     fn name(&self, rest: &str) -> Reference {
         format!("{}/{rest}", self.host).parse().unwrap()
     }
+}
+
+/// Whether somebody answers there, with this word.
+fn says(host: &str, word: &str) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect(host)?;
+        // Somebody else may have nothing to say.
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        write!(stream, "GET /v2/ HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        std::io::Result::Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.contains(word))
 }
 
 impl Drop for Registry {
