@@ -272,13 +272,22 @@ fn shares_of_a_processor_are_what_two_busy_loops_get() {
         let mut children = [shell(&light, BUSY), shell(&heavy, BUSY)];
         let used = |group: &Cgroup| group.stats().unwrap().cpu.unwrap().usage_usec as f64;
         until("both", || used(&light) > 1e4 && used(&heavy) > 1e4);
+        // What each has used at one moment: not if this stood still between the two looks.
+        let both = |light: &Cgroup| loop {
+            let (first, heavy, again) = (used(light), used(&heavy), used(light));
+            if again - first < 5e3 {
+                return (first, heavy);
+            }
+        };
         let ratio = |light: &Cgroup| {
-            let before = (used(light), used(&heavy));
+            let before = both(light);
+            let mut after = before;
             until("time", || {
                 std::thread::sleep(Duration::from_millis(20));
-                used(light) - before.0 + used(&heavy) - before.1 > 6e5
+                after = both(light);
+                after.0 - before.0 + after.1 - before.1 > 6e5
             });
-            (used(&heavy) - before.1) / (used(light) - before.0)
+            (after.1 - before.1) / (after.0 - before.0)
         };
         let three = ratio(&light);
         assert!((2.0..4.5).contains(&three), "{three}");
