@@ -11,8 +11,9 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use super::protocol::{Answer, MAX_ANSWER, Request};
 
-/// How long an answer may take. The device loop answers between two works on devices.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer may take. The device loop answers between two works on devices, and a busy machine may have it
+/// stand still for seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long one may take for which all memory is written to a disk.
 const LONG: Duration = Duration::from_secs(3600);

@@ -19,7 +19,7 @@ use crate::snapshot::{TakeError, format};
 use crate::state::VcpuState;
 
 /// How long processors and devices may take to come to a stop.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Hub {
     /// With what a snapshot needs to know of the guest.
