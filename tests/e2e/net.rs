@@ -486,7 +486,8 @@ fn limits_hold_in_both_directions() {
     stop(running);
 }
 
-/// A DHCP server on a TAP device, which gives addresses for a few seconds.
+/// A DHCP server on a TAP device, which gives addresses for long, and has them renewed every other second: T1, option 58
+/// of RFC 2132, and T2, option 59, say when.
 struct DhcpServer {
     child: std::process::Child,
     said: BufReader<std::process::ChildStderr>,
@@ -501,7 +502,7 @@ impl DhcpServer {
         std::fs::write(&leases, "").expect("a file");
         let text = format!(
             "start {0}\nend {0}\ninterface {1}\nlease_file {2}\npidfile {3}\nmin_lease 1\noption subnet \
-             255.255.255.0\noption router {4}\noption lease 6\n",
+             255.255.255.0\noption router {4}\noption lease 3600\noption 0x3a 00000002\noption 0x3b 00000b00\n",
             tap.guest(),
             tap.name(),
             leases.display(),
