@@ -115,12 +115,11 @@ impl Home {
                 .collect();
             assert!(left.is_empty(), "{left:?}");
         }
+        // The supervisor of one that has ended lives a moment longer than its record.
         let home = self.path().display().to_string();
-        for process in processes() {
-            let environment = fs::read(process.join("environ")).unwrap_or_default();
-            let ours = String::from_utf8_lossy(&environment).contains(&home);
-            assert!(!ours, "{} is left", process.display());
-        }
+        self.until("the end of its processes", || {
+            !processes().iter().any(|process| is_of(process, &home))
+        });
         let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
         assert!(!mounts.contains(&home), "{mounts}");
     }
@@ -134,6 +133,12 @@ pub(crate) fn processes() -> Vec<PathBuf> {
             .is_some_and(|name| name.to_string_lossy().parse::<u32>().is_ok())
     };
     all.map(|entry| entry.path()).filter(is_process).collect()
+}
+
+/// Whether a process has a home in its environment. While it runs another program it has none, and is not seen.
+fn is_of(process: &Path, home: &str) -> bool {
+    let environment = fs::read(process.join("environ")).unwrap_or_default();
+    String::from_utf8_lossy(&environment).contains(home)
 }
 
 /// The directories of cgroups that have this in their name.
@@ -919,13 +924,9 @@ fn a_supervisor_that_is_killed_leaves_nothing_for_long() {
         home.ok(&["prune"]);
         ids.iter().all(|id| cgroups(&id[..12]).is_empty())
     });
+    let folder = home.path().display().to_string();
     home.until("the end of what the killed had started", || {
-        let home = home.path().display().to_string();
-        let ours = |process: &PathBuf| {
-            let environment = fs::read(process.join("environ")).unwrap_or_default();
-            String::from_utf8_lossy(&environment).contains(&home)
-        };
-        !processes().iter().any(ours)
+        !processes().iter().any(|process| is_of(process, &folder))
     });
     home.assert_empty();
 }
