@@ -4,10 +4,16 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+/// What the names of the tests' own network devices begin with: of these, of those of `chiton-container`, and of bare
+/// metal's.
+const OF_TESTS: [&str; 3] = [crate::tap::PREFIX, "chtest", "chbare"];
+/// What is in the paths of mounts that tests of images make.
+const MOUNTS_OF_TESTS: &str = "/chiton-image-";
+
 /// What a run could leave behind on the host, to be compared before and after.
 ///
 /// Shared memory counts where its name says that it is chiton's: other programs come and go. The
-/// tests' own TAP devices do not count: other tests make them.
+/// tests' own mounts and network devices do not count: other tests make them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traces {
     mounts: String,
@@ -22,9 +28,14 @@ impl Traces {
         let mut shared_memory = names("/dev/shm");
         shared_memory.retain(|name| name.contains("chiton"));
         let mut interfaces = names("/sys/class/net");
-        interfaces.retain(|name| !name.starts_with(crate::tap::PREFIX) && !is_of_instance(name));
+        interfaces.retain(|name| !OF_TESTS.iter().any(|prefix| name.starts_with(prefix)) && !is_of_instance(name));
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         Self {
-            mounts: fs::read_to_string("/proc/self/mounts").unwrap_or_default(),
+            mounts: mounts
+                .lines()
+                .filter(|line| !line.contains(MOUNTS_OF_TESTS))
+                .flat_map(|line| [line, "\n"])
+                .collect(),
             interfaces,
             shared_memory,
         }
