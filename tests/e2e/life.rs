@@ -228,13 +228,13 @@ fn who_attaches_a_terminal_tells_its_size_passes_signals_and_can_let_go() {
     // It tells of sizes that are not the one with which it began.
     until("the guest", || record.ok(&["logs", "t"]).contains("ready"));
     let (terminal, name) = super::ports::terminal();
-    let attach = || {
+    let attach = |options: &[&str]| {
         let theirs = fs::OpenOptions::new()
             .read(true)
             .write(true)
             .open(&name)
             .expect("a terminal");
-        let mut command = record.command(&["attach", "t"]);
+        let mut command = record.command(&[&["attach", "t"], options].concat());
         command.stdin(theirs).stdout(Stdio::null()).stderr(Stdio::piped());
         command.spawn().expect("chiton starts")
     };
@@ -244,7 +244,7 @@ fn who_attaches_a_terminal_tells_its_size_passes_signals_and_can_let_go() {
         });
     };
     super::ports::resize(&terminal, 100, 40);
-    let first = attach();
+    let first = attach(&[]);
     sizes(100, 40);
     super::ports::resize(&terminal, 90, 30);
     // The kernel sends it to who has the terminal for its own.
@@ -259,8 +259,14 @@ fn who_attaches_a_terminal_tells_its_size_passes_signals_and_can_let_go() {
         "{said}"
     );
     assert_eq!(record.ok(&["ps", "--quiet"]).lines().count(), 1);
+    // Keys by which a terminal itself would hold its output and send a signal.
+    super::ports::resize(&terminal, 70, 20);
+    let other = attach(&["--detach-keys", "ctrl-s,ctrl-c"]);
+    sizes(70, 20);
+    keys.write_all(b"\x10\x11\x13\x03").expect("it takes it");
+    assert!(other.wait_with_output().expect("it lets go").status.success());
     super::ports::resize(&terminal, 80, 24);
-    let second = attach();
+    let second = attach(&[]);
     sizes(80, 24);
     signal(&second, libc::SIGINT);
     assert_eq!(second.wait_with_output().expect("it ends").status.code(), Some(130));

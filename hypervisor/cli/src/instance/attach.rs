@@ -1,7 +1,9 @@
 //! `chiton attach`: the console of an instance that runs.
 //!
-//! Lines are edited by the terminal, as always. It gives each of the keys that let go, Ctrl-P and Ctrl-Q, at once, as
-//! if they ended a line (`VEOL`, `VEOL2` of termios(3)).
+//! Lines are edited by the terminal, as always. It gives what was typed at once with the last of the keys that let go,
+//! as if that ended a line (`VEOL` of termios(3)).
+
+mod keys;
 
 use std::error::Error;
 use std::io::{Read, Write, stdin, stdout};
@@ -13,8 +15,9 @@ use std::thread;
 use chiton_container::instance::{Instance, Outputs};
 use chiton_kvm::control::protocol::{ConsoleSize, Request, Settings};
 use clap::Args;
+use keys::{Finder, Keys};
 use nix::sys::signal::{SigSet, Signal};
-use rustix::termios::{InputModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::{complain, control};
 
@@ -28,13 +31,15 @@ pub(crate) struct Options {
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
 
+    /// The keys that let go of the instance, one after the other: each a character, DEL, or ctrl- and one of a to z,
+    /// [, \\, ], ^ and _.
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    detach_keys: Keys,
+
     /// The instance: a name, an ID, or the beginning of one.
     #[arg(value_name = "INSTANCE")]
     target: String,
 }
-
-/// The keys that let go: one, and then the other.
-const KEYS: [u8; 2] = [0x10, 0x11];
 
 /// The status is the instance's own.
 pub(super) fn run(options: &Options) -> Result<u8, Box<dyn Error>> {
@@ -48,11 +53,12 @@ pub(super) fn run(options: &Options) -> Result<u8, Box<dyn Error>> {
     let mut stream = Outputs::attach(&instance)?;
     let terminal = Terminal::default();
     if !options.no_stdin {
-        let its_size = terminal.take_keys();
+        let its_size = terminal.take(&options.detach_keys);
         pass_signals(&instance, options.sig_proxy, its_size, &terminal)?;
         let (stream, terminal, name) = (stream.try_clone()?, terminal.clone(), instance.name().to_string());
+        let finder = Finder::new(&options.detach_keys);
         // It ends with the process: nobody waits for a terminal.
-        thread::spawn(move || feed(&stream, &terminal, &name));
+        thread::spawn(move || feed(&stream, &terminal, finder, &name));
     }
     let copied = copy(&mut stream);
     terminal.give_back();
@@ -79,15 +85,10 @@ struct Terminal(Arc<Mutex<Option<Termios>>>);
 
 impl Terminal {
     /// Has it give the keys; whether it is one.
-    fn take_keys(&self) -> bool {
+    fn take(&self, keys: &Keys) -> bool {
         let Ok(old) = tcgetattr(stdin()) else { return false };
         let mut new = old.clone();
-        [
-            new.special_codes[SpecialCodeIndex::VEOL],
-            new.special_codes[SpecialCodeIndex::VEOL2],
-        ] = KEYS;
-        // Else Ctrl-Q is for the terminal itself.
-        new.input_modes.remove(InputModes::IXON);
+        keys.free(&mut new);
         if tcsetattr(stdin(), OptionalActions::Now, &new).is_ok() {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(old);
         }
@@ -153,14 +154,13 @@ fn tell_size(instance: &Instance) {
 }
 
 /// Passes on what is typed, up to the keys that let go.
-fn feed(mut stream: &UnixStream, terminal: &Terminal, name: &str) {
+fn feed(mut stream: &UnixStream, terminal: &Terminal, mut finder: Finder, name: &str) {
     let has_terminal = tcgetattr(stdin()).is_ok();
-    let mut keys = Keys::default();
     let mut piece = [0; 4096];
     // Where this fails there is nobody left to tell.
     while let Ok(len @ 1..) = stdin().lock().read(&mut piece) {
         let (bytes, ends) = match has_terminal {
-            true => keys.sift(&piece[..len]),
+            true => finder.sift(&piece[..len]),
             false => (piece[..len].to_vec(), false),
         };
         let sent = stream.write_all(&bytes);
@@ -176,55 +176,4 @@ fn feed(mut stream: &UnixStream, terminal: &Terminal, name: &str) {
         }
     }
     let _ = stream.shutdown(Shutdown::Write);
-}
-
-/// Finds the keys among what is typed.
-#[derive(Default)]
-struct Keys {
-    /// The first was typed.
-    began: bool,
-}
-
-impl Keys {
-    /// What is not part of them, and whether they were there. The first alone is as good as any other key, once another
-    /// follows.
-    fn sift(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
-        let mut rest = Vec::with_capacity(typed.len() + 1);
-        for byte in typed {
-            match (std::mem::replace(&mut self.began, *byte == KEYS[0]), *byte) {
-                (true, byte) if byte == KEYS[1] => return (rest, true),
-                (true, _) => rest.push(KEYS[0]),
-                (false, _) => {}
-            }
-            if !self.began {
-                rest.push(*byte);
-            }
-        }
-        (rest, false)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_keys_are_found_however_they_come_and_nothing_else_is_lost() {
-        let sift = |pieces: &[&[u8]]| {
-            let mut keys = Keys::default();
-            let mut all = Vec::new();
-            for piece in pieces {
-                let (bytes, ends) = keys.sift(piece);
-                all.extend(bytes);
-                if ends {
-                    return (all, true);
-                }
-            }
-            (all, false)
-        };
-        assert_eq!(sift(&[b"a\x10\x11b"]), (b"a".to_vec(), true));
-        assert_eq!(sift(&[b"a\x10", b"\x11"]), (b"a".to_vec(), true));
-        assert_eq!(sift(&[b"\x10\x10\x11"]), (b"\x10".to_vec(), true));
-        assert_eq!(sift(&[b"a\x10", b"b\x11\n"]), (b"a\x10b\x11\n".to_vec(), false));
-    }
 }
