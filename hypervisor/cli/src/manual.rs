@@ -77,10 +77,22 @@ mod tests {
         }
         let folder = std::env::temp_dir().join(format!("chiton-man-{}", std::process::id()));
         man(&ManOptions { folder: folder.clone() }).unwrap();
-        for page in ["chiton.1", "chiton-run.1", "chiton-image-build.1"] {
-            let text = fs::read_to_string(folder.join(page)).unwrap();
+        let mut pages = Vec::new();
+        collect_pages("chiton", &Options::<Command>::command(), &mut pages);
+        assert!(pages.iter().any(|page| page == "chiton-image-build"), "{pages:?}");
+        for page in pages {
+            let path = folder.join(format!("{page}.1"));
+            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
             assert!(text.contains(".SH SYNOPSIS"), "{text}");
         }
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// The names of the pages of a command and of those below it.
+    fn collect_pages(name: &str, command: &clap::Command, pages: &mut Vec<String>) {
+        pages.push(name.to_owned());
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            collect_pages(&format!("{name}-{}", below.get_name()), below, pages);
+        }
     }
 }
