@@ -6,7 +6,7 @@ use std::path::Path;
 
 use chiton_container::cgroup::{Host, Parent, Place};
 use chiton_container::instance::{Home, InstanceError};
-use chiton_container::jail::{RangeError, Ranges, spans_of};
+use chiton_container::jail::{RangeError, Ranges};
 use chiton_container::network::{Bridge, NetworkError, Subnet};
 use chiton_kvm::SocketFile;
 use serde_json::Value;
@@ -61,18 +61,10 @@ pub(crate) fn subnet() -> Result<Subnet, NetworkError> {
     subnet.parse()
 }
 
-/// The ranges of ids that jails made by root have: of what CHITON_IDS says; else of lines of `chiton` in `/etc/subuid`;
-/// else the usual ones. Lines of root are not looked at: other programs give those ids to containers of theirs.
+/// The ranges of ids that jails made by root have; CHITON_IDS says which.
 pub(crate) fn ranges() -> Result<Ranges, RangeError> {
-    let spans = match std::env::var("CHITON_IDS") {
-        Ok(text) => text.split(',').map(str::parse).collect::<Result<_, _>>()?,
-        Err(_) => spans_of(NAME, Path::new("/etc/subuid"), Path::new("/etc/subgid"))?,
-    };
-    let mut ranges = Ranges::usual(Path::new(IDS));
-    if !spans.is_empty() {
-        ranges.spans = spans;
-    }
-    Ok(ranges)
+    let text = std::env::var("CHITON_IDS").ok();
+    Ranges::configured(Path::new(IDS), NAME, text.as_deref())
 }
 
 /// Takes down what dead supervisors left, of at most so many that are looked at. Cgroups and ranges of ids

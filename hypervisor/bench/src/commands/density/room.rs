@@ -1,11 +1,12 @@
 //! How many fit.
 
-use std::{fs, str::FromStr};
+use std::{fs, path::Path, str::FromStr};
 
 use chiton_bench::{
     host::Memory,
     trial::{Result, TrialError},
 };
+use chiton_container::jail::{RangeError, Ranges};
 
 /// How many instances are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +40,6 @@ const THREADS: u64 = 4;
 /// Numbers of processes that stay free for others.
 const FREE_NUMBERS: u64 = 2000;
 
-/// Jails of root have ranges of ids, of which there are so many.
-const RANGES: u64 = 4095;
-
 /// What instances may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Room {
@@ -53,6 +51,8 @@ pub(super) struct Room {
     available: u64,
     /// How many more threads there can be.
     numbers: u64,
+    /// How many ranges of ids nobody has; `None` for ordinary users, whose jails have none of these.
+    ranges: Option<u64>,
     /// What they would be short of first.
     short_of: &'static str,
 }
@@ -66,10 +66,11 @@ impl Room {
             memory,
             keep_free.unwrap_or(memory.total / 4),
             numbers.unwrap_or(u64::MAX),
+            ranges().map_err(|error| TrialError::Refused(error.to_string()))?,
         ))
     }
 
-    fn of(memory: &Memory, keep_free: u64, numbers: u64) -> Self {
+    fn of(memory: &Memory, keep_free: u64, numbers: u64, ranges: Option<u64>) -> Self {
         let numbers = numbers.saturating_sub(FREE_NUMBERS);
         let limits = [
             (memory.available.saturating_sub(keep_free) / LEAST, "MiB of memory"),
@@ -77,7 +78,7 @@ impl Room {
                 numbers / THREADS,
                 "numbers of threads (kernel.pid_max, kernel.threads-max)",
             ),
-            (RANGES, "ranges of ids for jails of root"),
+            (ranges.unwrap_or(u64::MAX), "ranges of ids for jails of root"),
         ];
         let (most, short_of) = limits.into_iter().min().unwrap_or_default();
         Self {
@@ -85,6 +86,7 @@ impl Room {
             most,
             available: memory.available,
             numbers,
+            ranges,
             short_of,
         }
     }
@@ -101,19 +103,28 @@ impl Room {
             Count::Max if most > 0 => Ok(most),
             Count::Exactly(count) => Err(TrialError::Refused(format!(
                 "{count} instances do not fit: {} MiB are available, of which {} stay free (--keep-free), each takes \
-                 at least {} MiB and {THREADS} of {} numbers of threads, and there are {RANGES} ranges of ids; {most} \
-                 may fit",
+                 at least {} MiB and {THREADS} of {} numbers of threads{}; {most} may fit",
                 self.available >> 20,
                 self.keep_free >> 20,
                 LEAST >> 20,
                 self.numbers,
+                self.ranges(),
             ))),
             Count::Max => Err(TrialError::Refused(format!(
-                "not one instance fits: {} MiB are available, and {} stay free (--keep-free)",
-                self.available >> 20,
-                self.keep_free >> 20
+                "not one instance fits: beyond what stays free (--keep-free) there are {} MiB of memory and {} numbers \
+                 of threads{}",
+                self.available.saturating_sub(self.keep_free) >> 20,
+                self.numbers,
+                self.ranges(),
             ))),
         }
+    }
+
+    /// What is to be said of ranges.
+    fn ranges(&self) -> String {
+        self.ranges.map_or(String::new(), |ranges| {
+            format!(", and {ranges} ranges of ids are free (CHITON_IDS)")
+        })
     }
 
     /// Whether there is room for another.
@@ -146,6 +157,16 @@ impl Room {
     }
 }
 
+/// How many ranges of ids jails can have yet, if they have any.
+fn ranges() -> std::result::Result<Option<u64>, RangeError> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let text = std::env::var("CHITON_IDS").ok();
+    let ranges = Ranges::configured(Path::new("/run/chiton/ids"), "chiton", text.as_deref())?;
+    Ok(Some(ranges.count().saturating_sub(ranges.in_use()?).into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_in_one_sentence() {
-        let room = Room::of(&memory(100 << 20), 60 << 20, 1_000_000);
+        let room = Room::of(&memory(100 << 20), 60 << 20, 1_000_000, None);
         assert_eq!(room.check(Count::Exactly(40)).unwrap(), 40);
         assert_eq!(room.check(Count::Max).unwrap(), 40);
         let said = room.check(Count::Exactly(41)).unwrap_err().to_string();
@@ -179,7 +200,7 @@ mod tests {
             "{said}"
         );
         assert!(said.ends_with("40 may fit"), "{said}");
-        let none = Room::of(&memory(50 << 20), 60 << 20, 1_000_000);
+        let none = Room::of(&memory(50 << 20), 60 << 20, 1_000_000, None);
         assert!(
             none.check(Count::Max)
                 .unwrap_err()
@@ -190,20 +211,23 @@ mod tests {
 
     #[test]
     fn numbers_of_threads_and_ranges_of_ids_are_limits_too() {
-        assert_eq!(Room::of(&memory(1 << 50), 0, 2400).most, 100);
-        assert_eq!(Room::of(&memory(1 << 50), 0, u64::MAX).most, RANGES);
-        assert_eq!(Room::of(&memory(1 << 50), 0, 10).most, 0);
-        let said = Room::of(&memory(1 << 50), 0, u64::MAX).no_more();
+        assert_eq!(Room::of(&memory(1 << 50), 0, 2400, Some(4095)).most, 100);
+        assert_eq!(Room::of(&memory(1 << 50), 0, u64::MAX, Some(7)).most, 7);
+        let none = Room::of(&memory(1 << 50), 0, u64::MAX, Some(0)).check(Count::Max);
+        let said = none.unwrap_err().to_string();
+        assert!(said.ends_with("and 0 ranges of ids are free (CHITON_IDS)"), "{said}");
+        assert_eq!(Room::of(&memory(1 << 50), 0, 10, Some(4095)).most, 0);
+        let said = Room::of(&memory(1 << 50), 0, u64::MAX, Some(4095)).no_more();
         assert_eq!(said, "there are no more ranges of ids for jails of root");
         assert_eq!(
-            Room::of(&memory(1 << 20), 0, u64::MAX).no_more(),
+            Room::of(&memory(1 << 20), 0, u64::MAX, Some(4095)).no_more(),
             "there are no more MiB of memory"
         );
     }
 
     #[test]
     fn there_is_room_while_more_is_free_than_must_be() {
-        let room = Room::of(&memory(100 << 20), 60 << 20, 1_000_000);
+        let room = Room::of(&memory(100 << 20), 60 << 20, 1_000_000, None);
         assert!(room.has_some(&memory(61 << 20)) && !room.has_some(&memory(60 << 20)));
         let said = room.full(10, 40, &memory(100 << 20), &memory(60 << 20)).to_string();
         assert!(
