@@ -271,7 +271,8 @@ pub(crate) struct RunOptions {
     pub(crate) env: Vec<String>,
 
     /// End the guest after this long: seconds, or a number with ms, s, m or h.
-    #[arg(short, long, value_name = "TIME", value_parser = timeout)]
+    // `-it --rm`: who writes that is to hear of terminals, too.
+    #[arg(short, long, value_name = "TIME", value_parser = timeout, allow_hyphen_values = true)]
     pub(crate) timeout: Option<Duration>,
 
     /// A Unix socket through which others control the guest while it runs: `chiton stats PATH`,
@@ -573,6 +574,8 @@ mod tests {
     #[test]
     fn who_asks_for_a_terminal_is_told_that_there_is_none() {
         assert!(timeout("box").is_err_and(|error| error.contains("leave -t out")));
+        let read = Options::<Run>::try_parse_from(["chiton", "run", "-it", "--rm", "box"]);
+        assert!(read.unwrap_err().to_string().contains("leave -t out"));
         assert!(timeout("5d").is_err_and(|error| !error.contains("terminal")));
         assert_eq!(timeout("5s"), duration("5s"));
     }
