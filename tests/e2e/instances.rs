@@ -744,6 +744,9 @@ fn what_belongs_to_a_namespace_of_its_own_is_refused_in_anothers() {
             "--hostname needs a UTS namespace of its own",
         ),
     ];
+    let users = "needs the other's user namespace, too";
+    home.run(&["run", "--pid", "container:other", &hello])
+        .assert_refused(users);
     for (options, kind, guest, why) in cases {
         for whose in ["host", "container:other"] {
             let namespace = format!("{kind}={whose}");

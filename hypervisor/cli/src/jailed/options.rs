@@ -326,6 +326,9 @@ impl JailOptions {
         const MOUNT: &str =
             "a mount namespace of its own, since another's has another root: leave out --namespace mount=…";
         const UTS: &str = "a UTS namespace of its own: leave out --uts and --namespace uts=…";
+        // An ordinary user's is in that of whom it joins in any case.
+        const USERS: &str = "the other's user namespace, too, for /proc shows its processes: add \
+                             --namespace user=container:INSTANCE";
         const TIME: &str = "a time namespace of its own: leave out --namespace time=…";
         let given = [
             (Kind::Mount, is_image, "an image", MOUNT),
@@ -337,6 +340,12 @@ impl JailOptions {
             (Kind::Uts, self.hostname.is_some(), "--hostname", UTS),
             (Kind::Time, !self.clock.is_empty(), "--clock", TIME),
         ];
+        let is_others = |(kind, whose): (Kind, &Whose)| kind == Kind::Pid && whose.0.is_some();
+        let has_users = self.shared().any(|(kind, _)| kind == Kind::User);
+        if rustix::process::geteuid().is_root() && self.shared().any(is_others) && !has_users {
+            let option = "the PID namespace of another instance";
+            return Err(Misplaced { option, needs: USERS });
+        }
         let is_shared = |kind| self.shared().any(|(shared, _)| shared == kind);
         let misplaced = given.into_iter().find(|(kind, given, ..)| *given && is_shared(*kind));
         misplaced.map_or(Ok(()), |(_, _, option, needs)| Err(Misplaced { option, needs }))
