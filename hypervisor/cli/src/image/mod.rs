@@ -190,6 +190,7 @@ fn history(image: &Image) -> Result<(), Box<dyn Error>> {
         let digest = layer.map_or_else(|| "-".to_owned(), |layer| layer.digest.short());
         let size = layer.map_or_else(|| "-".to_owned(), |layer| HumanBytes(layer.size).to_string());
         let created: String = shown(step.created.as_deref().unwrap_or("-")).chars().take(20).collect();
+        let created = created.trim_end_matches('.');
         let by = shown(step.created_by.as_deref().or(step.comment.as_deref()).unwrap_or("-"));
         lines.push(format!("{digest:12}  {created:20}  {size:>10}  {by}\n"));
     }

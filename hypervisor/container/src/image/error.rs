@@ -129,7 +129,7 @@ fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; `chiton image prune` frees what no image uses",
         io::ErrorKind::ReadOnlyFilesystem => "; set CHITON_HOME to a folder that can be written",
-        io::ErrorKind::PermissionDenied => "; run as its owner, or set CHITON_HOME to a folder of your own",
+        io::ErrorKind::PermissionDenied => "; run as its owner, or name another; the store is below CHITON_HOME",
         _ => "",
     }
 }

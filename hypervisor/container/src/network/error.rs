@@ -37,7 +37,7 @@ pub enum NetworkError {
     #[error("a user network needs the program {0}, which is not installed: install it (Debian's package passt)")]
     NoHelper(&'static str),
     /// That program ended.
-    #[error("the network's program {program} ended: {said}")]
+    #[error("the network's program {program} ended: {said}{}", program_advice(said))]
     Helper {
         /// Which.
         program: &'static str,
@@ -123,6 +123,14 @@ pub enum NetworkError {
     /// The answer of the kernel is not one.
     #[error("the kernel's answer to `{0}` has no meaning")]
     Answer(String),
+}
+
+/// What to do about a program of the network that ended, where that is known.
+fn program_advice(said: &str) -> &'static str {
+    if said.contains("tun") {
+        return "; it needs /dev/net/tun, open to this user as distributions have it: modprobe tun, chmod 666 /dev/net/tun";
+    }
+    ""
 }
 
 impl NetworkError {
