@@ -10,4 +10,5 @@ mod delegation;
 mod limits;
 mod memory;
 mod processes;
+mod shares;
 mod table;
