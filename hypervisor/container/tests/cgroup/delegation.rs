@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use chiton_container::cgroup::{Cgroup, Controller, Error, Host, Layout, Limits, Parent, Place};
 
-use crate::bed::{Bed, on_each, skip};
+use crate::bed::{Bed, on_each, skip, until};
 
 const NOBODY: u32 = 65534;
 
@@ -40,6 +40,18 @@ fn by_hand(bed: &Bed) -> Option<PathBuf> {
     Some(path)
 }
 
+/// Removes a cgroup as soon as the kernel has forgotten those that were in it, which it may do after they were waited
+/// for.
+fn remove(directory: &Path) {
+    until("an end", || match std::fs::remove_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => false,
+        result => {
+            result.unwrap();
+            true
+        }
+    });
+}
+
 #[test]
 fn a_cgroup_with_processes_cannot_have_limited_children() {
     on_each(|bed| {
@@ -54,7 +66,7 @@ fn a_cgroup_with_processes_cannot_have_limited_children() {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(parent.remove().unwrap());
-        std::fs::remove_dir(path).unwrap();
+        remove(&path);
     });
 }
 
@@ -135,10 +147,10 @@ fn an_ordinary_user_has_what_is_delegated_and_no_more() {
         let own = format!("0::/{}/by-hand/ours-self", bed.parent.name());
         assert_eq!(granted, format!("Some(67108864) {own}"));
 
-        std::fs::remove_dir(path.join("ours-self")).unwrap();
+        remove(&path.join("ours-self"));
         if path.join("ours").exists() {
-            std::fs::remove_dir(path.join("ours")).unwrap();
+            remove(&path.join("ours"));
         }
-        std::fs::remove_dir(path).unwrap();
+        remove(&path);
     });
 }
