@@ -384,7 +384,7 @@ fn group() {
         let mut jail = place.jail();
         jail.cgroup = CgroupPlacement::Unified(std::fs::File::open(&group).unwrap().into());
         let found = outside_view(&jail);
-        std::fs::remove_dir(&group).unwrap();
+        remove_group(&group);
         assert!(found.contains(&format!("0::/{name}\n")), "{found}");
     }
     let group = std::path::Path::new("/sys/fs/cgroup/pids").join(&name);
@@ -396,10 +396,20 @@ fn group() {
             tasks: vec![std::fs::File::options().write(true).open(group.join("tasks")).unwrap()],
         };
         let found = outside_view(&jail);
-        std::fs::remove_dir(&group).unwrap();
+        remove_group(&group);
         assert!(found.contains(&format!("pids:/{name}\n")), "{found}");
     }
     assert!(tried > 0, "no control groups here");
+}
+
+/// Removes a group as soon as the kernel has forgotten those that were in it, which it may do after they were waited for.
+fn remove_group(group: &std::path::Path) {
+    let begun = std::time::Instant::now();
+    while let Err(error) = std::fs::remove_dir(group) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{error}");
+        std::thread::yield_now();
+    }
 }
 
 /// `/proc/PID/cgroup` of a jail, as seen from outside.
