@@ -117,16 +117,18 @@ pub(super) fn serve_udp(at: SocketAddr) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    fn address() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("an address")
-    }
+    /// Nobody else has this address. A port of the one protocol is found by the other's, which a child of another
+    /// test may have open for a moment longer.
+    const ANY: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 85, 78, 73), 0);
 
     #[test]
     fn both_ways_end_when_everything_has_arrived() {
-        let server = address();
+        let socket = UdpSocket::bind(ANY).expect("a port");
+        let server = socket.local_addr().expect("an address");
         serve_tcp(server).expect("it serves");
         for way in [Way::To, Way::From] {
             for bytes in [1, 1 << 20] {
@@ -137,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_datagram_comes_back() {
-        let server = address();
+        let listener = TcpListener::bind(ANY).expect("a port");
+        let server = listener.local_addr().expect("an address");
         serve_udp(server).expect("it serves");
         assert!(ping(server, 3, Duration::ZERO).expect("it comes back") > 0.0);
     }
