@@ -1,12 +1,12 @@
 //! Real bridges, namespaces and ports, where this process may make them.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::link::Links;
 use super::*;
@@ -82,8 +82,23 @@ fn serve(listener: TcpListener) {
     });
 }
 
+/// A port of TCP and UDP that nobody is given who asks for any, and that nobody connects from.
+fn free_port() -> u16 {
+    let first = 15_000 + std::process::id() as u16 % 10_000;
+    let free =
+        |port: &u16| TcpListener::bind(("0.0.0.0", *port)).is_ok() && UdpSocket::bind(("0.0.0.0", *port)).is_ok();
+    (first..32_000).find(free).unwrap()
+}
+
 fn ask(address: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    let start = Instant::now();
+    let mut stream = loop {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            // Devices that were just made may take longer to be up than the kernel looks for who has an address.
+            Err(error) if error.kind() == ErrorKind::HostUnreachable && start.elapsed() < PATIENCE => {}
+            connected => break connected?,
+        }
+    };
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)
@@ -124,7 +139,7 @@ fn the_host_and_processes_of_instances_reach_each_other() {
 #[test]
 fn a_published_port_answers_on_every_address_of_the_host() {
     let Some(rig) = Rig::new(24) else { return };
-    let free = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let free = free_port();
     let port: Port = format!("{free}:80").parse().unwrap();
     let udp: Port = format!("{free}:53/udp").parse().unwrap();
     let a = rig
