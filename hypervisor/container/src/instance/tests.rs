@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::signal::SigSet;
 
@@ -13,6 +14,10 @@ use super::home::Mark;
 use super::supervise::Payload;
 use super::*;
 use crate::lock::until;
+
+/// Who starts a shell. One that another test starts meanwhile would have the ends of this one's pipes too, until it runs
+/// its program: the end of its output would come late.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A shell script as an instance.
 struct Script {
@@ -51,7 +56,10 @@ impl Payload for Script {
         unsafe {
             command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
         }
-        let mut child = command.spawn().map_err(InstanceError::system("start a shell"))?;
+        let mut child = {
+            let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+            command.spawn().map_err(InstanceError::system("start a shell"))?
+        };
         let pid = rustix::process::Pid::from_child(&child);
         let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
         let stdin = child.stdin.take().map(OwnedFd::from);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::link::Links;
 use super::*;
+use crate::lock::until;
 
 /// For what will surely come, so that a failure ends.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,6 +46,26 @@ impl Rig {
             .bytes()
             .fold(u64::from(n), |sum, byte| sum * 31 + u64::from(byte));
         format!("{number:032x}").chars().rev().collect()
+    }
+
+    /// Joins the first, with ports of the host. To see that nobody listens on one the bridge does so itself for a moment; a child
+    /// that another test starts may do it for longer.
+    fn publish(&self, name: &str, is_guest: bool, ports: &[Port]) -> Attached {
+        let mut attached = None;
+        until(|| {
+            let kind = if is_guest { Kind::Guest } else { Kind::Process };
+            match self.bridge.join(Request {
+                ports,
+                ..Request::new(&self.id(0), name, kind)
+            }) {
+                Err(NetworkError::PortInUse { .. }) => false,
+                joined => {
+                    attached = Some(joined.unwrap());
+                    true
+                }
+            }
+        });
+        attached.unwrap()
     }
 
     fn is_clean(&self) -> bool {
@@ -104,6 +125,18 @@ fn ask(address: SocketAddr) -> std::io::Result<String> {
     Ok(text)
 }
 
+/// The answer of who is there: the kernel joins a device to its bridge some time after it was told to, and nobody is
+/// found behind it before.
+fn answer(address: SocketAddr) -> std::io::Result<String> {
+    let begun = Instant::now();
+    loop {
+        match ask(address) {
+            Err(error) if error.kind() == ErrorKind::HostUnreachable && begun.elapsed() < PATIENCE => {}
+            answer => return answer,
+        }
+    }
+}
+
 #[test]
 fn the_host_and_processes_of_instances_reach_each_other() {
     let Some(rig) = Rig::new(24) else { return };
@@ -118,9 +151,9 @@ fn the_host_and_processes_of_instances_reach_each_other() {
         .unwrap();
     serve(listener);
     let to = SocketAddr::from((a.address, 80));
-    assert_eq!(ask(to).unwrap(), "hello\n", "from the host");
+    assert_eq!(answer(to).unwrap(), "hello\n", "from the host");
     assert_eq!(
-        b.namespace.as_ref().unwrap().enter(|| ask(to)).unwrap(),
+        b.namespace.as_ref().unwrap().enter(|| answer(to)).unwrap(),
         "hello\n",
         "from the other"
     );
@@ -130,7 +163,7 @@ fn the_host_and_processes_of_instances_reach_each_other() {
     let to = back.local_addr().unwrap();
     serve(back);
     assert_eq!(
-        a.namespace.as_ref().unwrap().enter(|| ask(to)).unwrap(),
+        a.namespace.as_ref().unwrap().enter(|| answer(to)).unwrap(),
         "hello\n",
         "from an instance to the host"
     );
@@ -142,13 +175,7 @@ fn a_published_port_answers_on_every_address_of_the_host() {
     let free = free_port();
     let port: Port = format!("{free}:80").parse().unwrap();
     let udp: Port = format!("{free}:53/udp").parse().unwrap();
-    let a = rig
-        .bridge
-        .join(Request {
-            ports: &[port, udp],
-            ..Request::new(&rig.id(0), "a", Kind::Process)
-        })
-        .unwrap();
+    let a = rig.publish("a", false, &[port, udp]);
     let b = rig.bridge.join(Request::new(&rig.id(1), "b", Kind::Process)).unwrap();
     serve(
         a.namespace
@@ -157,9 +184,9 @@ fn a_published_port_answers_on_every_address_of_the_host() {
             .enter(|| TcpListener::bind(("0.0.0.0", 80)))
             .unwrap(),
     );
-    assert_eq!(ask(([127, 0, 0, 1], free).into()).unwrap(), "hello\n");
-    assert_eq!(ask((a.gateway, free).into()).unwrap(), "hello\n");
-    let through = || ask((a.gateway, free).into());
+    assert_eq!(answer(([127, 0, 0, 1], free).into()).unwrap(), "hello\n");
+    assert_eq!(answer((a.gateway, free).into()).unwrap(), "hello\n");
+    let through = || answer((a.gateway, free).into());
     assert_eq!(
         b.namespace.as_ref().unwrap().enter(through).unwrap(),
         "hello\n",
@@ -239,16 +266,9 @@ fn a_guests_tap_device_is_bridged_to_the_host() {
 #[test]
 fn devices_go_with_the_namespace_and_the_sweep_takes_the_rest() {
     let Some(rig) = Rig::new(24) else { return };
-    let (dead, alive) = (rig.id(0), rig.id(1));
+    let alive = rig.id(1);
     let port: Port = "127.0.0.1:9:9".parse().unwrap();
-    drop(
-        rig.bridge
-            .join(Request {
-                ports: &[port],
-                ..Request::new(&dead, "dead", Kind::Guest)
-            })
-            .unwrap(),
-    );
+    drop(rig.publish("dead", true, &[port]));
     let kept = rig.bridge.join(Request::new(&alive, "alive", Kind::Process)).unwrap();
     assert_eq!(rig.bridge.sweep(|owner| owner == alive).unwrap(), 1);
     assert_eq!(rig.bridge.sweep(|owner| owner == alive).unwrap(), 0);
@@ -312,13 +332,7 @@ fn a_range_that_the_host_uses_otherwise_is_refused() {
 fn the_kernel_has_the_rules_that_it_was_given() {
     let Some(rig) = Rig::new(24) else { return };
     let port: Port = "127.0.0.1:9:9".parse().unwrap();
-    let a = rig
-        .bridge
-        .join(Request {
-            ports: &[port],
-            ..Request::new(&rig.id(0), "a", Kind::Process)
-        })
-        .unwrap();
+    let a = rig.publish("a", false, &[port]);
     let seen = |table: &str| -> Vec<(String, String, Vec<Vec<u8>>)> {
         let rules = nat::rules(&format!("chiton-{table}")).unwrap();
         let seen = |rule: nat::KernelRule| (rule.chain, rule.expressions.join(" "), rule.values);
@@ -372,7 +386,7 @@ fn whoever_is_beyond_the_host_sees_the_hosts_address_and_answers() {
             let (mut stream, from) = tcp.accept().unwrap();
             stream.write_all(format!("{}\n", from.ip()).as_bytes()).unwrap();
         });
-        let said = inside.enter(|| ask((other, 80).into())).unwrap();
+        let said = inside.enter(|| answer((other, 80).into())).unwrap();
         assert_eq!(said, format!("{host}\n"));
     });
     let socket = inside.enter(|| UdpSocket::bind(("0.0.0.0", 0))).unwrap();
