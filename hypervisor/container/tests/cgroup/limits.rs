@@ -20,10 +20,10 @@ fn a_quota_throttles_a_busy_loop() {
         let mut child = shell(&group, BUSY);
         until("throttling", || {
             let cpu = group.stats().unwrap().cpu.unwrap();
-            cpu.nr_throttled >= Some(3) && cpu.throttled_usec > Some(0) && cpu.usage_usec > 10_000
+            let enough = cpu.nr_throttled >= Some(3) && cpu.throttled_usec > Some(0) && cpu.usage_usec > 10_000;
+            // The kernel may count on while it tells.
+            enough && cpu.nr_periods >= cpu.nr_throttled
         });
-        let cpu = group.stats().unwrap().cpu.unwrap();
-        assert!(cpu.nr_periods >= cpu.nr_throttled, "{cpu:?}");
         group.remove().unwrap();
         child.wait().unwrap();
     });

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -475,8 +475,12 @@ fn registries_that_lie_or_lead_astray_are_refused() {
 #[test]
 fn a_registry_that_is_not_there_is_said_to_be_so() {
     let folder = Folder::new();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let name: Reference = format!("127.0.0.1:{port}/x").parse().unwrap();
+    // A port that is somebody's who does not listen.
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+    rustix::net::bind(&socket, &nowhere).unwrap();
+    let address = SocketAddrV4::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+    let name: Reference = format!("{address}/x").parse().unwrap();
     let error = pull(&folder.store(), &name, &Access::anonymous(false), &Quiet)
         .unwrap_err()
         .to_string();

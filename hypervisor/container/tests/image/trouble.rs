@@ -2,13 +2,14 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use chiton_container::image::Store;
 use chiton_container::image::progress::Quiet;
 
-use crate::support::{Folder, Layout, Tar, assert_whole, is_root};
+use crate::support::{Folder, Layout, Tar, assert_whole, is_root, until};
 
 /// A file system in memory, of so many bytes.
 struct Tmpfs(PathBuf);
@@ -19,8 +20,16 @@ impl Tmpfs {
         Self(at)
     }
 
+    /// Not while a child that another test starts has a file of it open for writing.
     fn read_only(&self) {
-        mount(&self.0, "", libc::MS_REMOUNT | libc::MS_RDONLY);
+        until("read-only", || {
+            let result = try_mount(&self.0, "", libc::MS_REMOUNT | libc::MS_RDONLY);
+            let is_busy = result
+                .as_ref()
+                .is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy);
+            assert!(result.is_ok() || is_busy, "{result:?}");
+            !is_busy
+        });
     }
 
     fn writable(&self) {
@@ -29,6 +38,10 @@ impl Tmpfs {
 }
 
 fn mount(at: &Path, options: &str, flags: libc::c_ulong) {
+    try_mount(at, options, flags).unwrap();
+}
+
+fn try_mount(at: &Path, options: &str, flags: libc::c_ulong) -> io::Result<()> {
     let (target, options) = (
         CString::new(at.as_os_str().as_bytes()).unwrap(),
         CString::new(options).unwrap(),
@@ -43,7 +56,11 @@ fn mount(at: &Path, options: &str, flags: libc::c_ulong) {
             options.as_ptr().cast(),
         )
     };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 impl Drop for Tmpfs {
