@@ -319,6 +319,8 @@ mod tests {
     impl Place {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("chiton-folder-{}-{name}", std::process::id()));
+            // Of a process that was killed, and had the same number.
+            let _ = std::fs::remove_dir_all(&path);
             std::fs::create_dir_all(path.join("in/sub")).unwrap();
             std::fs::write(path.join("secret"), "secret").unwrap();
             std::fs::write(path.join("in/file"), "file").unwrap();

@@ -14,6 +14,8 @@ pub(super) struct Place(PathBuf);
 impl Place {
     pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("chiton-vsock-{}-{name}", std::process::id()));
+        // Of a process that was killed, and had the same number.
+        let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).unwrap();
         Self(path)
     }
