@@ -14,6 +14,27 @@ pub(crate) fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// Leaves the mounts of the host: others make and remove some there while these tests look that a jail has not. Mounts
+/// made here would be seen by all who share these, as on most hosts.
+pub(crate) fn mounts_of_our_own() {
+    let change = |flags| {
+        // SAFETY: the path is a C string, and nothing else is read for a change of propagation.
+        unsafe {
+            libc::mount(
+                std::ptr::null(),
+                c"/".as_ptr(),
+                std::ptr::null(),
+                libc::MS_REC | flags,
+                std::ptr::null(),
+            )
+        }
+    };
+    // SAFETY: this process has one thread, and no mount of it is in use elsewhere.
+    let left = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
+    let own = left && change(libc::MS_PRIVATE) == 0 && change(libc::MS_SHARED) == 0;
+    assert!(own, "{}", std::io::Error::last_os_error());
+}
+
 /// A directory that goes with the test, with a root, a scratch directory and a place for ranges.
 pub(crate) struct Place {
     pub(crate) folder: tempfile::TempDir,

@@ -28,6 +28,7 @@ fn main() {
         }
         return;
     }
+    help::mounts_of_our_own();
     let tests = [
         namespaces::TESTS,
         process::TESTS,

@@ -54,19 +54,26 @@ pub(super) fn cover_root(mount: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// Sets attributes of a mount (`MOUNT_ATTR_*`), of those below it too if it is `whole`.
 pub(super) fn set_attributes(mount: BorrowedFd<'_>, attributes: u64, whole: bool) -> Result<(), Errno> {
-    change(mount, attributes, None, whole)
+    change(mount, attributes, 0, None, whole)
 }
 
-/// Shows owners of files through the map of a user namespace: what is 0 on disk is root there.
+/// Shows owners of files through the map of a user namespace: what is 0 on disk is root there. What is mounted on it is
+/// seen there alone, also where the host shares what it is a view of, as most hosts do.
 pub(in crate::jail) fn map_owners(mount: BorrowedFd<'_>, users: BorrowedFd<'_>, whole: bool) -> Result<(), Errno> {
-    change(mount, libc::MOUNT_ATTR_IDMAP, Some(users), whole)
+    change(mount, libc::MOUNT_ATTR_IDMAP, libc::MS_PRIVATE, Some(users), whole)
 }
 
-fn change(mount: BorrowedFd<'_>, set: u64, users: Option<BorrowedFd<'_>>, whole: bool) -> Result<(), Errno> {
+fn change(
+    mount: BorrowedFd<'_>,
+    set: u64,
+    propagation: u64,
+    users: Option<BorrowedFd<'_>>,
+    whole: bool,
+) -> Result<(), Errno> {
     let attributes = libc::mount_attr {
         attr_set: set,
         attr_clr: 0,
-        propagation: 0,
+        propagation,
         userns_fd: users.map_or(0, |users| users.as_raw_fd() as u64),
     };
     let flags = libc::AT_EMPTY_PATH | if whole { libc::AT_RECURSIVE } else { 0 };
