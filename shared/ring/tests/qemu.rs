@@ -89,6 +89,57 @@ fn a_device_of_qemu_notifies_our_driver_when_it_asks_and_at_no_other_time() {
 }
 
 #[test]
+fn a_device_of_qemu_is_kicked_once_for_all_that_it_has_not_seen() {
+    let Some(machine) = Machine::start(&vec![0; 1 << 18], &BLOCK) else {
+        return;
+    };
+    const SIZE: u16 = 64;
+    let device = machine.devices(disk::KIND).pop().expect("a disk");
+    let (mut random, mut content) = (Random::new(4), machine.disk());
+    for (base, format) in formats() {
+        for by_index in [false, true] {
+            let features = base | disk::FLUSH | if by_index { EVENT_IDX } else { 0 };
+            let mut disk = Disk::begin(device, features, SIZE, &mut random, &mut content);
+            // Until it has had a buffer it wants to hear of all, and tells of it whatever it is asked.
+            disk.arm();
+            assert!(disk.is_told());
+            for round in 0..40 {
+                // The device saw all there was before the last write of QueueNotify returned.
+                let wanted = [disk.offer(), disk.offer(), disk.offer()];
+                assert_eq!(wanted, [true, !by_index, !by_index], "{format:?}, round {round}");
+                assert!(!disk.wants_kick(), "nothing is new: {format:?}, round {round}");
+                // A split queue alone can ask for the third.
+                disk.arm_for(3);
+                disk.kick();
+                let all = disk.is_told_of_all();
+                assert!(
+                    all || !by_index || format == Format::Packed,
+                    "{format:?}, round {round}"
+                );
+                while !disk.is_idle() {
+                    disk.wait();
+                }
+                device.notified();
+            }
+            disk.finish();
+        }
+    }
+}
+
+#[test]
+fn a_device_of_qemu_that_cannot_go_on_says_so() {
+    let Some(machine) = Machine::start(&[0; 512], &BLOCK) else {
+        return;
+    };
+    let device = machine.devices(disk::KIND).pop().expect("a disk");
+    for (base, _) in formats() {
+        let (mut random, mut content) = (Random::new(5), machine.disk());
+        Disk::begin(device, base, 4, &mut random, &mut content).offend();
+        device.wait_for("its complaint", || (!device.is_content()).then_some(()));
+    }
+}
+
+#[test]
 fn frames_go_through_two_networks_of_qemu_by_queues_of_either_format() {
     let Some(machine) = Machine::start(&[0; 512], &net::DEVICES) else {
         return;

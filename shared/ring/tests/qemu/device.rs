@@ -33,7 +33,7 @@ const ALL: u32 = ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK;
 const USED_BUFFER: u32 = 1;
 
 /// How long anything may take; only a failure does.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) type Queue<'m> = DriverQueue<'m, { MAX_SIZE as usize }>;
 

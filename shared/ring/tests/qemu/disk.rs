@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use chiton_ring::layout::DESCRIPTOR;
 use chiton_ring::memory::GuestMemory;
-use chiton_ring::{Buffer, DriverError, Format, QueueConfig};
+use chiton_ring::{Buffer, DriverError, Format, QueueConfig, feature};
 
 use super::device::{Device, Queue};
 use super::random::Random;
@@ -42,6 +43,8 @@ struct Request {
     len: usize,
     /// Which of the places in memory it has.
     place: u64,
+    /// How many descriptors of the queue it has.
+    descriptors: u32,
 }
 
 impl Request {
@@ -65,6 +68,7 @@ pub(crate) struct Disk<'d, 'm> {
     queue: Queue<'m>,
     format: Format,
     indirect: bool,
+    in_order: bool,
     random: &'d mut Random,
     /// What is on the disk when all requests are done.
     content: &'d mut Vec<u8>,
@@ -73,6 +77,8 @@ pub(crate) struct Disk<'d, 'm> {
     /// Requests and descriptors that were made available.
     pub(crate) requests: u32,
     pub(crate) descriptors: u32,
+    /// Descriptors that came back.
+    used: u32,
     pub(crate) most_in_flight: usize,
 }
 
@@ -91,13 +97,15 @@ impl<'d, 'm> Disk<'d, 'm> {
             device,
             queue,
             format,
-            indirect: features & chiton_ring::feature::INDIRECT_DESC != 0,
+            indirect: features & feature::INDIRECT_DESC != 0,
+            in_order: features & feature::IN_ORDER != 0,
             random,
             content,
             in_flight: HashMap::new(),
             places: (0..u64::from(size)).collect(),
             requests: 0,
             descriptors: 0,
+            used: 0,
             most_in_flight: 0,
         }
     }
@@ -116,9 +124,23 @@ impl<'d, 'm> Disk<'d, 'm> {
     }
 
     fn submit_one(&mut self) {
-        let request = self.next().expect("nothing is in flight");
-        assert!(self.add(request), "the queue is empty");
-        assert!(self.queue.wants_kick(), "a device that sleeps wants a kick");
+        assert!(self.offer(), "a device that sleeps wants a kick");
+        self.kick();
+    }
+
+    /// Makes a request available, and tells whether the device wants a kick for it.
+    pub(crate) fn offer(&mut self) -> bool {
+        // One that disturbs none of those in flight.
+        let request = std::iter::repeat_with(|| self.next()).take(1000).flatten().next();
+        assert!(request.is_some_and(|request| self.add(request)), "there is no room");
+        self.wants_kick()
+    }
+
+    pub(crate) fn wants_kick(&mut self) -> bool {
+        self.queue.wants_kick()
+    }
+
+    pub(crate) fn kick(&self) {
         self.device.kick(0);
     }
 
@@ -140,6 +162,7 @@ impl<'d, 'm> Disk<'d, 'm> {
             sector,
             len,
             place,
+            descriptors: 0,
         };
         self.in_flight
             .values()
@@ -147,7 +170,7 @@ impl<'d, 'm> Disk<'d, 'm> {
             .then_some(request)
     }
 
-    fn add(&mut self, request: Request) -> bool {
+    fn add(&mut self, mut request: Request) -> bool {
         let machine = self.device.machine;
         let indirect = self.indirect && self.random.below(2) == 0;
         let buffers = self.buffers(&request);
@@ -171,12 +194,13 @@ impl<'d, 'm> Disk<'d, 'm> {
             self.content[request.sector * SECTOR..][..request.len].copy_from_slice(&data);
         }
         self.places.pop();
+        request.descriptors = if indirect { 1 } else { buffers.len() as u32 };
+        self.descriptors += request.descriptors;
         assert!(
             self.in_flight.insert(id, request).is_none(),
             "{id} is in flight already"
         );
         self.requests += 1;
-        self.descriptors += if indirect { 1 } else { buffers.len() as u32 };
         self.most_in_flight = self.most_in_flight.max(self.in_flight.len());
         true
     }
@@ -234,6 +258,7 @@ impl<'d, 'm> Disk<'d, 'm> {
         while let Some((id, written)) = self.queue.take().expect("a good device") {
             let request = self.in_flight.remove(&id).expect("a request in flight");
             self.check(&request, written);
+            self.used += request.descriptors;
             self.places.push(request.place);
             any = true;
         }
@@ -259,8 +284,14 @@ impl<'d, 'm> Disk<'d, 'm> {
             _ => {}
         }
         let room = if matches!(kind, T_IN | T_GET_ID) { len + 1 } else { 1 };
-        // QEMU 7.2 never sets WRITE in a used descriptor, without which the length means nothing (section 2.8.4).
-        let told = written as usize == room || written == 0 && self.format == Format::Packed;
+        let mut written = written;
+        if written == 0 && self.format == Format::Packed && !self.in_order {
+            // QEMU 7.2 never sets WRITE in a used descriptor, without which the length means nothing (section 2.8.4). It is
+            // right, and where the next used descriptor has to be.
+            let slot = self.used as usize % usize::from(self.queue.size());
+            written = self.queue.areas().descriptors.read_u32(slot * DESCRIPTOR + 8);
+        }
+        let told = written as usize == room || written == 0 && self.format == Format::Packed && self.in_order;
         assert!(told, "{written} bytes for a request of kind {kind}");
     }
 
@@ -278,7 +309,25 @@ impl<'d, 'm> Disk<'d, 'm> {
     }
 
     pub(crate) fn arm(&mut self) {
-        assert!(!self.queue.arm(), "something is done already");
+        self.arm_for(1);
+    }
+
+    pub(crate) fn arm_for(&mut self, count: u16) {
+        assert!(!self.queue.arm_for(count), "something is done already");
+    }
+
+    /// Waits for a notification, and tells whether all that is in flight has come by then.
+    pub(crate) fn is_told_of_all(&mut self) -> bool {
+        let device = self.device;
+        device.wait_for("a notification", || device.notified().then_some(()));
+        self.take() && self.is_idle()
+    }
+
+    /// Asks for what no device can do: a request without a header.
+    pub(crate) fn offend(&mut self) {
+        let added = self.queue.add(&[Buffer::writable(REQUESTS, 1)]);
+        assert!(added.is_ok() && self.queue.wants_kick());
+        self.kick();
     }
 
     pub(crate) fn disarm(&mut self) {

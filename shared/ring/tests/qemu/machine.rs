@@ -4,15 +4,17 @@
 use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, Command};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use chiton_ring::memory::{GuestMemory, Window};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-use super::device::Device;
+use super::device::{Device, PATIENCE};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 /// Guest-physical memory, of which the first MiB is for firmware.
@@ -24,7 +26,7 @@ const MOST_DEVICES: u64 = 8;
 
 pub(crate) struct Machine {
     child: Child,
-    line: RefCell<(ChildStdin, BufReader<ChildStdout>)>,
+    line: RefCell<BufReader<UnixStream>>,
     memory: GuestMemoryMmap,
     folder: Folder,
 }
@@ -42,7 +44,10 @@ impl Machine {
         memory.read(true).write(true).create_new(true);
         let file = memory.open(folder.at("memory")).expect("a file for memory");
         file.set_len(MEMORY as u64).expect("room for memory");
-        let mut child = Command::new(PROGRAM)
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        ours.set_read_timeout(Some(PATIENCE)).expect("a time that is not 0");
+        let theirs = OwnedFd::from(theirs);
+        let child = Command::new(PROGRAM)
             .current_dir(&folder.0)
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             .args(["-accel", "tcg,tb-size=1", "-bios", "firmware", "-m", "4M"])
@@ -54,29 +59,21 @@ impl Machine {
                 "-object",
                 "memory-backend-file,id=memory,size=4M,mem-path=memory,share=on",
             ])
-            .args([
-                "-global",
-                "virtio-mmio.force-legacy=false",
-                "-qtest",
-                "stdio",
-                "-qtest-log",
-                "none",
-            ])
+            // A kick is an access like any other, and what it leads to is begun when it is answered.
+            .args(["-global", "virtio-mmio.ioeventfd=off"])
+            .args(["-global", "virtio-mmio.force-legacy=false"])
+            .args(["-qtest", "stdio", "-qtest-log", "none"])
             .args(["-drive", "if=none,id=disk,format=raw,cache=unsafe,file=disk"])
             .args(devices)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdin(theirs.try_clone().expect("a descriptor"))
+            .stdout(theirs)
             .stderr(File::create(folder.at("errors")).expect("a file for errors"))
             .spawn()
             .expect("QEMU starts");
-        let line = (
-            child.stdin.take().expect("a pipe"),
-            BufReader::new(child.stdout.take().expect("a pipe")),
-        );
         let range = (GuestAddress(0), MEMORY, Some(FileOffset::new(file, 0)));
         Some(Self {
             child,
-            line: RefCell::new(line),
+            line: RefCell::new(BufReader::new(ours)),
             memory: GuestMemoryMmap::from_ranges_with_files([range]).expect("a mapping"),
             folder,
         })
@@ -118,9 +115,9 @@ impl Machine {
     }
 
     fn ask(&self, question: &str) -> String {
-        let (input, output) = &mut *self.line.borrow_mut();
+        let mut line = self.line.borrow_mut();
         let mut answer = String::new();
-        let asked = writeln!(input, "{question}").and_then(|()| output.read_line(&mut answer));
+        let asked = writeln!(line.get_mut(), "{question}").and_then(|()| line.read_line(&mut answer));
         let Some(rest) = answer.strip_prefix("OK") else {
             let errors = fs::read_to_string(self.folder.at("errors")).unwrap_or_default();
             panic!("QEMU answers {question:?} by {answer:?} ({asked:?}) and says:\n{errors}");
