@@ -129,7 +129,7 @@ fn an_instance_runs_and_its_output_and_status_are_kept() {
     );
     let state = instance.state().unwrap();
     assert_eq!((state.status, state.pid, script.taken_down), (Status::Exited, None, 1));
-    assert!(!instance.is_live());
+    until(|| !instance.is_live());
     assert_eq!(kinds(&home), [EventKind::Create, EventKind::Start, EventKind::Die]);
 }
 
@@ -260,7 +260,8 @@ fn the_record_of_one_that_has_closed_its_outputs_goes_before_it_and_it_does_not_
         assert_eq!(script.listed, usize::from(!early), "{text}");
         assert_eq!(home.list().unwrap().len(), usize::from(!remove), "{text}");
         let removed = kinds(&home).contains(&EventKind::Remove);
-        assert_eq!((removed, instance.is_live()), (remove, false), "{text}");
+        assert_eq!(removed, remove, "{text}");
+        until(|| !instance.is_live());
     }
 }
 
@@ -306,7 +307,7 @@ fn a_start_that_fails_leaves_the_instance_as_it_was() {
     let supervisor = Supervisor::new(instance.clone(), live, Outputs::new(None)).unwrap();
     assert!(supervisor.run(&mut Never, |_| panic!("it never ran")).is_err());
     assert_eq!(instance.status().unwrap(), Status::Created);
-    assert!(!instance.is_live());
+    until(|| !instance.is_live());
 }
 
 #[test]
