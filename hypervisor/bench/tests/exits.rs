@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -36,7 +37,9 @@ fn guest() -> Option<PathBuf> {
 
 fn bench(arguments: &[&str], guest: &Path) -> Output {
     let mut bench = Command::new(env!("CARGO_BIN_EXE_chiton-bench"));
-    bench.args(arguments).arg("--vmexit").arg(guest).output().unwrap()
+    // A guest that the machine has no time for has not hung.
+    let patience = ["--patience", "600", "--vmexit"];
+    bench.args(arguments).args(patience).arg(guest).output().unwrap()
 }
 
 fn case<'r>(run: &'r Run, name: &str) -> &'r Case {
@@ -57,7 +60,7 @@ fn exits_are_measured_and_written_as_the_schema_has_it() {
             "ioctl_floor",
             "hosted_outl",
             "--samples",
-            "40",
+            "20",
             "--repeats",
             "3",
             "--warm-up",
@@ -76,7 +79,8 @@ fn exits_are_measured_and_written_as_the_schema_has_it() {
     for case in &run.cases {
         assert_eq!(case.unit, Unit::Ticks);
         let counts: Vec<_> = case.repeats().iter().map(|samples| samples.count).collect();
-        assert_eq!(counts, [40; 3], "{}", case.name);
+        // As many as there are to be even where time is up.
+        assert_eq!(counts, [20; 3], "{}", case.name);
     }
     // An OUT that the host's program takes is an exit, of which the kernel counts few more than there were.
     if let Outcome::Measured(measured) = &case(&run, "outl").outcome
@@ -122,7 +126,9 @@ fn a_round_trip_is_cut_by_the_stamp_of_the_kernel_and_no_trace_is_left() {
     let (to_kernel, to_program) = (least("phase_to_kernel"), least("phase_to_program"));
     assert!(to_kernel > 0 && to_program > 0, "{to_kernel} {to_program}");
     assert!(to_kernel < least("phase_out"), "{to_kernel}");
-    let new: Vec<_> = left().into_iter().filter(|name| !before.contains(name)).collect();
+    // One that goes at this moment may have been there when the folder was read.
+    let is_new = |name: &OsString| !before.contains(name) && instances.join(name).exists();
+    let new: Vec<_> = left().into_iter().filter(is_new).collect();
     assert!(new.is_empty(), "{new:?}");
 }
 

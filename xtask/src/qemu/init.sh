@@ -14,6 +14,8 @@ mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 # Not every kernel has it, and few ask for it.
 mount -t tracefs tracefs /sys/kernel/tracing 2> /dev/null
+# As systemd has them; the machines that build this have them private.
+mount --make-rshared /
 ln -s /proc/self/fd /dev/fd
 ip link set lo up
 
