@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use chiton_guest::block::Disk;
 use chiton_guest::net::{self, UdpSocket};
-use chiton_guest::shared::virtio::id::{BLOCK, CONSOLE, NET};
 use chiton_guest::processors::{self, Task};
+use chiton_guest::shared::virtio::id::{BLOCK, CONSOLE, NET};
 use chiton_guest::time::{self, Instant};
 use chiton_guest::{boot, console, env, interrupts, println};
 
