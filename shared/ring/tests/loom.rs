@@ -11,6 +11,8 @@ use chiton_ring::{Areas, Buffer, Chain, DeviceQueue, DriverQueue, Format, QueueC
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
+use std::sync::Arc as StdArc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A queue of two descriptors, in the format of these features.
 const fn config(features: u64) -> QueueConfig {
@@ -44,54 +46,93 @@ fn pop(queue: &mut DeviceQueue, memory: &Memory, chain: &mut Chain) -> bool {
         .expect("our own driver")
 }
 
-fn what_is_published_is_there(features: u64) {
+/// Two buffers of one chain, and what the device is to find in the first and to write into the second.
+const BUFFERS: [Buffer; 2] = [
+    Buffer::readable(BUFFER, LEN),
+    Buffer::writable(BUFFER + LEN as u64, LEN),
+];
+const REQUEST: [u8; 2] = [1, 2];
+const ANSWER: u8 = 3;
+
+/// Takes a chain, if there is one, and writes less into it than there is room for.
+fn serve(queue: &mut DeviceQueue, memory: &Memory) {
+    let mut chain = Box::new(Chain::new());
+    if !pop(queue, memory, &mut chain) {
+        return;
+    }
+    assert_eq!([chain.readable()[0], chain.writable()[0]], BUFFERS);
+    let window = |b: &Buffer| memory.window(b.address, b.len as usize).expect("a buffer in memory");
+    let mut request = [0; 2];
+    window(&chain.readable()[0]).read(0, &mut request);
+    assert_eq!(request, REQUEST);
+    window(&chain.writable()[0]).write(0, &[ANSWER]);
+    queue.attach(memory).expect("a good queue").push(chain.head(), 1);
+}
+
+/// The driver adds a chain while the device looks for one.
+fn what_is_added_is_there(features: u64) {
     loom::model(move || {
         let memory = memory();
         let other = thread::spawn({
             let memory = Arc::clone(&memory);
-            move || {
-                let (mut queue, mut chain) = (device(features), Box::new(Chain::new()));
-                if !pop(&mut queue, &memory, &mut chain) {
-                    return;
-                }
-                assert_eq!(chain.readable(), [Buffer::readable(BUFFER, LEN)]);
-                assert_eq!(chain.writable(), [Buffer::writable(BUFFER + u64::from(LEN), LEN)]);
-                let window = |b: &Buffer| memory.window(b.address, b.len as usize).expect("a buffer in memory");
-                let mut request = [0; 2];
-                window(&chain.readable()[0]).read(0, &mut request);
-                assert_eq!(request, [1, 2]);
-                window(&chain.writable()[0]).write(0, &[3, 4]);
-                queue.attach(&*memory).expect("a good queue").push(chain.head(), LEN);
-            }
+            move || serve(&mut device(features), &memory)
         });
         let mut driver = driver(&memory, features);
-        let window = memory.window(BUFFER, 2 * LEN as usize).expect("a buffer in memory");
-        window.write(0, &[1, 2]);
-        let buffers = [
-            Buffer::readable(BUFFER, LEN),
-            Buffer::writable(BUFFER + u64::from(LEN), LEN),
-        ];
-        let head = driver.add(&buffers).expect("room for both");
-        if let Some(taken) = driver.take().expect("our own device") {
-            assert_eq!(taken, (head, LEN));
-            let mut answer = [0; 2];
-            window.read(LEN as usize, &mut answer);
-            assert_eq!(answer, [3, 4]);
-            // The descriptors may be written again.
-            driver.add(&buffers).expect("room for both");
-        }
+        memory.window(BUFFER, 2).expect("a buffer").write(0, &REQUEST);
+        driver.add(&BUFFERS).expect("room for both");
         other.join().expect("no panic");
     });
 }
 
+/// The device gives a chain back while the driver looks for it.
+fn what_is_used_is_there(features: u64) {
+    let (early, late) = <(StdArc<AtomicUsize>, StdArc<AtomicUsize>)>::default();
+    let (seen, missed) = (StdArc::clone(&early), StdArc::clone(&late));
+    loom::model(move || {
+        let memory = memory();
+        let mut driver = driver(&memory, features);
+        memory.window(BUFFER, 2).expect("a buffer").write(0, &REQUEST);
+        let head = driver.add(&BUFFERS).expect("room for both");
+        let other = thread::spawn({
+            let memory = Arc::clone(&memory);
+            move || serve(&mut device(features), &memory)
+        });
+        let mut take = |count: &AtomicUsize| {
+            let Some(taken) = driver.take().expect("our own device") else {
+                return false;
+            };
+            count.fetch_add(1, Relaxed);
+            assert_eq!(taken, (head, 1));
+            let mut answer = [0];
+            memory
+                .window(BUFFER + u64::from(LEN), 1)
+                .expect("a buffer")
+                .read(0, &mut answer);
+            assert_eq!(answer, [ANSWER]);
+            // The descriptors may be written again.
+            driver.add(&BUFFERS).expect("room for both");
+            true
+        };
+        // The device goes first. Loom takes up other orders from the last access to a place; if the driver had gone first,
+        // that would be the device's own look at the descriptor, and no run would see one that is used.
+        thread::yield_now();
+        let taken = take(&seen);
+        other.join().expect("no panic");
+        assert!(taken || take(&missed), "it was given back");
+    });
+    assert!(early.load(Relaxed) > 0 && late.load(Relaxed) > 0, "not both were tried");
+}
+
 #[test]
 fn what_is_published_is_there_in_full() {
-    what_is_published_is_there(0);
+    what_is_added_is_there(0);
+    what_is_used_is_there(0);
 }
 
 #[test]
 fn what_is_published_in_a_packed_queue_is_there_in_full() {
-    what_is_published_is_there(RING_PACKED);
+    what_is_added_is_there(RING_PACKED);
+    what_is_used_is_there(RING_PACKED);
 }
 
 /// The driver adds a chain while the device goes to sleep.
@@ -223,6 +264,8 @@ fn two_chains_come_back_whole(features: u64) {
             heads.push(driver.add(&[Buffer::readable(BUFFER, LEN)]).expect("room"));
         }
         let mut taken = Vec::new();
+        // As in `what_is_used_is_there`.
+        thread::yield_now();
         while let Some((head, _)) = driver.take().expect("our own device") {
             taken.push(head);
         }
