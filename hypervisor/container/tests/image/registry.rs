@@ -484,7 +484,8 @@ fn a_registry_that_is_not_there_is_said_to_be_so() {
     let error = pull(&folder.store(), &name, &Access::anonymous(false), &Quiet)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("cannot connect") && error.contains("refused"), "{error}");
+    assert!(error.contains("cannot connect: Connection refused"), "{error}");
+    assert!(error.ends_with("that a registry runs there"), "{error}");
     assert!(Access::new(false, Some(Path::new("/nonexistent"))).is_err());
     let mut rest = Vec::new();
     std::io::empty().read_to_end(&mut rest).unwrap();

@@ -29,7 +29,11 @@ pub(super) fn connect(url: &Url) -> Result<Box<dyn Connection>> {
                              `skopeo copy` and `chiton image import`",
         ));
     }
-    let stream = tcp(url).map_err(|error| failed(&error))?;
+    let stream = tcp(url).map_err(|error| {
+        failed(&format_args!(
+            "{error}: see that the name and the port are right, and that a registry runs there"
+        ))
+    })?;
     if !url.tls {
         return Ok(Box::new(stream));
     }
