@@ -171,13 +171,16 @@ const OF_EPT: [OfEpt; 3] = [
         lines: &["guest=hello", "vmcs=1"],
         status: 0,
         // Bit 6 of the EPTP: accessed and dirty flags.
-        parts: &[("  EPT pointer  ", "05e")],
+        parts: &[("  EPT pointer  ", "with accessed and dirty flags")],
     },
     OfEpt {
         machine: Emulated::Bochs(Model::SkylakeX),
         lines: &["guest=hello", "ept-ad=0", "misconfigure=1", "exits=1", "vmcs=1"],
         status: 0,
-        parts: &[("  EPT pointer  ", "01e"), ("EPT misconfiguration  ", "")],
+        parts: &[
+            ("  EPT pointer  ", "without accessed and dirty flags"),
+            ("EPT misconfiguration  ", ""),
+        ],
     },
     OfEpt {
         machine: Emulated::Qemu(Processor::Svm),
