@@ -82,13 +82,21 @@ fn exits_are_measured_and_written_as_the_schema_has_it() {
         // As many as there are to be even where time is up.
         assert_eq!(counts, [20; 3], "{}", case.name);
     }
-    // An OUT that the host's program takes is an exit, of which the kernel counts few more than there were.
-    if let Outcome::Measured(measured) = &case(&run, "outl").outcome
-        && let Some(exits) = measured.per_operation_exits
-    {
-        // On a busy machine there are more: each time that the processor is taken away is one.
-        assert!((1.0..10.0).contains(&exits), "{exits}");
-    }
+    // An OUT that the host's program takes is an exit, of which the kernel counts few more than there were; on a busy machine
+    // more, since each time that the processor is taken away is one: then another run.
+    let counted = |run: &Run| match &case(run, "outl").outcome {
+        Outcome::Measured(measured) => measured.per_operation_exits,
+        _ => None,
+    };
+    let Some(first) = counted(&run) else { return };
+    let again = std::iter::repeat_with(|| {
+        let sizes = ["exits", "outl", "--samples", "20", "--repeats", "3", "--json"];
+        let output = bench(&[&sizes[..], &[json.to_str().unwrap()]].concat(), &guest);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        counted(&Run::read(&json).unwrap()).unwrap()
+    });
+    let mut looks = std::iter::once(first).chain(again.take(30));
+    assert!(looks.any(|exits| (1.0..1.5).contains(&exits)), "at first {first}");
 }
 
 #[test]

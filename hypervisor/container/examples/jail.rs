@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
     let mut jail = Jail::new(Root::default(), IdMap::rootless());
-    let mut ids = PathBuf::from("/run/chiton/ids");
+    let mut ids = PathBuf::from(Ranges::LOCKS);
     let mut show = false;
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));

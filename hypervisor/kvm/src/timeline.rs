@@ -70,12 +70,14 @@ mod tests {
 
     #[test]
     fn phases_follow_each_other() {
+        let start = Instant::now();
         let mut timeline = Timeline::start();
         std::thread::sleep(Duration::from_millis(2));
         timeline.mark("first");
         timeline.mark("second");
         let [first, second] = timeline.phases() else { panic!() };
-        assert!(first.1 >= Duration::from_millis(2) && second.0 == "second");
+        // None of them has the time of the other.
+        assert!(first.1 >= Duration::from_millis(2) && first.1 + second.1 <= start.elapsed());
         assert_eq!(timeline.to_string().lines().count(), 4);
     }
 }

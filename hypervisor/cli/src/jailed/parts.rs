@@ -14,13 +14,11 @@ use serde_json::Value;
 use super::options::LimitOptions;
 use super::report::SOCKETS;
 
-/// What our cgroups are called, who we are among owners of ids, and our bridge, unless CHITON_BRIDGE says otherwise.
+/// What our cgroups are called, and our bridge, unless CHITON_BRIDGE says otherwise.
 const NAME: &str = "chiton";
 const BRIDGE: &str = "chiton0";
 /// The addresses of the bridge, unless CHITON_SUBNET says otherwise.
 const SUBNET: &str = "10.87.0.0/16";
-/// The file by whose locks ids are given out: one for the host, whatever CHITON_HOME says.
-const IDS: &str = "/run/chiton/ids";
 
 /// The cgroup below which all instances are. CHITON_CGROUP says where it is to be, as `auto`, `own`, or a
 /// path from the top.
@@ -64,7 +62,7 @@ pub(crate) fn subnet() -> Result<Subnet, NetworkError> {
 /// The ranges of ids that jails made by root have; CHITON_IDS says which.
 pub(crate) fn ranges() -> Result<Ranges, RangeError> {
     let text = std::env::var("CHITON_IDS").ok();
-    Ranges::configured(Path::new(IDS), NAME, text.as_deref())
+    Ranges::configured(text.as_deref())
 }
 
 /// Takes down what dead supervisors left, of at most so many that are looked at. Cgroups and ranges of ids

@@ -1,12 +1,11 @@
 //! Limits hold, and can be changed while something runs.
 
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use chiton_container::cgroup::{Cgroup, Controller, Error, Limits, Scope};
 
 use crate::bed::{BUSY, on_each, shell, skip, until};
+use crate::loop_device::LoopDevice;
 
 #[test]
 fn a_quota_throttles_a_busy_loop() {
@@ -169,41 +168,23 @@ fn processors_that_are_not_there_are_refused_and_nothing_is_left() {
 /// A disk that can be read past the page cache: a real one, or a loop device over a file.
 pub(crate) struct Disk {
     pub(crate) node: String,
-    file: Option<std::path::PathBuf>,
+    _device: Option<LoopDevice>,
 }
 
 impl Disk {
     pub(crate) fn find() -> Option<Self> {
-        for node in ["/dev/vda", "/dev/sda", "/dev/nvme0n1"] {
-            if std::fs::File::open(node).is_ok() {
-                let file = None;
-                return Some(Self {
-                    node: node.into(),
-                    file,
-                });
-            }
+        let nodes = ["/dev/vda", "/dev/sda", "/dev/nvme0n1"];
+        if let Some(node) = nodes.into_iter().find(|node| std::fs::File::open(node).is_ok()) {
+            return Some(Self {
+                node: node.into(),
+                _device: None,
+            });
         }
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let file = std::env::temp_dir().join(format!("chiton-cgroup-disk-{}-{number}", std::process::id()));
-        std::fs::write(&file, vec![1; 2 << 20]).ok()?;
-        // A device that was free may be somebody else's by the time it is taken.
-        let node = (0..100).find_map(|_| {
-            let free = Command::new("losetup").arg("-f").output().ok()?;
-            let node = String::from_utf8(free.stdout).ok()?.trim().to_owned();
-            let set = Command::new("losetup").arg(&node).arg(&file).status().ok()?;
-            set.success().then_some(node)
-        })?;
-        Some(Self { node, file: Some(file) })
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if let Some(file) = &self.file {
-            let _ = Command::new("losetup").args(["-d", &self.node]).status();
-            let _ = std::fs::remove_file(file);
-        }
+        let device = LoopDevice::new(2 << 20)?;
+        Some(Self {
+            node: device.node.clone(),
+            _device: Some(device),
+        })
     }
 }
 

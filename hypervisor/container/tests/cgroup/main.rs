@@ -8,6 +8,7 @@
 mod bed;
 mod delegation;
 mod limits;
+mod loop_device;
 mod memory;
 mod processes;
 mod shares;

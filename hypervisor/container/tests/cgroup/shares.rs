@@ -1,49 +1,28 @@
 //! What a share of a block device is worth.
 
-use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::Child;
 
 use chiton_container::cgroup::{Cgroup, Limits};
 
 use crate::bed::{on_each, shell, skip, until};
+use crate::loop_device::LoopDevice;
 
-/// A loop device over a file, which BFQ divides as long as this lives.
-struct Divided {
-    node: String,
-    file: PathBuf,
-}
+/// A device that BFQ divides as long as this lives.
+struct Divided(LoopDevice);
 
 impl Divided {
     fn new() -> Option<Self> {
-        let file = std::env::temp_dir().join(format!("chiton-cgroup-shares-{}", std::process::id()));
-        std::fs::write(&file, vec![1; 16 << 20]).ok()?;
-        let mut this = Self {
-            node: String::new(),
-            file,
-        };
-        // Another test may have taken the free one meanwhile.
-        (0..100).find(|_| this.attach() == Some(true))?;
+        let this = Self(LoopDevice::new(16 << 20)?);
         std::fs::write(this.scheduler(), "bfq").is_ok().then_some(this)
     }
 
-    fn attach(&mut self) -> Option<bool> {
-        let free = Command::new("losetup").arg("-f").output().ok()?;
-        let node = String::from_utf8(free.stdout).ok()?.trim().to_owned();
-        let set = Command::new("losetup").arg(&node).arg(&self.file).output().ok()?;
-        let taken = set.status.success();
-        if taken {
-            self.node = node;
-        }
-        Some(taken)
-    }
-
     fn scheduler(&self) -> String {
-        format!("/sys/block/{}/queue/scheduler", self.node.trim_start_matches("/dev/"))
+        format!("/sys/block/{}/queue/scheduler", self.0.node.trim_start_matches("/dev/"))
     }
 
     /// Several readers that never have enough.
     fn readers(&self, group: &Cgroup) -> Vec<Child> {
-        let (node, file) = (&self.node, self.file.display());
+        let (node, file) = (&self.0.node, self.0.file.display());
         // A test that fails leaves them, and removes the file.
         let reader = format!("while [ -e {file} ]; do dd if={node} of=/dev/null bs=65536 iflag=direct; done");
         (0..4).map(|_| shell(group, &reader)).collect()
@@ -52,11 +31,7 @@ impl Divided {
 
 impl Drop for Divided {
     fn drop(&mut self) {
-        if !self.node.is_empty() {
-            let _ = std::fs::write(self.scheduler(), "none");
-            let _ = Command::new("losetup").args(["-d", &self.node]).status();
-        }
-        let _ = std::fs::remove_file(&self.file);
+        let _ = std::fs::write(self.scheduler(), "none");
     }
 }
 

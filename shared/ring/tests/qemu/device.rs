@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chiton_ring::{Areas, DriverQueue, Format, MAX_SIZE, QueueConfig};
+use chiton_ring::{Areas, Buffer, DriverQueue, Format, MAX_SIZE, QueueConfig};
 
 use super::machine::Machine;
 
@@ -36,6 +36,20 @@ const USED_BUFFER: u32 = 1;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) type Queue<'m> = DriverQueue<'m, { MAX_SIZE as usize }>;
+
+/// Buffers of these lengths, one behind the other from an address on.
+pub(crate) fn buffers(mut address: u64, lengths: &[usize], write: bool) -> Vec<Buffer> {
+    let buffer = |&len: &usize| {
+        let buffer = Buffer {
+            address,
+            len: len as u32,
+            write,
+        };
+        address += len as u64;
+        buffer
+    };
+    lengths.iter().map(buffer).collect()
+}
 
 #[derive(Clone, Copy)]
 pub(crate) struct Device<'m> {

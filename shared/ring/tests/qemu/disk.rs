@@ -6,7 +6,7 @@ use chiton_ring::layout::DESCRIPTOR;
 use chiton_ring::memory::GuestMemory;
 use chiton_ring::{Buffer, DriverError, Format, QueueConfig, feature};
 
-use super::device::{Device, Queue};
+use super::device::{self, Device, Queue};
 use super::random::Random;
 
 pub(crate) const KIND: u32 = 2;
@@ -225,20 +225,8 @@ impl<'d, 'm> Disk<'d, 'm> {
         buffers
     }
 
-    fn pieces(&mut self, mut address: u64, len: usize, most: usize, write: bool) -> Vec<Buffer> {
-        let pieces = self.random.cut(len, most);
-        pieces
-            .into_iter()
-            .map(|len| {
-                let buffer = Buffer {
-                    address,
-                    len: len as u32,
-                    write,
-                };
-                address += len as u64;
-                buffer
-            })
-            .collect()
+    fn pieces(&mut self, address: u64, len: usize, most: usize, write: bool) -> Vec<Buffer> {
+        device::buffers(address, &self.random.cut(len, most), write)
     }
 
     /// Takes back what is done, and checks it; sleeps as a driver would if that is nothing.

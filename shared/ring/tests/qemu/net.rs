@@ -4,9 +4,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use chiton_ring::memory::GuestMemory;
-use chiton_ring::{Buffer, Format, QueueConfig, feature};
+use chiton_ring::{Format, QueueConfig, feature};
 
-use super::device::{Device, Queue};
+use super::device::{self, Device, Queue};
 use super::random::Random;
 
 pub(crate) const KIND: u32 = 1;
@@ -64,17 +64,7 @@ impl<'m> End<'m> {
     /// Makes pieces of the place available that is next.
     fn add(&mut self, pieces: &[usize], write: bool, indirect: bool) {
         let place = self.places.pop().expect("a place is free");
-        let mut address = place + DATA;
-        let buffers = pieces.iter().map(|&len| {
-            let buffer = Buffer {
-                address,
-                len: len as u32,
-                write,
-            };
-            address += len as u64;
-            buffer
-        });
-        let buffers: Vec<_> = buffers.collect();
+        let buffers = device::buffers(place + DATA, pieces, write);
         let added = if indirect {
             let table = self.device.machine.window(place, TABLE).expect("within memory");
             self.queue.add_indirect(table, place, &buffers)

@@ -1,6 +1,6 @@
 //! How many fit.
 
-use std::{fs, path::Path, str::FromStr};
+use std::{fs, str::FromStr};
 
 use chiton_bench::{
     host::Memory,
@@ -163,7 +163,7 @@ fn ranges() -> std::result::Result<Option<u64>, RangeError> {
         return Ok(None);
     }
     let text = std::env::var("CHITON_IDS").ok();
-    let ranges = Ranges::configured(Path::new("/run/chiton/ids"), "chiton", text.as_deref())?;
+    let ranges = Ranges::configured(text.as_deref())?;
     Ok(Some(ranges.count().saturating_sub(ranges.in_use()?).into()))
 }
 

@@ -175,19 +175,22 @@ impl Ranges {
         }
     }
 
-    /// Those of a host: of the spans in `text`, with commas between, if there is one; else of lines of `owner` in
+    /// The file of locks of a host, whatever CHITON_HOME says: who makes jails there has to use the same.
+    pub const LOCKS: &str = "/run/chiton/ids";
+
+    /// Those of a host: of the spans in `text`, with commas between, if there is one; else of lines of `chiton` in
     /// `/etc/subuid` and `/etc/subgid`; else the usual ones. Lines of root are not looked at: other programs give those
     /// ids to containers of theirs.
     ///
     /// # Errors
     ///
     /// If one of the spans cannot be, or the two files have no line in common.
-    pub fn configured(locks: &Path, owner: &str, text: Option<&str>) -> Result<Self, RangeError> {
+    pub fn configured(text: Option<&str>) -> Result<Self, RangeError> {
         let spans = match text {
             Some(text) => text.split(',').map(str::parse).collect::<Result<_, _>>()?,
-            None => spans_of(owner, Path::new("/etc/subuid"), Path::new("/etc/subgid"))?,
+            None => spans_of("chiton", Path::new("/etc/subuid"), Path::new("/etc/subgid"))?,
         };
-        let mut ranges = Self::usual(locks);
+        let mut ranges = Self::usual(Path::new(Self::LOCKS));
         if !spans.is_empty() {
             ranges.spans = spans;
         }
@@ -411,7 +414,7 @@ mod tests {
         }
         let last: Span = "4294901759:65536".parse().unwrap();
         assert_eq!(last.ranges(), 1);
-        let configured = |text| Ranges::configured(Path::new("/nowhere"), "chiton", Some(text));
+        let configured = |text| Ranges::configured(Some(text));
         assert_eq!(configured("100000:65536,1610612736:131072").unwrap().count(), 3);
         assert!(matches!(configured("100000:65536,"), Err(RangeError::Words(text)) if text.is_empty()));
     }
